@@ -19,22 +19,23 @@ import (
 	"testing"
 )
 
-// alteration changes the statement or the declaration behind a directive comment of the sources, //mutant:NAME. The
-// sources stay as they are: the altered program is built from an overlay. A snippet may use alteredTo(NAME), which
-// reports whether the process runs that alteration; where it does not, the changed place behaves as the original.
+// alteration changes the statement or the declaration that follows a directive comment //mutant:NAME in the sources.
+// The sources themselves do not change: the altered program is built from an overlay. A snippet may call
+// alteredTo(NAME), which reports whether the process runs that alteration. If it does not, the original code runs.
 type alteration struct {
 	directive string
-	// code takes the place of what follows the directive. $ stands for the original text.
+	// code replaces the statement or declaration that follows the directive. $ stands for the original text.
 	code string
-	// condition is added to that of the if statement that follows the directive.
+	// condition is added to the condition of the if statement that follows the directive.
 	condition string
-	// value is what the constant that follows the directive is set to, as a variable. $ stands for the original value.
+	// value replaces the value of the constant that follows the directive, which becomes a variable. $ stands for the
+	// original value.
 	value string
 }
 
-// alterations are all changes of the altered program. README.md describes the directives.
+// alterations lists all changes of the altered program. README.md describes the directives.
 var alterations = []alteration{
-	// The mutants, which TestCheckersNotice runs.
+	// The mutants that TestCheckersNotice runs.
 	{directive: "confirm-not-found", code: `if !alteredTo("stale") { $ }`},
 	{directive: "retried-key", condition: `(!alteredTo("duplicate") || e.offset%2 == 0)`},
 	{directive: "retried-submission", condition: `(!alteredTo("duplicate") || a.seq%2 == 0)`},
@@ -42,7 +43,7 @@ var alterations = []alteration{
 	{directive: "found-record", code: `if alteredTo("neighbour") && offset%8 == 7 {
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { _, _, encoded, _ = s.Record(block, offset-1) })
 	}; $`},
-	// Variants, which make a test possible or short.
+	// Variants that make a test possible or shorter.
 	{directive: "recovery-quiet", value: `alteredValue("quick-recovery", $/12, $)`},
 	{directive: "wall-clock", code: `if alteredTo("clock") {
 		return uint64(l.cfg.Clock().UnixMilli() + alteredClock())
@@ -53,8 +54,7 @@ var alterations = []alteration{
 		`nil }; $`},
 }
 
-// alteredSource is added to each package that an alteration changes. An alteration is chosen by the name of the
-// program.
+// alteredSource is added to each package that an alteration changes. The name of the program selects the alteration.
 const alteredSource = `
 
 import (
@@ -82,9 +82,9 @@ func alteredClock() int64 {
 }
 `
 
-// alteredExtra is added to the package with a directive, for code that is too long for a snippet.
+// alteredExtra is added to the package with the directive. It holds code that is too long for a snippet.
 var alteredExtra = map[string]string{
-	// The liar answers that it has every block that it is sent in order, and stores none.
+	// The liar replies that it has every block that arrives in order, but stores none.
 	"take-block": `
 
 import (
@@ -179,8 +179,8 @@ var alteredProgram = sync.OnceValues(func() (string, error) {
 	return out, buildProgram(out, "-overlay", file)
 })
 
-// alter returns the changed and the added files by their paths. Each directive of the sources must belong to one
-// alteration, and each alteration to one directive.
+// alter returns the changed and the added files by path. Each directive of the sources must belong to exactly one
+// alteration, and each alteration to exactly one directive.
 func alter(places map[string][]marked) (map[string][]byte, error) {
 	var wrong []error
 	changes := map[string][]alteredText{} // by file
@@ -215,7 +215,7 @@ func alter(places map[string][]marked) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		// the last first: offsets stay right
+		// Replace from the end, so that earlier offsets stay valid.
 		slices.SortFunc(texts, func(a, b alteredText) int { return b.from - a.from })
 		for _, text := range texts {
 			source = slices.Concat(source[:text.from], []byte(text.text), source[text.to:])
@@ -225,13 +225,13 @@ func alter(places map[string][]marked) (map[string][]byte, error) {
 	return files, errors.Join(wrong...)
 }
 
-// alteredText is the text that takes the place of the bytes of a file from one offset to another.
+// alteredText replaces the bytes of a file between two offsets.
 type alteredText struct {
 	from, to int
 	text     string
 }
 
-// apply computes what an alteration changes at its place.
+// apply computes the replacement that an alteration makes at its directive.
 func (a alteration) apply(p marked) (alteredText, error) {
 	text := func(node ast.Node) (int, int, string) {
 		from, to := p.files.Position(node.Pos()).Offset, p.files.Position(node.End()).Offset
@@ -259,7 +259,7 @@ func (a alteration) apply(p marked) (alteredText, error) {
 	return alteredText{}, fmt.Errorf("the alteration does not fit to %T", p.node)
 }
 
-// marked is a directive of the sources, and the statement or declaration in the line below.
+// marked is a directive of the sources, and the statement or declaration on the next line.
 type marked struct {
 	path   string
 	pkg    string
@@ -270,7 +270,7 @@ type marked struct {
 
 var directiveComment = regexp.MustCompile(`^//mutant:([a-z-]+)$`)
 
-// findDirectives finds the directives of all sources below a folder, by their names.
+// findDirectives returns the directives of all sources below a folder, by name.
 func findDirectives(root string) (map[string][]marked, error) {
 	found := map[string][]marked{}
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -313,7 +313,7 @@ func findDirectives(root string) (map[string][]marked, error) {
 	return found, err
 }
 
-// nodeAtLine returns the outermost statement or declaration that begins in a line, nil where none does.
+// nodeAtLine returns the outermost statement or declaration that begins on a line, or nil.
 func nodeAtLine(files *token.FileSet, file *ast.File, line int) (found ast.Node) {
 	ast.Inspect(file, func(node ast.Node) bool {
 		if found != nil || node == nil {
@@ -333,7 +333,7 @@ func nodeAtLine(files *token.FileSet, file *ast.File, line int) (found ast.Node)
 	return found
 }
 
-// buildProgram builds chainstore, with the race detector where the tests have it.
+// buildProgram builds chainstore, with the race detector if the tests are built with it.
 func buildProgram(out string, flags ...string) error {
 	args := append([]string{"build", "-o", out}, flags...)
 	if underRace {
@@ -346,8 +346,7 @@ func buildProgram(out string, flags ...string) error {
 	return nil
 }
 
-// TestDirectives checks that the directives of the sources and the alterations fit together, without building the
-// program.
+// TestDirectives checks that the directives of the sources match the alterations. It does not build the program.
 func TestDirectives(t *testing.T) {
 	places, err := findDirectives("..")
 	if err != nil {

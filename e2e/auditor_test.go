@@ -26,14 +26,14 @@ import (
 )
 
 const (
-	// auditors is how many requests the public auditor makes at a time. With one alone it stands still at the first
-	// that does not fit.
+	// auditors is the number of concurrent requests of the public auditor. A single one blocks at the first entry that
+	// does not fit.
 	auditors = 4
 	auditFor = slower * 30 * time.Second
 )
 
-// audit has the public auditor, which is not of this project, check the whole log that is served at an address: every
-// entry, every tile, the root, and the signature.
+// audit runs the public auditor, a third-party program, on the whole log that an address serves: every entry, every
+// tile, the root, and the signature.
 func (c *cluster) audit(at string) error {
 	c.t.Helper()
 	if c.checkpoints == nil {
@@ -65,9 +65,9 @@ func leavesOf(bundle []byte) (leaves [][]byte, err error) {
 	return leaves, nil
 }
 
-// TestPublicAuditor: an auditor that nobody here wrote finds the log good through every master while it grows, after
-// its leader was killed, and after a storage node was repaired; and finds it bad when one byte of it is altered on the
-// way.
+// TestPublicAuditor checks that a third-party auditor accepts the log from every master while the log grows, after its
+// leader was killed, and after a storage node was repaired. The auditor must reject the log when a proxy alters one
+// byte.
 func TestPublicAuditor(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -124,7 +124,8 @@ func TestPublicAuditor(t *testing.T) {
 	c.verify(o)
 }
 
-// forger is a proxy before a master that alters one byte of what is served at a path, or at a partial tile below it.
+// forger is a proxy in front of a master. It alters one byte of the response for a path, or for a partial tile below
+// it.
 type forger struct {
 	*httptest.Server
 	forged atomic.Bool

@@ -23,17 +23,18 @@ import (
 
 const (
 	floodWriters = 4
-	// One in so many records of a flood is acknowledged to the oracle with its position, and read back.
+	// The oracle records the position of one in floodSample records, and reads those records back.
 	floodSample = 500
-	// Without CHAINSTORE_BEHIND so many records of this size: 224 MiB of log, more than stays behind a snapshot.
+	// Without CHAINSTORE_BEHIND, this many records of this size are appended: 224 MiB of log, more than raft keeps
+	// after a snapshot.
 	fewBehind, fewBehindSize = 28_000, 8 << 10
 )
 
-// flood is a load of which too many records are acknowledged to remember each: a record tells its writer and number,
-// and all must be in the chain, each once and those of a writer in their order.
+// flood is a load with too many acknowledged records to remember each. A record contains its writer and its number. The
+// chain must contain every record once, and the records of one writer in order.
 type flood struct {
 	each int               // records of each writer
-	size int               // least size of a payload
+	size int               // minimum payload size
 	next [floodWriters]int // number of the record that must come next in the chain
 }
 
@@ -42,7 +43,7 @@ func (b *flood) payload(writer, number int) []byte {
 	return []byte(text + strings.Repeat("x", max(0, b.size-len(text))))
 }
 
-// found takes a record of the chain, and reports whether it is of the flood.
+// found processes a record of the chain, and reports whether the record belongs to the flood.
 func (b *flood) found(o *oracle, r *chain.Record) bool {
 	var writer, number int
 	if b == nil {
@@ -59,7 +60,7 @@ func (b *flood) found(o *oracle, r *chain.Record) bool {
 	return true
 }
 
-// check holds what the chain had of the flood against what was acknowledged.
+// check reports a fault if the chain lacks records of the flood.
 func (b *flood) check(o *oracle) {
 	if b == nil {
 		return
@@ -71,7 +72,7 @@ func (b *flood) check(o *oracle) {
 	}
 }
 
-// append has the writers append all records, and tells the oracle where some of them are.
+// append makes the writers append all records, and passes the sampled positions to the oracle.
 func (b *flood) append(c *cluster, o *oracle) error {
 	writers, ctx := errgroup.WithContext(c.t.Context())
 	for w := range floodWriters {
@@ -123,8 +124,8 @@ func (b *flood) write(ctx context.Context, o *oracle, batcher *client.Batcher, w
 	return settle(0)
 }
 
-// TestMasterFarBehind: a master that was killed comes back when the others have long cut their logs behind where it
-// stood. It is given a snapshot and is level with them soon. Restarted, with all that in its folder, it is there again
+// TestMasterFarBehind checks that a killed master catches up after the others have truncated the log entries that it
+// needs. It receives a snapshot and is soon level with them. After a restart with this state in its folder it is ready
 // at once.
 func TestMasterFarBehind(t *testing.T) {
 	if underRace {
@@ -132,7 +133,7 @@ func TestMasterFarBehind(t *testing.T) {
 			"224 MiB of log take minutes with the race detector; raftstore's TestSnapshots goes the same way with it")
 	}
 	c, o := startWith(t, func(topology *devcluster.Topology) {
-		d := devcluster.NewTopology(topology.Dir, topology.Port) // blocks, segments and logs of an ordinary size
+		d := devcluster.NewTopology(topology.Dir, topology.Port) // blocks, segments and logs of default size
 		topology.Settings, topology.LogLevel, topology.MaxAge = d.Settings, d.LogLevel, d.MaxAge
 	}), newOracle()
 	records, size := settings.behind, 0
@@ -198,10 +199,10 @@ func TestMasterFarBehind(t *testing.T) {
 	c.verify(o)
 }
 
-// readSnapshot finds in a master's log which snapshots its state was read from.
+// readSnapshot matches the line of a master's log that names the snapshot its state was read from.
 var readSnapshot = regexp.MustCompile(`state read from a snapshot.*index[^0-9]+(\d+)`)
 
-// snapshotsRead are the entries that the snapshots end at which a master has read.
+// snapshotsRead returns the last entry of each snapshot that a master has read.
 func (c *cluster) snapshotsRead(master string) (entries []uint64) {
 	c.t.Helper()
 	text, err := os.ReadFile(roleOf(c.Topology(), master).Log)
@@ -218,7 +219,7 @@ func (c *cluster) snapshotsRead(master string) (entries []uint64) {
 	return entries
 }
 
-// folderSizes are the bytes of a master's log and snapshots. What goes away meanwhile does not count.
+// folderSizes returns the size in bytes of a master's log and snapshots. It ignores files that disappear meanwhile.
 func folderSizes(data string) (log, snapshots int64) {
 	if info, err := os.Stat(filepath.Join(data, "raft.db")); err == nil {
 		log = info.Size()
@@ -234,7 +235,7 @@ func folderSizes(data string) (log, snapshots int64) {
 	return log, snapshots
 }
 
-// tellSizes logs what the masters' folders hold, and the most memory that each took.
+// tellSizes logs the folder size and the peak memory of each master.
 func (c *cluster) tellSizes(when string) {
 	c.t.Helper()
 	pids := c.PIDs()
@@ -250,11 +251,11 @@ func (c *cluster) tellSizes(when string) {
 	}
 }
 
-// mostLog is how large raft.db becomes by default while the state is small, with what bbolt adds; see
+// mostLog is the maximum size of raft.db by default while the state is small, including the overhead of bbolt. See
 // raftstore/DESIGN.md.
 const mostLog = 288 << 20
 
-// checkFolder holds a master's folder against its bound.
+// checkFolder checks that a master's folder is within its bound.
 func (c *cluster) checkFolder(data string) {
 	c.t.Helper()
 	if log, snapshots := folderSizes(data); log > mostLog || snapshots > 2*(320+48)<<20 {

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// checkedNode is what 'chainstore check --json' prints of a node, as far as it is looked at here.
+// checkedNode is the part of the output of 'chainstore check --json' for one node that the tests use.
 type checkedNode struct {
 	Result   string         `json:"result"`
 	Findings []wire.Finding `json:"findings"`
@@ -20,8 +20,8 @@ type checkedNode struct {
 	Aborted  *wire.Aborted  `json:"aborted"`
 }
 
-// TestCheckFindsDamageBesideAMisplacedFile: something else stands in the place of a file of a running node, and a bit
-// of a payload is flipped. 'chainstore check' names both and ends good only when the byte is healed.
+// TestCheckFindsDamageBesideAMisplacedFile replaces a file of a running node by a different kind of file, and flips a
+// bit of a payload. It checks that 'chainstore check' reports both, and succeeds only after the byte is repaired.
 func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 	c, o := startWithSegments(t)
 	for i, row := range []struct {
@@ -54,14 +54,14 @@ func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 				!slices.ContainsFunc(got.Findings, flipped) {
 				t.Errorf("%+v", got)
 			}
-			c.command(nil, "verify", "--data", role.Data) // fails where a byte is not healed
+			c.command(nil, "verify", "--data", role.Data) // fails if a byte is not repaired
 		})
 	}
 	c.verify(o)
 }
 
-// TestCheckThatCannotBeDone: while a node's blocks cannot be reached, its check is told as one that was not done, by
-// the command and its exit status, and stays due; what is damaged is found when they are back.
+// TestCheckThatCannotBeDone makes a node's blocks unreadable. It checks that the command and its exit status report
+// that the check was not done, that the check stays due, and that damage is found once the blocks are readable again.
 func TestCheckThatCannotBeDone(t *testing.T) {
 	c, o := startWithSegments(t)
 	d := &damaged{cluster: c, name: "storage-2"}

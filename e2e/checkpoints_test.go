@@ -31,22 +31,22 @@ const (
 	maxCheckpoint   = 64 << 10
 )
 
-// checkpoints are all those that the masters gave out while they were polled, read with nothing but the public
-// libraries.
+// checkpoints holds all checkpoints that the masters served while the test polled them. It uses only public libraries
+// to read them.
 type checkpoints struct {
 	origin string
-	keys   []string // verifier keys, of those that sign and those that did
+	keys   []string // verifier keys: current and former signers
 
-	mu        sync.Mutex // guards all below
+	mu        sync.Mutex // guards the fields below
 	verifiers []note.Verifier
 	roots     map[uint64]chain.Hash
-	most      uint64 // largest size of an answer that has come
+	most      uint64 // largest size received so far
 	polls     int
 }
 
-// TestCheckpointsAreOneHistory: the master that leads is cut off from the others, and heals; leadership changes hands
-// twice; all masters are killed at once and started again. Every checkpoint that any master gave out meanwhile, polled
-// throughout, is of one history, and none went back.
+// TestCheckpointsAreOneHistory cuts the leader off from the other masters and reconnects it, transfers the leadership
+// twice, and kills and restarts all masters at once. It checks that all checkpoints that any master served meanwhile
+// belong to one history, and that no checkpoint goes back.
 func TestCheckpointsAreOneHistory(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.expectDamage = true // a node that lags is invalid for a while
@@ -91,8 +91,8 @@ func TestCheckpointsAreOneHistory(t *testing.T) {
 	c.verify(o)
 }
 
-// TestCheckpointsThatContradict: what watches the checkpoints sees one that goes back, two roots of one size, and a
-// signature that is not the log's.
+// TestCheckpointsThatContradict checks that the checkpoint checker detects a checkpoint that goes back, two roots of
+// one size, and a signature of another key.
 func TestCheckpointsThatContradict(t *testing.T) {
 	secret, vkey, err := note.GenerateKey(rand.Reader, "log.example")
 	if err != nil {
@@ -133,7 +133,7 @@ func TestCheckpointsThatContradict(t *testing.T) {
 	}
 }
 
-// knownLog is the log's name and one of its keys, as a master tells them.
+// knownLog returns a checker with the log's name and one of its keys, as a master reports them.
 func (c *cluster) knownLog() *checkpoints {
 	c.t.Helper()
 	var said struct {
@@ -165,14 +165,14 @@ func (c *cluster) knownLog() *checkpoints {
 	return k
 }
 
-// trust takes one more key for the log's.
+// trust adds a verifier to the log's keys.
 func (k *checkpoints) trust(v note.Verifier) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.verifiers = append(k.verifiers, v)
 }
 
-// read reads a checkpoint that one of the log's keys has signed. mu is held.
+// read parses a checkpoint that one of the log's keys has signed. The caller holds mu.
 func (k *checkpoints) read(signed []byte) (found *log.Checkpoint, err error) {
 	for _, v := range k.verifiers {
 		if found, _, _, err = log.ParseCheckpoint(signed, k.origin, v); err == nil {
@@ -182,7 +182,7 @@ func (k *checkpoints) read(signed []byte) (found *log.Checkpoint, err error) {
 	return found, err
 }
 
-// fetch gets what needs no token, along the way that all clients of the tests go.
+// fetch sends a GET request without a token over the tests' network.
 func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -192,7 +192,7 @@ func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = answer.Body.Close() }() // only read
+	defer func() { _ = answer.Body.Close() }() // read only
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxCheckpoint))
 	if err == nil && answer.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s: %s", url, answer.Status, body)
@@ -200,7 +200,7 @@ func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 	return body, err
 }
 
-// watchCheckpoints polls a master for its checkpoint until ending is closed. That a master has none to give is no
+// watchCheckpoints polls a master for its checkpoint until ending is closed. A master without a checkpoint is not a
 // fault.
 func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}) {
 	every := checkpointEvery
@@ -218,14 +218,14 @@ func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}
 	}
 }
 
-// askCheckpoint asks a master for its checkpoint, and reports whether to go on.
+// askCheckpoint requests the checkpoint of a master, and reports whether to continue.
 func (c *cluster) askCheckpoint(o *oracle, url string) bool {
 	least := c.checkpoints.largest()
 	ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 	defer cancel()
 	signed, err := c.fetch(ctx, url+"/checkpoint")
 	if err != nil {
-		return true // it has none to give now
+		return true // it has no checkpoint yet
 	}
 	if err := c.checkpoints.take(signed, least); err != nil {
 		o.fault("checkpoint of %s: %v\n%s", url, err, signed)
@@ -240,7 +240,8 @@ func (k *checkpoints) largest() uint64 {
 	return k.most
 }
 
-// take holds a checkpoint against all that came before. Whoever asked had seen one of size least already.
+// take compares a checkpoint with all earlier ones. Before the request, the caller had already seen a checkpoint of
+// size least.
 func (k *checkpoints) take(signed []byte, least uint64) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -260,8 +261,8 @@ func (k *checkpoints) take(signed []byte, least uint64) error {
 	return nil
 }
 
-// checkCheckpoints holds every checkpoint that was given out against the chain in a storage node's folder: each is
-// where that chain stood once, so all of them are one history.
+// checkCheckpoints compares every served checkpoint with the chain in a storage node's folder. Each must match the
+// chain at its size, so that all of them belong to one history.
 func (c *cluster) checkCheckpoints(o *oracle, folder string) {
 	c.t.Helper()
 	k := c.checkpoints

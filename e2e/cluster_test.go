@@ -25,59 +25,59 @@ import (
 )
 
 const (
-	// patience is how long a condition may take that the cluster is to bring about by itself, and how long a client
-	// goes on trying: what is wrong shows in what is answered, and a machine that stands still for a minute is no fault
-	// of the cluster.
+	// patience is how long the cluster may take to reach a condition by itself, and how long a client retries. It is
+	// generous because the tests detect faults by wrong results, and a stalled test machine is not a fault of the
+	// cluster.
 	patience = 2 * time.Minute
-	// pollEvery is the pause between two checks of a condition.
+	// pollEvery is the interval between two checks of a condition.
 	pollEvery = 25 * time.Millisecond
-	// statusTimeout bounds a request for the status of one master: a halted one does not answer.
+	// statusTimeout bounds the status request to one master. A stopped process does not reply.
 	statusTimeout = 2 * time.Second
 )
 
-// cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test. A test sets the
-// options of the second group before it starts the load.
+// cluster is a cluster of real processes under test. Only the goroutine of the test calls its methods. A test sets the
+// options below before it starts the load.
 type cluster struct {
 	*devcluster.Cluster
 	t           *testing.T
 	dir         string
-	masters     []*client.Client // one for each master, which asks no other; with the project's token
-	halted      map[string]int   // by role, the process that was halted
+	masters     []*client.Client // one client for each master, which contacts no other; with the project token
+	halted      map[string]int   // process ids of stopped processes, by role
 	running     bool
 	fourth      fourthStorage
-	checkpoints *checkpoints // that the masters gave out; nil until the first load starts
+	checkpoints *checkpoints // served by the masters; nil until the first load starts
 
 	// Options.
-	program         string       // the executable; binary if it is ""
-	token           string       // of the project; that of the cluster file if it is ""
+	program         string       // the executable; "" means binary
+	token           string       // of the project; "" means that of the cluster file
 	net             *network     // between the roles, to inject faults; nil if there is none; closed with the cluster
 	link            *unreliable  // between the writers and the masters; nil if it is reliable
-	load            writerOption // how the writers of the load behave
-	pollCheckpoints bool         // the load asks the masters for checkpoints without a pause
-	expectDamage    bool         // the logs may report damage and answers that cannot be proven
+	load            writerOption // options of the load's writers
+	pollCheckpoints bool         // the load polls the masters for checkpoints without a pause
+	expectDamage    bool         // the logs may report damage and responses that fail verification
 }
 
 // writerOption changes the load of a cluster.
 type writerOption struct {
 	fast bool // records are small, and writers do not pause
-	slow bool // writers pause for long, so that a chain that is read many times stays short
+	slow bool // writers pause longer, so that a chain that is read many times stays short
 }
 
-// fourthStorage is a storage node beside those of the topology; zero if there is none.
+// fourthStorage is a storage node that is not in the topology; zero if there is none.
 type fourthStorage struct {
 	running  *devcluster.Running
 	launcher *devcluster.Processes
 }
 
-// start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are small and young,
-// so that all three causes of a cut come about and batches run over into the next block. When the test ends all
-// processes end; when it has failed the folder stays.
+// start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are limited to a small
+// size and age, so that all three reasons to cut a block occur and batches span blocks. All processes end with the
+// test. The folder is kept if the test has failed.
 func start(t *testing.T) *cluster {
 	t.Helper()
 	return startWith(t, func(*devcluster.Topology) {})
 }
 
-// startWith starts such a cluster after its description was changed.
+// startWith is like start, with a modified topology.
 func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
 	t.Helper()
 	c, topology := prepared(t, change)
@@ -85,7 +85,7 @@ func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
 	return c
 }
 
-// prepared makes what a cluster needs that is not started yet.
+// prepared creates the resources of a cluster, but does not start it.
 func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devcluster.Topology) {
 	t.Helper()
 	needsTime(t, "real processes")
@@ -96,7 +96,7 @@ func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devclu
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := freePorts(t) // before the clean-up: the ports are given back after the processes have ended
+	base := freePorts(t) // first, so that the ports are released after the processes have ended
 	c := &cluster{t: t, dir: dir, halted: map[string]int{}}
 	t.Cleanup(c.cleanUp)
 	topology := devcluster.NewTopology(dir, base)
@@ -110,7 +110,7 @@ func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devclu
 	return c, topology
 }
 
-// begin starts it.
+// begin starts a prepared cluster.
 func (c *cluster) begin(topology devcluster.Topology) {
 	c.t.Helper()
 	c.up(topology)
@@ -119,7 +119,7 @@ func (c *cluster) begin(topology devcluster.Topology) {
 	}
 }
 
-// clientOnce is a client of one master that does not try again.
+// clientOnce returns a client of one master that does not retry.
 func (c *cluster) clientOnce(url string) *client.Client {
 	c.t.Helper()
 	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1,
@@ -131,7 +131,7 @@ func (c *cluster) clientOnce(url string) *client.Client {
 	return cl
 }
 
-// compareStates holds the states of all masters against each other, at an index that all of them have applied.
+// compareStates compares the states of all masters at an index that all of them have applied.
 func (c *cluster) compareStates(o *oracle) {
 	c.t.Helper()
 	c.await("masters at one log index", func() string {
@@ -156,7 +156,7 @@ func (c *cluster) compareStates(o *oracle) {
 	})
 }
 
-// state asks a master for the hash of its state, along the way that all clients of the tests go.
+// state requests the hash of a master's state over the tests' network.
 func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+wire.PathState, nil)
 	if err != nil {
@@ -167,7 +167,7 @@ func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err 
 	if err != nil {
 		return s, err
 	}
-	defer func() { _ = answer.Body.Close() }() // only read
+	defer func() { _ = answer.Body.Close() }() // read only
 	if answer.StatusCode != http.StatusOK {
 		return s, fmt.Errorf("%s%s: %s", url, wire.PathState, answer.Status)
 	}
@@ -184,7 +184,7 @@ func (c *cluster) up(topology devcluster.Topology) {
 	c.running = true
 }
 
-// restart stops the cluster in good order and starts it again on the same folder.
+// restart stops the cluster cleanly and starts it again on the same folder.
 func (c *cluster) restart() {
 	c.t.Helper()
 	topology := c.Topology()
@@ -194,7 +194,7 @@ func (c *cluster) restart() {
 
 func (c *cluster) projectToken() string { return cmp.Or(c.token, c.File().Tokens.Project) }
 
-// client makes a client with the project's token.
+// client returns a client with the project's token.
 func (c *cluster) client(masters ...string) *client.Client {
 	c.t.Helper()
 	cl, err := client.New(client.Config{Masters: masters, Token: c.projectToken(), RetryFor: patience,
@@ -206,7 +206,7 @@ func (c *cluster) client(masters ...string) *client.Client {
 	return cl
 }
 
-// writerClient is what writers use: it goes through the unreliable link where there is one.
+// writerClient returns a client for writers. It uses the unreliable link if there is one.
 func (c *cluster) writerClient(masters ...string) *client.Client {
 	c.t.Helper()
 	if c.link == nil {
@@ -221,18 +221,18 @@ func (c *cluster) writerClient(masters ...string) *client.Client {
 	return cl
 }
 
-// parallel are the tests that said that others may run beside them: one with two clusters may say so only once.
+// parallel records which tests have called t.Parallel: a test with two clusters must call it only once.
 var parallel sync.Map
 
-// portsEach is how many ports a cluster may use from its base on: 200 of its own, and 200 for the proxies in front of
+// portsEach is the number of ports that a cluster reserves: 200 for the roles, and 200 for the proxies in front of
 // them.
 const portsEach = 400
 
-// freePorts reserves the ports of a cluster, a fourth storage node included, until the test ends, and returns their
-// base.
+// freePorts reserves the ports of a cluster, including a fourth storage node, until the test ends. It returns the first
+// port.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	base, release, err := freeports.Claim(portsEach - 1) // the last port of the block holds the claim
+	base, release, err := freeports.Claim(portsEach - 1) // the claim is held on the last port of the range
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func freePorts(t *testing.T) int {
 	return base
 }
 
-// cleanUp ends all processes, and the folder unless the test has failed.
+// cleanUp ends all processes. It removes the folder unless the test has failed.
 func (c *cluster) cleanUp() {
 	c.stop()
 	c.checkRaces()
@@ -290,8 +290,8 @@ func (c *cluster) stop() {
 	c.fourth = fourthStorage{}
 }
 
-// startFourthStorage starts a storage node that the topology does not have, and that knows one master only. It tells
-// its data folder.
+// startFourthStorage starts a storage node that is not in the topology and knows only one master. It returns its data
+// folder.
 func (c *cluster) startFourthStorage(master string) string {
 	c.t.Helper()
 	topology := c.Topology()
@@ -321,7 +321,7 @@ func (c *cluster) logs() []string {
 	return paths
 }
 
-// tail is the last lines of a file.
+// tail returns the last lines of a file.
 func tail(path string, lines int) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -331,7 +331,7 @@ func tail(path string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// await waits until missing says "", and fails the test when that takes longer than the cluster may take.
+// await waits until missing returns "". It fails the test after patience.
 func (c *cluster) await(what string, missing func() string) {
 	c.t.Helper()
 	c.awaitFor(patience, what, missing)
@@ -360,8 +360,8 @@ func (c *cluster) awaitFor(limit time.Duration, what string, missing func() stri
 
 var errNoLeader = errors.New("no master speaks for a leader")
 
-// ofLeader reports whether a status is the leader's. A leader of a version before protocol level 2 does not say so:
-// then the states of the masters are known.
+// ofLeader reports whether a status comes from the leader. A leader below protocol level 2 does not say so; its status
+// includes the states of the masters.
 func ofLeader(s wire.Cluster) bool {
 	if s.Authoritative || s.Level >= 2 {
 		return s.Authoritative
@@ -371,7 +371,7 @@ func ofLeader(s wire.Cluster) bool {
 	return s.Leader != "" && !slices.ContainsFunc(s.NoticesCoded, coded) && !slices.ContainsFunc(s.Masters, unknown)
 }
 
-// status is what the leader says, through the first master that reaches it.
+// status returns the leader's status, through the first master that reaches the leader.
 func (c *cluster) status() (wire.Cluster, error) {
 	why := errNoLeader
 	for _, m := range c.masters {
@@ -389,7 +389,7 @@ func (c *cluster) status() (wire.Cluster, error) {
 	return wire.Cluster{}, why
 }
 
-// leader waits for a leader other than the one named (which may be ""), and names its role.
+// leader waits for a leader other than not, which may be "", and returns the name of its role.
 func (c *cluster) leader(not string) string {
 	c.t.Helper()
 	var name string
@@ -411,13 +411,13 @@ func (c *cluster) leader(not string) string {
 	return name
 }
 
-// roleOf is the role of a name, which must be there.
+// roleOf returns the role with a name, which must exist.
 func roleOf(topology devcluster.Topology, name string) devcluster.Role {
 	roles := topology.Roles()
 	return roles[slices.IndexFunc(roles, func(r devcluster.Role) bool { return r.Name == name })]
 }
 
-// nameOf is the role at a URL, "" where there is none.
+// nameOf returns the name of the role at a URL, or "".
 func (c *cluster) nameOf(url string) string {
 	for _, r := range c.Topology().Roles() {
 		if r.URL() == url {
@@ -427,7 +427,7 @@ func (c *cluster) nameOf(url string) string {
 	return ""
 }
 
-// followers are the masters besides one.
+// followers returns all masters except one.
 func (c *cluster) followers(leader string) []string {
 	return slices.DeleteFunc(c.names(devcluster.KindMaster), func(name string) bool { return name == leader })
 }
@@ -443,7 +443,8 @@ func (c *cluster) names(kind devcluster.Kind) []string {
 	return names
 }
 
-// kill ends roles with SIGKILL, as nearly at once as can be: all have the signal before the first is waited for.
+// kill ends roles with SIGKILL. It signals all of them before it waits for the first, so that they end at nearly the
+// same time.
 func (c *cluster) kill(names ...string) {
 	c.t.Helper()
 	pids := c.PIDs()
@@ -458,7 +459,7 @@ func (c *cluster) kill(names ...string) {
 	}
 }
 
-// launch starts roles that do not run.
+// launch starts roles that are not running.
 func (c *cluster) launch(names ...string) {
 	c.t.Helper()
 	for _, name := range names {
@@ -468,21 +469,21 @@ func (c *cluster) launch(names ...string) {
 	}
 }
 
-// halt stops a process without ending it: to the others it looks as if it hung, and it does not know that time goes by.
+// halt stops a process with SIGSTOP. To the others it looks hung, and it does not notice that time passes.
 func (c *cluster) halt(name string) {
 	c.t.Helper()
 	c.halted[name] = c.PIDs()[name]
 	c.signal(name, c.halted[name], syscall.SIGSTOP)
 }
 
-// resume lets a process go on that was halted.
+// resume continues a stopped process.
 func (c *cluster) resume(name string) {
 	c.t.Helper()
 	c.signal(name, c.halted[name], syscall.SIGCONT)
 	delete(c.halted, name)
 }
 
-// signal sends a signal to the process of a role that runs.
+// signal sends a signal to the running process of a role.
 func (c *cluster) signal(name string, pid int, signal syscall.Signal) {
 	c.t.Helper()
 	if pid <= 0 {
@@ -493,7 +494,7 @@ func (c *cluster) signal(name string, pid int, signal syscall.Signal) {
 	}
 }
 
-// awaitComplete waits until every role is there and well.
+// awaitComplete waits until every role is registered and healthy.
 func (c *cluster) awaitComplete(storages int) {
 	c.t.Helper()
 	c.await("a complete cluster", func() string {
@@ -505,7 +506,7 @@ func (c *cluster) awaitComplete(storages int) {
 	})
 }
 
-// awaitStorage waits until a storage node is well and has all blocks.
+// awaitStorage waits until a storage node is healthy and has all blocks.
 func (c *cluster) awaitStorage(name string) {
 	c.t.Helper()
 	url := roleOf(c.Topology(), name).URL()
@@ -523,7 +524,8 @@ func (c *cluster) awaitStorage(name string) {
 	})
 }
 
-// incomplete says what a status of three masters and one miner lacks, "" where it lacks nothing.
+// incomplete describes what is missing in the status of three masters and one miner. It returns "" if the status is
+// complete.
 func (c *cluster) incomplete(s wire.Cluster, storages int) string {
 	well, masters := 0, len(c.File().Masters)
 	for _, m := range s.Masters {

@@ -29,8 +29,8 @@ func (c *cluster) awaitLevel() {
 	})
 }
 
-// awaitMasterRefused waits until a master says that its folder is an older copy: it is not ready, says how to rejoin,
-// and serves nothing.
+// awaitMasterRefused waits until a master reports that its folder is an older copy. It must not be ready, must explain
+// how to rejoin, and must not serve requests.
 func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	c.t.Helper()
 	isRefused := func(path string) string {
@@ -55,9 +55,8 @@ func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	}
 }
 
-// TestRestoredMaster: an older copy of a follower's folder is put back, and the leader is killed at once. Nothing that
-// was acknowledged is lost, and nothing is acknowledged that is not there: the restored master is refused until it has
-// joined as a new one.
+// TestRestoredMaster replaces the folder of a follower by an older copy, and kills the leader at once. It checks that
+// no acknowledged record is lost, and that the restored master is refused until it has joined as a new one.
 func TestRestoredMaster(t *testing.T) {
 	for _, r := range []struct {
 		name     string
@@ -112,7 +111,7 @@ func TestRestoredMaster(t *testing.T) {
 			for i := range 46 {
 				e := client.Entry{Payload: fmt.Appendf(nil, "second life %d", i)}
 				if at, err := once.Append(t.Context(), e); err == nil {
-					o.ack([]client.Entry{e}, []wire.Position{at}) // it must be there then
+					o.ack([]client.Entry{e}, []wire.Position{at}) // it must be in the chain then
 				} else if i > 0 && !errors.Is(err, wire.ErrStaleFolder) && !errors.Is(err, wire.ErrNoAnswer) &&
 					!errors.Is(err, wire.ErrNoLeader) {
 					t.Errorf("append %d: %v", i, err)
@@ -130,7 +129,7 @@ func TestRestoredMaster(t *testing.T) {
 			}
 			c.appendEach(o, "meanwhile", 10, others...)
 
-			// It stays refused, and joins as a new one.
+			// It stays refused after a restart, and can join as a new master.
 			if err := c.StopRole(name); err != nil {
 				t.Fatal(err)
 			}
@@ -148,8 +147,8 @@ func TestRestoredMaster(t *testing.T) {
 	}
 }
 
-// TestCopiedMasterBeside: a copy of the folder of a running follower is started beside it, on another port. One of the
-// two is refused, the group goes on, and what was acknowledged is there.
+// TestCopiedMasterBeside copies the folder of a running follower and starts the copy on another port. It checks that
+// one of the two is refused, that the group continues, and that no acknowledged record is lost.
 func TestCopiedMasterBeside(t *testing.T) {
 	c, o := start(t), newOracle()
 	c.awaitLevel()

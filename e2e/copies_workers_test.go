@@ -18,11 +18,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// renewal is longer than the time after which a worker registers again by itself.
+// renewal is longer than the interval at which a worker renews its registration.
 const renewal = 15 * time.Second
 
-// startWithStarts is start, and waits until the masters have all workers with the lists of their starts: the group's
-// level is raised, and each worker has started since.
+// startWithStarts is like start, but waits until the masters have the list of starts of every worker. The protocol
+// level must have been raised, and each worker must have started since.
 func startWithStarts(t *testing.T) *cluster {
 	t.Helper()
 	c := start(t)
@@ -36,7 +36,7 @@ func startWithStarts(t *testing.T) *cluster {
 	return c
 }
 
-// health asks a worker whether it takes part.
+// health requests the health of a worker.
 func (c *cluster) health(role devcluster.Role, path, token string) (status int, p wire.Problem, err error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 	defer cancel()
@@ -69,7 +69,8 @@ func (c *cluster) awaitReady(role devcluster.Role) {
 	})
 }
 
-// awaitRefused waits until a worker says that it is refused, and looks whether it says so everywhere, and does nothing.
+// awaitRefused waits until a worker reports that it is refused. It checks that the worker reports this everywhere, and
+// serves no requests.
 func (c *cluster) awaitRefused(role devcluster.Role) {
 	c.t.Helper()
 	isRefused := func(path, token string) string {
@@ -112,7 +113,7 @@ func (c *cluster) awaitRefused(role devcluster.Role) {
 	}
 }
 
-// masterTokenOf is what masters show to the worker of a data folder.
+// masterTokenOf returns the token that masters present to the worker with a data folder.
 func masterTokenOf(t *testing.T, dir string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, "identity.json"))
@@ -128,7 +129,7 @@ func masterTokenOf(t *testing.T, dir string) string {
 	return id.MasterToken
 }
 
-// copyFolder copies a data folder as cp -a does, whether a process has it or not: what goes away meanwhile is left out.
+// copyFolder copies a data folder like cp -a, even if a process uses it. It skips files that disappear meanwhile.
 func (c *cluster) copyFolder(from, to string) {
 	c.t.Helper()
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
@@ -156,14 +157,14 @@ func (c *cluster) copyFolder(from, to string) {
 	}
 }
 
-// putBack gives a role the folder that was copied before.
+// putBack replaces the folder of a role by an earlier copy.
 func (c *cluster) putBack(role devcluster.Role, from string) {
 	c.t.Helper()
 	c.wipe(role.Data)
 	c.copyFolder(from, role.Data)
 }
 
-// beside is a role with another folder and address.
+// beside returns a copy of a role with another folder and address.
 func (c *cluster) beside(role devcluster.Role, data string) devcluster.Role {
 	topology := c.Topology()
 	topology.Storages = 4
@@ -173,7 +174,7 @@ func (c *cluster) beside(role devcluster.Role, data string) devcluster.Role {
 	return role
 }
 
-// startRole starts a role that the topology does not have.
+// startRole starts a role that is not in the topology.
 func (c *cluster) startRole(role devcluster.Role) {
 	c.t.Helper()
 	if err := c.StartAs(role); err != nil {
@@ -181,7 +182,8 @@ func (c *cluster) startRole(role devcluster.Role) {
 	}
 }
 
-// joinAnew does what a refused worker says: it removes the identity and the list, and starts it again.
+// joinAnew follows the instructions of a refused worker: it removes the identity and the list of starts, and starts the
+// worker again.
 func (c *cluster) joinAnew(role devcluster.Role) {
 	c.t.Helper()
 	c.kill(role.Name)
@@ -194,7 +196,7 @@ func (c *cluster) joinAnew(role devcluster.Role) {
 	c.awaitReady(role)
 }
 
-// place is where the masters have a worker of an id, "" where they have none.
+// place returns the URL at which the masters have the worker with an id, or "".
 func (c *cluster) place(id string) (string, error) {
 	s, err := c.status()
 	if err != nil {
@@ -213,7 +215,7 @@ func (c *cluster) place(id string) (string, error) {
 	return "", nil
 }
 
-// idAt is the id of the worker at a URL.
+// idAt returns the id of the worker at a URL.
 func (c *cluster) idAt(url string) (id string) {
 	c.t.Helper()
 	c.await("a worker at "+url, func() string {
@@ -239,7 +241,8 @@ func (c *cluster) idAt(url string) (id string) {
 	return id
 }
 
-// keepsPlace checks that the masters have a worker at one URL all the time, until all have registered again.
+// keepsPlace checks that the masters have a worker at one URL, without interruption, until all workers have registered
+// again.
 func (c *cluster) keepsPlace(id, url string) {
 	c.t.Helper()
 	c.stays(renewal, func() string {
@@ -250,16 +253,17 @@ func (c *cluster) keepsPlace(id, url string) {
 	})
 }
 
-// TestStorageFolderCopied: of two storage nodes with copies of one folder the one that started last stays, the other is
-// refused, and comes back as a node of its own with the blocks that it has. Nothing is lost or read wrong meanwhile.
+// TestStorageFolderCopied runs two storage nodes on copies of one folder. It checks that the node that started last
+// stays and that the other is refused. The other can join as a new node and keeps its blocks. No record is lost or read
+// wrongly.
 func TestStorageFolderCopied(t *testing.T) {
 	c, o := startWithStarts(t), newOracle()
-	c.expectDamage = true // a copy of a folder in use may be short of what the node acknowledged meanwhile
+	c.expectDamage = true // a copy of a folder in use may lack blocks that the node acknowledged meanwhile
 	original := roleOf(c.Topology(), "storage-2")
 	l := c.startLoad(o)
 	l.more(some)
 
-	// A copy of a stopped folder, started when the original runs again.
+	// The copy of a stopped folder starts after the original runs again.
 	stopped := c.beside(original, filepath.Join(c.dir, "stopped"))
 	c.kill(original.Name)
 	c.copyFolder(original.Data, stopped.Data)
@@ -273,7 +277,7 @@ func TestStorageFolderCopied(t *testing.T) {
 	c.awaitReady(original)
 	c.kill(stopped.Name)
 
-	// A copy of a running folder.
+	// The copy of a running folder.
 	running := c.beside(original, filepath.Join(c.dir, "running"))
 	had := nodeAt(c.story(), original.URL()).Height
 	c.copyFolder(original.Data, running.Data)
@@ -284,7 +288,7 @@ func TestStorageFolderCopied(t *testing.T) {
 	c.keepsPlace(id, running.URL())
 	c.awaitReady(running)
 
-	// A new start of the original is no better. The way back that it names is one.
+	// Another start does not admit the original. It can join as the error message describes.
 	c.kill(original.Name)
 	c.launch(original.Name)
 	c.awaitRefused(original)
@@ -303,12 +307,12 @@ func TestStorageFolderCopied(t *testing.T) {
 	c.verify(o, running.Data)
 }
 
-// TestStorageFolderPutBack: an older copy of a storage node's folder is refused, however many starts it lacks, and
-// comes back as a new node in the place of the old one. A copy since which the node did not start lacks blocks alone,
-// and is repaired.
+// TestStorageFolderPutBack checks that an older copy of a storage node's folder is refused, no matter how many starts
+// it lacks, and that it can rejoin as a new node in place of the old one. If the node did not start since the copy was
+// made, the copy only lacks blocks, and is repaired.
 func TestStorageFolderPutBack(t *testing.T) {
 	c, o := startWithStarts(t), newOracle()
-	c.expectDamage = true // it is told that blocks are missing which the node had acknowledged
+	c.expectDamage = true // the masters are told that acknowledged blocks are missing
 	role := roleOf(c.Topology(), "storage-3")
 	l := c.startLoad(o)
 	l.more(some)
@@ -352,7 +356,7 @@ func TestStorageFolderPutBack(t *testing.T) {
 	c.verify(o)
 }
 
-// wipeAll removes a folder, if it is there.
+// wipeAll removes a folder if it exists.
 func (c *cluster) wipeAll(dir string) {
 	c.t.Helper()
 	if err := os.RemoveAll(dir); err != nil {
@@ -360,7 +364,7 @@ func (c *cluster) wipeAll(dir string) {
 	}
 }
 
-// TestMinerFolderCopied: the same for miners.
+// TestMinerFolderCopied checks the same for miners as TestStorageFolderCopied.
 func TestMinerFolderCopied(t *testing.T) {
 	c, o := startWithStarts(t), newOracle()
 	original := roleOf(c.Topology(), "miner-1")
@@ -393,7 +397,7 @@ func TestMinerFolderCopied(t *testing.T) {
 		t.Errorf("it is %s still", id)
 	}
 	l.more(some / 2)
-	// The copy goes on in the original's place.
+	// The copy takes the place of the original.
 	c.kill(original.Name, running.Name)
 	c.putBack(original, running.Data)
 	c.launch(original.Name)

@@ -17,18 +17,18 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// disk is the files of a storage node, and the place in them where damage is to be done: a frame in the midst of a
-// segment in the midst of the chain, if nothing else is said.
+// disk holds the files of a storage node, and the position at which to damage them. By default this is a frame in the
+// middle of a segment in the middle of the chain.
 type disk struct {
 	t      *testing.T
 	dir    string
 	path   string       // of the file
-	block  int          // offset in the file of the first byte of the block
+	block  int          // offset of the block in the file
 	length int          // of the block
 	header chain.Header // of the block
-	older  string       // an older copy of some last segment
-	acked  uint64       // blocks that the node is known to have acknowledged
-	// Offsets within the block's records, of a byte of the first record's salt and of its payload.
+	older  string       // an older copy of a last segment
+	acked  uint64       // number of blocks that the node has acknowledged, at least
+	// Offsets of a byte of the first record's salt and payload, relative to the block's records.
 	salt, payload int
 }
 
@@ -60,10 +60,10 @@ func (d *disk) segments() []uint64 {
 	return firsts
 }
 
-// at goes to a file of the folder.
+// at selects a file of the folder.
 func (d *disk) at(name string) { d.path = filepath.Join(d.dir, filepath.FromSlash(name)) }
 
-// run finds the first run of the index of records.
+// run selects the first run of the index of records.
 func (d *disk) run() {
 	d.t.Helper()
 	runs, err := filepath.Glob(filepath.Join(d.dir, "records", "*.run"))
@@ -80,7 +80,7 @@ func (d *disk) read() []byte {
 	return data
 }
 
-// frames lists the whole frames of the file.
+// frames returns the complete frames of the file.
 func (d *disk) frames() []segment.Frame {
 	d.t.Helper()
 	f, err := os.Open(d.path)
@@ -92,7 +92,7 @@ func (d *disk) frames() []segment.Frame {
 	var list []segment.Frame
 	for {
 		frame, err := frames.Next()
-		if errors.Is(err, io.EOF) || errors.Is(err, durable.ErrDamaged) { // the node may be about to write the last one
+		if errors.Is(err, io.EOF) || errors.Is(err, durable.ErrDamaged) { // the node may still be writing the last one
 			return list
 		}
 		d.must(err)
@@ -101,7 +101,7 @@ func (d *disk) frames() []segment.Frame {
 	}
 }
 
-// choose goes to a frame.
+// choose selects a frame.
 func (d *disk) choose(frame segment.Frame) {
 	d.t.Helper()
 	d.block, d.length = int(frame.Offset)+segment.FrameHeader, int(frame.Length)
@@ -115,7 +115,7 @@ func (d *disk) choose(frame segment.Frame) {
 	d.salt = strings.Index(string(encoded), string(record.Salt[:])) + 3
 }
 
-// last goes to the last frame that the node is known to have acknowledged, in the last segment that has one.
+// last selects the last frame that the node has acknowledged, in the last segment that has one.
 func (d *disk) last() {
 	d.t.Helper()
 	for _, first := range slices.Backward(d.segments()) {
@@ -148,7 +148,7 @@ func (d *disk) truncate(size int64) {
 	d.must(os.Truncate(d.path, size))
 }
 
-// replace puts another file in the place of one, as an editor does.
+// replace replaces a file by a new one, as an editor does.
 func (d *disk) replace(path string, data []byte) {
 	d.t.Helper()
 	d.must(os.WriteFile(path+".edited", data, 0o600))
@@ -161,7 +161,7 @@ func (d *disk) removeSegments() {
 	}
 }
 
-// removeTiles removes the whole folder, again where the node puts a file into it meanwhile.
+// removeTiles removes the whole folder. It tries again if the node writes a file into it meanwhile.
 func (d *disk) removeTiles() {
 	d.at("tiles")
 	for os.RemoveAll(d.path) != nil {
@@ -171,7 +171,7 @@ func (d *disk) removeTiles() {
 // inPayload flips a bit of the payload.
 func (d *disk) inPayload() { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload) }
 
-// put has something made at a path until it is there: the node may put its own back meanwhile.
+// put creates something at a path, and repeats this until it exists: the node may write its own file meanwhile.
 func (d *disk) put(name string, with func(path string) error) {
 	d.t.Helper()
 	path := filepath.Join(d.dir, filepath.FromSlash(name))
@@ -226,7 +226,7 @@ func (d *disk) swapBlocks() {
 	d.replace(d.path, swapped)
 }
 
-// olderCopy puts another node's older copy in the place of a segment that has grown since.
+// olderCopy replaces a segment that has grown by another node's older copy of it.
 func (d *disk) olderCopy() {
 	older, err := os.ReadFile(d.older)
 	d.must(err)
@@ -246,8 +246,8 @@ func (d *disk) swapFiles() {
 	d.must(os.Rename(one+".aside", other))
 }
 
-// inbox puts a file into the inbox under the name of a block far behind the chain's end: garbage, or a well-formed file
-// of some block.
+// inbox writes a file into the inbox under the name of a block far beyond the end of the chain: garbage, or the given
+// well-formed block.
 func (d *disk) inbox(block []byte) {
 	const number = 1 << 40
 	data := []byte("garbage")
@@ -262,8 +262,8 @@ func (d *disk) inbox(block []byte) {
 	d.must(os.WriteFile(d.path, data, 0o600))
 }
 
-// mineAgain changes a payload in the midst of the chain and makes the chain from there on anew: every link, root and
-// proof of work is right, and it is another chain.
+// mineAgain changes a payload in the middle of the chain and rebuilds the chain from there. Every link, root and proof
+// of work is valid, but it is a different chain.
 func (d *disk) mineAgain() {
 	v := chain.NewVerifier(chain.Head{})
 	for _, first := range d.segments() {
@@ -285,7 +285,7 @@ func (d *disk) mineAgain() {
 	}
 }
 
-// minedAgain is a block behind another head; the one that is to be changed has a bit of its first payload flipped.
+// minedAgain rebuilds a block on another head. If it is the block to change, a bit of its first payload is flipped.
 func (d *disk) minedAgain(head chain.Head, block chain.Block) chain.Block {
 	h := block.Header
 	records := slices.Clone(block.Bytes()[chain.BlockOverhead(h.Count):])

@@ -18,18 +18,18 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// damage is one row of the matrix in docs/integrity.md: what is done to the files of one storage node, while it runs
-// and while it is down.
+// damage is one row of the matrix in docs/integrity.md: damage to the files of one storage node, while it runs and
+// while it is down.
 type damage struct {
 	name string
 	do   func(d *disk)
-	// found is what the story must tell of it while the node runs; "" for damage that is harmless, or in files that are
-	// not read before the next start.
+	// found is the kind of event that the integrity log must contain if the node was running. It is "" for harmless
+	// damage, and for damage to files that are only read at a start.
 	found string
-	// foundDown is the same for damage that was done while the node was down: what can be computed from the blocks is
-	// computed again at the start, without a story.
+	// foundDown is the same for damage while the node was down. Files that are derived from the blocks are computed
+	// again at the start, without an event.
 	foundDown string
-	// stranger: the node comes back as a new one.
+	// stranger: the node comes back as a new node.
 	stranger bool
 }
 
@@ -61,7 +61,7 @@ var damages = []damage{
 	{"segment: another node's older copy of the last one", (*disk).olderCopy, "finding", "finding", false},
 	{"segment: two files swapped", (*disk).swapFiles, "finding", "finding", false},
 	{"segment: the chain mined again with one payload changed", (*disk).mineAgain, "finding", "finding", false},
-	// What can be computed from them.
+	// Files that are derived from the blocks.
 	{"index: a bit", func(d *disk) { d.at("index"); d.flip(8 + 28*3 + 5) }, "", "", false},
 	{"index: cut", func(d *disk) { d.at("index"); d.truncate(8 + 28*2 + 5) }, "", "", false},
 	{"index: deleted", func(d *disk) { d.at("index"); d.must(os.Remove(d.path)) }, "", "", false},
@@ -72,8 +72,7 @@ var damages = []damage{
 	{"tile: cut", func(d *disk) { d.at("tiles/00"); d.truncate(512 + 32*7) }, "tiles", "", false},
 	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
 	{"tile: all deleted", (*disk).removeTiles, "tiles", "", false},
-	// What stands in the place of a file of the node must not keep the blocks from being looked at: a bit of a
-	// payload is flipped beside it.
+	// A misplaced file or folder must not prevent the check of the blocks, so a bit of a payload is flipped as well.
 	{"index: a folder in its place, and a bit in a payload", (*disk).indexIsAFolder, "finding", "finding", false},
 	{"index: a link to itself, and a bit in a payload", (*disk).indexIsALoop, "finding", "finding", false},
 	{"tile: a file in the place of the folder, and a bit in a payload", (*disk).tilesAreAFile, "finding", "finding",
@@ -85,7 +84,7 @@ var damages = []damage{
 	{"records: garbage", func(d *disk) { d.run(); d.must(os.WriteFile(d.path, []byte("no index"), 0o600)) }, "", "",
 		false},
 	{"records: deleted", func(d *disk) { d.at("records"); d.must(os.RemoveAll(d.path)) }, "", "", false},
-	// The rest.
+	// Other files.
 	{"inbox: a file of garbage", func(d *disk) { d.inbox(nil) }, "", "", false},
 	{"inbox: a block of another chain", func(d *disk) { d.inbox(d.read()[d.block : d.block+d.length]) }, "", "", false},
 	{"identity: a bit", func(d *disk) { d.at("identity.json"); d.flip(30) }, "", "", true},
@@ -97,8 +96,8 @@ var damages = []damage{
 }
 
 // TestDamageMatrix does every kind of damage to one storage node after the other, while it runs and while it is down,
-// under a load that reads all the time: no reader sees a wrong byte or an error, the damage is found and told, and all
-// nodes are Valid again without anybody's help.
+// under a load that reads continuously. It checks that no reader gets a wrong byte or an error, that the damage is
+// found and reported, and that all nodes become Valid again without intervention.
 func TestDamageMatrix(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage, c.load.slow = true, true
@@ -138,8 +137,8 @@ func TestDamageMatrix(t *testing.T) {
 	c.verify(o)
 }
 
-// startSmallSegments starts a cluster whose segments hold few blocks, that checks nothing on a schedule, and whose
-// masters drop what is stored, so that reads go to the storage nodes.
+// startSmallSegments starts a cluster with few blocks per segment and without scheduled checks. Its masters drop stored
+// records, so that reads go to the storage nodes.
 func startSmallSegments(t *testing.T) *cluster {
 	t.Helper()
 	return startWith(t, func(topology *devcluster.Topology) {
@@ -148,7 +147,7 @@ func startSmallSegments(t *testing.T) *cluster {
 	})
 }
 
-// startWithSegments starts such a cluster, and fills several segments of each storage node.
+// startWithSegments is like startSmallSegments, and fills several segments of each storage node.
 func startWithSegments(t *testing.T) (*cluster, *oracle) {
 	t.Helper()
 	c, o := startSmallSegments(t), newOracle()
@@ -172,10 +171,10 @@ func (d *damage) needsOlder() bool { return strings.Contains(d.name, "older copy
 
 func (c *cluster) storageNames() []string { return []string{"storage-1", "storage-2", "storage-3"} }
 
-// damaged is the cluster as one row of the matrix sees it.
+// damaged is the cluster during one row of the matrix.
 type damaged struct {
 	*cluster
-	name string // of the role that suffers
+	name string // of the damaged role
 }
 
 func (c *damaged) suffer(row damage, down bool, older string) {
@@ -184,8 +183,8 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	was, since := nodeAt(before, url), before
 	if down {
 		c.kill(c.name)
-		// What was still going on when the story was told, like a repair because it was behind, is not what follows
-		// from the damage.
+		// Ignore events of activities that were still running at the kill, such as a repair of a node that was behind.
+		// They do not result from the damage.
 		since = c.story()
 		was = nodeAt(since, url)
 	}
@@ -203,8 +202,8 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	}
 	now := c.awaitHealed(since, url, was)
 	for tries, clean := 0, down; !clean && tries < 4; tries++ {
-		// What the node had not acknowledged to the table when the check began is for the next check: a block too that
-		// went to a file that was removed or replaced under it.
+		// A check covers only blocks whose acknowledgement was in the table when it began. Later blocks need another
+		// check, for example one that was written to a file that had been removed or replaced.
 		was = nodeAt(now, url)
 		if _, err := c.admin().CheckStorage(c.t.Context(), was.ID); err != nil {
 			c.t.Fatal(err)
@@ -213,7 +212,7 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 		clean = !told(now, next, url, "finding") && (found == "" || told(before, next, url, found))
 		now = next
 	}
-	if !down && row.stranger { // what it does at its next start
+	if !down && row.stranger { // takes effect at its next start
 		c.kill(c.name)
 		c.launch(c.name)
 		c.await("another id", func() string {
@@ -236,7 +235,7 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	c.tells(since, now, url, found)
 }
 
-// awaitHealed waits until a node was checked since, or filled where it had nothing to check, and all are Valid.
+// awaitHealed waits until a node has been checked, or repaired if it had nothing to check, and all nodes are Valid.
 func (c *damaged) awaitHealed(before wire.Integrity, url string, was wire.NodeIntegrity) (now wire.Integrity) {
 	c.t.Helper()
 	c.await("all valid again", func() string {
@@ -259,7 +258,7 @@ func (c *damaged) awaitHealed(before wire.Integrity, url string, was wire.NodeIn
 	return now
 }
 
-// told reports whether the story has an event of a kind that it did not have before.
+// told reports whether the integrity log has a new event of a kind.
 func told(before, now wire.Integrity, url, kind string) bool {
 	first := uint64(0)
 	if len(before.Events) > 0 {
@@ -271,7 +270,7 @@ func told(before, now wire.Integrity, url, kind string) bool {
 	})
 }
 
-// tells holds the new part of the story against what must have been found.
+// tells checks that the new events of the integrity log match the expected finding.
 func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 	c.t.Helper()
 	var kinds []string
@@ -285,7 +284,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 		}
 		if e.Kind == "repair" && slices.Contains([]string{wire.CodeBehind, wire.CodeLeftBehind, wire.CodeUnknownHeight},
 			e.CauseCoded.Code) {
-			continue // it was away for longer than the masters keep what is stored: no damage
+			continue // the node was down for longer than the masters keep stored records: no damage
 		}
 		if e.URL != url && e.Kind != "tiles" {
 			c.t.Errorf("of another node: %+v", e)
@@ -303,7 +302,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 	}
 }
 
-// admin is a client with the admin token.
+// admin returns a client with the admin token.
 func (c *cluster) admin() *client.Client {
 	c.t.Helper()
 	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin, RetryFor: patience,
@@ -315,7 +314,7 @@ func (c *cluster) admin() *client.Client {
 	return cl
 }
 
-// tryStory is the integrity as the leader tells it.
+// tryStory returns the integrity status from the leader.
 func (c *cluster) tryStory() (wire.Integrity, error) {
 	why := errNoLeader
 	for _, m := range c.masters {
@@ -354,7 +353,7 @@ func nodeAt(i wire.Integrity, url string) wire.NodeIntegrity {
 	return wire.NodeIntegrity{}
 }
 
-// awaitSegments waits until every storage node has so many segments.
+// awaitSegments waits until every storage node has at least n segments.
 func (c *cluster) awaitSegments(n int) {
 	c.t.Helper()
 	c.await("several segments", func() string {
@@ -368,7 +367,7 @@ func (c *cluster) awaitSegments(n int) {
 	})
 }
 
-// copyLastSegment keeps a copy of a node's last segment as it is now, when it is one that will grow.
+// copyLastSegment copies a node's last segment, if that segment will still grow.
 func (c *cluster) copyLastSegment(name string) string {
 	c.t.Helper()
 	url := roleOf(c.Topology(), name).URL()
@@ -387,8 +386,8 @@ func (c *cluster) copyLastSegment(name string) string {
 	return copied
 }
 
-// TestSeveralNodesDamaged: two nodes, and then all three, are damaged in different blocks at the same time; no node is
-// wholly good, and every block is taken from one that has a good copy of it.
+// TestSeveralNodesDamaged damages two nodes, and then all three, in different blocks at the same time. No node is
+// undamaged. The test checks that every block is repaired from a node that has a good copy of it.
 func TestSeveralNodesDamaged(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -402,7 +401,7 @@ func TestSeveralNodesDamaged(t *testing.T) {
 			c := &damaged{cluster: c, name: name}
 			d := c.disk()
 			firsts := d.segments()
-			for _, part := range []int{i, i + 3} { // two places, others on each node
+			for _, part := range []int{i, i + 3} { // two places, different on each node
 				d.at(filepath.Join("segments", segment.Name(firsts[part*len(firsts)/6])))
 				frames := d.frames()
 				d.choose(frames[len(frames)-1])
@@ -428,10 +427,11 @@ func TestSeveralNodesDamaged(t *testing.T) {
 	c.verify(o)
 }
 
-// TestLostBlock: a block that is bad on all nodes is reported as lost by number; everything else stays served, appends
-// go on and are stored; a person's word makes the nodes Valid, and every verifier names the hole.
+// TestLostBlock damages a block on all nodes. It checks that the block is reported as lost by number, that everything
+// else is still served, and that appends continue and are stored. After an administrator accepts the loss the nodes are
+// Valid, and every verifier reports the missing block.
 func TestLostBlock(t *testing.T) {
-	c, o := startWithSegments(t) // without load: its readers would ask for what is lost
+	c, o := startWithSegments(t) // without load: its readers would request the lost records
 	lost := (&damaged{cluster: c, name: "storage-1"}).disk().header.Block
 	for _, name := range c.storageNames() {
 		d := (&damaged{cluster: c, name: name}).disk()
@@ -474,7 +474,7 @@ func TestLostBlock(t *testing.T) {
 	if _, err := c.admin().ConfirmLost(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
-	// The other records of the block prove themselves and are served still.
+	// The other records of the block still have proofs, and are still served.
 	for _, r := range inHole {
 		got, err := c.masters[0].Get(t.Context(), r.at.Block, r.at.Offset)
 		if r.at.Offset == 0 && !errors.Is(err, wire.ErrLost) {

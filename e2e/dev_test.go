@@ -23,16 +23,16 @@ import (
 	"github.com/chainstore/chainstore/storagenode/audit"
 )
 
-// dev is a running `chainstore dev`, as a person starts it.
+// dev is a running `chainstore dev`, started like a user does.
 type dev struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	output bytes.Buffer // of the standard output up to "ready"
+	output bytes.Buffer // standard output up to "ready"
 	errors bytes.Buffer
 	ended  chan error
 }
 
-// startDev starts it and waits for the line "ready".
+// startDev starts `chainstore dev` and waits for the line "ready".
 func startDev(t *testing.T, args ...string) *dev {
 	t.Helper()
 	d := &dev{t: t, cmd: exec.Command(binary, append([]string{"dev"}, args...)...), ended: make(chan error, 1)}
@@ -46,7 +46,7 @@ func startDev(t *testing.T, args ...string) *dev {
 	}
 	t.Cleanup(func() {
 		if d.cmd.ProcessState == nil {
-			_ = d.cmd.Process.Kill() // the test has failed already
+			_ = d.cmd.Process.Kill() // the test has already failed
 			<-d.ended
 		}
 	})
@@ -64,7 +64,7 @@ func startDev(t *testing.T, args ...string) *dev {
 	return nil
 }
 
-// interrupt is Ctrl-C: it must end cleanly within 5 s.
+// interrupt sends an interrupt, as Ctrl-C does. The process must end cleanly within 5 s.
 func (d *dev) interrupt() {
 	d.t.Helper()
 	start := time.Now()
@@ -86,7 +86,7 @@ func (d *dev) interrupt() {
 	}
 }
 
-// fails runs a command that must end with exit status 1 and a message, and change nothing in dir.
+// fails runs a command that must end with exit status 1 and a message, and must not change anything in dir.
 func fails(t *testing.T, dir, message string, args ...string) {
 	t.Helper()
 	before := listing(t, dir)
@@ -100,7 +100,7 @@ func fails(t *testing.T, dir, message string, args ...string) {
 	}
 }
 
-// listing tells every file of a folder with its size and time.
+// listing returns the name, size and time of every file of a folder.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -150,7 +150,7 @@ func TestDev(t *testing.T) {
 	if err != nil || position.State != "stored" {
 		t.Fatalf("%+v, %v", position, err)
 	}
-	// A second one on the same ports, and on the same folder with other ports.
+	// A second `chainstore dev` on the same ports, and on the same folder with other ports.
 	other := strconv.Itoa(freePorts(t))
 	fails(t, t.TempDir(), "is in use", "dev", "--data", filepath.Join(t.TempDir(), "x"), "--port", port)
 	fails(t, "", "in use by another process", "storage", "--data", file.Storages[0].Data, "--http", "127.0.0.1:0",
@@ -167,7 +167,7 @@ func TestDev(t *testing.T) {
 	if err != nil || string(record.Payload) != "before" {
 		t.Errorf("%q, %v", record.Payload, err)
 	}
-	// The leader's process is named, killed, and the rest goes on.
+	// The leader's process is named in the output. It is killed, and the other processes continue.
 	status, err := c.Cluster(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -197,11 +197,11 @@ func TestDev(t *testing.T) {
 		t.Errorf("the storage nodes have different chains: %v", heads)
 	}
 
-	// Folders of a newer format, of the whole and of one role.
+	// Folders of a newer format: the whole folder, and the folder of one role.
 	fails(t, dir, "newer version", "dev", "--data", newer(t, dir, "cluster.json"), "--port", port)
 }
 
-// checkClusterFile holds the cluster file against its contract.
+// checkClusterFile checks the format of the cluster file.
 func checkClusterFile(t *testing.T, path string) devcluster.ClusterFile {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -224,7 +224,7 @@ func checkClusterFile(t *testing.T, path string) devcluster.ClusterFile {
 	return file
 }
 
-// killLeader ends the leader's process, by the pid that dev printed for it.
+// killLeader kills the leader's process, using the pid that dev printed.
 func killLeader(t *testing.T, output string, file devcluster.ClusterFile, leader string,
 	urls map[string]string) string {
 	t.Helper()
@@ -245,7 +245,7 @@ func killLeader(t *testing.T, output string, file devcluster.ClusterFile, leader
 	return ""
 }
 
-// newer makes a copy of a folder's file in a folder of its own, of version 99.
+// newer copies a file into a new folder, and sets its version to 99.
 func newer(t *testing.T, dir, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, name))
@@ -276,7 +276,7 @@ func tokenFile(t *testing.T, token string) string {
 	return path
 }
 
-// TestRolesRefuse: what a role cannot work with is said at once, by name, with exit status 1.
+// TestRolesRefuse checks that each role rejects invalid settings and data at once, by name, with exit status 1.
 func TestRolesRefuse(t *testing.T) {
 	needsTime(t, "real processes")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,9 +15,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestExportAndImport: a chain is exported while the cluster runs, every disk is lost, and on nothing but the file and
-// the log's key the group is founded again. Each receipt of before holds, the log has the identity of before, and an
-// auditor's state of before goes on.
+// TestExportAndImport exports a chain while the cluster runs, then deletes every disk, and founds the group again from
+// the file and the log's key alone. It checks that earlier receipts stay valid, that the log keeps its identity, and
+// that an auditor can continue from its earlier state.
 func TestExportAndImport(t *testing.T) {
 	outside := t.TempDir()
 	at := func(name string) string { return filepath.Join(outside, name) }
@@ -61,7 +61,7 @@ func TestExportAndImport(t *testing.T) {
 		t.Errorf("the export: %s", out)
 	}
 
-	// Without a checkpoint the same chain could be anybody's.
+	// Without a checkpoint the origin of the chain cannot be verified.
 	c.command(nil, "export", "--data", roleOf(c.Topology(), storages[0]).Data, "--out", at("unsigned.export"))
 	if status, said := c.refusedBy("verify", "--file", at("unsigned.export"), "--key", vkey); status != 1 ||
 		!strings.Contains(said, "unsigned") {
@@ -113,7 +113,7 @@ func TestExportAndImport(t *testing.T) {
 	c.verify(o)
 }
 
-// holds fails the test where a receipt of before, with its payload, is not good by the log's key.
+// holds checks that an earlier receipt and its payload are still valid under the log's key.
 func (c *cluster) holds(receipt, payload, vkey string) {
 	c.t.Helper()
 	if out := string(c.command(nil, "verify", "receipt", receipt, "--payload", payload, "--key",
@@ -122,7 +122,7 @@ func (c *cluster) holds(receipt, payload, vkey string) {
 	}
 }
 
-// auditFrom has an outsider look at the log through a master.
+// auditFrom runs an outside auditor on the log that a master serves.
 func (c *cluster) auditFrom(url, vkey, state string) string {
 	c.t.Helper()
 	out := string(c.command(nil, "verify", "--url", url, "--key", vkey, "--state", state))

@@ -15,10 +15,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// failoverWriters is how many writers append without a pause while leaders go.
+// failoverWriters is the number of writers that append without a pause during failovers.
 const failoverWriters = 16
 
-// acker notes when acknowledgements come.
+// acker records the times of acknowledgements.
 type acker struct {
 	mu   sync.Mutex // guards at
 	at   []time.Time
@@ -70,14 +70,14 @@ func (a *acker) end() {
 	a.all.Wait()
 }
 
-// count is how many acknowledgements came.
+// count returns the number of acknowledgements.
 func (a *acker) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.at)
 }
 
-// gap is the longest time without an acknowledgement from some moment on.
+// gap returns the longest time without an acknowledgement since from.
 func (a *acker) gap(from time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -91,7 +91,7 @@ func (a *acker) gap(from time.Time) time.Duration {
 	return longest
 }
 
-// awaitMore waits for so many further acknowledgements.
+// awaitMore waits for n further acknowledgements.
 func (c *cluster) awaitMore(a *acker, n int) {
 	c.t.Helper()
 	want := a.count() + n
@@ -107,11 +107,12 @@ func (c *cluster) awaitMore(a *acker, n int) {
 	})
 }
 
-// failoverTries is how often each failover is done where times are held to their limits, and where they are only told.
+// failoverTries is the number of failovers of each kind if the time limits are enforced; fewFailoverTries if the times
+// are only logged.
 const failoverTries, fewFailoverTries = 20, 3
 
-// TestFailoverGap: the longest time without an acknowledgement when the leader is killed, and when it is stopped in
-// good order. On a machine that does nothing else it is under a second and under 300 ms in 19 of 20 tries: make times.
+// TestFailoverGap measures the longest time without an acknowledgement when the leader is killed, and when it is
+// stopped cleanly. With `make times`, on an idle machine, the limits are one second and 300 ms in 19 of 20 tries.
 func TestFailoverGap(t *testing.T) {
 	for _, way := range []struct {
 		name  string
@@ -166,8 +167,8 @@ func TestFailoverGap(t *testing.T) {
 	}
 }
 
-// TestRollingRestart stops and starts all seven processes, one after the other, under load: no request fails beyond
-// what clients try again by themselves, and nothing is lost.
+// TestRollingRestart restarts all seven processes one after the other under load. It checks that requests only fail in
+// ways that clients retry by themselves, and that no record is lost.
 func TestRollingRestart(t *testing.T) {
 	c, o := start(t), newOracle()
 	a := c.appendAlways(o)
@@ -184,12 +185,12 @@ func TestRollingRestart(t *testing.T) {
 	c.verify(o)
 }
 
-// TestHungDisk: a leader whose disk hangs ends by itself, says so, and that lets the others elect.
+// TestHungDisk checks that a leader whose disk hangs exits with a message, so that the others elect a new leader.
 func TestHungDisk(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skipf("there is no strace to make a disk hang: %v", err)
 	}
-	c, o := startWith(t, func(topology *devcluster.Topology) { topology.DiskTimeout = 0 }), newOracle() // the default
+	c, o := startWith(t, func(topology *devcluster.Topology) { topology.DiskTimeout = 0 }), newOracle() // default
 	a := c.appendAlways(o)
 	c.awaitMore(a, some)
 	leader := c.leader("")
@@ -210,8 +211,7 @@ func TestHungDisk(t *testing.T) {
 	if err := c.Forget(leader); err == nil {
 		t.Error("it ended well")
 	}
-	// Which of its files it was writing when the disk hung is a matter of chance: the log most of the time, its list of
-	// starts at others.
+	// The file that it was writing when the disk hung varies: usually the log, sometimes its list of starts.
 	role := roleOf(c.Topology(), leader)
 	if said := tail(role.Log, 20); !strings.Contains(said, "--disk-timeout") ||
 		!strings.Contains(said, " "+role.Data+"/") {
@@ -227,8 +227,8 @@ func TestHungDisk(t *testing.T) {
 	c.verify(o)
 }
 
-// TestFlippedBitInMaster: a bit that flips in a master's log is found when the entry is read, and named; the way back
-// is a wiped folder that joins.
+// TestFlippedBitInMaster flips a bit in a master's log. It checks that the damage is found when the entry is read, and
+// is reported. The master recovers by joining with an empty folder.
 func TestFlippedBitInMaster(t *testing.T) {
 	c, o := start(t), newOracle()
 	a := c.appendAlways(o)
@@ -256,7 +256,7 @@ func TestFlippedBitInMaster(t *testing.T) {
 	c.verify(o)
 }
 
-// rejoin wipes a master that does not run and starts it so that it joins.
+// rejoin wipes a stopped master and starts it so that it joins.
 func (c *cluster) rejoin(name string) {
 	c.t.Helper()
 	c.wipe(roleOf(c.Topology(), name).Data)

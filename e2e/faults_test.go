@@ -15,14 +15,14 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// TestRandomFaults injects what a seeded schedule says, until the time is over and, where they are asked for, so many
-// faults were injected and so many appends acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
+// TestRandomFaults injects faults by a seeded schedule until the time is over. If CHAINSTORE_FAULTS or
+// CHAINSTORE_APPENDS is set, it continues until that many faults were injected and that many appends acknowledged.
 func TestRandomFaults(t *testing.T) {
 	logSettings(t)
 	soak, seed, faults, appends := settings.soak, settings.seed, settings.faults, settings.appends
 	o := newOracle()
 	c, s := startFaulty(t, seed, func(topology *devcluster.Topology) {
-		if appends > 0 { // many records: blocks and segments of an ordinary size
+		if appends > 0 { // many records: blocks and segments of default size
 			d := devcluster.NewTopology(topology.Dir, topology.Port)
 			topology.Settings, topology.LogLevel = d.Settings, "info"
 		}
@@ -39,7 +39,7 @@ func TestRandomFaults(t *testing.T) {
 			c.awaitComplete(3)
 		}
 		l.more(some / 3)
-		if faults > 0 { // the faults are spread over the appends
+		if faults > 0 { // spread the faults over the appends
 			c.await("appends between two faults", func() string {
 				if due := min(appends, s.steps*appends/faults); o.appends() < due && !o.failed() {
 					return fmt.Sprintf("%d of %d", o.appends(), due)
@@ -53,7 +53,7 @@ func TestRandomFaults(t *testing.T) {
 	c.verify(o)
 }
 
-// report tells what was done, and how long nobody had an acknowledgement.
+// report logs the injected faults, and the longest time without an acknowledgement.
 func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -86,15 +86,15 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
 }
 
-// logSettings logs how to repeat a random schedule.
+// logSettings logs the settings that repeat a random schedule.
 func logSettings(t *testing.T) {
 	t.Helper()
 	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v CHAINSTORE_LOAD=%d", settings.seed, settings.soak, settings.load)
 }
 
-// TestRandomDamage does random damage to the files of one storage node after the other, while a schedule kills, stops
-// and halts whatever it says, the damaged node and its sender among them. Checks go by their own schedule; nobody
-// helps.
+// TestRandomDamage damages the files of one storage node after the other at random, while a schedule kills and stops
+// random roles, including the damaged node and the sender of its repair. Checks run on their own schedule, and the
+// cluster must repair everything without intervention.
 func TestRandomDamage(t *testing.T) {
 	logSettings(t)
 	soak, seed := settings.soak, settings.seed
@@ -108,7 +108,7 @@ func TestRandomDamage(t *testing.T) {
 	c.awaitSegments(4)
 	s := &schedule{c: c, random: rand.New(rand.NewPCG(seed, 2)), counts: map[string]int{}, faults: basicFaults()}
 	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
-		// One node at a time: what is damaged on all of them is lost, and that is another test.
+		// Damage one node at a time: blocks that are damaged on all nodes are lost, which TestLostBlock covers.
 		harmed := &damaged{cluster: c, name: c.storageNames()[s.random.IntN(3)]}
 		before, url := c.story(), roleOf(c.Topology(), harmed.name).URL()
 		was := nodeAt(before, url)
@@ -150,8 +150,8 @@ func TestRandomDamage(t *testing.T) {
 	c.verify(o)
 }
 
-// terminated reports whether a process ended by the signal itself: it was asked to stop before it had come as far as to
-// listen to signals.
+// terminated reports whether a process was ended by the signal itself. This happens if the stop request arrives before
+// the process has installed its signal handler.
 func terminated(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -161,7 +161,7 @@ func terminated(err error) bool {
 	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
 }
 
-// victims are the leader, all masters, or any of the roles.
+// victims returns the roles to harm: the leader, all masters, or some of the roles.
 func (s *schedule) victims() []string {
 	switch n := s.random.IntN(10); {
 	case n < 3:
@@ -174,7 +174,7 @@ func (s *schedule) victims() []string {
 	return all[:1+s.random.IntN(3)]
 }
 
-// pass lets up to so much time go by, often none: the schedule's times are part of it.
+// pass sleeps for a random time up to most, often not at all. The times are part of the schedule.
 func (s *schedule) pass(most time.Duration) {
 	if s.random.IntN(3) == 0 {
 		return

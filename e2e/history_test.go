@@ -20,27 +20,26 @@ import (
 // maxClients bounds the clients of a history.
 const maxClients = 10_000
 
-// operation is something that a client did: an append, or a look at a place. Times are nanoseconds since the oracle's
-// birth.
+// operation is an operation of a client: an append, or a read of a place. Times are nanoseconds since birth.
 type operation struct {
 	client      int
-	call, ended int64 // ended is math.MaxInt64 where the outcome is unknown
+	call, ended int64 // ended is math.MaxInt64 if the outcome is unknown
 	read        bool
 	found       bool   // of a read
-	first, last uint64 // order of the first and last place of an append; of the place that was looked at
-	rank        int    // in its piece: how many appends stand before
+	first, last uint64 // order of the first and last place of an append, or of the place that was read
+	rank        int    // number of appends before it in its piece
 	lost        bool   // the outcome of an append is unknown, and so is its place
 }
 
-// orderOf puts the places of a chain into one order.
+// orderOf maps the places of a chain to ordered numbers.
 func orderOf(block uint64, offset uint32) uint64 { return block<<32 | uint64(offset) }
 
-// birth is what times of a history count from.
+// birth is the origin of the times in a history.
 var birth = time.Now()
 
 func since(t time.Time) int64 { return int64(t.Sub(birth)) }
 
-// appended takes an acknowledged append into the history.
+// appended adds an acknowledged append to the history.
 func (o *oracle) appended(client int, began, ended time.Time, first, last wire.Position) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -50,7 +49,7 @@ func (o *oracle) appended(client int, began, ended time.Time, first, last wire.P
 	})
 }
 
-// unknownOutcome takes an append into the history of which nobody knows whether, or when, it was carried out.
+// unknownOutcome adds an append to the history for which it is unknown whether, or when, it took effect.
 func (o *oracle) unknownOutcome(client int, began time.Time, entries []client.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -60,7 +59,7 @@ func (o *oracle) unknownOutcome(client int, began time.Time, entries []client.En
 	}
 }
 
-// resolve gives an append of unknown outcome the place at which the chain has it.
+// resolve sets the place of an append of unknown outcome after it was found in the chain.
 func (o *oracle) resolve(payload []byte, at place) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -70,8 +69,8 @@ func (o *oracle) resolve(payload []byte, at place) {
 	}
 }
 
-// probe looks through one master alone, without trying again, at places around the newest that was acknowledged
-// anywhere: there or not there, the answer must fit what was acknowledged meanwhile.
+// probe reads places around the newest acknowledged record, through one master and without retries. Both found and not
+// found must be consistent with the acknowledgements meanwhile.
 func (l *load) probe(cl *client.Client, number int, random *rand.Rand) {
 	tick := time.NewTicker(readEvery)
 	defer tick.Stop()
@@ -109,7 +108,7 @@ func (o *oracle) looked(op operation) {
 	o.history = append(o.history, op)
 }
 
-// newest is the record that was acknowledged last.
+// newest returns the record that was acknowledged last.
 func (o *oracle) newest() *ackedRecord {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,8 +118,8 @@ func (o *oracle) newest() *ackedRecord {
 	return o.order[len(o.order)-1]
 }
 
-// oneLog is the model: one log, to which appends go one after the other, in the order of their places. Its state is how
-// many of a piece's appends are done.
+// oneLog is the model: a single log to which appends are applied one after the other, in the order of their places. Its
+// state is the number of applied appends of a piece.
 var oneLog = porcupine.Model{
 	Init: func() any { return 0 },
 	Step: func(state, input, output any) (bool, any) {
@@ -142,14 +141,14 @@ var oneLog = porcupine.Model{
 	},
 }
 
-// pieceSize is how many operations the model checker gets at a time; pieceTime how long it may take for them.
+// pieceSize is the number of operations in one call of the model checker; pieceTime is the time limit for a call.
 const (
 	pieceSize = 300
 	pieceTime = 5 * time.Second
 )
 
-// checkHistory holds the history against the model, and against the plain rule that what ended before another began
-// stands before it. It is called when the chain has been scanned.
+// checkHistory checks the history with the model. It also checks that an append that ended before another began has the
+// lower place. It must be called after the chain has been scanned.
 func (o *oracle) checkHistory(t *testing.T) {
 	t.Helper()
 	o.mu.Lock()
@@ -177,8 +176,8 @@ func (o *oracle) checkHistory(t *testing.T) {
 	}
 }
 
-// misfit is where a history stops to fit, for people: the operation that must come next because it ended first, and
-// those around it.
+// misfit describes where a history stops being linearizable: the operation that must come next because it ended first,
+// and the operations around it.
 func misfit(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
 	var done []int
 	for _, tries := range info.PartialLinearizations() {
@@ -211,8 +210,8 @@ func describe(op porcupine.Operation) string {
 		time.Duration(in.call), time.Duration(in.ended))
 }
 
-// known are the operations whose outcome is known, in the order in which they began. A look at a place that no append
-// of the history was given says nothing.
+// known returns the operations with a known outcome, in the order in which they began. It skips reads of places that no
+// append of the history occupies.
 func (o *oracle) known() []operation {
 	var ops, looks []operation
 	for _, op := range o.history {
@@ -230,8 +229,8 @@ func (o *oracle) known() []operation {
 		if at == 0 || op.first > ops[at-1].last {
 			continue
 		}
-		// Within a batch that runs over into the next block lies also what is behind the end of the first: no record
-		// has that place.
+		// A batch that spans two blocks also covers places beyond the end of the first block. No record has those
+		// places.
 		if op.first == ops[at-1].last || o.acked[place{op.first >> 32, uint32(op.first)}] != nil {
 			ops = append(ops, op)
 		}
@@ -240,7 +239,7 @@ func (o *oracle) known() []operation {
 	return ops
 }
 
-// upTo is how many appends, sorted by their places, begin at a place or before it.
+// upTo returns how many of the appends, sorted by place, begin at or before a place.
 func upTo(appends []operation, place uint64) int {
 	at, _ := slices.BinarySearchFunc(appends, place, func(a operation, place uint64) int {
 		if a.first <= place {
@@ -251,7 +250,8 @@ func upTo(appends []operation, place uint64) int {
 	return at
 }
 
-// checkOrder is the rule that scales: an append that ended before another began stands before it.
+// checkOrder checks all operations at once, which the model cannot: an append that ended before another began must have
+// the lower place.
 func (o *oracle) checkOrder(ops []operation) {
 	ended := make([]operation, 0, len(ops))
 	for _, op := range ops {
@@ -263,7 +263,7 @@ func (o *oracle) checkOrder(ops []operation) {
 	slices.SortFunc(ended, func(a, b operation) int { return cmp.Compare(a.ended, b.ended) })
 	var highest uint64
 	next := 0
-	for _, op := range began { // by the time of the call
+	for _, op := range began { // in the order of their calls
 		for next < len(ended) && ended[next].ended < op.call {
 			highest = max(highest, ended[next].last+1)
 			next++
@@ -275,14 +275,14 @@ func (o *oracle) checkOrder(ops []operation) {
 	}
 }
 
-// window goes over a history in pieces.
+// window splits a history into pieces.
 type window struct {
-	before []operation // appends that began before the piece, and may be under way still
-	floor  uint64      // what stands before it had been given out for sure when the piece began
+	before []operation // appends that began before the piece, and may still be running
+	floor  uint64      // all places below were acknowledged before the piece began
 }
 
-// next makes the history of the next piece. What stands before the floor is done; a look that may have seen what began
-// after the piece is left out.
+// next returns the history of the next piece. Appends below the floor are already applied. Reads that may have seen
+// appends after the piece are left out.
 func (w *window) next(piece []operation) []porcupine.Operation {
 	begin, last := piece[0].call, piece[len(piece)-1].call
 	for _, op := range w.before {
@@ -305,10 +305,10 @@ func (w *window) next(piece []operation) []porcupine.Operation {
 	slices.SortFunc(appends, func(a, b operation) int { return cmp.Compare(a.first, b.first) })
 	history := make([]porcupine.Operation, len(ops))
 	for i, op := range ops {
-		// The appends that stand before a place; the one that it belongs to is the last of them.
+		// The number of appends at lower places. The place belongs to the last of them.
 		op.rank = upTo(appends, op.first) - 1
 		if op.read && op.first >= w.floor && (op.rank < 0 || op.first > appends[op.rank].last) {
-			op.rank = len(appends) // of an append that began later
+			op.rank = len(appends) // an append that began later has this place
 		}
 		history[i] = porcupine.Operation{ClientId: i, Input: op, Call: max(op.call, begin), Return: op.ended}
 	}
@@ -318,7 +318,7 @@ func (w *window) next(piece []operation) []porcupine.Operation {
 
 // TestHistoryChecker checks small histories that were written by hand.
 func TestHistoryChecker(t *testing.T) {
-	// A batch that runs over from block 0, which has three records, into block 1.
+	// A batch that spans block 0, which has three records, and block 1.
 	batch := func(o *oracle, began time.Time) {
 		at := []wire.Position{{Block: 0, Offset: 2, Index: 2}, {Block: 1, Offset: 0, Index: 4}}
 		o.ack([]client.Entry{{Key: "a"}, {Key: "b"}}, at)
@@ -343,7 +343,7 @@ func TestHistoryChecker(t *testing.T) {
 				client: 2, call: int64(time.Second), ended: int64(time.Second) + 1, read: true, found: row.found,
 				first: orderOf(row.look.block, row.look.offset), last: orderOf(row.look.block, row.look.offset),
 			})
-			after := wire.Position{Block: 1, Offset: 1, Index: 5} // a piece's last looks are left out
+			after := wire.Position{Block: 1, Offset: 1, Index: 5} // the last reads of a piece are left out
 			o.ack([]client.Entry{{Key: "c"}}, []wire.Position{after})
 			o.appended(1, birth.Add(2*time.Second), birth.Add(3*time.Second), after, after)
 			o.checkHistory(t)

@@ -16,12 +16,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// lineType is the type that `chainstore append --lines` gives a record.
+// lineType is the media type that `chainstore append --lines` gives to a record.
 const lineType = "text/plain; charset=utf-8"
 
 // TestRealInput appends log files line by line: through each master in turn, and with `chainstore append --lines`, with
-// the line ends stripped and kept. One file has CRLF line ends, one LF; both have UTF-8 and empty lines, one no line
-// end at its end.
+// the line ends stripped and kept. One file has CRLF line ends, the other LF. Both have UTF-8 text and empty lines, and
+// one has no line end at its end.
 func TestRealInput(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "*.log"))
 	if err != nil || len(files) != 2 {
@@ -66,8 +66,8 @@ func TestRealInput(t *testing.T) {
 	}
 }
 
-// linesOf cuts a file into lines by the rule that `chainstore append --help` tells: the line feed is not part of the
-// record, nor is one carriage return right before it, and lines that are empty then are skipped.
+// linesOf splits a file into lines as `chainstore append --help` specifies: the line feed is not part of the record,
+// nor is one carriage return directly before it. Lines that are then empty are skipped.
 func linesOf(data []byte) [][]byte {
 	var lines [][]byte
 	for len(data) > 0 {
@@ -83,7 +83,7 @@ func linesOf(data []byte) [][]byte {
 	return lines
 }
 
-// appendInTurn appends lines one by one, each through the next master. The order of the lines is that of the chain.
+// appendInTurn appends lines one by one, each through the next master. The chain has the lines in the same order.
 func (c *cluster) appendInTurn(o *oracle, lines [][]byte) {
 	c.t.Helper()
 	var last wire.Position
@@ -101,8 +101,8 @@ func (c *cluster) appendInTurn(o *oracle, lines [][]byte) {
 	}
 }
 
-// ackLines takes down the positions that `chainstore append --lines --json` printed. The order of the lines is that of
-// the chain.
+// ackLines records the positions that `chainstore append --lines --json` printed. The chain has the lines in the same
+// order.
 func (o *oracle) ackLines(t *testing.T, lines [][]byte, out []byte) []wire.Position {
 	t.Helper()
 	var positions []wire.Position
@@ -125,7 +125,7 @@ func (o *oracle) ackLines(t *testing.T, lines [][]byte, out []byte) []wire.Posit
 	return positions
 }
 
-// compareWhole reads records back through each master in turn and puts them together to what they were cut from.
+// compareWhole reads records back through each master in turn, and compares their concatenation with the original data.
 func (c *cluster) compareWhole(data []byte, positions []wire.Position) {
 	c.t.Helper()
 	var got []byte
@@ -143,13 +143,13 @@ func (c *cluster) compareWhole(data []byte, positions []wire.Position) {
 
 func (c *cluster) clusterFile() string { return devcluster.ClusterFilePath(c.dir) }
 
-// command runs a command of the chainstore executable to its good end, and gives what it printed.
+// command runs a command of the chainstore executable, which must succeed, and returns its output.
 func (c *cluster) command(input []byte, args ...string) []byte {
 	c.t.Helper()
 	return c.commandAt("", input, args...)
 }
 
-// commandAt is command in the place of a role, "" for the test's own.
+// commandAt is like command, but runs at the network location of a role; "" means that of the test.
 func (c *cluster) commandAt(role string, input []byte, args ...string) []byte {
 	c.t.Helper()
 	line := append([]string{cmp.Or(c.program, binary)}, args...)

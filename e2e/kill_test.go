@@ -16,10 +16,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// some is how many acknowledged records stand for "it goes on".
+// some is the number of acknowledged records that shows that the cluster makes progress.
 const some = 150 / slower
 
-// TestLeaderKilledUnderLoad: another master leads on; the killed one follows when it is back.
+// TestLeaderKilledUnderLoad checks that another master takes over, and that the killed one follows after its restart.
 func TestLeaderKilledUnderLoad(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -30,7 +30,7 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 	l.more(some)
 	c.launch(first)
 	c.awaitComplete(3)
-	// What was there before is served by the new leader, and by the masters that had it from the old one.
+	// The new leader serves earlier records, and so do the masters that received them from the old leader.
 	c.readBack(o, sample)
 	c.kill(second)
 	l.more(some)
@@ -41,8 +41,8 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 	c.verify(o)
 }
 
-// TestLeaderHalted: a leader that hangs is deposed, and what others had sent to it goes to the next one; when it goes
-// on it does no harm, and follows.
+// TestLeaderHalted stops the leader with SIGSTOP. It checks that the leader is replaced, and that requests that were
+// forwarded to it go to the next leader. The old leader must follow after it continues.
 func TestLeaderHalted(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -57,13 +57,12 @@ func TestLeaderHalted(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.ack([]client.Entry{entry}, []wire.Position{at})
-		// A master that waits for the answer of a leader that hangs gives up after 5 s; the next leader is there much
-		// sooner.
+		// A master waits up to 5 s for the reply of a hung leader. The next leader is elected much sooner.
 		if took := time.Since(began); took > 4*time.Second && !underRace {
 			t.Errorf("an append through %s took %v while the leader hung", name, took)
 		}
 	}
-	l.more(some / 3) // by those writers that do not wait for an answer of the halted master
+	l.more(some / 3) // by the writers that do not wait for a reply of the stopped master
 	c.resume(first)
 	l.more(some)
 	c.awaitComplete(3)
@@ -71,7 +70,7 @@ func TestLeaderHalted(t *testing.T) {
 	c.verify(o)
 }
 
-// TestStorageNodeKilledUnderLoad: two nodes are enough; the third catches up when it is back.
+// TestStorageNodeKilledUnderLoad checks that two nodes are enough, and that the third catches up after its restart.
 func TestStorageNodeKilledUnderLoad(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -82,7 +81,7 @@ func TestStorageNodeKilledUnderLoad(t *testing.T) {
 		c.launch(name)
 		c.awaitComplete(3)
 	}
-	// With two of three gone the masters keep the records, and say so.
+	// With two of three nodes down, the masters keep the records and report this.
 	c.kill("storage-1", "storage-3")
 	before, err := c.status()
 	if err != nil {
@@ -104,8 +103,8 @@ func TestStorageNodeKilledUnderLoad(t *testing.T) {
 	c.verify(o)
 }
 
-// TestStorageFolderMends: a write that was cut short by the kill is cut off, and what can be computed from the blocks
-// is. None of it costs an acknowledged record, and the node catches up under load.
+// TestStorageFolderMends checks that a storage node truncates a write that a kill cut short, and recomputes damaged
+// derived files. No acknowledged record is lost, and the node catches up under load.
 func TestStorageFolderMends(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -127,7 +126,7 @@ func TestStorageFolderMends(t *testing.T) {
 	c.verify(o)
 }
 
-// tearTail puts the beginning of a frame behind the last block of a storage node, as a write does that is cut short.
+// tearTail appends the beginning of a frame to the last segment of a storage node, like a write that was cut short.
 func tearTail(folder string) error {
 	firsts, err := segment.List(filepath.Join(folder, "segments"))
 	if err != nil {
@@ -138,13 +137,13 @@ func tearTail(folder string) error {
 	if err != nil {
 		return err
 	}
-	frame := []byte{0, 1, 0, 0} // the length of a block whose bytes are missing, most of them
+	frame := []byte{0, 1, 0, 0} // the length of a block, with most of its bytes missing
 	_, err = f.Write(append(frame, bytes.Repeat([]byte{2}, 777)...))
 	return errors.Join(err, f.Close())
 }
 
-// TestMinerKilled: appends go on, status says plainly that there is no miner, and when it is back all is mined and
-// stored.
+// TestMinerKilled checks that appends continue without the miner, that the status reports that there is no miner, and
+// that everything is mined and stored after its restart.
 func TestMinerKilled(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -156,7 +155,7 @@ func TestMinerKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.more(2 * some)
-	c.readBack(o, sample) // also from blocks that are not mined
+	c.readBack(o, sample) // including records of blocks that are not mined
 	s, err := c.status()
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +163,7 @@ func TestMinerKilled(t *testing.T) {
 	if s.Head != stuck.Head || s.Pending.Blocks == 0 {
 		t.Errorf("without a miner the head went from %+v to %+v; %d blocks wait", stuck.Head, s.Head, s.Pending.Blocks)
 	}
-	// The blocks that wait are in the log: a new leader has them too.
+	// The waiting blocks are in the log, so a new leader has them too.
 	leader := c.leader("")
 	c.kill(leader)
 	c.leader(leader)
@@ -175,7 +174,7 @@ func TestMinerKilled(t *testing.T) {
 	c.verify(o)
 }
 
-// awaitNotice waits until the status has a notice of a code, and returns it.
+// awaitNotice waits until the status has a notice with a code, and returns it.
 func (c *cluster) awaitNotice(code string) (notice wire.Message) {
 	c.t.Helper()
 	c.await("the notice "+code, func() string {
@@ -193,7 +192,7 @@ func (c *cluster) awaitNotice(code string) (notice wire.Message) {
 	return notice
 }
 
-// TestAllMastersKilledAtOnce: nothing that was acknowledged is lost, and writers that were under way go on.
+// TestAllMastersKilledAtOnce checks that no acknowledged record is lost, and that the writers continue.
 func TestAllMastersKilledAtOnce(t *testing.T) {
 	c, o := start(t), newOracle()
 	masters := c.names(devcluster.KindMaster)
@@ -202,7 +201,7 @@ func TestAllMastersKilledAtOnce(t *testing.T) {
 	c.kill(masters...)
 	c.launch(masters...)
 	l.more(some)
-	// Once more with nobody writing, and with everything else killed too.
+	// Again without writers, and with all other processes killed too.
 	l.end()
 	masters = append(masters, "miner-1", "storage-2")
 	c.kill(masters...)
@@ -215,7 +214,7 @@ func TestAllMastersKilledAtOnce(t *testing.T) {
 	c.verify(o)
 }
 
-// TestClusterStartedAgain: stopped in good order and started on the same folder, the chain goes on where it was.
+// TestClusterStartedAgain checks that the chain continues after a clean stop and a start on the same folder.
 func TestClusterStartedAgain(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -233,12 +232,12 @@ func TestClusterStartedAgain(t *testing.T) {
 	c.verify(o)
 }
 
-// TestWorkerRegistersWhileLeaderIsDown: workers that start while there is no leader register with the next one, and
-// through a master that does not lead.
+// TestWorkerRegistersWhileLeaderIsDown checks that workers that start while there is no leader register with the next
+// one, also through a follower.
 func TestWorkerRegistersWhileLeaderIsDown(t *testing.T) {
 	c, o := start(t), newOracle()
-	// While the chain is empty a new node lacks nothing. With two masters gone nobody can lead: the third, which is the
-	// only one that the new node knows, must wait for a leader, and most likely is not it.
+	// While the chain is empty, a new node lacks nothing. With two masters down there can be no leader. The new node
+	// knows only the third master. It must wait for a leader, which is most likely another master.
 	leader := c.leader("")
 	followers := c.followers(leader)
 	c.kill(leader, followers[0])
@@ -248,7 +247,7 @@ func TestWorkerRegistersWhileLeaderIsDown(t *testing.T) {
 	l := c.startLoad(o)
 	l.more(some)
 
-	// A node that comes back while the leader is down, with blocks that it lacks.
+	// A node that returns while the leader is down, and lacks blocks.
 	c.kill("storage-2")
 	l.more(some)
 	leader = c.leader("")

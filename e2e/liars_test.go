@@ -7,7 +7,7 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// launchFrom starts one more role from another program, and tells its data folder. It ends with the test.
+// launchFrom starts another role with a different program. The role stops when the test ends.
 func (c *cluster) launchFrom(program string, change func(*devcluster.Topology), name string) *devcluster.Running {
 	c.t.Helper()
 	topology := c.Topology()
@@ -30,7 +30,7 @@ func (c *cluster) launchFrom(program string, change func(*devcluster.Topology), 
 	return running
 }
 
-// TestMinerOfWrongNonces: a miner that answers wrong costs nothing while another lives.
+// TestMinerOfWrongNonces checks that a miner that returns wrong nonces does no harm while another one works.
 func TestMinerOfWrongNonces(t *testing.T) {
 	c, o := start(t), newOracle()
 	wrong := altered(t, "wrong-nonce")
@@ -69,8 +69,8 @@ func TestMinerOfWrongNonces(t *testing.T) {
 	o.report(t)
 }
 
-// TestStorageThatLies: with two replicas due, one storage node that says stored and is not loses nothing while the
-// others live.
+// TestStorageThatLies checks that a storage node that acknowledges blocks without storing them loses nothing while the
+// others work, with two replicas required.
 func TestStorageThatLies(t *testing.T) {
 	c, o := start(t), newOracle()
 	liar := altered(t, "liar")
@@ -115,6 +115,6 @@ func TestStorageThatLies(t *testing.T) {
 	if err := admin.RemoveStorage(t.Context(), url, true); err != nil {
 		t.Fatal(err)
 	}
-	c.expectDamage = true // reads that asked the liar found it out
+	c.expectDamage = true // reads from the liar detected it
 	c.verify(o)
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// listKeys is how many keys the writers of TestListsAndStreams share.
+// listKeys is the number of keys that the writers of TestListsAndStreams share.
 const listKeys = 5
 
-// stream is what one follower of the records has got.
+// stream holds the records that one follower has received.
 type stream struct {
 	query client.StreamQuery
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards the fields below
 	got   []wire.Record
 	err   error
 }
 
-// follow follows the records until the test ends them.
+// follow follows the records until the test ends.
 func (s *stream) follow(ctx context.Context, cl *client.Client) {
 	for r, err := range cl.Stream(ctx, s.query) {
 		s.mu.Lock()
@@ -43,8 +43,8 @@ func (s *stream) count() int {
 	return len(s.got)
 }
 
-// TestListsAndStreams: streams through all masters, each of which is killed once while they run, give exactly the
-// acknowledged records, in order; and so do lists through each master afterwards.
+// TestListsAndStreams runs a stream through each master, and kills each master once meanwhile. It checks that the
+// streams, and then lists through each master, return exactly the acknowledged records in order.
 func TestListsAndStreams(t *testing.T) {
 	c, o := start(t), newOracle()
 	writers := c.appendKeyed(o)
@@ -127,7 +127,7 @@ func TestListsAndStreams(t *testing.T) {
 	c.verify(o)
 }
 
-// checkLists lists everything through each master: what was acknowledged is all there, in order.
+// checkLists lists all records through each master. All acknowledged records must be there, in order.
 func (c *cluster) checkLists(o *oracle) {
 	c.t.Helper()
 	want := o.inOrder()
@@ -138,7 +138,7 @@ func (c *cluster) checkLists(o *oracle) {
 				c.t.Fatalf("list through master %d: %v", i+1, err)
 			}
 			r.Payload = nil // there may be many
-			// What was not acknowledged may be there, too.
+			// The list may also contain records that were not acknowledged.
 			if at := len(got); at < len(want) && r.Index == want[at].at.Index {
 				got = append(got, r)
 			}
@@ -147,7 +147,7 @@ func (c *cluster) checkLists(o *oracle) {
 	}
 }
 
-// same holds records against those that are due, in order.
+// same compares records with the expected records, in order.
 func same(t *testing.T, what string, got []wire.Record, want []*ackedRecord) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -160,7 +160,7 @@ func same(t *testing.T, what string, got []wire.Record, want []*ackedRecord) {
 	}
 }
 
-// inOrder lists what was acknowledged in the order of the leaf indices.
+// inOrder returns the acknowledged records in the order of their leaf indices.
 func (o *oracle) inOrder() []*ackedRecord {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -169,7 +169,7 @@ func (o *oracle) inOrder() []*ackedRecord {
 	})
 }
 
-// appendKeyed starts writers that append one record after the other under a few keys.
+// appendKeyed starts writers that append one record after the other, using a few keys.
 func (c *cluster) appendKeyed(o *oracle) *acker {
 	c.t.Helper()
 	a := &acker{o: o, stop: make(chan struct{})}
@@ -202,7 +202,7 @@ func (c *cluster) appendKeyed(o *oracle) *acker {
 	return a
 }
 
-// note takes down that an acknowledgement came.
+// note records the time of an acknowledgement.
 func (a *acker) note() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

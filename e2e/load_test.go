@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The load: so much that something is always under way, and so little that the verifier can read all of it back many
-// times.
+// The load is high enough that requests are always under way, and low enough that the verifier can read everything back
+// many times.
 const (
 	singleWriters = 6
 	batchWriters  = 3
@@ -23,19 +23,19 @@ const (
 	batchEvery    = slower * 400 * time.Millisecond
 	readEvery     = slower * 10 * time.Millisecond
 	mostInBatch   = 60
-	// tryFor is how long a writer tries to append the same records before it gives them up.
+	// tryFor is how long a writer retries an append before it gives up.
 	tryFor = 2 * patience
-	// hastyFor is the longest time that a hasty writer waits.
+	// hastyFor is the longest timeout of a hasty writer.
 	hastyFor = 40 * time.Millisecond
 	// fastEvery is the pause of fast writers.
 	fastEvery = time.Microsecond
-	// slowTimes is the factor by which slow writers pause longer.
+	// slowTimes is the factor by which the pauses of slow writers are longer.
 	slowTimes = 8
-	// ordinarySize is how large most records are, in bytes; one in so many is up to largeSize.
+	// ordinarySize is the maximum size in bytes of most records. One in largeEvery records has up to largeSize bytes.
 	ordinarySize, largeEvery, largeSize = 600, 100, 100 << 10
 )
 
-// load is writers and readers at work, through all masters.
+// load runs writers and readers through all masters.
 type load struct {
 	c       *cluster
 	o       *oracle
@@ -45,8 +45,8 @@ type load struct {
 	once    sync.Once
 }
 
-// startLoad starts writers, whose clients begin with different masters and go on with the others, and readers, which
-// read what was acknowledged. It ends with end, or with the test.
+// startLoad starts writers and readers. Each writer's client prefers a different master and fails over to the others.
+// The readers read acknowledged records. The load stops with end, or with the test.
 func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
 	l := &load{c: c, o: o, fast: c.load.fast, ending: make(chan struct{})}
@@ -87,19 +87,19 @@ func (c *cluster) startLoad(o *oracle) *load {
 	return l
 }
 
-// rotated is a list that begins with another of its elements.
+// rotated returns a list rotated to the left.
 func rotated(list []string, by int) []string {
 	by %= len(list)
 	return slices.Concat(list[by:], list[:by])
 }
 
-// end waits until all appends that are under way have their answers.
+// end stops the load, and waits for the replies to all appends that are under way.
 func (l *load) end() {
 	l.once.Do(func() { close(l.ending) })
 	l.workers.Wait()
 }
 
-// more waits until so many further records are acknowledged, or something is wrong.
+// more waits until n further records are acknowledged, or until a fault.
 func (l *load) more(n int) {
 	l.c.t.Helper()
 	want := l.o.count() + n
@@ -121,9 +121,9 @@ type writer struct {
 	name   string
 	number int // of the client in the history
 	client *client.Client
-	other  *client.Client // begins with another master
+	other  *client.Client // prefers another master
 	random *rand.Rand
-	most   int // records in an append
+	most   int // maximum number of records in an append
 	every  time.Duration
 	seq    int
 	last   *wire.Position // of the last acknowledged record
@@ -144,7 +144,7 @@ func (w *writer) run() {
 	}
 }
 
-// entry makes a record: mostly small, sometimes as large as a block; no two alike.
+// entry returns a unique record, usually small, sometimes as large as a block.
 func (w *writer) entry() client.Entry {
 	w.seq++
 	name := fmt.Sprintf("%s/%d", w.name, w.seq)
@@ -168,8 +168,8 @@ func (w *writer) entry() client.Entry {
 	return e
 }
 
-// append appends one record or a batch, and reports whether to go on. Every append has an idempotency key, under which
-// it is sent more than once now and then: whatever the masters go through meanwhile, it is appended once.
+// append appends one record or a batch, and reports whether to continue. Every append has an idempotency key, and some
+// appends are sent more than once with it. No matter what happens to the masters, the records are appended once.
 func (w *writer) append() bool {
 	o := w.load.o
 	entries := make([]client.Entry, 1+w.random.IntN(w.most))
@@ -177,7 +177,7 @@ func (w *writer) append() bool {
 		entries[i] = w.entry()
 	}
 	key := "key of " + entries[0].Key
-	began := time.Now() // of the first try under this key
+	began := time.Now() // of the first attempt with this key
 	if w.random.IntN(8) == 0 && w.hasty(entries, key) {
 		return true
 	}
@@ -198,7 +198,7 @@ func (w *writer) append() bool {
 		return false
 	}
 	o.ack(entries, at)
-	// This append began when the one before had its answer: so it stands behind it.
+	// This append began after the previous one was acknowledged, so it must have a higher place.
 	if w.last != nil && at[0].Index <= w.last.Index {
 		o.fault("%s: a later append stands at %+v, before the one that was acknowledged at %+v", w.name, at[0], *w.last)
 	}
@@ -209,16 +209,16 @@ func (w *writer) append() bool {
 	return true
 }
 
-// hasty tries an append for a moment only, and reports whether to leave it at that.
+// hasty tries an append with a short timeout, and reports whether to leave it at that.
 func (w *writer) hasty(entries []client.Entry, key string) bool {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), time.Duration(w.random.Int64N(int64(hastyFor))))
 	defer cancel()
 	_, err := w.try(ctx, w.client, entries, key)
 	if err == nil || w.random.IntN(3) > 0 {
-		return false // once more with patience, which must give the positions of this time
+		return false // the next attempt waits longer, and must return the same positions
 	}
-	// Any other error says that nothing was appended: so the verifier holds it against the cluster when it finds it.
+	// Any other error means that nothing was appended. The verifier reports a fault if it finds the record.
 	if errors.Is(err, wire.ErrUnknownOutcome) {
 		w.load.o.giveUp(entries)
 		w.load.o.unknownOutcome(w.number, began, entries)
@@ -226,8 +226,8 @@ func (w *writer) hasty(entries []client.Entry, key string) bool {
 	return true
 }
 
-// repeat sends an append again, to another master first. The oracle holds its positions against those of the other
-// times.
+// repeat sends an append again, preferring another master. The oracle compares the positions with those of the first
+// response.
 func (w *writer) repeat(entries []client.Entry, key string) {
 	at, err := w.persist(w.other, entries, key)
 	if err != nil {
@@ -237,8 +237,8 @@ func (w *writer) repeat(entries []client.Entry, key string) {
 	w.load.o.repeated(entries, at)
 }
 
-// persist appends until there is an answer. A writer that is told that the outcome is not known asks again, under the
-// same key.
+// persist retries an append until there is a definite response. After an unknown outcome it repeats the request with
+// the same key.
 func (w *writer) persist(cl *client.Client, entries []client.Entry, key string) ([]wire.Position, error) {
 	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), tryFor)
 	defer cancel()
@@ -261,7 +261,7 @@ func (w *writer) try(ctx context.Context, cl *client.Client, entries []client.En
 	return []wire.Position{at}, err
 }
 
-// read reads acknowledged records while processes come and go. That there is no answer is no fault; another answer is.
+// read reads acknowledged records while processes come and go. A missing response is not a fault; a wrong one is.
 func (l *load) read(cl *client.Client, random *rand.Rand) {
 	tick := time.NewTicker(readEvery)
 	defer tick.Stop()

@@ -39,7 +39,7 @@ func prepare() (err error) {
 	if err = os.Setenv(clockEnv, scratch); err != nil {
 		return err
 	}
-	// The processes under test do not end with a status of their own for a data race: the tests read their logs.
+	// The processes under test do not report a data race in their exit status. The tests search their logs instead.
 	if err = os.Setenv("GORACE", "exitcode=0"); err != nil {
 		return err
 	}

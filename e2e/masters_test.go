@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// startMaster starts a role of the topology otherwise than the topology says.
+// startMaster starts a role with changes to its description in the topology.
 func (c *cluster) startMaster(name string, change func(*devcluster.Role)) {
 	c.t.Helper()
 	role := roleOf(c.Topology(), name)
@@ -27,7 +27,7 @@ func (c *cluster) startMaster(name string, change func(*devcluster.Role)) {
 	}
 }
 
-// awaitVoters waits until just the masters at these URLs are in the group, all with a vote and there.
+// awaitVoters waits until exactly the masters at these URLs are in the group, all voting and live.
 func (c *cluster) awaitVoters(urls ...string) {
 	c.t.Helper()
 	slices.Sort(urls)
@@ -50,7 +50,7 @@ func (c *cluster) awaitVoters(urls ...string) {
 	})
 }
 
-// awaitEnded waits until a role has ended by itself, and returns what it said last.
+// awaitEnded waits until a role has exited by itself, and returns its last output.
 func (c *cluster) awaitEnded(name string) string {
 	c.t.Helper()
 	c.await(name+" to end", func() string {
@@ -66,8 +66,8 @@ func (c *cluster) awaitEnded(name string) string {
 	return err.Error()
 }
 
-// TestMembers: a fourth and a fifth master join under load, the leadership goes where it is sent, masters are removed
-// and stay out, a wiped one comes back in its own place, and one moves to other addresses.
+// TestMembers adds a fourth and a fifth master under load, transfers the leadership, removes masters, which must stay
+// out, lets a wiped master rejoin in its own place, and moves a master to other addresses.
 func TestMembers(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.begin(topology)
@@ -97,7 +97,7 @@ func TestMembers(t *testing.T) {
 	}
 	c.awaitMore(a, some)
 
-	// The leader is removed: it hands over first. It says so, and stays out.
+	// The leader is removed: it transfers the leadership first. It reports its removal, and stays out.
 	if err := admin.RemoveMaster(t.Context(), five[1], false); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestMembers(t *testing.T) {
 	}
 	c.awaitMore(a, some)
 
-	// One that is down when it is removed hears of it when it starts.
+	// A master that is down when it is removed learns of it at its start.
 	c.kill("master-4")
 	if err := admin.RemoveMaster(t.Context(), five[0], false); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestMembers(t *testing.T) {
 		t.Errorf("master-4 said %q", said)
 	}
 
-	// With one of three away the quorum needs both others.
+	// With one of three masters down, the quorum needs both others.
 	followers := c.followers(c.leader(""))
 	c.kill(followers[0])
 	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err,
@@ -138,12 +138,12 @@ func TestMembers(t *testing.T) {
 	}
 	c.awaitMore(a, some)
 
-	// Wiped, it comes back in its own place.
+	// Wiped, it rejoins in its own place.
 	c.rejoin(followers[0])
 	c.awaitVoters(three...)
 	c.awaitMore(a, some)
 
-	// Another one moves.
+	// Another one moves to other addresses.
 	moved := followers[1]
 	if err := c.StopRole(moved); err != nil {
 		t.Fatal(err)
@@ -166,8 +166,8 @@ func TestMembers(t *testing.T) {
 	c.verify(o)
 }
 
-// TestAllMastersMove: all masters change their addresses at once, to each other's, to others, and back; none is
-// removed, nothing is lost.
+// TestAllMastersMove changes the addresses of all masters at once: to those of each other, to new ones, and back. It
+// checks that no master is removed and no record is lost.
 func TestAllMastersMove(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.begin(topology)
@@ -211,7 +211,7 @@ func TestAllMastersMove(t *testing.T) {
 	c.verify(o)
 }
 
-// masterIDs lists the masters by the status.
+// masterIDs returns the ids of the masters in the status.
 func (c *cluster) masterIDs() (ids []string) {
 	c.t.Helper()
 	s, err := c.status()
@@ -225,7 +225,7 @@ func (c *cluster) masterIDs() (ids []string) {
 	return ids
 }
 
-// urlOf is where a master is, by the status.
+// urlOf returns the URL of a master in the status.
 func (c *cluster) urlOf(id string) string {
 	s, err := c.status()
 	if err != nil {
@@ -239,7 +239,7 @@ func (c *cluster) urlOf(id string) string {
 	return ""
 }
 
-// flipInEntry flips a bit in the data of the newest large entry of a log: in the text of a record.
+// flipInEntry flips a bit in the newest large entry of a log, in the payload of a record.
 func flipInEntry(t *testing.T, path string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -255,7 +255,7 @@ func flipInEntry(t *testing.T, path string) {
 	}
 }
 
-// founding is a group that is being founded: masters alone, of which some run.
+// founding is a group during its bootstrap: masters only, of which some run.
 type founding struct {
 	*cluster
 	topology devcluster.Topology
@@ -276,14 +276,14 @@ func newFounding(t *testing.T) *founding {
 	return f
 }
 
-// member is what a master says it is.
+// member requests a master's description of itself.
 func (f *founding) member(name string) (wire.Member, error) {
 	ctx, cancel := context.WithTimeout(f.t.Context(), statusTimeout)
 	defer cancel()
 	return f.calls.Member(ctx, roleOf(f.topology, name).URL())
 }
 
-// answer waits until a master says what it is: on a busy machine that may take more than one call.
+// answer is like member, but retries until the master replies: a busy machine may need more than one call.
 func (f *founding) answer(name string) (m wire.Member) {
 	f.t.Helper()
 	f.await(name+" to answer", func() string {
@@ -296,7 +296,7 @@ func (f *founding) answer(name string) (m wire.Member) {
 	return m
 }
 
-// awaitGroup waits until the masters are of one group, and tells it.
+// awaitGroup waits until the masters are members of one group, and returns the id of the group.
 func (f *founding) awaitGroup(names ...string) (group string) {
 	f.t.Helper()
 	f.await("one group of "+strings.Join(names, ", "), func() string {
@@ -318,8 +318,8 @@ func (f *founding) awaitGroup(names ...string) (group string) {
 	return group
 }
 
-// TestBootstrap: in whichever order and at whatever pace masters start, and are killed while the group is founded,
-// there is one group.
+// TestBootstrap starts the masters in random order with random delays, and kills some while the group is founded. It
+// checks that exactly one group is founded.
 func TestBootstrap(t *testing.T) {
 	for _, order := range [][]string{
 		{"master-1", "master-2", "master-3"}, {"master-3", "master-2", "master-1"},
@@ -335,12 +335,12 @@ func TestBootstrap(t *testing.T) {
 					}
 					return ""
 				})
-				if i == 1 { // it changes nothing that one is killed before all are there
+				if i == 1 { // a kill before all have started must not matter
 					f.kill(name)
 					f.launch(name)
 				}
 			}
-			f.kill(order[2]) // at any moment of the founding
+			f.kill(order[2]) // at a random moment of the bootstrap
 			f.launch(order[2])
 			group := f.awaitGroup(order...)
 			f.kill(order...)
@@ -352,8 +352,8 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
-// TestWipedMasters: one that is wiped, the founder above all, founds no second group and does not vote in the first; it
-// joins.
+// TestWipedMasters checks that a wiped master, including the founder, neither founds a second group nor votes in the
+// first. It must join.
 func TestWipedMasters(t *testing.T) {
 	for _, name := range []string{"master-1", "master-2"} {
 		t.Run(name, func(t *testing.T) {
@@ -363,7 +363,7 @@ func TestWipedMasters(t *testing.T) {
 			group := f.awaitGroup(all...)
 			f.kill(all...)
 			f.wipe(roleOf(f.topology, name).Data)
-			// With one other master: were the wiped one to vote, or to found, there would be a leader.
+			// Run it with one other master. If the wiped one voted or founded a group, there would be a leader.
 			other := all[2]
 			f.launch(name, other)
 			f.await(name+" to say why it waits", func() string {
@@ -401,7 +401,7 @@ func TestWipedMasters(t *testing.T) {
 	}
 }
 
-// stays fails the test when a condition does not hold for all of a time.
+// stays fails the test if wrong returns a text within a period.
 func (c *cluster) stays(long time.Duration, wrong func() string) {
 	c.t.Helper()
 	tick := time.NewTicker(pollEvery)
@@ -413,7 +413,7 @@ func (c *cluster) stays(long time.Duration, wrong func() string) {
 	}
 }
 
-// TestMasterOfAnotherCluster is refused by name.
+// TestMasterOfAnotherCluster checks that a master of another cluster is refused by name.
 func TestMasterOfAnotherCluster(t *testing.T) {
 	f, g := newFounding(t), newFounding(t)
 	all := f.names(devcluster.KindMaster)
@@ -424,7 +424,7 @@ func TestMasterOfAnotherCluster(t *testing.T) {
 	if err := g.StopRole("master-3"); err != nil && !terminated(err) {
 		t.Fatal(err)
 	}
-	// A master with the other cluster's folder, this one's peers and tokens.
+	// A master with the folder of the other cluster, and with the peers and tokens of this one.
 	f.wipe(roleOf(f.topology, "master-3").Data)
 	if err := os.Remove(roleOf(f.topology, "master-3").Data); err != nil {
 		t.Fatal(err)

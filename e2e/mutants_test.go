@@ -8,8 +8,8 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// mutants are the alterations that break one thing of the program, and a regular expression of what the checkers must
-// report.
+// mutants lists the alterations that break the program, each with a regular expression for the fault that the checkers
+// must report.
 var mutants = []struct{ name, alteration, reported string }{
 	{
 		"a follower says not found without asking the leader", "stale",
@@ -20,7 +20,7 @@ var mutants = []struct{ name, alteration, reported string }{
 	{"a master serves the record next to it", "neighbour", "is said to be at"},
 }
 
-// awaitKnown waits until every master knows the project's token, without the leader's help.
+// awaitKnown waits until every master has learnt the project's token.
 func (c *cluster) awaitKnown() {
 	c.t.Helper()
 	c.await("every master to know the token", func() string {
@@ -33,7 +33,7 @@ func (c *cluster) awaitKnown() {
 	})
 }
 
-// TestCheckersNotice runs the checkers on each mutant: a checker that sees nothing is seen here.
+// TestCheckersNotice runs the checkers on each mutant. It fails if a checker does not detect the mutant.
 func TestCheckersNotice(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {

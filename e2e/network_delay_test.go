@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// delayDevice is the interface of the hub by which packets come to [delays], and back.
+// delayDevice is the interface of the hub through which packets enter and leave [delays].
 const delayDevice = "slow0"
 
-// delays hold back the packets of slow ways. It is what a queueing discipline of the kernel (netem) would do, which not
-// every kernel has: packets that the hub has marked are routed to a TUN device, are read here, and are written back
-// when their time has come.
+// delays delays the packets of slow ways. A queueing discipline of the kernel (netem) could do this, but not every
+// kernel has one. Packets that the hub has marked are routed to a TUN device. They are read there, and written back
+// when their delay has passed.
 type delays struct {
 	device *os.File
 	tasks  sync.WaitGroup
@@ -24,13 +24,13 @@ type delays struct {
 	mu sync.Mutex // guards by
 	by delayTable
 
-	queues map[pair]chan delayed // of the reading goroutine
+	queues map[pair]chan delayed // used by the reading goroutine only
 }
 
-// pair is an IPv4 packet's source and destination.
+// pair is the source and destination of an IPv4 packet.
 type pair [8]byte
 
-// delayTable says by how much the packets of a pair are late.
+// delayTable maps pairs to the delay of their packets.
 type delayTable map[pair]time.Duration
 
 func (d delayTable) add(from, to string, by time.Duration) {
@@ -38,22 +38,22 @@ func (d delayTable) add(from, to string, by time.Duration) {
 	d[pair(append(source[:], destination[:]...))] = by
 }
 
-// delayed is a packet and when it goes on.
+// delayed is a packet and the time at which to forward it.
 type delayed struct {
 	packet []byte
 	due    time.Time
 }
 
 const (
-	// heldMost is how many packets of one way are held back: what comes beyond them is lost, as in any queue.
+	// heldMost is the maximum number of queued packets of one way. Further packets are dropped, as in any queue.
 	heldMost = 4096
-	// packetMost is the longest packet.
+	// packetMost is the maximum packet size.
 	packetMost = 64 << 10
-	// where the addresses stand in an IPv4 header (RFC 791, section 3.1)
+	// offsets of the addresses in an IPv4 header (RFC 791, section 3.1)
 	addressesFrom, addressesTo = 12, 20
 )
 
-// newDelays makes the device, in the hub, and starts to serve it.
+// newDelays creates the device in the hub, and starts to serve it.
 func newDelays(ns *namespaces) (*delays, error) {
 	device, err := inNamespace(ns.name(hub), openDelayDevice)
 	if err != nil {
@@ -72,7 +72,7 @@ func newDelays(ns *namespaces) (*delays, error) {
 	return d, nil
 }
 
-// openDelayDevice makes the TUN device in the namespace that the thread is in.
+// openDelayDevice creates the TUN device in the network namespace of the calling thread.
 func openDelayDevice() (*os.File, error) {
 	const path = "/dev/net/tun"
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -91,20 +91,20 @@ func openDelayDevice() (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// set says which ways are slow from now on.
+// set replaces the delays of all ways.
 func (d *delays) set(by delayTable) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.by = by
 }
 
-// serve queues each packet that comes. A way's packets stay in their order.
+// serve queues each packet that arrives. Packets of one way stay in order.
 func (d *delays) serve() {
 	buf := make([]byte, packetMost)
 	for {
 		size, err := d.device.Read(buf)
 		if err != nil {
-			return // closed
+			return // the device is closed
 		}
 		if size < addressesTo || buf[0]>>4 != 4 {
 			continue
@@ -140,13 +140,13 @@ func (d *delays) release(queue chan delayed) {
 				return
 			case <-timer.C:
 			}
-			_, _ = d.device.Write(p.packet) // one that the kernel does not take is lost, and sent again by who sent it
+			_, _ = d.device.Write(p.packet) // a lost packet is retransmitted by its sender
 		}
 	}
 }
 
 func (d *delays) close() {
 	close(d.closed)
-	_ = d.device.Close() // it ends with its namespace
+	_ = d.device.Close() // the device ends with its namespace
 	d.tasks.Wait()
 }

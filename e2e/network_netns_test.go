@@ -22,32 +22,32 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// namespaces are wires of the kernel's own: every role, and the clients, in a network namespace of its own, each joined
-// to a namespace in the middle that routes between them and drops what goes a way that is cut. A cut is therefore one
-// of packets, for connections old and new: kernels send again, wait longer each time, and give up, as they do between
-// machines.
+// namespaces implements wires with network namespaces of the kernel. Every role, and the clients, have their own
+// namespace. Each is connected to the hub, a namespace that routes between them and drops the packets of ways that are
+// cut. A cut therefore affects packets of old and new connections: the kernels retransmit, back off, and give up, as
+// between machines.
 //
-// Nothing of it touches the machine's own interfaces, routes or filters: each interface is made within a namespace, and
-// none leads out.
+// It does not touch the interfaces, routes or filters of the machine: each interface is created within a namespace, and
+// none connects to the outside.
 type namespaces struct {
 	prefix    string
 	addresses map[string]string // by role, and of the clients
-	delays    *delays           // nil where ways cannot be slow
-	noDelays  error             // why not
+	delays    *delays           // nil if ways cannot be slow
+	noDelays  error             // the reason for that
 }
 
 const (
 	// hub is the namespace in the middle.
 	hub = "hub"
-	// namespacePrefix begins the name of every namespace; the pid of the test that made it follows, and so it is known
-	// whose it is.
+	// namespacePrefix begins the name of every namespace. The pid of the test that created it follows, so that
+	// leftovers can be attributed.
 	namespacePrefix = "chainstore-e2e-"
-	// namespaceFolder is where `ip netns` keeps the names.
+	// namespaceFolder is the folder in which `ip netns` keeps the names.
 	namespaceFolder = "/run/netns"
 )
 
-// filter is the hub's packet filter: what goes a way that is cut is dropped, what goes a slow one is marked and thereby
-// routed to delayDevice, from which it comes back later.
+// filter is the packet filter of the hub. It drops the packets of ways that are cut. It marks the packets of slow ways,
+// which routes them to delayDevice and back later.
 const filter = `table ip faults {
 	counter stopped { }
 	set cut { type ipv4_addr . ipv4_addr; }
@@ -63,15 +63,15 @@ const filter = `table ip faults {
 }
 `
 
-// haveNamespaces says what the machine lacks for namespaces, nil where that is nothing: a small network is made, cut
-// and removed. It first removes what tests left behind that were killed.
+// haveNamespaces returns the reason why the machine cannot create namespaces, or nil. It creates, cuts and removes a
+// small network. Before that it removes the namespaces of tests that were killed.
 var haveNamespaces = sync.OnceValue(func() error {
 	for _, tool := range []string{"ip", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return err
 		}
 	}
-	_ = removeLeftovers() // another test may be about to, and they are in nobody's way
+	_ = removeLeftovers() // another test may be removing them, and they do no harm
 	ns, err := newNamespaces([]string{"a", "b"})
 	if err != nil {
 		return err
@@ -80,10 +80,10 @@ var haveNamespaces = sync.OnceValue(func() error {
 	return errors.Join(err, ns.set(map[way]condition{{"a", "b"}: {cut: true}}), ns.close())
 })
 
-// networks counts the networks of this process, for their names.
+// networks numbers the networks of this process, for their names.
 var networks atomic.Int64
 
-// newNamespaces makes the namespaces of roles and of the clients, and joins them.
+// newNamespaces creates and connects the namespaces of the roles and the clients.
 func newNamespaces(roles []string) (*namespaces, error) {
 	ns := &namespaces{
 		prefix:    fmt.Sprintf("%s%d-%d-", namespacePrefix, os.Getpid(), networks.Add(1)),
@@ -96,7 +96,7 @@ func newNamespaces(roles []string) (*namespaces, error) {
 	return ns, nil
 }
 
-// make makes the namespaces and joins them.
+// make creates the namespaces and connects them.
 func (ns *namespaces) make(roles []string) error {
 	script := ""
 	for _, role := range append([]string{hub}, roles...) {
@@ -116,8 +116,8 @@ func (ns *namespaces) make(roles []string) error {
 	return nil
 }
 
-// prepareHub has the hub route, and filter. What comes back from delayDevice has a source that is not behind it: the
-// hub must not mind.
+// prepareHub enables routing and filtering in the hub. Packets that return from delayDevice have a source that is not
+// behind that device, so reverse-path filtering must be off.
 func (ns *namespaces) prepareHub() error {
 	_, err := inNamespace(ns.name(hub), func() (struct{}, error) {
 		for name, value := range map[string]string{"ip_forward": "1", "conf/all/rp_filter": "0",
@@ -134,7 +134,7 @@ func (ns *namespaces) prepareHub() error {
 	return ns.nft(filter)
 }
 
-// join connects a namespace with the hub, by a network of their own.
+// join connects a namespace with the hub through a subnet of its own.
 func (ns *namespaces) join(role string, number int) error {
 	router, own := fmt.Sprintf("10.77.%d.1", number), fmt.Sprintf("10.77.%d.2", number)
 	ns.addresses[role] = own
@@ -164,19 +164,19 @@ func (ns *namespaces) move(_ int, r *devcluster.Role) {
 	r.Remote, r.Enter = true, []string{"ip", "netns", "exec", ns.name(r.Name)}
 }
 
-// ip does what lines for `ip` say, within a namespace.
+// ip runs commands of `ip` within a namespace.
 func (ns *namespaces) ip(role string, lines ...string) error {
 	_, err := runTool(strings.Join(lines, "\n"), "ip", "-netns", ns.name(role), "-batch", "-")
 	return err
 }
 
-// nft does what a script for `nft` says, all of it or nothing, in the hub.
+// nft applies a script of `nft` in the hub, as a single transaction.
 func (ns *namespaces) nft(script string) error {
 	_, err := runTool(script, "ip", "netns", "exec", ns.name(hub), "nft", "-f", "-")
 	return err
 }
 
-// set implements wires: one transaction of the packet filter.
+// set implements wires with one transaction of the packet filter.
 func (ns *namespaces) set(ways map[way]condition) error {
 	var cut, slow []string
 	by := delayTable{}
@@ -204,7 +204,7 @@ func (ns *namespaces) set(ways map[way]condition) error {
 	return ns.nft(script)
 }
 
-// stopped implements wires. The tool answers `counter stopped { packets 12 bytes 720 }` within its table.
+// stopped implements wires. The tool prints `counter stopped { packets 12 bytes 720 }` within its table.
 func (ns *namespaces) stopped() (packets int, err error) {
 	told, err := runTool("", "ip", "netns", "exec", ns.name(hub), "nft", "list", "counter", "ip", "faults", "stopped")
 	if err != nil {
@@ -221,7 +221,7 @@ func (ns *namespaces) dial(ctx context.Context, network, address string) (net.Co
 	return ns.dialFrom(ctx, clientName, network, address)
 }
 
-// dialFrom connects a role that does not run with another.
+// dialFrom connects from the namespace of a role that does not run.
 func (ns *namespaces) dialFrom(ctx context.Context, role, network, address string) (net.Conn, error) {
 	return inNamespace(ns.name(role), func() (net.Conn, error) {
 		dialer := net.Dialer{Timeout: connectTime}
@@ -233,7 +233,7 @@ func (ns *namespaces) listen(role, address string) (net.Listener, error) {
 	return inNamespace(ns.name(role), func() (net.Listener, error) { return net.Listen("tcp", address) })
 }
 
-// close removes all namespaces, and with them all that is in them.
+// close removes all namespaces and everything in them.
 func (ns *namespaces) close() error {
 	if ns.delays != nil {
 		ns.delays.close()
@@ -241,7 +241,8 @@ func (ns *namespaces) close() error {
 	return removeNamespaces(ns.prefix)
 }
 
-// inNamespace does something that makes a socket: it stays in the namespace that it was made in, whoever uses it.
+// inNamespace calls a function that creates a socket in a namespace. The socket stays in that namespace, whichever
+// thread uses it later.
 func inNamespace[T any](name string, do func() (T, error)) (made T, err error) {
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -250,7 +251,7 @@ func inNamespace[T any](name string, do func() (T, error)) (made T, err error) {
 		if own, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 			return
 		}
-		defer func() { _ = own.Close() }() // only looked up
+		defer func() { _ = own.Close() }() // it is only read
 		if there, err = os.Open(filepath.Join(namespaceFolder, name)); err != nil {
 			return
 		}
@@ -262,7 +263,7 @@ func inNamespace[T any](name string, do func() (T, error)) (made T, err error) {
 		made, err = do()
 		if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
 			err = errors.Join(err, back)
-			return // the thread stays locked, and ends here
+			return // the thread stays locked, and exits with the goroutine
 		}
 		runtime.UnlockOSThread()
 	})
@@ -270,7 +271,7 @@ func inNamespace[T any](name string, do func() (T, error)) (made T, err error) {
 	return made, err
 }
 
-// removeNamespaces removes the namespaces whose names begin so.
+// removeNamespaces removes the namespaces whose names have a prefix.
 func removeNamespaces(prefix string) error {
 	names, err := filepath.Glob(filepath.Join(namespaceFolder, prefix+"*"))
 	if err != nil || len(names) == 0 {
@@ -303,7 +304,7 @@ func removeLeftovers() error {
 	return nil
 }
 
-// runTool runs a tool of the machine, with an input.
+// runTool runs a tool of the machine with an input.
 func runTool(input, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(input)

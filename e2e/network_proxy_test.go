@@ -17,28 +17,28 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// proxied is what is added to a role's ports to get those of its proxies.
+// proxied is the difference between a port of a role and the port of its proxy.
 const proxied = 200
 
-// proxies are wires for machines that have no namespaces, or no right to them: a TCP proxy before each port of each
-// role. Which role calls is found out by the process that owns the connection's other end. A cut holds bytes back, and
-// they go on when it heals, as with packets that are lost and sent again; but a connection to a proxy comes about
-// whatever is cut behind it, and no kernel's timer ever sees a loss.
+// proxies implements wires for machines without namespaces, or without the privilege to use them: a TCP proxy in front
+// of each port of each role. It identifies the calling role by the process that owns the other end of the connection. A
+// cut delays bytes until it heals, like lost packets that are retransmitted. However, a connection to a proxy is
+// established even if the way behind it is cut, and the kernels do not see any loss.
 type proxies struct {
-	dir       string // of the cluster: a process with a role's folder in its command line is that role
+	dir       string // of the cluster; a process with a role's folder in its command line is that role
 	listeners []net.Listener
 	tasks     sync.WaitGroup
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	changed chan struct{}
 	ways    map[way]condition
 	conns   map[net.Conn]struct{}
 	closed  bool
-	held    int            // reads that a cut held up
-	roles   map[int]string // by pid, of the roles' processes that were seen
+	held    int            // number of reads that a cut delayed
+	roles   map[int]string // by pid; the processes of roles seen so far
 }
 
-// newProxies puts a proxy before every port of a topology, which must advertise them.
+// newProxies puts a proxy in front of every port of a topology, which must advertise the proxies.
 func newProxies(topology devcluster.Topology) (*proxies, error) {
 	p := &proxies{dir: topology.Dir, roles: map[int]string{}, changed: make(chan struct{}),
 		conns: map[net.Conn]struct{}{}}
@@ -70,7 +70,7 @@ func proxyOf(address string) string {
 	return net.JoinHostPort(host, strconv.Itoa(number+proxied))
 }
 
-// forward hands what comes at one address on to another.
+// forward forwards the connections of one address to another.
 func (p *proxies) forward(role, from, to string) error {
 	listener, err := net.Listen("tcp", from)
 	if err != nil {
@@ -96,7 +96,7 @@ func (p *proxies) join(near net.Conn, role, to string) {
 		return
 	}
 	defer p.drop(near)
-	p.pass(way{caller, role}, nil) // not even the connection comes about while the way is cut
+	p.pass(way{caller, role}, nil) // no connection is established while the way is cut
 	far, err := net.DialTimeout("tcp", to, time.Second)
 	if err != nil {
 		return
@@ -111,7 +111,7 @@ func (p *proxies) join(near net.Conn, role, to string) {
 	both.Wait()
 }
 
-// copy carries bytes one way. The end of one side is the end of the other.
+// copy copies bytes in one direction. It ends both connections when one of them ends.
 func (p *proxies) copy(to, from net.Conn, w way) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -125,7 +125,7 @@ func (p *proxies) copy(to, from net.Conn, w way) {
 		}
 		if err != nil {
 			if half, ok := to.(*net.TCPConn); ok && errors.Is(err, io.EOF) {
-				_ = half.CloseWrite() // the other side may have gone: then its reader finds out
+				_ = half.CloseWrite() // the other side may be closed, which its reader detects
 			} else {
 				p.drop(to)
 			}
@@ -134,7 +134,7 @@ func (p *proxies) copy(to, from net.Conn, w way) {
 	}
 }
 
-// pass waits for as long as a way is slow or cut.
+// pass waits while a way is cut, and for its delay.
 func (p *proxies) pass(w way, conn net.Conn) {
 	for first := true; ; first = false {
 		p.mu.Lock()
@@ -167,7 +167,7 @@ func (p *proxies) track(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		_ = c.Close() // the network is gone
+		_ = c.Close() // the network is closed
 		return false
 	}
 	p.conns[c] = struct{}{}
@@ -178,10 +178,10 @@ func (p *proxies) drop(c net.Conn) {
 	p.mu.Lock()
 	delete(p.conns, c)
 	p.mu.Unlock()
-	_ = c.Close() // it may be closed already
+	_ = c.Close() // it may already be closed
 }
 
-// set implements wires, and wakes what waits on a way.
+// set implements wires, and wakes the goroutines that wait for a way.
 func (p *proxies) set(ways map[way]condition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -190,7 +190,7 @@ func (p *proxies) set(ways map[way]condition) error {
 	return nil
 }
 
-// wake has all that waits look again.
+// wake makes all waiting goroutines check their way again.
 func (p *proxies) wake() {
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -221,7 +221,7 @@ func (p *proxies) close() error {
 	p.conns = map[net.Conn]struct{}{}
 	p.mu.Unlock()
 	for _, l := range p.listeners {
-		_ = l.Close() // nobody listens any more either way
+		_ = l.Close() // no longer in use
 	}
 	for c := range conns {
 		_ = c.Close()
@@ -230,11 +230,12 @@ func (p *proxies) close() error {
 	return nil
 }
 
-// clientIP is the address that this process calls from where it calls often: no role has it, and to look a caller up
-// takes milliseconds.
+// clientIP is the source address of this process for frequent calls. No role has it, so calls from it need no lookup of
+// the caller, which takes milliseconds.
 var clientIP = net.IPv4(127, 0, 0, 2)
 
-// caller names the role whose process has the other end of a connection; the clients where it is this one, or nobody's.
+// caller returns the role whose process owns the other end of a connection. It returns clientName for this process, and
+// if no role has the connection.
 func (p *proxies) caller(remote net.Addr) string {
 	if tcp, ok := remote.(*net.TCPAddr); ok && tcp.IP.Equal(clientIP) {
 		return clientName
@@ -251,7 +252,7 @@ func (p *proxies) caller(remote net.Addr) string {
 	return clientName
 }
 
-// processes are those of the cluster's roles that run now.
+// processes returns the running processes of the cluster's roles.
 func (p *proxies) processes() map[int]string {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -277,7 +278,7 @@ func (p *proxies) processes() map[int]string {
 	return running
 }
 
-// roleOf finds the role of a process in its command line; "" where it is none.
+// roleOf returns the role of a process according to its command line, or "".
 func (p *proxies) roleOf(pid string) string {
 	line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
 	if err != nil {
@@ -291,7 +292,7 @@ func (p *proxies) roleOf(pid string) string {
 	return ""
 }
 
-// socketOf finds the inode of a local TCP socket by its own address, in the kernel's table; "" where it is gone.
+// socketOf returns the inode of a local TCP socket by its address, from the table of the kernel, or "" if it is gone.
 func socketOf(addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -301,7 +302,7 @@ func socketOf(addr net.Addr) string {
 	if err != nil {
 		return ""
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer func() { _ = file.Close() }() // read only
 	ip := tcp.IP.To4()
 	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], tcp.Port)
 	for lines := bufio.NewScanner(file); lines.Scan(); {
@@ -312,7 +313,7 @@ func socketOf(addr net.Addr) string {
 	return ""
 }
 
-// ownsSocket looks through the descriptors of a process.
+// ownsSocket reports whether a process has a socket among its descriptors.
 func ownsSocket(pid int, inode string) bool {
 	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
 	entries, err := os.ReadDir(dir)

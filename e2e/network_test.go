@@ -12,58 +12,56 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// clientName is the test itself among those that a network joins.
+// clientName is the name of the test itself in a network.
 const clientName = "client"
 
-// connectTime is how long a client of the tests waits for a connection.
+// connectTime is the connect timeout of the tests' clients.
 const connectTime = 3 * time.Second
 
 // way is one direction between two roles, or between a role and the clients.
 type way struct{ from, to string }
 
-// condition is what a way is like: nothing that goes it arrives, or all of it arrives so much later. Zero is a good
-// one.
+// condition is the state of a way: cut, or delayed by a duration. The zero value is a normal way.
 type condition struct {
 	cut  bool
 	slow time.Duration
 }
 
-// wires are what a network is made of: [namespaces], or [proxies].
+// wires is a mechanism of a network: [namespaces] or [proxies].
 type wires interface {
-	// set makes the ways named what they are to be, and all others good. A cut is silent: nobody is told, and what is
-	// under way goes on when it heals.
+	// set sets the conditions of the given ways, and resets all others. A cut is silent: no side gets an error, and
+	// data that is under way arrives after the cut heals.
 	set(ways map[way]condition) error
 	// canSlow reports whether ways can be slow.
 	canSlow() bool
-	// stopped counts what cuts have stopped so far: packets, or a proxy's reads.
+	// stopped returns how many packets, or reads of a proxy, the cuts have stopped so far.
 	stopped() (int, error)
 	// dial connects a client with a role.
 	dial(ctx context.Context, network, address string) (net.Conn, error)
-	// listen opens a port in the place of a role that does not run.
+	// listen opens a port in place of a role that does not run.
 	listen(role, address string) (net.Listener, error)
 	close() error
 }
 
-// network stands between all roles of a cluster, and between them and the clients. Each direction between each two of
-// them can be cut or slowed by itself; faults may lie over each other.
+// network connects all roles of a cluster with each other and with the clients. Each direction between two of them can
+// be cut or slowed separately. Faults may overlap.
 type network struct {
 	t         *testing.T
 	wires     wires
-	transport *http.Transport // what clients go through
+	transport *http.Transport // of the clients
 
 	mu     sync.Mutex // guards faults
 	faults []*outage
 }
 
-// outage is one fault that is in effect.
+// outage is a fault that is in effect.
 type outage struct {
 	ways []way
 	condition
 }
 
-// newNetwork makes the network of a cluster that is not started yet, and writes into its topology how it is reached
-// there. Namespaces are preferred; where the machine has none, or no right to them, it is proxies, and the log says
-// why.
+// newNetwork creates the network of a cluster that has not started, and writes the addresses into its topology. It uses
+// namespaces if the machine has them and permits their use. Otherwise it uses proxies, and logs the reason.
 func newNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	t.Helper()
 	var why string
@@ -84,7 +82,7 @@ func newNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	return newProxyNetwork(t, topology)
 }
 
-// newNamespaceNetwork puts every role into a network namespace of its own.
+// newNamespaceNetwork puts every role into its own network namespace.
 func newNamespaceNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	t.Helper()
 	var names []string
@@ -103,7 +101,7 @@ func newNamespaceNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	return networkOf(t, ns, topology)
 }
 
-// newProxyNetwork puts a proxy before every port of every role.
+// newProxyNetwork puts a proxy in front of every port of every role.
 func newProxyNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	t.Helper()
 	topology.Adjust = advertiseProxy
@@ -156,19 +154,19 @@ func (n *network) cutWay(from, to string) (heal func()) {
 	return n.inject([]way{{from, to}}, condition{cut: true})
 }
 
-// isolate cuts a role off from others, both ways.
+// isolate cuts a role off from others, in both directions.
 func (n *network) isolate(role string, others []string) (heal func()) {
 	n.t.Helper()
 	return n.inject(slices.Concat(waysTo(role, others), waysFrom(role, others)), condition{cut: true})
 }
 
-// slow has all take longer that goes between a role and others, each way.
+// slow delays all packets between a role and others, in each direction.
 func (n *network) slow(role string, others []string, by time.Duration) (heal func()) {
 	n.t.Helper()
 	return n.inject(slices.Concat(waysTo(role, others), waysFrom(role, others)), condition{slow: by})
 }
 
-// waysTo are the ways from others to a role, which may be one of them.
+// waysTo returns the ways from others to a role. It skips the role itself if others contains it.
 func waysTo(role string, others []string) (ways []way) {
 	for _, other := range others {
 		if other != role {
@@ -178,7 +176,7 @@ func waysTo(role string, others []string) (ways []way) {
 	return ways
 }
 
-// waysFrom are the ways from a role to others.
+// waysFrom returns the ways from a role to others.
 func waysFrom(role string, others []string) []way {
 	ways := waysTo(role, others)
 	for i, w := range ways {
@@ -187,7 +185,7 @@ func waysFrom(role string, others []string) []way {
 	return ways
 }
 
-// close ends it. No role runs any more.
+// close closes the network. All roles must have ended.
 func (n *network) close() {
 	n.transport.CloseIdleConnections()
 	if err := n.wires.close(); err != nil {

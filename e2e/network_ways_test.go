@@ -15,10 +15,10 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// silence is how long nothing may come where a way is cut; on a way that is not, an answer takes microseconds.
+// silence is how long a test waits before it considers a way cut. On an open way a reply takes microseconds.
 const silence = 300 * time.Millisecond
 
-// eachNetwork runs a test on each mechanism of network faults that the machine has.
+// eachNetwork runs a test with each mechanism of network faults that the machine has.
 func eachNetwork(t *testing.T, test func(*testing.T, *network, devcluster.Topology)) {
 	for name, make := range map[string]func(*testing.T, *devcluster.Topology) *network{"netns": newNamespaceNetwork,
 		"proxy": newProxyNetwork} {
@@ -35,13 +35,13 @@ func eachNetwork(t *testing.T, test func(*testing.T, *network, devcluster.Topolo
 	}
 }
 
-// link is a connection between two, both ends of it.
+// link is a connection between two parties, with both of its ends.
 type link struct {
 	t           *testing.T
 	dialer, far net.Conn
 }
 
-// connect connects somebody with who listens.
+// connect dials a listener, and returns both ends of the connection.
 func connect(t *testing.T, l net.Listener, dial func(ctx context.Context, network, address string) (net.Conn, error),
 	address string) *link {
 	t.Helper()
@@ -60,7 +60,7 @@ func connect(t *testing.T, l net.Listener, dial func(ctx context.Context, networ
 	return &link{t, near, far}
 }
 
-// send puts text on the way; it does not wait until it has arrived.
+// send writes a text to the connection; it does not wait for its arrival.
 func (l *link) send(from net.Conn, text string) {
 	l.t.Helper()
 	if _, err := io.WriteString(from, text); err != nil {
@@ -80,7 +80,7 @@ func (l *link) arrives(at net.Conn, text string) {
 	}
 }
 
-// nothing holds that nothing arrives.
+// nothing checks that nothing arrives.
 func (l *link) nothing(at net.Conn) {
 	l.t.Helper()
 	if err := at.SetReadDeadline(time.Now().Add(silence)); err != nil {
@@ -92,8 +92,8 @@ func (l *link) nothing(at net.Conn) {
 	}
 }
 
-// TestCutWays: a cut way brings nothing and the way back goes on; heals bring what was held back; a cut that lies over
-// another stays.
+// TestCutWays checks that nothing arrives over a cut way while the opposite direction works, that held data arrives
+// after the cut heals, and that an overlapping cut stays in effect.
 func TestCutWays(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, n *network, topology devcluster.Topology) {
 		const role = "master-1"
@@ -133,14 +133,14 @@ func TestCutWays(t *testing.T) {
 		heal()
 		l.arrives(server, "1")
 		l.arrives(client, "2")
-		// one at least by each of the cuts, two by the last
+		// Each cut stopped at least one, the last cut at least two.
 		if stopped, err := n.wires.stopped(); err != nil || stopped < 4 {
 			t.Errorf("cuts are said to have stopped %d packets or reads, and %v", stopped, err)
 		}
 	})
 }
 
-// TestSlowWays: what goes a slow way is late, what goes another is not.
+// TestSlowWays checks that data on a slow way is delayed, and that data on other ways is not.
 func TestSlowWays(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, n *network, topology devcluster.Topology) {
 		if !n.wires.canSlow() {
@@ -180,8 +180,8 @@ func TestSlowWays(t *testing.T) {
 	})
 }
 
-// TestNamespacesBetweenRoles: in namespaces a cut lies between two roles alone, and no new connection comes about over
-// one, whichever way.
+// TestNamespacesBetweenRoles checks that in namespaces a cut affects only the two roles, and that no new connection can
+// be established over it in either direction.
 func TestNamespacesBetweenRoles(t *testing.T) {
 	needsTime(t, "network faults")
 	if err := haveNamespaces(); err != nil {
@@ -226,7 +226,7 @@ func TestNamespacesBetweenRoles(t *testing.T) {
 	}
 }
 
-// TestLeftoverNamespaces: what a test left behind that was killed is removed, what belongs to one that runs stays.
+// TestLeftoverNamespaces checks that the namespaces of a killed test are removed, and those of a running one are kept.
 func TestLeftoverNamespaces(t *testing.T) {
 	needsTime(t, "network faults")
 	if err := haveNamespaces(); err != nil {

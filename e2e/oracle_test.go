@@ -11,34 +11,33 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// oracle knows what the cluster must hold: every record that was acknowledged, at its place. It may be used by many
-// goroutines.
+// oracle knows what the cluster must contain: every acknowledged record, at its place. It is safe for concurrent use.
 type oracle struct {
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	acked   map[place]*ackedRecord
 	order   []*ackedRecord // in the order of the acknowledgements
-	unknown []client.Entry // whose outcome stayed unknown: each is in the chain once, or not at all
-	repeats []repeat       // held against acked in the end
-	faults  []string       // what the cluster did wrong
-	history []operation    // what appends and looks ended in, for the model
-	open    map[string]int // where in the history the appends of unknown outcome stand, by the payload
-	acks    []time.Time    // when acknowledgements came
-	flood   *flood         // what was appended besides, nil where nothing was
+	unknown []client.Entry // of unknown outcome: each is in the chain once, or not at all
+	repeats []repeat       // compared with acked at the end
+	faults  []string       // faults of the cluster
+	history []operation    // outcomes of appends and reads, for the model
+	open    map[string]int // index in the history of the appends of unknown outcome, by payload
+	acks    []time.Time    // times of acknowledgements
+	flood   *flood         // additional records of a flood, or nil
 }
 
-// repeat is an append that was answered once more.
+// repeat is the response to a repeated append.
 type repeat struct {
 	entries []client.Entry
 	at      []wire.Position
 }
 
-// place is where a record stands.
+// place is the place of a record in the chain.
 type place struct {
 	block  uint64
 	offset uint32
 }
 
-// ackedRecord is a record that was acknowledged. Its payload is remembered by its hash: there may be a million.
+// ackedRecord is an acknowledged record. It keeps only the hash of the payload, as there may be a million records.
 type ackedRecord struct {
 	key, kind string
 	size      int
@@ -55,12 +54,12 @@ func (r *ackedRecord) String() string {
 		r.key)
 }
 
-// maxFaults bounds what is told: a cluster that goes wrong goes wrong in everything.
+// maxFaults bounds the number of reported faults: a broken cluster causes very many.
 const maxFaults = 20
 
 func newOracle() *oracle { return &oracle{acked: map[place]*ackedRecord{}, open: map[string]int{}} }
 
-// fault takes down what the cluster did wrong.
+// fault records a fault of the cluster.
 func (o *oracle) fault(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -73,7 +72,7 @@ func (o *oracle) faultLocked(format string, args ...any) {
 	}
 }
 
-// ack takes down an acknowledgement. The entries are kept.
+// ack records an acknowledgement. It keeps the entries.
 func (o *oracle) ack(entries []client.Entry, at []wire.Position) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -98,7 +97,7 @@ func (o *oracle) ack(entries []client.Entry, at []wire.Position) {
 	}
 }
 
-// take takes over what another oracle knows.
+// take adds a record of another oracle.
 func (o *oracle) take(r *ackedRecord) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -106,14 +105,14 @@ func (o *oracle) take(r *ackedRecord) {
 	o.order = append(o.order, r)
 }
 
-// repeated takes down the answer to an append that was sent once more; the first answer may be under way still.
+// repeated records the response to a repeated append. The first response may still be outstanding.
 func (o *oracle) repeated(entries []client.Entry, at []wire.Position) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.repeats = append(o.repeats, repeat{entries, at})
 }
 
-// checkRepeats holds the positions of repeated appends against those of the first time.
+// checkRepeats compares the positions of repeated appends with those of the first response.
 func (o *oracle) checkRepeats() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -139,35 +138,35 @@ func (o *oracle) checkRepeats() {
 	}
 }
 
-// giveUp takes down records of which nobody knows whether they were appended.
+// giveUp records entries for which it is unknown whether they were appended.
 func (o *oracle) giveUp(entries []client.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.unknown = append(o.unknown, entries...)
 }
 
-// count is how many records are acknowledged.
+// count returns the number of acknowledged records.
 func (o *oracle) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.order)
 }
 
-// appends is how many appends, of one record or of many, are acknowledged.
+// appends returns the number of acknowledged appends, each of one or more records.
 func (o *oracle) appends() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.acks)
 }
 
-// all lists what is acknowledged.
+// all returns the acknowledged records.
 func (o *oracle) all() []*ackedRecord {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.order[:len(o.order):len(o.order)]
 }
 
-// any is some acknowledged record, the newest with more chance; nil where there is none.
+// any returns a random acknowledged record, with a bias to new ones, or nil if there is none.
 func (o *oracle) any(random *rand.Rand) *ackedRecord {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -181,8 +180,8 @@ func (o *oracle) any(random *rand.Rand) *ackedRecord {
 	return o.order[random.IntN(n)]
 }
 
-// differs says how what was read differs from what was acknowledged, "" where it does not. The state may go on from
-// committed to stored, and a type that was not given is the cluster's to choose.
+// differs describes how a record that was read differs from the acknowledged one. It returns "" if it does not. The
+// state may advance from committed to stored. The cluster chooses the type if the entry had none.
 func (r *ackedRecord) differs(got wire.Record) string {
 	at := got.Position
 	at.State = r.at.State

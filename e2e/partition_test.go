@@ -7,9 +7,9 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// TestLeaderCutOff: a leader that the other masters do not hear, or that does not hear them, or both, is followed by
-// another one, and follows that when the way is open again. Clients reach all masters meanwhile, the one that is cut
-// off too.
+// TestLeaderCutOff cuts off a leader from the other masters, in one direction or in both. It checks that another master
+// takes over, and that the old leader follows it once the way is open again. The clients reach all masters meanwhile,
+// including the one that is cut off.
 func TestLeaderCutOff(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.expectDamage = true // a node that lags is invalid for a while

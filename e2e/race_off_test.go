@@ -2,11 +2,11 @@
 
 package e2e
 
-// underRace: the processes are built with the race detector, as the test is.
+// underRace reports whether the test and the processes are built with the race detector.
 const underRace = false
 
-// slower is by how much the load is thinned out, and how much less of it a test waits for.
+// slower divides the load, and the amount of it that a test waits for.
 const slower = 1
 
-// raftTimeout is raft's: its default.
+// raftTimeout is the timeout of raft; zero means its default.
 const raftTimeout = 0

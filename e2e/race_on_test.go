@@ -4,11 +4,11 @@ package e2e
 
 import "time"
 
-// underRace: the processes are built with the race detector, as the test is.
+// underRace reports whether the test and the processes are built with the race detector.
 const underRace = true
 
-// slower is by how much the load is thinned out, and how much less of it a test waits for.
+// slower divides the load, and the amount of it that a test waits for.
 const slower = 2
 
-// raftTimeout is raft's: the race detector makes all slower.
+// raftTimeout is the timeout of raft. It is longer than the default, because the race detector slows everything down.
 const raftTimeout = time.Second

@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// raceMark begins the race detector's report, raceEnd is the line around it.
+// raceMark begins a report of the race detector, raceEnd is the line before and after it.
 const raceMark, raceEnd = "WARNING: DATA RACE", "=================="
 
-// knownRace is one of hashicorp/raft v1.7.3, when a member moves to another address: startStopReplication writes
-// followerReplication.peer under its lock, and updateLastAppended reads the id in it without (replication.go:660). The
-// id does not change, only the address beside it does.
+// knownRace is a race in hashicorp/raft v1.7.3 when a member moves to another address: startStopReplication writes
+// followerReplication.peer under its lock, and updateLastAppended reads the id in it without the lock
+// (replication.go:660). The id does not change, only the address next to it does.
 var knownRace = []string{"raft.updateLastAppended()", "raft.(*Raft).startStopReplication()"}
 
-// racesIn are the race detector's reports in a log, less the known one. The processes under test do not end with a
-// status of their own for them (see TestMain), so that the known one does not count.
+// racesIn returns the reports of the race detector in a log, except for the known one. The exit status of the processes
+// under test does not report races (see TestMain), so that the known one does not count.
 func racesIn(log string) (reports []string) {
 	for _, part := range strings.Split(log, raceMark)[1:] {
 		report, _, _ := strings.Cut(part, raceEnd)
@@ -30,7 +30,7 @@ func racesIn(log string) (reports []string) {
 	return reports
 }
 
-// checkRaces fails the test for what the race detector found in its processes.
+// checkRaces fails the test if the race detector found races in its processes.
 func (c *cluster) checkRaces() {
 	for _, path := range c.logs() {
 		data, err := os.ReadFile(path)

@@ -25,9 +25,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestReceiptsLast: a receipt from the first minute is good after the log's key was replaced, after the record's block
-// was damaged and repaired, and for the chain that was exported and imported elsewhere; with another payload the
-// verifier says that it is the payload that does not fit.
+// TestReceiptsLast checks that an early receipt is still valid after the log's key was replaced, after the record's
+// block was damaged and repaired, and for a chain that was exported and imported elsewhere. With another payload the
+// verifier must report that the payload does not match.
 func TestReceiptsLast(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -99,7 +99,7 @@ func TestReceiptsLast(t *testing.T) {
 	}
 }
 
-// keep writes a file, over another where there is one.
+// keep writes a file, and overwrites an existing one.
 func (c *cluster) keep(path string, data []byte) {
 	c.t.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
@@ -107,13 +107,13 @@ func (c *cluster) keep(path string, data []byte) {
 	}
 }
 
-// logKeys are the keys that sign, as the command tells them.
+// logKeys returns the signing keys, as the command prints them.
 func (c *cluster) logKeys() []string {
 	c.t.Helper()
 	return strings.Fields(string(c.command(nil, "log", "key", "--cluster", c.clusterFile())))
 }
 
-// keyID is the id in a verifier key, name+id+base64.
+// keyID returns the id in a verifier key of the form name+id+base64.
 func keyID(vkey string) string { return strings.Split(vkey, "+")[1] }
 
 func verifierOf(t *testing.T, vkey string) note.Verifier {
@@ -125,7 +125,7 @@ func verifierOf(t *testing.T, vkey string) note.Verifier {
 	return v
 }
 
-// refusedBy runs a command that must fail, and tells its exit status and what it said.
+// refusedBy runs a command that must fail, and returns its exit status and its output.
 func (c *cluster) refusedBy(args ...string) (status int, said string) {
 	c.t.Helper()
 	out, err := exec.CommandContext(c.t.Context(), binary, args...).CombinedOutput()
@@ -137,7 +137,7 @@ func (c *cluster) refusedBy(args ...string) (status int, said string) {
 	return exit.ExitCode(), string(out)
 }
 
-// appendForReceipt appends a record, waits until it is stored, and gives the receipt that came with the answer.
+// appendForReceipt appends a record, waits until it is stored, and returns the receipt of the append response.
 func (c *cluster) appendForReceipt(o *oracle, payload string) []byte {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -152,7 +152,7 @@ func (c *cluster) appendForReceipt(o *oracle, payload string) []byte {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer func() { _ = answer.Body.Close() }() // only read
+	defer func() { _ = answer.Body.Close() }() // read only
 	body, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusCreated {
 		c.t.Fatalf("append: %s: %s, %v", answer.Status, body, err)
@@ -168,8 +168,8 @@ func (c *cluster) appendForReceipt(o *oracle, payload string) []byte {
 	return said.Receipt
 }
 
-// checkPublicly checks a receipt with libraries that are not of this project, but for the two hashes that are
-// ChainStore's own.
+// checkPublicly checks a receipt with third-party libraries, except for the two hashes that are specific to
+// ChainStore.
 func checkPublicly(t *testing.T, receipt []byte, vkey string) {
 	t.Helper()
 	var r struct {

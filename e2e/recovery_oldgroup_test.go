@@ -26,7 +26,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// recoverArgs is the command line of a recovery of a role's folder.
+// recoverArgs returns the command line that recovers a role's folder.
 func (c *cluster) recoverArgs(role devcluster.Role, more ...string) []string {
 	c.t.Helper()
 	return append([]string{"master", "recover", "--data", role.Data, "--raft", role.Raft, "--cluster-token-file",
@@ -43,7 +43,7 @@ func (c *cluster) copyOf(name string) string {
 	return to
 }
 
-// chains are what the storage nodes say of theirs.
+// chains returns the chain status of each storage node.
 func (c *cluster) chains() (all []wire.ChainStatus) {
 	c.t.Helper()
 	for _, url := range c.urls(c.storageNames()...) {
@@ -58,7 +58,7 @@ func (c *cluster) chains() (all []wire.ChainStatus) {
 		}
 		var s wire.ChainStatus
 		err = json.NewDecoder(answer.Body).Decode(&s)
-		_ = answer.Body.Close() // only read
+		_ = answer.Body.Close() // read only
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func (c *cluster) chains() (all []wire.ChainStatus) {
 	return all
 }
 
-// obeyFirstEpoch fails the test where a storage node has another epoch than the first.
+// obeyFirstEpoch checks that all storage nodes are still in epoch 1.
 func (c *cluster) obeyFirstEpoch() {
 	c.t.Helper()
 	for _, s := range c.chains() {
@@ -77,8 +77,9 @@ func (c *cluster) obeyFirstEpoch() {
 	}
 }
 
-// TestRecoverACopy: the folder of a master that was stopped is copied, and recovered while the others lead. That is
-// refused, whatever is said of them, and the group goes on. Then the copy is rehearsed with, on storage of its own.
+// TestRecoverACopy copies the folder of a stopped master, and tries to recover the copy while the other masters work.
+// It checks that the recovery is refused whatever the options claim, and that the group continues. Then it uses the
+// copy for a rehearsal with separate storage.
 func TestRecoverACopy(t *testing.T) {
 	c := start(t)
 	o := newOracle()
@@ -109,8 +110,8 @@ func TestRecoverACopy(t *testing.T) {
 	c.verify(o)
 }
 
-// rehearse makes a group of its own of a copy, with an export of the cluster on a storage node of its own, beside the
-// cluster that runs.
+// rehearse founds a separate group from a copy, with an export of the cluster on a storage node of its own, next to the
+// running cluster.
 func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	t := c.t
 	t.Helper()
@@ -168,7 +169,7 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	c.obeyFirstEpoch()
 }
 
-// runBeside runs a role that is none of the cluster, until the test ends.
+// runBeside runs a role that does not belong to the cluster, until the test ends.
 func (c *cluster) runBeside(args ...string) {
 	c.t.Helper()
 	log, err := os.OpenFile(filepath.Join(c.dir, "logs", "beside.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -182,12 +183,12 @@ func (c *cluster) runBeside(args ...string) {
 	}
 	c.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait() // how a role ends that is none of the cluster is not the matter here
+		_ = cmd.Wait() // how such a role ends does not matter here
 		_ = log.Close()
 	})
 }
 
-// oldSide appends through masters of a group that is about to learn that it was replaced.
+// oldSide appends through the masters of a group that does not know yet that it was replaced.
 type oldSide struct {
 	late  atomic.Int64 // acknowledged, and begun after ended was set
 	acks  atomic.Int64
@@ -213,7 +214,7 @@ func (c *cluster) appendThrough(urls []string) *oldSide {
 				cancel()
 				switch {
 				case err != nil:
-					time.Sleep(pollEvery) // it is not to be kept busy with refusals
+					time.Sleep(pollEvery) // do not load it with refused requests
 				case after:
 					s.late.Add(1)
 				default:
@@ -225,10 +226,11 @@ func (c *cluster) appendThrough(urls []string) *oldSide {
 	return s
 }
 
-// TestRecoverDuringAPartition: the old group lives, and a recovery cannot reach it. While it reaches the storage
-// nodes the recovery is refused, although all its masters are said to be dead. Once it is cut off from these too, for
-// longer than they must be without orders, the recovery goes through. When the way is open again the old leader ends
-// at its first contact, and no leader that it leaves behind acknowledges anything.
+// TestRecoverDuringAPartition recovers a master while the old group works but cannot be reached. The recovery is
+// refused while the storage nodes still receive orders of the old group, although the options list all its masters as
+// dead. It succeeds once the old group has been cut off from the storage nodes for the required time. After the
+// partition heals, the old leader exits at its first contact with the workers, and no later leader of the old group
+// acknowledges anything.
 func TestRecoverDuringAPartition(t *testing.T) {
 	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.Masters = 5 })
 	c.program = altered(c.t, "quick-recovery")
@@ -262,7 +264,7 @@ func TestRecoverDuringAPartition(t *testing.T) {
 		ways = append(append(ways, waysTo(name, workers)...), waysFrom(name, workers)...)
 	}
 	heal := c.net.inject(ways, condition{cut: true})
-	c.await("storage nodes without orders", func() string { // what was on its way may arrive late
+	c.await("storage nodes without orders", func() string { // orders that were under way may arrive late
 		for _, s := range c.chains() {
 			if *s.QuietMillis < 3000 {
 				return fmt.Sprintf("%s had one %d ms ago", s.ID, *s.QuietMillis)
@@ -308,7 +310,7 @@ func TestRecoverDuringAPartition(t *testing.T) {
 		!strings.Contains(said, "epoch 2") {
 		t.Errorf("%s said %q", ended, said)
 	}
-	// Three of five are left and elect one more leader.
+	// Three of the five masters remain, and elect one more leader.
 	old = slices.DeleteFunc(old, func(name string) bool { return name == ended })
 	second := ""
 	c.await("another old master to end", func() string {
@@ -350,8 +352,8 @@ func TestRecoverDuringAPartition(t *testing.T) {
 	c.verify(o)
 }
 
-// tryRecover runs a recovery in a role's place. Proxies do not always find out whose a connection is that lasts for a
-// moment: then a master answers although its way is cut, and the recovery is tried again.
+// tryRecover runs a recovery at the network location of a role. The proxies cannot always identify the owner of a short
+// connection. Then a master replies although its way is cut, and the recovery is tried again.
 func (c *cluster) tryRecover(role string, args []string) (string, error) {
 	c.t.Helper()
 	line := slices.Concat(roleOf(c.Topology(), role).Enter, []string{cmp.Or(c.program, binary)}, args)
@@ -363,9 +365,10 @@ func (c *cluster) tryRecover(role string, args []string) (string, error) {
 	}
 }
 
-// TestUndoRecovery: a copy was recovered as versions did that did not ask whether the group lives, and its master
-// took the workers over. The group's own masters end. One of them is recovered again: all that the group had
-// acknowledged is where it was, and what the copy's master put in its place is in the storage nodes' quarantine.
+// TestUndoRecovery recovers a copy like earlier versions did, without a check whether the group still works. The master
+// of the copy takes over the workers, and the masters of the group exit. Then one of these is recovered. The test
+// checks that all records that the group had acknowledged are at their places, and that the storage nodes moved the
+// records of the copy's master to quarantine.
 func TestUndoRecovery(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.program = altered(c.t, "quick-recovery")
@@ -391,7 +394,7 @@ func TestUndoRecovery(t *testing.T) {
 	if err := c.StartAs(copied); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{leader, other} { // by what a worker says, or the copy's master
+	for _, name := range []string{leader, other} { // because of a worker's response, or the copy's master
 		if said := c.awaitEnded(name); !strings.Contains(said, "the group was recovered without") {
 			t.Errorf("%s said %q", name, said)
 		}
@@ -405,7 +408,7 @@ func TestUndoRecovery(t *testing.T) {
 		t.Fatalf("the two groups acknowledged at %+v and %+v: not at one position", a, b)
 	}
 	c.kill(gone)
-	// Versions of before note in the folder that the group has gone on without its master.
+	// Earlier versions note in the folder that the group has continued without its master.
 	path := filepath.Join(roleOf(c.Topology(), leader).Data, "master.json")
 	identity := map[string]any{}
 	data, err := os.ReadFile(path)
@@ -452,7 +455,8 @@ func TestUndoRecovery(t *testing.T) {
 	c.verify(o)
 }
 
-// recoverBlindly makes a folder's master the whole group as versions did that asked nobody whether the group lives.
+// recoverBlindly makes a master the only member of its group, like earlier versions that did not check whether the
+// group still works.
 func recoverBlindly(t *testing.T, role devcluster.Role) {
 	t.Helper()
 	rescue, err := raftstore.OpenRecovery(role.Data, nil)

@@ -32,7 +32,7 @@ func (c *cluster) recover(master string, args ...string) (done roles.Recovery) {
 	return done
 }
 
-// appendEach appends records one by one, through the masters given in turn.
+// appendEach appends records one by one, through the given masters in turn.
 func (c *cluster) appendEach(o *oracle, name string, n int, masters ...*client.Client) {
 	c.t.Helper()
 	for i := range n {
@@ -45,7 +45,7 @@ func (c *cluster) appendEach(o *oracle, name string, n int, masters ...*client.C
 	}
 }
 
-// awaitStored waits until every record is in a block that all storage nodes have; masters may be away.
+// awaitStored waits until every record is in a block that all storage nodes have. Masters may be down.
 func (c *cluster) awaitStored() (height uint64) {
 	c.t.Helper()
 	c.await("everything stored", func() string {
@@ -68,9 +68,9 @@ func (c *cluster) awaitStored() (height uint64) {
 	return height
 }
 
-// TestRecoverSurvivor: two of three masters are lost for good, the survivor is behind, and the storage nodes have
-// blocks that it does not know. What is in a stored block stays where it is; what only the lost masters had is gone;
-// nothing else is.
+// TestRecoverSurvivor loses two of three masters. The survivor lags, and the storage nodes have blocks that it does not
+// know. The test checks that records in stored blocks keep their places, and that only records that no other node had
+// are lost.
 func TestRecoverSurvivor(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.program = altered(c.t, "quick-recovery")
@@ -78,7 +78,7 @@ func TestRecoverSurvivor(t *testing.T) {
 	o, lost := newOracle(), newOracle()
 	survivor := c.followers(c.leader(""))[0]
 	others := c.followers(survivor)
-	var left []*client.Client // of the other masters
+	var left []*client.Client // clients of the other masters
 	for _, name := range others {
 		left = append(left, c.client(roleOf(c.Topology(), name).URL()))
 	}
@@ -94,7 +94,7 @@ func TestRecoverSurvivor(t *testing.T) {
 	back, gone := others[0], others[1]
 	c.wipe(roleOf(c.Topology(), gone).Data)
 
-	// While a storage node is away nobody knows how far its chain goes.
+	// While a storage node is down, the length of its chain is unknown.
 	role := roleOf(c.Topology(), survivor)
 	args := []string{"--data", role.Data, "--raft", role.Raft, "--cluster-token-file",
 		tokenFile(t, c.File().Tokens.Cluster)}
@@ -123,7 +123,7 @@ func TestRecoverSurvivor(t *testing.T) {
 	c.masters = []*client.Client{c.client(role.URL())}
 	c.awaitVoters(role.URL())
 
-	// The old group cannot come back.
+	// The old group cannot return.
 	c.launch(back)
 	if said := c.awaitEnded(back); !strings.Contains(said, "recover") &&
 		!strings.Contains(said, "taken out of its group") {
@@ -139,7 +139,7 @@ func TestRecoverSurvivor(t *testing.T) {
 		c.masters = append(c.masters, c.client(url))
 	}
 
-	// A retry of what was lost appends it again.
+	// A client that retries a lost append appends it again.
 	c.appendEach(o, "with those alone that are lost", 10, c.masters...)
 	c.appendEach(o, "after the recovery", some, c.masters...)
 	if first := o.order[2*some]; first.at.Block < stored {
@@ -157,7 +157,7 @@ func digestOf(t *testing.T, path string) [sha256.Size]byte {
 	return sha256.Sum256(data)
 }
 
-// urls are those of roles.
+// urls returns the URLs of roles.
 func (c *cluster) urls(names ...string) (urls []string) {
 	for _, name := range names {
 		urls = append(urls, roleOf(c.Topology(), name).URL())
@@ -165,13 +165,13 @@ func (c *cluster) urls(names ...string) (urls []string) {
 	return urls
 }
 
-// refused runs a command that must fail, and say so.
+// refused runs a command that must fail with a message.
 func (c *cluster) refused(input, message string, args ...string) {
 	c.t.Helper()
 	c.refusedAt("", input, message, args...)
 }
 
-// refusedAt is refused in the place of a role, "" for the test's own.
+// refusedAt is like refused, but runs at the network location of a role; "" means that of the test.
 func (c *cluster) refusedAt(role, input, message string, args ...string) {
 	t := c.t
 	t.Helper()
@@ -188,7 +188,7 @@ func (c *cluster) refusedAt(role, input, message string, args ...string) {
 	}
 }
 
-// awaitAnswers waits until storage nodes tell how far their chains go.
+// awaitAnswers waits until storage nodes report the length of their chains.
 func (c *cluster) awaitAnswers(names ...string) {
 	c.t.Helper()
 	asking := noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)
@@ -203,8 +203,9 @@ func (c *cluster) awaitAnswers(names ...string) {
 	}
 }
 
-// TestRecoverFromStorage: no master's disk is left. The group is founded anew from a storage node's chain: every record
-// in a block is where it was, projects come back closed, and no id of one is given to another.
+// TestRecoverFromStorage loses the disks of all masters, and founds the group again from the chain of a storage node.
+// It checks that every record in a block keeps its place, that projects are restored without access, and that no
+// project id is reused.
 func TestRecoverFromStorage(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.program = altered(c.t, "quick-recovery")
@@ -226,13 +227,13 @@ func TestRecoverFromStorage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.giveUp([]client.Entry{public}) // our token does not read it
+	o.giveUp([]client.Entry{public}) // our token does not permit reading it
 	one, err := c.masters[0].Get(t.Context(), o.order[0].at.Block, o.order[0].at.Offset)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stored := c.awaitStored()
-	c.restart() // the storage nodes know the group and its epoch by their disks alone
+	c.restart() // the storage nodes know the group and its epoch only from their disks
 	all := c.names(devcluster.KindMaster)
 	c.kill(all...)
 	for _, name := range all {
@@ -257,7 +258,7 @@ func TestRecoverFromStorage(t *testing.T) {
 	}
 	c.awaitVoters(c.File().Masters...)
 
-	// Closed: the old token opens nothing, the public project is private.
+	// Without access: the old token is not valid, and the public project is private.
 	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err,
 		wire.ErrUnauthorized) {
 		t.Errorf("the token of the old group appends: %v", err)

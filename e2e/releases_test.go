@@ -18,11 +18,11 @@ type release struct {
 
 var releaseRow = regexp.MustCompile(`(?m)^\| *([^|]+?) *\| *([0-9a-f]{7,40}) *\|`)
 
-// releaseLevel finds the protocol level in a row's first cell. A row without it has the level of this program.
+// releaseLevel matches the protocol level in a row's first cell. A row without it has the level of this program.
 var releaseLevel = regexp.MustCompile(`protocol level (\d+)`)
 
-// releases reads the commits whose data must open, the newest release first. A release whose commit is still pending
-// is left out: it is this very program.
+// releases returns the releases whose data must be readable, newest first. It skips a release whose commit is still
+// pending, because that is this program.
 func releases(t *testing.T) []release {
 	t.Helper()
 	page, err := os.ReadFile("../docs/releases.md")

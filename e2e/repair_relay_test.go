@@ -28,7 +28,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// startForRepairs is start with blocks so large that a chain of many megabytes is made quickly.
+// startForRepairs is like start, with large blocks, so that a chain of many megabytes can be created quickly.
 func startForRepairs(t *testing.T) *cluster {
 	t.Helper()
 	return startWith(t, largeBlocks)
@@ -36,10 +36,10 @@ func startForRepairs(t *testing.T) *cluster {
 
 func largeBlocks(topology *devcluster.Topology) { topology.Settings.MaxBytes = 256 << 10 }
 
-// recordBytes is the payload of the records that make a chain long.
+// recordBytes is the payload size of the records that make a chain long.
 const recordBytes = 32 << 10
 
-// bulk makes records of recordBytes; no two are alike.
+// bulk returns unique records with payloads of recordBytes.
 func bulk(name string, records int) []client.Entry {
 	var seed [32]byte
 	copy(seed[:], name)
@@ -52,7 +52,7 @@ func bulk(name string, records int) []client.Entry {
 	return entries
 }
 
-// fill appends so many MiB of records, and waits until every storage node has them.
+// fill appends records of a total size in MiB, and waits until every storage node has them.
 func (c *cluster) fill(o *oracle, name string, mib, storages int) {
 	c.t.Helper()
 	cl := c.client(c.File().Masters...)
@@ -75,7 +75,7 @@ func (c *cluster) fill(o *oracle, name string, mib, storages int) {
 	c.awaitSettled(storages)
 }
 
-// awaitIntegrity waits for what is said of the storage nodes, and returns it.
+// awaitIntegrity waits for a condition of the integrity status, and returns the status.
 func (c *cluster) awaitIntegrity(what string, missing func(wire.Integrity) string) wire.Integrity {
 	c.t.Helper()
 	var i wire.Integrity
@@ -89,7 +89,7 @@ func (c *cluster) awaitIntegrity(what string, missing func(wire.Integrity) strin
 	return i
 }
 
-// isValid says what keeps the node at a URL from being valid.
+// isValid returns a condition that describes why the node at a URL is not valid.
 func isValid(url string) func(wire.Integrity) string {
 	return func(i wire.Integrity) string {
 		if n := nodeAt(i, url); n.State != "valid" || !n.Live {
@@ -99,8 +99,8 @@ func isValid(url string) func(wire.Integrity) string {
 	}
 }
 
-// awaitReceiving waits until the leader tells of a repair of the node at a URL with its progress, and names the role
-// that sends.
+// awaitReceiving waits until the leader reports progress of a repair of the node at a URL. It returns the role of the
+// sender.
 func (c *cluster) awaitReceiving(url string) (sender string) {
 	c.t.Helper()
 	c.awaitIntegrity(url+" receiving", func(i wire.Integrity) string {
@@ -121,7 +121,7 @@ func (c *cluster) awaitReceiving(url string) (sender string) {
 	return sender
 }
 
-// wipe empties a data folder but for the files named.
+// wipe removes everything in a data folder except the named files.
 func (c *cluster) wipe(dir string, but ...string) {
 	c.t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -138,7 +138,7 @@ func (c *cluster) wipe(dir string, but ...string) {
 	}
 }
 
-// listing tells names, sizes and times of all files of a folder.
+// listing returns the names, sizes and times of all files of a folder.
 func (c *cluster) listing(dir string) []string {
 	c.t.Helper()
 	var list []string
@@ -159,29 +159,29 @@ func (c *cluster) listing(dir string) []string {
 	return list
 }
 
-// relay stands before a storage node beside those of the topology, which the others reach at the relay's address only.
-// All passes but what the test does to transfers.
+// relay is a reverse proxy in front of a storage node that is not in the topology. The other roles only know the
+// address of the relay. It forwards everything, but can disturb transfers.
 type relay struct {
 	c      *cluster
 	role   devcluster.Role
-	script string // runs the node
+	script string // the shell script that runs the node
 	server *httptest.Server
-	over   chan struct{} // closed: nothing is held any more
+	over   chan struct{} // closed: transfers are not held any more
 
-	mu        sync.Mutex // guards all below
+	mu        sync.Mutex // guards the fields below
 	transfers []*transfer
-	fates     []fate // of the next transfers; those behind them pass
+	fates     []fate // of the next transfers; later ones are forwarded unchanged
 }
 
-// fate is what becomes of a transfer, in the order of the fields where two are due at the same byte; what is zero does
-// not happen.
+// fate describes the faults of a transfer. If two are due at the same byte, they occur in the order of the fields. A
+// zero field has no effect.
 type fate struct {
-	hold *hold // it stops, until it is let go
-	cut  int64 // the connections are broken behind so many bytes
-	flip int64 // the byte behind so many is changed
+	hold *hold // pauses the transfer until it is released
+	cut  int64 // breaks the connections after this many bytes
+	flip int64 // changes the byte at this offset
 }
 
-// hold stops a transfer behind so many bytes, until it is let go.
+// hold pauses a transfer after a number of bytes, until it is released.
 type hold struct {
 	at      int64
 	reached chan struct{}
@@ -192,20 +192,20 @@ func holdAt(at int64) *hold {
 	return &hold{at: at, reached: make(chan struct{}), goOn: make(chan struct{})}
 }
 
-// transfer is one that came to the relay. The relay's lock guards it.
+// transfer is a transfer through the relay. The relay's lock guards it.
 type transfer struct {
 	ticket string
 	fate   fate
 	bytes  int64
 	begin  []byte // the first bytes, at most keptOfTransfer
-	status int    // of the receiver's answer, 0 for none
+	status int    // of the receiver's response, 0 if there was none
 }
 
 const keptOfTransfer = 100 << 10
 
 var errCut = errors.New("the connection is cut here")
 
-// newRelay makes a relay for the storage node behind those of the topology; startNode starts the node.
+// newRelay creates a relay for a storage node beyond those of the topology; startNode starts the node.
 func (c *cluster) newRelay() *relay {
 	c.t.Helper()
 	topology := c.Topology()
@@ -224,7 +224,7 @@ func (c *cluster) newRelay() *relay {
 			}
 		},
 		ModifyResponse: r.answered,
-		// breaks the connection
+		// Break the connection.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 		Transport:    transport,
 		ErrorLog:     log.New(io.Discard, "", 0),
@@ -246,7 +246,7 @@ func (c *cluster) newRelay() *relay {
 	return r
 }
 
-// url is where the cluster reaches the node.
+// url returns the URL at which the cluster reaches the node.
 func (r *relay) url() string { return r.server.URL }
 
 // startNode starts the node behind the relay.
@@ -261,7 +261,7 @@ func (r *relay) startNode() {
 	}
 }
 
-// killNode ends it with SIGKILL.
+// killNode ends the node with SIGKILL.
 func (r *relay) killNode() {
 	r.c.t.Helper()
 	r.c.signal(r.role.Name, r.c.fourth.running.PID(), syscall.SIGKILL)
@@ -269,21 +269,21 @@ func (r *relay) killNode() {
 	r.c.fourth.running = nil
 }
 
-// next says what becomes of the next transfers, and forgets those that were.
+// next sets the fates of the next transfers, and forgets earlier transfers.
 func (r *relay) next(fates ...fate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.transfers, r.fates = nil, fates
 }
 
-// holdNext holds the next transfer.
+// holdNext pauses the next transfer.
 func (r *relay) holdNext(at int64) *hold {
 	h := holdAt(at)
 	r.next(fate{hold: h})
 	return h
 }
 
-// seen are the transfers since next was called.
+// seen returns the transfers since the last call of next.
 func (r *relay) seen() []transfer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -294,7 +294,7 @@ func (r *relay) seen() []transfer {
 	return all
 }
 
-// carried is how many bytes came in all transfers since next was called.
+// carried returns the total bytes of all transfers since the last call of next.
 func (r *relay) carried() (bytes int64) {
 	for _, t := range r.seen() {
 		bytes += t.bytes
@@ -302,7 +302,7 @@ func (r *relay) carried() (bytes int64) {
 	return bytes
 }
 
-// awaitHeld waits until a transfer is held.
+// awaitHeld waits until a transfer is paused.
 func (r *relay) awaitHeld(h *hold) {
 	r.c.t.Helper()
 	r.c.await("a transfer on its way", func() string {
@@ -315,10 +315,10 @@ func (r *relay) awaitHeld(h *hold) {
 	})
 }
 
-// transferKey is under which a request knows its transfer.
+// transferKey is the context key of a request's transfer.
 type transferKey struct{}
 
-// enter takes note of a transfer and puts itself into its way.
+// enter records a transfer, and inserts a passage into its stream.
 func (r *relay) enter(out *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -331,7 +331,7 @@ func (r *relay) enter(out *http.Request) {
 	*out = *out.WithContext(context.WithValue(out.Context(), transferKey{}, t))
 }
 
-// answered takes note of the receiver's answer.
+// answered records the status of the receiver's response.
 func (r *relay) answered(response *http.Response) error {
 	if t, ok := response.Request.Context().Value(transferKey{}).(*transfer); ok {
 		r.mu.Lock()
@@ -341,7 +341,7 @@ func (r *relay) answered(response *http.Response) error {
 	return nil
 }
 
-// passage is a transfer's stream on its way through the relay.
+// passage is the stream of a transfer through the relay.
 type passage struct {
 	relay    *relay
 	transfer *transfer

@@ -23,14 +23,14 @@ import (
 // The chain of a test with transfers.
 const (
 	chainMiB = 16 / slower
-	// midst is where a transfer is held.
+	// midst is the offset in bytes at which a transfer is paused.
 	midst = chainMiB << 20 / 4 * 3
-	// sentAgain is how much may travel a second time after a crash: what the receiver had not made durable yet, and
-	// what was under way.
+	// sentAgain bounds the bytes that are sent again after a crash: bytes that the receiver had not made durable, and
+	// bytes that were under way.
 	sentAgain = 5 << 20
 )
 
-// repairsOf are the repairs of a node that are told of, the newest first.
+// repairsOf returns the repair events of a node, newest first.
 func repairsOf(i wire.Integrity, url string) []wire.Event {
 	return slices.DeleteFunc(slices.Clone(i.Events), func(e wire.Event) bool {
 		return e.Kind != wire.EventRepair ||
@@ -38,16 +38,16 @@ func repairsOf(i wire.Integrity, url string) []wire.Event {
 	})
 }
 
-// TestTransferPartnersKilled: whoever dies in the midst of a transfer, the node that receives gets all it lacks, and
-// what it has got is not sent again.
+// TestTransferPartnersKilled kills the sender, the receiver and the leader during a transfer. It checks that the
+// receiver gets all missing blocks, and that blocks that it already has are not sent again.
 func TestTransferPartnersKilled(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB, 3)
 	r := c.newRelay()
 
-	// The sender: another one goes on while it is dead. The receiver is a new, empty node.
+	// The sender: another node continues while it is down. The receiver is a new, empty node.
 	h := holdAt(midst)
-	r.next(fate{hold: h, cut: midst}) // what it had sent, and nobody had read, is lost with it
+	r.next(fate{hold: h, cut: midst}) // bytes that were sent but not read are lost
 	r.startNode()
 	r.awaitHeld(h)
 	sender := c.awaitReceiving(r.url())
@@ -64,7 +64,7 @@ func TestTransferPartnersKilled(t *testing.T) {
 	c.awaitSettled(4)
 	r.checkResumed(t, "the sender was killed")
 
-	// The receiver. It lost its blocks, and is who it was.
+	// The receiver. It has lost its blocks, but not its identity.
 	id := nodeAt(i, r.url()).ID
 	r.killNode()
 	c.wipe(r.role.Data, "identity.json", "starts")
@@ -82,7 +82,7 @@ func TestTransferPartnersKilled(t *testing.T) {
 	c.awaitSettled(4)
 	r.checkResumed(t, "the receiver was killed")
 
-	// The leader: the transfer goes on as if nothing had been, under the next one.
+	// The leader: the transfer continues under the next leader.
 	r.killNode()
 	c.wipe(r.role.Data)
 	h = r.holdNext(midst)
@@ -103,7 +103,7 @@ func TestTransferPartnersKilled(t *testing.T) {
 	c.verify(o, r.role.Data)
 }
 
-// checkResumed looks whether no more travelled than had to.
+// checkResumed checks that no more bytes were sent again than necessary.
 func (r *relay) checkResumed(t *testing.T, what string) {
 	t.Helper()
 	seen := r.seen()
@@ -112,8 +112,8 @@ func (r *relay) checkResumed(t *testing.T, what string) {
 	}
 }
 
-// TestTransferCut: a new, empty node is filled however often the connection breaks, wherever it does, and the cluster
-// tells of it.
+// TestTransferCut breaks the connections of a transfer many times, at different offsets. It checks that a new, empty
+// node receives all blocks, and that the cluster reports the interruptions.
 func TestTransferCut(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB, 3)
@@ -150,7 +150,7 @@ func TestTransferCut(t *testing.T) {
 	if last := seen[len(seen)-1]; last.status != http.StatusNoContent {
 		t.Errorf("the last of %d transfers was answered with %d", len(seen), last.status)
 	}
-	// What was whole when the connection broke does not travel again: at most a block, and the headers, do.
+	// Blocks that were complete when the connection broke are not sent again. At most one block and the headers are.
 	if got := r.carried(); got > chainMiB<<20+int64(len(seen))*400<<10 {
 		t.Errorf("%d bytes travelled in %d transfers, for a chain of %d MiB", got, len(seen), chainMiB)
 	}
@@ -165,8 +165,8 @@ func TestTransferCut(t *testing.T) {
 	c.verify(o, r.role.Data)
 }
 
-// TestForgedTransfer: who has no ticket, or one that is over, changes nothing; a sender whose bytes are wrong, or
-// become so on their way, is refused, looked into, and replaced. Nobody reads a wrong byte meanwhile.
+// TestForgedTransfer checks that a transfer without a ticket, or with an expired one, changes nothing. A sender whose
+// bytes are wrong, or are changed on the way, is refused, checked, and replaced. No reader gets a wrong byte meanwhile.
 func TestForgedTransfer(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB/2, 3)
@@ -197,7 +197,7 @@ func TestForgedTransfer(t *testing.T) {
 			i.Events)
 	}
 
-	// While the repair is open, and a transfer is under way: an old ticket, a wrong one, none.
+	// While the repair is open and a transfer is under way: an old ticket, a wrong one, and none.
 	begin, open := seen[len(seen)-1].begin, seen[len(seen)-1].ticket
 	for what, ticket := range map[string]string{
 		"none": "", "a wrong one": "wrong", "a shorter one": open[:len(open)-1], "a longer one": open + "x",
@@ -213,7 +213,7 @@ func TestForgedTransfer(t *testing.T) {
 		t.Errorf("the transfer that somebody tried to take the place of was answered with %d", last.status)
 	}
 
-	// When it is over: its own ticket too.
+	// After the repair: its own ticket is refused as well.
 	files := c.listing(r.role.Data)
 	for what, ticket := range map[string]string{
 		"none": "", "a wrong one": "wrong", "that of the last repair": open,
@@ -227,7 +227,7 @@ func TestForgedTransfer(t *testing.T) {
 	c.verify(o, r.role.Data)
 }
 
-// forge tries a transfer, straight to the node, which must be refused.
+// forge sends a transfer directly to the node, which must refuse it.
 func (c *cluster) forge(r *relay, what, ticket string, stream []byte) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -254,7 +254,7 @@ func (c *cluster) forge(r *relay, what, ticket string, stream []byte) {
 	}
 }
 
-// TestLostIdentity: a node that forgot who it is takes the place of its old self, with the blocks that it has.
+// TestLostIdentity checks that a node that has lost its identity replaces its former self, and keeps its blocks.
 func TestLostIdentity(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", 4, 3)
@@ -298,8 +298,8 @@ func TestLostIdentity(t *testing.T) {
 	c.verify(o)
 }
 
-// TestStorageRemoved: a node is not taken out while too few copies would remain, unless somebody insists; then it ends,
-// says what to do, and is not let in again.
+// TestStorageRemoved checks that a node is not removed while too few copies would remain, unless the request is forced.
+// After the removal the node exits with instructions, and is not admitted again.
 func TestStorageRemoved(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	dir := c.startFourthStorage(c.followers(c.leader(""))[0])
@@ -310,7 +310,7 @@ func TestStorageRemoved(t *testing.T) {
 	i := c.story()
 	id := nodeAt(i, url).ID
 
-	// Two nodes miss what the other two have: one of these is not to go.
+	// Two nodes lack blocks that the other two have. Neither of these may be removed.
 	c.kill("storage-2", "storage-3")
 	entries := bulk("kept by two", 8)
 	at, err := c.client(c.File().Masters...).AppendBatch(t.Context(), entries, "")
@@ -341,7 +341,7 @@ func TestStorageRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.awaitRemoved(dir)
-	// It does not come back.
+	// It is not admitted again.
 	role := roleOf(topology, "storage-4")
 	if c.fourth.running, err = c.fourth.launcher.Launch(topology, role, c.File().Tokens); err != nil {
 		t.Fatal(err)
@@ -356,7 +356,7 @@ func TestStorageRemoved(t *testing.T) {
 	}) {
 		t.Errorf("the removal is not told of: %+v", i.Events)
 	}
-	// As a new node it may; and with three others, it may go without force.
+	// It is admitted as a new node. With three other nodes it can be removed without force.
 	if err := os.Remove(filepath.Join(dir, "identity.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -367,12 +367,12 @@ func TestStorageRemoved(t *testing.T) {
 	if err := admin.RemoveStorage(t.Context(), url, false); err != nil {
 		t.Errorf("the removal of one of four good nodes: %v", err)
 	}
-	_ = c.fourth.running.Stop() // unless it has ended by itself by now, as it did before
+	_ = c.fourth.running.Stop() // unless it has already exited by itself
 	c.fourth.running = nil
 	c.verify(o)
 }
 
-// awaitRemoved waits until the process of the fourth node has ended by itself, and looks at what it said.
+// awaitRemoved waits until the process of the fourth node has exited by itself, and checks its output.
 func (c *cluster) awaitRemoved(dir string) {
 	c.t.Helper()
 	c.await("the end of the node that was removed", func() string {
@@ -391,8 +391,8 @@ func (c *cluster) awaitRemoved(dir string) {
 	c.fourth.running = nil
 }
 
-// TestAppendsDuringRepair: with three nodes, of which one sends to another, more is appended than the masters may hold;
-// no append meets a full backlog.
+// TestAppendsDuringRepair appends more than the masters may hold while one of three nodes sends blocks to another. It
+// checks that no append is rejected because of a full backlog.
 func TestAppendsDuringRepair(t *testing.T) {
 	const backlog = 8 << 20
 	c, o := startWith(t, func(topology *devcluster.Topology) {
@@ -413,7 +413,7 @@ func TestAppendsDuringRepair(t *testing.T) {
 	var writing sync.WaitGroup
 	failed := make(chan error, writers)
 	for w := range writers {
-		// A client that does not hide a full backlog by trying again.
+		// A client that does not retry, so that it reports a full backlog.
 		cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Project, RetryFor: -1})
 		if err != nil {
 			t.Fatal(err)

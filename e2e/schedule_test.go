@@ -20,27 +20,27 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// schedule decides what is done to a cluster, by its seed alone: when, and to whom.
+// schedule chooses the faults of a cluster, their times and their victims. All choices derive from its seed.
 type schedule struct {
 	c      *cluster
 	random *rand.Rand
 	steps  int
-	counts map[string]int // faults by kind
+	counts map[string]int // number of faults by kind
 	faults []fault
-	clocks string // the folder of the clocks, "" where nobody's can be set
+	clocks string // the folder of the clock files, "" if clocks cannot be set
 	small  map[string]bool
 }
 
-// fault is one way to put the cluster out of order.
+// fault is one kind of fault of the cluster.
 type fault struct {
 	kind   string
 	weight int
-	// inject does it to something that the schedule chooses, says what it did, and how it is undone; undo is nil where
-	// nothing is to be.
+	// inject injects the fault into a victim that the schedule chooses. It describes what it did, and returns a
+	// function that undoes it, or nil.
 	inject func(s *schedule) (told string, undo func())
 }
 
-// basicFaults need nothing but processes.
+// basicFaults returns the faults that need only processes.
 func basicFaults() []fault {
 	return []fault{
 		{"kill", 6, func(s *schedule) (string, func()) {
@@ -50,7 +50,7 @@ func basicFaults() []fault {
 				s.random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 				for _, name := range names {
 					s.c.launch(name)
-					if s.random.IntN(4) == 0 { // once more, at any moment of its start
+					if s.random.IntN(4) == 0 { // again, at a random moment of its start
 						s.pass(200 * time.Millisecond)
 						s.c.kill(name)
 						s.c.launch(name)
@@ -78,7 +78,7 @@ func basicFaults() []fault {
 	}
 }
 
-// master is the leader, or any of the masters.
+// master returns the leader, or a random master.
 func (s *schedule) master() string {
 	if s.random.IntN(2) == 0 {
 		return s.c.leader("")
@@ -87,7 +87,7 @@ func (s *schedule) master() string {
 	return masters[s.random.IntN(len(masters))]
 }
 
-// everybody lists all roles.
+// everybody returns the names of all roles.
 func (c *cluster) everybody() (names []string) {
 	for _, r := range c.Topology().Roles() {
 		names = append(names, r.Name)
@@ -95,7 +95,7 @@ func (c *cluster) everybody() (names []string) {
 	return names
 }
 
-// networkFaults cut ways of the network between the roles.
+// networkFaults returns the faults that cut ways of the network between the roles.
 func networkFaults() []fault {
 	return []fault{
 		{"partition", 3, func(s *schedule) (string, func()) {
@@ -119,7 +119,7 @@ func networkFaults() []fault {
 	}
 }
 
-// slowLink has everything take longer that goes to a master, and that comes from it.
+// slowLink delays everything that is sent to and from a master.
 func slowLink() fault {
 	return fault{"slow link", 2, func(s *schedule) (string, func()) {
 		name := s.master()
@@ -128,7 +128,7 @@ func slowLink() fault {
 	}}
 }
 
-// clockFault has a master's wall clock jump, by up to a year either way. It stays wrong until it jumps back.
+// clockFault moves a master's wall clock by up to a year in either direction, until the fault is undone.
 func clockFault() fault {
 	return fault{"clock jump", 2, func(s *schedule) (string, func()) {
 		masters := s.c.names(devcluster.KindMaster)
@@ -146,13 +146,12 @@ func clockFault() fault {
 	}}
 }
 
-// diskFaults are of roles whose disk fails under them: they must end by themselves, and come back when they are started
-// again.
+// diskFaults returns faults of the disk of a role. The role must exit by itself, and work after a restart.
 func diskFaults() []fault {
 	any := func(s *schedule) string {
 		var names []string
 		for _, r := range s.c.Topology().Roles() {
-			if r.Kind != devcluster.KindMiner { // it writes when a leader is new
+			if r.Kind != devcluster.KindMiner { // a miner only writes when there is a new leader
 				names = append(names, r.Name)
 			}
 		}
@@ -197,7 +196,7 @@ func fillDisk(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = file.Close() }() // what is in it does not matter
+	defer func() { _ = file.Close() }() // its content does not matter
 	for block := make([]byte, 64<<10); len(block) > 0; {
 		if _, err := file.Write(block); errors.Is(err, syscall.ENOSPC) {
 			block = block[:len(block)/2]
@@ -207,7 +206,7 @@ func fillDisk(t *testing.T, path string) {
 	}
 }
 
-// injectSyscalls has strace tamper with the system calls of a process until it is stopped, or the process ends.
+// injectSyscalls makes strace tamper with the system calls of a process, until stop is called or the process ends.
 func injectSyscalls(t *testing.T, pid int, what string) (stop func()) {
 	t.Helper()
 	calls, _, _ := strings.Cut(what, ":")
@@ -222,7 +221,7 @@ func injectSyscalls(t *testing.T, pid int, what string) (stop func()) {
 	}
 }
 
-// awaitEnd waits until a role has ended by itself, for a cause.
+// awaitEnd waits until a role has exited by itself because of a fault.
 func (s *schedule) awaitEnd(name, cause string) {
 	s.c.t.Helper()
 	s.c.await(name+" to end by "+cause, func() string {
@@ -234,7 +233,7 @@ func (s *schedule) awaitEnd(name, cause string) {
 	s.c.Forget(name)
 }
 
-// mountSmall puts the folders of some roles on small file systems of their own, and says which could be.
+// mountSmall mounts small file systems for the folders of some roles. It returns these roles, or nil if a mount fails.
 func mountSmall(t *testing.T, topology devcluster.Topology, size string, names ...string) map[string]bool {
 	t.Helper()
 	small := map[string]bool{}
@@ -257,7 +256,7 @@ func mountSmall(t *testing.T, topology devcluster.Topology, size string, names .
 	return small
 }
 
-// unreliable is a transport that loses answers of what was carried out, and sends requests twice.
+// unreliable is a transport that loses the responses of executed requests, and sends requests twice.
 type unreliable struct {
 	inner         *http.Transport
 	mu            sync.Mutex // guards random
@@ -265,10 +264,10 @@ type unreliable struct {
 	lost, doubled atomic.Int64
 }
 
-// errLostAnswer is what a client sees.
+// errLostAnswer is the error that a client sees.
 var errLostAnswer = errors.New("the test lost the answer")
 
-// RoundTrip sends a request, by chance twice, and loses the answer by chance.
+// RoundTrip sends a request, at random twice, and loses the response at random.
 func (u *unreliable) RoundTrip(r *http.Request) (*http.Response, error) {
 	u.mu.Lock()
 	chance := u.random.IntN(100)
@@ -276,7 +275,7 @@ func (u *unreliable) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Method != http.MethodPost || r.GetBody == nil {
 		chance = 100
 	}
-	// the answer to the first is thrown away unread: the second comes while the first is under way, or after
+	// The response to the first request is discarded unread: the second is sent while the first is under way, or later.
 	if chance < 2 {
 		again := r.Clone(r.Context())
 		body, err := r.GetBody()
@@ -298,7 +297,7 @@ func (u *unreliable) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// disturb injects one fault, two now and then, and takes them back.
+// disturb injects one or two faults, and undoes them.
 func (s *schedule) disturb() {
 	s.c.t.Helper()
 	s.steps++
@@ -306,7 +305,7 @@ func (s *schedule) disturb() {
 	var told []string
 	for range 1 + s.random.IntN(4)/3 {
 		f := s.choose()
-		for len(undo) > 0 && f.ends() { // who is cut off may have nothing to write
+		for len(undo) > 0 && f.ends() { // a victim that is cut off may have nothing to write
 			f = s.choose()
 		}
 		what, back := f.inject(s)
@@ -317,7 +316,7 @@ func (s *schedule) disturb() {
 		}
 		s.pass(300 * time.Millisecond)
 		if f.kind == "kill all" || f.ends() {
-			break // its victims may not be there for another
+			break // its victims may not be available for another
 		}
 		if len(s.c.halted) > 0 || len(undo) > 0 && f.kind != "partition" && f.kind != "slow link" &&
 			f.kind != "clock jump" {
@@ -336,10 +335,10 @@ func (s *schedule) disturb() {
 	}
 }
 
-// ends reports whether whoever suffers the fault must end by it, at its next write.
+// ends reports whether the fault must make its victim exit at the next write.
 func (f *fault) ends() bool { return f.kind == "full disk" || f.kind == "EIO" }
 
-// choose chooses a fault by the weights.
+// choose chooses a fault at random, by weight.
 func (s *schedule) choose() fault {
 	total := 0
 	for _, f := range s.faults {
@@ -354,8 +353,8 @@ func (s *schedule) choose() fault {
 	return s.faults[0]
 }
 
-// startFaulty starts a cluster that every kind of fault can be done to, as far as the machine allows; what it does not
-// is said.
+// startFaulty starts a cluster that is prepared for every kind of fault that the machine permits. It logs those that it
+// does not.
 func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (*cluster, *schedule) {
 	t.Helper()
 	c, topology := prepared(t, change)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// settings are what the environment says about the tests. README.md describes each variable.
+// settings holds the settings of the tests from the environment. README.md describes each variable.
 var settings struct {
 	soak            time.Duration // CHAINSTORE_SOAK
 	seed            uint64        // CHAINSTORE_SEED
@@ -66,11 +66,11 @@ func readSettings() (err error) {
 	return err
 }
 
-// scratch is a folder for files that all tests share. TestMain makes and removes it.
+// scratch is a folder for files that all tests share. TestMain creates and removes it.
 var scratch string
 
-// clockEnv is set by TestMain for the processes under test: the folder in which a process of the altered program finds
-// a file named by its pid, which says by how many milliseconds its wall clock is wrong.
+// clockEnv is the variable that TestMain sets for the processes under test. It names a folder. In it, a process of the
+// altered program reads the offset of its wall clock, in milliseconds, from a file named by its pid.
 const clockEnv = "E2E_CLOCKS"
 
 // inShort lists the tests that start processes with -short too, which is what `make test` runs. All others need `make
@@ -80,7 +80,7 @@ var inShort = map[string]bool{
 	"TestCheckersNotice": true,
 }
 
-// needsTime skips a test that is not in the short run. why says what takes long.
+// needsTime skips a test that is not part of the short run. why names what takes long.
 func needsTime(t *testing.T, why string) {
 	t.Helper()
 	root, _, _ := strings.Cut(t.Name(), "/")

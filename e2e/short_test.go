@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// TestShort is the end-to-end run of `make test`: one cluster under load, whose leader is killed, one of whose storage
-// nodes is damaged and repaired, and one of whose followers gets an older copy of its folder. It ends in the full
-// verifier.
+// TestShort is the end-to-end run of `make test`. It runs one cluster under load, kills the leader, damages a storage
+// node, which is repaired, and replaces the folder of a follower by an older copy. It ends with the full verifier.
 func TestShort(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -30,8 +29,8 @@ func TestShort(t *testing.T) {
 	c.verify(o)
 }
 
-// restoreFollower puts an older copy of a follower's folder in place of its folder. The follower must be refused until
-// it has joined with an empty folder.
+// restoreFollower replaces the folder of a follower by an older copy. The follower must be refused until it has joined
+// with an empty folder.
 func (c *cluster) restoreFollower(o *oracle) {
 	c.t.Helper()
 	c.awaitLevel()

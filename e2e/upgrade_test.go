@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// programOf builds the program of a commit of this repository's history.
+// programOf builds the program of an earlier commit of this repository.
 func programOf(t *testing.T, commit string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -34,9 +34,10 @@ func programOf(t *testing.T, commit string) string {
 	return out
 }
 
-// TestUpgrade upgrades a cluster of each earlier version of docs/releases.md under load, one process at a time. Both
-// versions work together, with leaders of either, and the group keeps its level until its last master is upgraded. Then
-// the level rises, and a master of a lower level is refused. Nothing that was acknowledged is lost.
+// TestUpgrade upgrades a cluster of each earlier version in docs/releases.md under load, one process at a time. It
+// checks that both versions work together, with leaders of either version, and that the group keeps its level until the
+// last master is upgraded. Then the level rises, and a master of a lower level is refused. No acknowledged record is
+// lost.
 func TestUpgrade(t *testing.T) {
 	needsTime(t, "builds earlier programs, and runs a cluster of each")
 	for _, r := range releases(t) {
@@ -44,13 +45,13 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// upgrade is a cluster whose processes start from a program that the test exchanges.
+// upgrade is a cluster whose processes start from a program that the test replaces.
 type upgrade struct {
 	*cluster
 	older string // the program of the earlier version
 }
 
-// use sets the program that the next process starts from.
+// use sets the program for processes that start from now on.
 func (u *upgrade) use(program string) {
 	u.t.Helper()
 	if err := os.RemoveAll(u.program); err != nil {
@@ -89,7 +90,7 @@ func upgradeFrom(t *testing.T, from release) {
 	}
 	u.restart("storage-1") // registers with a leader of the earlier version
 	c.awaitMore(a, some)
-	c.kill(last) // a master of this version leads
+	c.kill(last) // a master of this version becomes leader
 	c.leader(last)
 	c.awaitMore(a, some)
 	u.use(older)
@@ -125,8 +126,9 @@ func upgradeFrom(t *testing.T, from release) {
 	c.verify(o)
 }
 
-// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It takes no part.
-// Since level 1 the program itself refuses its folder; before, the other masters refuse it. Either says why.
+// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It must not take
+// part. Since level 1 the program itself refuses its folder; before, the other masters refuse it. Either reports the
+// reason.
 func (u *upgrade) refuseOlder(a *acker) {
 	u.t.Helper()
 	u.use(u.older)

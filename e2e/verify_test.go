@@ -18,20 +18,21 @@ import (
 	"github.com/chainstore/chainstore/verify"
 )
 
-// mostReadBack is about how many records are read back through each master: all of them in the segments besides.
+// mostReadBack is the approximate number of records that are read back through each master. The verifier checks all
+// records in the segments as well.
 const mostReadBack = 50_000
 
-// readsAtOnce is how many reads of the verifier are under way at each master.
+// readsAtOnce is the number of concurrent reads of the verifier from each master.
 const readsAtOnce = 8
 
-// failed reports whether the cluster did anything wrong.
+// failed reports whether there is a fault.
 func (o *oracle) failed() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.faults) > 0
 }
 
-// report tells what the cluster did wrong.
+// report fails the test with the recorded faults.
 func (o *oracle) report(t *testing.T) {
 	t.Helper()
 	o.mu.Lock()
@@ -41,8 +42,8 @@ func (o *oracle) report(t *testing.T) {
 	}
 }
 
-// verify is the full verifier, and the end of the cluster: see the package's documentation. extra are the data folders
-// of storage nodes beside the topology's.
+// verify runs the full verifier and ends the cluster: see the package documentation. extra lists the data folders of
+// storage nodes that are not in the topology.
 func (c *cluster) verify(o *oracle, extra ...string) {
 	c.t.Helper()
 	defer o.report(c.t)
@@ -70,7 +71,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 		len(o.repeats), status.Head.Height)
 }
 
-// checkServed holds what the cluster serves against the oracle, and the masters against each other.
+// checkServed compares the records that the cluster serves with the oracle, and the masters with each other.
 func (c *cluster) checkServed(o *oracle) {
 	c.t.Helper()
 	o.checkRepeats()
@@ -79,8 +80,8 @@ func (c *cluster) checkServed(o *oracle) {
 	c.auditOutside(o)
 }
 
-// auditOutside checks the log as somebody would who has nothing of the cluster but a master's address, the log's keys
-// and a token: every leaf, every block's link and proof of work, the tree, its signature, and every payload.
+// auditOutside audits the log with nothing but a master's address, the log's keys and a token. It checks every leaf,
+// every block's link and proof of work, the tree, its signature, and every payload.
 func (c *cluster) auditOutside(o *oracle) {
 	c.t.Helper()
 	trust, err := verify.NewTrust(c.knownLog().keys, nil, 0)
@@ -101,7 +102,7 @@ func (c *cluster) auditOutside(o *oracle) {
 	}
 }
 
-// checkStored holds the chain on a storage node against the oracle, and with it the history against its model.
+// checkStored compares the chain on a storage node with the oracle, and then checks the history with the model.
 func (c *cluster) checkStored(o *oracle, folder string) {
 	c.t.Helper()
 	c.scan(o, folder)
@@ -109,10 +110,10 @@ func (c *cluster) checkStored(o *oracle, folder string) {
 	o.checkHistory(c.t)
 }
 
-// sample is what readBack takes in the midst of a test.
+// sample is the sampling of readBack within a test: one record in so many.
 const sample = 4
 
-// readBack reads every acknowledged record, or one in so many, through every master.
+// readBack reads all acknowledged records through every master, or one in oneIn.
 func (c *cluster) readBack(o *oracle, oneIn int) {
 	c.t.Helper()
 	records := o.all()
@@ -130,7 +131,7 @@ func (c *cluster) readBack(o *oracle, oneIn int) {
 			})
 		}
 	}
-	_ = reading.Wait() // what is wrong is told to the oracle
+	_ = reading.Wait() // the oracle records the faults
 }
 
 func (o *oracle) compare(c *cluster, m *client.Client, r *ackedRecord, through string) {
@@ -153,15 +154,15 @@ func (o *oracle) compare(c *cluster, m *client.Client, r *ackedRecord, through s
 	}
 }
 
-// enough reports whether so much is wrong already that more would tell nothing new.
+// enough reports whether there are so many faults that more would not help.
 func (o *oracle) enough() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.faults) >= maxFaults
 }
 
-// scan walks over the segments of a storage node by itself and holds every record against the oracle: what was
-// acknowledged is there, at its place, and nothing else is but what stayed unknown, and that at most once.
+// scan reads the segments of a storage node without the node's code, and compares every record with the oracle. Every
+// acknowledged record must be at its place. Other records must be those of unknown outcome, each at most once.
 func (c *cluster) scan(o *oracle, dir string) {
 	c.t.Helper()
 	firsts, err := segment.List(filepath.Join(dir, "segments"))
@@ -218,7 +219,7 @@ func eachBlock(path string, f func(*chain.Block) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer func() { _ = file.Close() }() // read only
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -242,10 +243,10 @@ func eachBlock(path string, f func(*chain.Block) error) error {
 	return nil
 }
 
-// tokenLine finds the tokens of a cluster.json, among other strings.
+// tokenLine matches the tokens of a cluster.json, among other strings.
 var tokenLine = regexp.MustCompile(`"(?:admin|project|cluster|master_token|access_token)": "([^"]+)"`)
 
-// tokens lists all tokens of the cluster and of its workers.
+// tokens returns all tokens of the cluster and of its workers.
 func (c *cluster) tokens(folders []string) []string {
 	c.t.Helper()
 	files := []string{filepath.Join(c.dir, "cluster.json")}
@@ -272,8 +273,8 @@ func (c *cluster) tokens(folders []string) []string {
 	return tokens
 }
 
-// checkLogs looks for what no log may hold: a token, a panic, or, unless the test has harmed one, a storage node's
-// answer that could not be proven.
+// checkLogs fails the test if a log contains a token or a panic. It also fails if a log reports a storage node's
+// response that failed verification, unless the test has damaged a node.
 func (c *cluster) checkLogs(folders []string) {
 	c.t.Helper()
 	tokens := c.tokens(folders)

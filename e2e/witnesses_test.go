@@ -20,13 +20,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// served is a witness that can go away and come back at its address, with what it has cosigned.
+// served is a witness that can be stopped and restarted at its address with its cosigned state.
 type served struct {
 	*witness.Witness
 	t       *testing.T
 	name    string
 	address string
-	server  *http.Server // nil while it is away
+	server  *http.Server // nil while it is stopped
 	ended   chan error
 }
 
@@ -67,10 +67,10 @@ func (s *served) down() {
 	s.server = nil
 }
 
-// follower is an outsider who follows the log through all masters.
+// follower is an outside client that follows the log through all masters.
 type follower struct {
 	c       *cluster
-	masters []*client.Client // which try once
+	masters []*client.Client // without retries
 	origin  string
 	keys    []note.Verifier // of the log, then of the witnesses
 	roots   map[uint64]string
@@ -103,8 +103,8 @@ func (c *cluster) follow(witnesses ...*served) *follower {
 	return f
 }
 
-// checkpoint asks the masters in turn for theirs, and holds it against the keys and all that was shown before. It tells
-// which witnesses have signed it.
+// checkpoint requests the checkpoint of each master. It checks the signatures, and the consistency with
+// earlier checkpoints. It returns the size, and the witnesses that have signed.
 func (f *follower) checkpoint() (size uint64, names []string, err error) {
 	f.c.t.Helper()
 	for _, m := range f.masters {
@@ -112,7 +112,7 @@ func (f *follower) checkpoint() (size uint64, names []string, err error) {
 		signed, failed := m.Checkpoint(ctx)
 		cancel()
 		if failed != nil {
-			err = failed // a master that is away, or has no leader
+			err = failed // a master that is down, or has no leader
 			continue
 		}
 		p, rest, n, err := log.ParseCheckpoint(signed, f.origin, f.keys[0], f.keys[1:]...)
@@ -138,7 +138,7 @@ func (f *follower) checkpoint() (size uint64, names []string, err error) {
 	return size, names, nil
 }
 
-// awaitCosigned waits until what is stored now is shown, cosigned by just these witnesses.
+// awaitCosigned waits until a checkpoint of all stored records is served, cosigned by exactly these witnesses.
 func (f *follower) awaitCosigned(by ...*served) {
 	f.c.t.Helper()
 	var want []string
@@ -159,7 +159,7 @@ func (f *follower) awaitCosigned(by ...*served) {
 	})
 }
 
-// awaitState waits until the leader says so of a witness.
+// awaitState waits until the leader reports a state of a witness.
 func (f *follower) awaitState(w *served, state wire.WitnessState) {
 	f.c.t.Helper()
 	f.c.await(fmt.Sprintf("%s is %s", w.name, state), func() string {
@@ -176,7 +176,7 @@ func (f *follower) awaitState(w *served, state wire.WitnessState) {
 	})
 }
 
-// figures are the metrics of a master.
+// figures returns the metrics of a master.
 func (c *cluster) figures(master string) []byte {
 	c.t.Helper()
 	response, err := http.Get(roleOf(c.Topology(), master).URL() + "/metrics")
@@ -191,8 +191,8 @@ func (c *cluster) figures(master string) []byte {
 	return figures
 }
 
-// TestWitnesses: two witnesses cosign what three masters sign; one goes away, the leader is killed, all come back; and
-// while no witness is there the masters take and store records and show no newer checkpoint.
+// TestWitnesses checks that two witnesses cosign what three masters sign, while one witness stops, the leader is
+// killed, and all return. Without any witness the masters must accept and store records, but serve no newer checkpoint.
 func TestWitnesses(t *testing.T) {
 	one, two := serveWitness(t, "witness.example/one"), serveWitness(t, "witness.example/two")
 	c := startWith(t, func(topology *devcluster.Topology) {
@@ -204,7 +204,7 @@ func TestWitnesses(t *testing.T) {
 	})
 	o := newOracle()
 
-	// Nobody has told the witnesses of the log.
+	// The witnesses do not know the log yet.
 	c.appendStored(o, "before the witnesses know the log")
 	if down := c.awaitNotice(wire.CodeWitnessDown); down.Args["state"] != string(wire.WitnessRefused) {
 		t.Errorf("%+v", down)
@@ -220,7 +220,7 @@ func TestWitnesses(t *testing.T) {
 	f.awaitCosigned(one)
 	f.awaitState(two, wire.WitnessDown)
 
-	// The next leader goes on where the table says that the witnesses are.
+	// The next leader continues at the sizes that the table has for the witnesses.
 	killed := c.leader("")
 	c.kill(killed)
 	c.leader(killed)

@@ -99,6 +99,17 @@ func ReadJSON(c *gin.Context, v any) error {
 	return nil
 }
 
+// WithJSON makes a handler of one that takes the small JSON body of a request.
+func WithJSON[B any](h func(c *gin.Context, body B) error) Handler {
+	return func(c *gin.Context) error {
+		var body B
+		if err := ReadJSON(c, &body); err != nil {
+			return err
+		}
+		return h(c, body)
+	}
+}
+
 // ReadExact reads a small JSON body into v and returns its bytes. A field that v does not have is refused: its sender
 // expects it to have an effect.
 func ReadExact(c *gin.Context, v any) ([]byte, error) {

@@ -26,8 +26,8 @@ type answeredAs struct {
 	t   *wire.ProblemType
 }
 
-// othersOfAll are the errors that every engine answers as a problem although they wrap none.
-var othersOfAll = []answeredAs{
+// answeredByAll are the errors that every engine answers as a problem although they wrap none.
+var answeredByAll = []answeredAs{
 	{wire.ErrMalformed, wire.ErrBadRequest},
 	{context.DeadlineExceeded, wire.ErrUnavailable},
 	{context.Canceled, wire.ErrUnavailable},
@@ -39,15 +39,12 @@ func (e *Engine) problemOf(err error) (*wire.ProblemType, wire.Problem) {
 	if t := wire.ProblemOf(err); t != nil && t != wire.ErrInternal {
 		return t, t.Problem(err)
 	}
-	for _, list := range [][]answeredAs{e.others, othersOfAll} {
-		for _, o := range list {
-			if errors.Is(err, o.err) {
-				return o.t, o.t.Problem(err)
-			}
+	for _, o := range slices.Concat(e.others, answeredByAll) {
+		if errors.Is(err, o.err) {
+			return o.t, o.t.Problem(err)
 		}
 	}
-	var answer *wire.Error
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*wire.Error](err); ok {
 		switch t := answer.Type(); {
 		case t == nil, t == wire.ErrUnauthorized, t == wire.ErrForbidden:
 		case t.Status/100 == 4:
@@ -61,16 +58,12 @@ func (e *Engine) problemOf(err error) (*wire.ProblemType, wire.Problem) {
 func (e *Engine) Fail(c *gin.Context, err error) {
 	p := e.Failure(c, err)
 	var body any = p
-	var notNext *wire.NotNextError
-	var other *wire.OtherStartError
-	var fenced *wire.FencedError
-	switch {
-	case errors.As(err, &notNext):
-		body = wire.NotNext{Problem: p, StorageStatus: notNext.Status}
-	case errors.As(err, &other):
-		body = wire.OtherStart{Problem: p, Start: other.Start}
-	case errors.As(err, &fenced):
-		body = wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch, Term: fenced.Highest.Term}
+	if e, ok := errors.AsType[*wire.NotNextError](err); ok {
+		body = wire.NotNext{Problem: p, StorageStatus: e.Status}
+	} else if e, ok := errors.AsType[*wire.OtherStartError](err); ok {
+		body = wire.OtherStart{Problem: p, Start: e.Start}
+	} else if e, ok := errors.AsType[*wire.FencedError](err); ok {
+		body = wire.Fenced{Problem: p, Epoch: &e.Highest.Epoch, Term: e.Highest.Term}
 	}
 	e.AnswerFailure(c, p.Status, wire.TypeProblem, body)
 }
@@ -89,8 +82,7 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	if t.Retry && !slices.ContainsFunc(e.noRetry, func(final error) bool { return errors.Is(err, final) }) {
 		retry = "1"
 	}
-	var quota *wire.QuotaError
-	if errors.As(err, &quota) {
+	if quota, ok := errors.AsType[*wire.QuotaError](err); ok {
 		// Whole seconds, rounded up: a retry after that time is not refused for what was spent until now.
 		retry = strconv.FormatUint((quota.Wait+999)/1000, 10)
 		c.Header("RateLimit-Limit", strconv.FormatUint(quota.Limit, 10))

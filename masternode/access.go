@@ -25,7 +25,7 @@ func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, erro
 	}
 	hash := sha256.Sum256([]byte(token))
 	var a masterfsm.Access
-	err := n.confirmed(ctx, func() error {
+	err := confirmed(ctx, n.confirm, func() error {
 		var ok bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { a, ok = s.Access(hash) })
 		if !ok {

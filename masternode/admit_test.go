@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// join lets masters into the group, with a vote.
+// join adds masters to the group, with a vote.
 func (r *rig) join(t *testing.T, masters *groupMasters, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
@@ -26,11 +26,11 @@ func (r *rig) join(t *testing.T, masters *groupMasters, ids ...string) {
 	}
 }
 
-// joiner is a new master with addresses that may be another's.
+// joiner is a new master. Its addresses may belong to another master.
 func joiner(id, url, raft string) wire.Member { return wire.Member{ID: id, URL: url, Raft: raft} }
 
-// A new master that gives an address of one that lives is refused, whichever way the other one shows that it does, and
-// takes nobody out.
+// TestLivingMasterKeepsItsPlace checks that a new master that announces an address of a live member is refused, however
+// the member shows that it is live, and that no member is removed.
 func TestLivingMasterKeepsItsPlace(t *testing.T) {
 	for name, c := range map[string]struct {
 		m      wire.Member
@@ -64,7 +64,8 @@ func TestLivingMasterKeepsItsPlace(t *testing.T) {
 	}
 }
 
-// Two joiners that both keep the default raft address: the second is told, and does not take the first one out.
+// TestJoinersWithOneRaftAddress checks that the second of two joiners with the default raft address gets an error, and
+// does not replace the first.
 func TestJoinersWithOneRaftAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
@@ -84,7 +85,8 @@ func TestJoinersWithOneRaftAddress(t *testing.T) {
 	})
 }
 
-// Members that have swapped their addresses, or passed them on in a ring, all stay, whoever announces itself first.
+// TestSwappedAddresses checks that members that have swapped their addresses, or rotated them, all stay in the group,
+// whichever announces itself first.
 func TestSwappedAddresses(t *testing.T) {
 	for _, c := range []struct{ more, movers []string }{
 		{nil, []string{"m2", "m3"}},
@@ -123,7 +125,8 @@ func TestSwappedAddresses(t *testing.T) {
 	}
 }
 
-// A member that gives a raft address at which it is not takes nobody's.
+// TestMemberWithAWrongRaftAddress checks that a member that announces a raft address at which it is not reachable does
+// not replace the member at that address.
 func TestMemberWithAWrongRaftAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
@@ -141,8 +144,8 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 	})
 }
 
-// A join that was cut short between the table and raft, and never comes again, does not block its address, and can be
-// taken out.
+// TestJoinCutShort checks that a join that was interrupted between the table and raft, and is never retried, does not
+// block its address, and can be removed.
 func TestJoinCutShort(t *testing.T) {
 	for name, mend := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
 		"it comes again": func(t *testing.T, r *rig, _ *groupMasters) {
@@ -190,7 +193,8 @@ func TestJoinCutShort(t *testing.T) {
 	}
 }
 
-// What was forwarded once is not sent on: two masters that each believe the other to lead would send it to and fro.
+// TestForwardedAnnouncement checks that a forwarded announcement is not forwarded again. Otherwise two masters that
+// each consider the other the leader would forward it in a loop.
 func TestForwardedAnnouncement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}}

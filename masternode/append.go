@@ -27,29 +27,20 @@ type Appended struct {
 	Replay    bool // the same append was made before, under the same idempotency key
 }
 
-// pendingAppend is an append on its way to the leader. The batch that it is part of sets the result and closes done.
-type pendingAppend struct {
+// appendRequest is an append on its way to the leader.
+type appendRequest struct {
 	project   uint32
 	key, body masterfsm.Digest
 	commits   []chain.Hash
 	ends      []int  // where each record ends in encoded
 	encoded   []byte // the records, one behind the other
 	deadline  context.Context
-
-	done      chan struct{}
-	placement masterfsm.Placement
-	err       error
-}
-
-func (p *pendingAppend) finish(err error) {
-	p.err = err
-	close(p.done)
 }
 
 // requestOverhead is the size that a request and a record add to a submission besides the encoded record, rounded up.
 const requestOverhead = 64
 
-func (p *pendingAppend) size() int {
+func (p *appendRequest) size() int {
 	return len(p.encoded) + len(p.commits)*chain.HashSize + requestOverhead
 }
 
@@ -68,31 +59,30 @@ func (n *Node) Append(
 		return Appended{}, err
 	}
 	p.deadline = ctx
-	n.appends.Add(p)
 	// No early return when ctx ends: the entries' bytes are in use until the batch is done, which observes the
 	// deadline.
-	<-p.done
-	if p.err != nil {
-		return Appended{}, p.err
+	placement, err := n.appends.Start(p).Wait(context.WithoutCancel(ctx))
+	if err != nil {
+		return Appended{}, err
 	}
-	if err := p.placement.Err.Error(); err != nil {
-		return Appended{}, n.refused(err, project.ID, p.placement)
+	if err := placement.Err.Error(); err != nil {
+		return Appended{}, n.refused(err, project.ID, placement)
 	}
-	if p.placement.Replay {
-		return n.replay(ctx, p.placement)
+	if placement.Replay {
+		return n.replay(ctx, placement)
 	}
-	return Appended{Positions: p.positions()}, nil
+	return Appended{Positions: p.positions(placement)}, nil
 }
 
 // prepare encodes and hashes the entries.
-func prepare(project uint32, entries []Entry, idempotencyKey string) (*pendingAppend, error) {
+func prepare(project uint32, entries []Entry, idempotencyKey string) (*appendRequest, error) {
 	size := 0
 	for i := range entries {
 		size += chain.RecordOverhead + len(entries[i].Key) + len(entries[i].Type) + len(entries[i].Payload)
 	}
-	p := &pendingAppend{
-		project: project, done: make(chan struct{}),
-		commits: make([]chain.Hash, len(entries)), ends: make([]int, len(entries)), encoded: make([]byte, 0, size),
+	p := &appendRequest{
+		project: project, commits: make([]chain.Hash, len(entries)), ends: make([]int, len(entries)),
+		encoded: make([]byte, 0, size),
 	}
 	salts := make([]byte, chain.SaltSize*len(entries))
 	if _, err := rand.Read(salts); err != nil {
@@ -136,7 +126,7 @@ func bodyDigest(entries []Entry) masterfsm.Digest {
 }
 
 // record returns the encoded record i.
-func (p *pendingAppend) record(i int) []byte {
+func (p *appendRequest) record(i int) []byte {
 	start := 0
 	if i > 0 {
 		start = p.ends[i-1]
@@ -145,19 +135,19 @@ func (p *pendingAppend) record(i int) []byte {
 }
 
 // positions returns the positions of the records.
-func (p *pendingAppend) positions() []wire.Position {
+func (p *appendRequest) positions(at masterfsm.Placement) []wire.Position {
 	positions := make([]wire.Position, 0, len(p.commits))
-	for _, run := range p.placement.Runs {
+	for _, run := range at.Runs {
 		for j := range run.Count {
 			i := len(positions)
 			if i == len(p.commits) {
 				break
 			}
 			leaf := chain.EncodedLeaf(p.record(i), p.commits[i])
-			leaf.Time = p.placement.Time
+			leaf.Time = at.Time
 			positions = append(positions, wire.Position{
 				Block: run.Block, Offset: run.Offset + j, Index: run.Index + uint64(j),
-				Time: p.placement.Time, Leaf: leaf.Hash(), State: wire.StateCommitted,
+				Time: at.Time, Leaf: leaf.Hash(), State: wire.StateCommitted,
 			})
 		}
 	}

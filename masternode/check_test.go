@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// nodeOf is how a storage node stands.
+// nodeOf returns the integrity status of a storage node.
 func (r *rig) nodeOf(t *testing.T, url string) wire.NodeIntegrity {
 	t.Helper()
 	for _, n := range r.Integrity(t.Context()).Nodes {
@@ -25,8 +25,8 @@ func (r *rig) nodeOf(t *testing.T, url string) wire.NodeIntegrity {
 	return wire.NodeIntegrity{}
 }
 
-// TestCheckThatCouldNotLook: a check that ended before it had looked at everything is no check. The node stays as it
-// was and due, whatever the version of the storage node that reports it.
+// TestCheckThatCouldNotLook checks that a check that ended early does not count. The state of the node does not change
+// and its check stays due, whatever the version of the storage node.
 func TestCheckThatCouldNotLook(t *testing.T) {
 	for name, status := range map[string]func(wire.CheckOrder) wire.CheckStatus{
 		"a node of an older version": func(
@@ -66,7 +66,7 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 				if a := n.Aborted; a == nil || a.Error == "" || a.Count != 1 || a.Height != 20 {
 					t.Errorf("aborted: %+v", a)
 				}
-				// It can be checked again, and then it is.
+				// It can be checked again, and this check counts.
 				r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
 				time.Sleep(10 * time.Second)
 				n = r.nodeOf(t, "http://s1")
@@ -78,8 +78,8 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 	}
 }
 
-// TestChecksThatEndEarlyAgainAndAgain: they come at a pace and keep no other node from being checked, and somebody is
-// told.
+// TestChecksThatEndEarlyAgainAndAgain checks that repeated early ends are retried at a limited rate, do not delay the
+// checks of other nodes, and raise a notice.
 func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil) // checks every five seconds
@@ -127,7 +127,7 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 				t.Errorf("%+v", n)
 			}
 		}
-		// A new leader tries it at once, and goes on by its own count.
+		// A new leader retries at once, and then counts its own failures.
 		r.ledger.CutLeadership()
 		time.Sleep(20 * time.Second)
 		if !told() {
@@ -141,8 +141,8 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 	})
 }
 
-// TestCheckFoundDamageAndEndedEarly: what was found is repaired; the rest is looked at before the node is valid, and
-// the node is due.
+// TestCheckFoundDamageAndEndedEarly checks that damage found by a check that ended early is repaired, and that the node
+// stays due and is checked completely before it is valid.
 func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 	for name, unchecked := range map[string]uint64{"older, block 0 at once": 0, "behind the damage": 4} {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 	}
 }
 
-// TestRepairWhoseCheckCouldNotLook: a repair whose check ended early has not ended good, also where a node of an
+// TestRepairWhoseCheckCouldNotLook checks that a repair does not succeed if its check ended early, also if a node of an
 // older version reports it.
 func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 	for name, status := range map[string]wire.CheckStatus{
@@ -232,8 +232,7 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 	}
 }
 
-// TestRepairThatNeverBegan: of a receiver that never answered, nothing is known to be repaired. What is bad stays bad
-// in the table.
+// TestRepairThatNeverBegan checks that bad blocks stay bad in the table if the receiver of the repair never replies.
 func TestRepairThatNeverBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
@@ -259,7 +258,8 @@ func TestRepairThatNeverBegan(t *testing.T) {
 	})
 }
 
-// TestFindingsThatAreTooLong: whatever a node reports, its check ends and the others have their turn.
+// TestFindingsThatAreTooLong checks that the check of a node ends, whatever the node reports, and that the other nodes
+// are still checked.
 func TestFindingsThatAreTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// verifiers are those of the keys that sign.
+// verifiers returns the verifiers of the signing keys.
 func verifiers(t *testing.T, l masterfsm.Log) []note.Verifier {
 	t.Helper()
 	var all []note.Verifier
@@ -29,13 +29,13 @@ func verifiers(t *testing.T, l masterfsm.Log) []note.Verifier {
 	return all
 }
 
-// table reads something of the state.
+// table returns a value of the state.
 func table[T any](r *rig, read func(*masterfsm.State) T) (v T) {
 	r.ledger.Read(func(s *masterfsm.State) { v = read(s) })
 	return v
 }
 
-// checked is the rig's checkpoint, whose note was held against the keys that sign by both libraries.
+// checked returns the rig's checkpoint after verifying its note with both libraries and the signing keys.
 func (r *rig) checked(t *testing.T) Checkpoint {
 	t.Helper()
 	c, err := r.Checkpoint(t.Context())
@@ -63,7 +63,7 @@ func (r *rig) store(t *testing.T) {
 	if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second) // of the bubble's time: it is cut, mined and stored then
+	time.Sleep(5 * time.Second) // virtual time in which it is cut, mined and stored
 }
 
 func TestCheckpoint(t *testing.T) {
@@ -82,7 +82,7 @@ func TestCheckpoint(t *testing.T) {
 		if want := table(r, (*masterfsm.State).Boundary); c.Boundary != want || c.Boundary.Size != 2 {
 			t.Errorf("%+v, the chain ends at %+v", c.Boundary, want)
 		}
-		// Another master of the group, and the next leader, sign the very same bytes.
+		// Another master of the group, and the next leader, sign exactly the same bytes.
 		other, err := New(r.cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -98,8 +98,9 @@ func TestCheckpoint(t *testing.T) {
 	})
 }
 
-// After a recovery nothing is shown that may be older than what was shown before it; all else goes on, and so does the
-// checkpoint when enough storage nodes have the chain.
+// TestNoOlderCheckpointAfterARecovery checks that after a recovery no checkpoint is served that may be older than one
+// served before it. Everything else continues, and checkpoints are served again once enough storage nodes have the
+// chain.
 func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// directMasters brings submissions straight to the leader.
+// directMasters sends submissions directly to the leader.
 type directMasters struct {
 	noMasters
 	leader *Node
@@ -23,8 +23,9 @@ func (m directMasters) Submit(ctx context.Context, _ string, submission []byte, 
 	return m.leader.Submit(ctx, submission)
 }
 
-// Two masters with one identity and one boot number name their submissions alike. What the second appends is refused at
-// once, not waited for: it is neither appended nor answered with the places of the first one's records.
+// TestClonedMasterAcknowledgesNothingOfTheOthers runs two masters with the same identity and boot number, whose
+// submissions therefore have the same names. It checks that appends of the second are rejected at once: they are
+// neither appended nor answered with the positions of the first one's records.
 func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, nil)
@@ -75,7 +76,7 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 	})
 }
 
-// A master whose folder is an older copy is not ready, and says why.
+// TestRefusedMasterIsNotReady checks that a master whose folder is an older copy is not ready, and reports why.
 func TestRefusedMasterIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -27,37 +28,25 @@ func (n *Node) confirm(ctx context.Context) error {
 	return nil
 }
 
-// pendingConfirm is a caller of confirmShared. confirmBatch sets the error and closes done.
-type pendingConfirm struct {
-	done chan struct{}
-	err  error
-}
-
-func (p *pendingConfirm) finish(err error) {
-	p.err = err
-	close(p.done)
-}
-
 // confirmShared is confirm for reads that need no token. Callers share confirmations, and each one takes part in a
 // confirmation that starts after its call, so that what was committed before the call is in the state. So each master
 // has at most one question of such reads under way at the leader. A caller may wait twice as long as with confirm,
 // because its confirmation waits for the one before.
 func (n *Node) confirmShared(ctx context.Context) error {
-	p := &pendingConfirm{done: make(chan struct{})}
-	n.confirms.Add(p)
+	c := n.confirms.Start(struct{}{})
 	select {
-	case <-p.done:
-		return p.err
+	case <-c.Done:
+		return c.Err
 	case <-ctx.Done():
 		return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, context.Cause(ctx))
 	}
 }
 
-// confirmBatch confirms once for a batch of callers.
-func (n *Node) confirmBatch(ctx context.Context, callers []*pendingConfirm) {
+// confirmBatch confirms once for a batch of calls.
+func (n *Node) confirmBatch(ctx context.Context, calls []*batch.Call[struct{}, struct{}]) {
 	err := n.confirm(ctx)
-	for _, p := range callers {
-		p.finish(err)
+	for _, c := range calls {
+		c.End(struct{}{}, err)
 	}
 }
 
@@ -66,17 +55,8 @@ func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	return n.cfg.Ledger.ReadIndex(ctx)
 }
 
-// confirmed runs look, and if it found nothing, confirms with the leader and runs it again.
-func (n *Node) confirmed(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirm, look)
-}
-
-// confirmedShared is confirmed for reads that need no token.
-func (n *Node) confirmedShared(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirmShared, look)
-}
-
-func confirmedBy(ctx context.Context, confirm func(context.Context) error, look func() error) error {
+// confirmed runs look, and if it found nothing, calls confirm or confirmShared and runs it again.
+func confirmed(ctx context.Context, confirm func(context.Context) error, look func() error) error {
 	err := look()
 	if !errors.Is(err, errNotHere) {
 		return err

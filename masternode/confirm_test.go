@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// administration is what may say of a node that it is not there.
+// administration lists the operations that can report that a node does not exist.
 var administration = map[string]func(t *testing.T, r *rig, id string) error{
 	"check a storage node": func(t *testing.T, r *rig, id string) error {
 		_,
@@ -33,7 +33,8 @@ var administration = map[string]func(t *testing.T, r *rig, id string) error{
 	},
 }
 
-// A leader that cannot confirm that it leads, since it was halted or is cut off, does not say that a node is not there.
+// TestNotFoundIsConfirmed checks that a leader that cannot confirm its leadership, because it was stopped or is cut
+// off, does not report that a node does not exist.
 func TestNotFoundIsConfirmed(t *testing.T) {
 	for name, act := range administration {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 	}
 }
 
-// A leader whose state catches up while it confirms finds the node.
+// TestFoundWhileConfirming checks that a leader whose state catches up during the confirmation finds the node.
 func TestFoundWhileConfirming(t *testing.T) {
 	for name, act := range administration {
 		t.Run(name, func(t *testing.T) {
@@ -71,7 +72,7 @@ func TestFoundWhileConfirming(t *testing.T) {
 				}
 				err := act(t, r, "http://late")
 				if errors.Is(err, masterfsm.ErrUnknownNode) {
-					return // it was found, and the state machine refused what was done with it
+					return // it was found, but the state machine rejected the operation
 				}
 				if errors.Is(err, wire.ErrNotFound) || errors.Is(err, wire.ErrNoLeader) {
 					t.Error(err)
@@ -81,8 +82,8 @@ func TestFoundWhileConfirming(t *testing.T) {
 	}
 }
 
-// A master that has not heard from a leader for 5 s reads nothing that needs a token: a revocation may have passed it
-// by.
+// TestSilenceClosesTokens checks that a master that has had no contact with a leader for 5 s serves no reads that need
+// a token, because it may have missed a revocation.
 func TestSilenceClosesTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
@@ -107,8 +108,8 @@ func TestSilenceClosesTokens(t *testing.T) {
 	})
 }
 
-// Those who come while one confirmation is under way share the next: none goes by an answer to a question that was
-// asked before it came.
+// TestConfirmShared checks that callers that arrive during a confirmation share the next one. A caller must not use a
+// confirmation that began before it arrived.
 func TestConfirmShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
@@ -141,8 +142,7 @@ func TestConfirmShared(t *testing.T) {
 		if asked != 2 {
 			t.Errorf("the leader was asked %d times", asked)
 		}
-		// Who begins a round and goes away while it waits for the one before waits no longer, and takes nobody with
-		// him.
+		// A caller that gives up while it waits for the previous round returns at once, and does not affect others.
 		callers.Go(func() {
 			if err := r.confirmShared(t.Context()); err != nil {
 				t.Errorf("the round before: %v", err)

@@ -24,8 +24,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// cosigners opens the published checkpoint with the keys of the log and of the witnesses, and tells which of those have
-// signed it.
+// cosigners verifies the published checkpoint with the keys of the log and of the witnesses. It returns the names of
+// the witnesses that have signed.
 func cosigners(t *testing.T, r *rig) (c Checkpoint, names []string) {
 	t.Helper()
 	c, err := r.Checkpoint(t.Context())
@@ -51,7 +51,7 @@ func cosigners(t *testing.T, r *rig) (c Checkpoint, names []string) {
 	return c, names
 }
 
-// eventually waits, in the bubble's time, until something is so.
+// eventually waits, in virtual time, until a condition is true.
 func eventually(t *testing.T, what string, within time.Duration, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(within); !is(); time.Sleep(10 * time.Millisecond) {
@@ -96,8 +96,8 @@ func TestWitnessCosigns(t *testing.T) {
 	})
 }
 
-// TestWitnessOfNextLeader: a new leader knows from the table what a witness has, and learns from the witness what the
-// table does not say.
+// TestWitnessOfNextLeader checks that a new leader reads a witness's size from the table, and learns from the witness
+// itself what the table lacks.
 func TestWitnessOfNextLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
@@ -116,7 +116,7 @@ func TestWitnessOfNextLeader(t *testing.T) {
 			t.Errorf("the new leader submits from %d", last.old)
 		}
 
-		// The answer of the next one gets lost with the leader that waits for it.
+		// The next response is lost together with the leader that waits for it.
 		f.change("w1", func(w *fakeWitness) {
 			w.after = func([]byte) ([]byte, error) {
 				r.ledger.CutLeadership()
@@ -143,8 +143,8 @@ func TestWitnessOfNextLeader(t *testing.T) {
 	})
 }
 
-// TestWitnessIsAhead: a witness that has cosigned more than the group has is not asked until the group has as much, but
-// for a question now and then, and the alarm is raised.
+// TestWitnessIsAhead checks a witness that has cosigned a larger size than the group has. Until the group reaches that
+// size, the leader only queries it occasionally, and raises the alarm.
 func TestWitnessIsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
@@ -170,7 +170,7 @@ func TestWitnessIsAhead(t *testing.T) {
 		if list := f.asked("w1"); len(list) != 2 || list[1].old != 0 {
 			t.Errorf("after a minute: %v", list)
 		}
-		// It had made that up: what it has is nothing.
+		// The witness had claimed a false size: it has cosigned nothing.
 		f.change("w1", func(w *fakeWitness) { w.before = nil })
 		r.store(t)
 		if _, names := cosigners(t, r); len(names) != 1 {
@@ -182,12 +182,13 @@ func TestWitnessIsAhead(t *testing.T) {
 	})
 }
 
-// TestWitnessHasALaterOne: one that cosigned what is stored and not nominated yet gets the newest.
+// TestWitnessHasALaterOne checks that a witness that has cosigned a stored size that is not nominated yet gets the
+// newest checkpoint.
 func TestWitnessHasALaterOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 2, "w1", "w2")
 		defer r.stop()
-		// w2 is away, so the first checkpoint waits for it; w1 says, once, that it has a later one.
+		// w2 is down, so the first checkpoint waits for it. Once, w1 reports that it has a later one.
 		f.change("w2", func(w *fakeWitness) { w.before = func(context.Context) error { return wire.ErrNoAnswer } })
 		r.store(t)
 		f.change("w1", func(w *fakeWitness) { w.Forget(r.origin()) })
@@ -207,8 +208,8 @@ func TestWitnessHasALaterOne(t *testing.T) {
 	})
 }
 
-// TestWitnessInTrouble has a row for each way in which a witness can fail. Each time it is asked again after 1, 2, 4 …
-// seconds, at most a minute; the rest of the cluster does not mind; and once it is well it cosigns.
+// TestWitnessInTrouble has a row for each kind of failure of a witness. Each time the witness is retried after 1, 2, 4
+// … seconds, at most a minute, without effect on the rest of the cluster. Once it works again, it cosigns.
 func TestWitnessInTrouble(t *testing.T) {
 	fail := func(err error) func(*fakeWitness, *rig) {
 		return func(w *fakeWitness, _ *rig) { w.before = func(context.Context) error { return err } }
@@ -223,7 +224,7 @@ func TestWitnessInTrouble(t *testing.T) {
 		harm  func(*fakeWitness, *rig)
 		state wire.WitnessState
 		words string
-		first time.Duration // from the first to the second submission, 0 for 1 s
+		first time.Duration // from the first to the second submission, 0 means 1 s
 	}{
 		"down": {harm: fail(fmt.Errorf("%w: refused", wire.ErrNoAnswer)), state: wire.WitnessDown,
 			words: "no answer"},
@@ -287,7 +288,7 @@ func TestWitnessInTrouble(t *testing.T) {
 				var pauses []time.Duration
 				list := f.asked("w1")
 				for i := range list[1:] {
-					// else what the witness has was asked for
+					// Otherwise the size of the witness was queried.
 					if pause := list[i+1].at.Sub(list[i].at); pause >= time.Second {
 						pauses = append(pauses, pause)
 					}
@@ -322,7 +323,7 @@ func damage(lines []byte) []byte {
 	return lines
 }
 
-// foreign is the signature line of a key that nobody knows.
+// foreign returns a signature line of an unknown key.
 func foreign(t *testing.T) []byte {
 	t.Helper()
 	skey, _, err := note.GenerateKey(rand.Reader, "stranger")
@@ -340,7 +341,8 @@ func foreign(t *testing.T) []byte {
 	return signed[len("x\n\n"):]
 }
 
-// TestWitnessUnknownKeysIgnored: beside those of the key that is known an answer may hold signatures of others.
+// TestWitnessUnknownKeysIgnored checks that a response may contain signatures of unknown keys in addition to that of
+// the known key.
 func TestWitnessUnknownKeysIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 1, "w1")
@@ -360,7 +362,7 @@ func TestWitnessUnknownKeysIgnored(t *testing.T) {
 	})
 }
 
-// TestWitnessHangs: one that never answers holds nothing up: neither appends nor storing, nor the other witness.
+// TestWitnessHangs checks that a witness that never replies delays neither appends nor storage nor the other witness.
 func TestWitnessHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 1, "w1", "w2")
@@ -385,13 +387,14 @@ func TestWitnessHangs(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		list := f.asked("w1")
-		if pause := list[1].at.Sub(list[0].at); pause != 11*time.Second { // 10 s for the answer, and the pause
+		if pause := list[1].at.Sub(list[0].at); pause != 11*time.Second { // 10 s for the response, and the pause
 			t.Errorf("asked again after %v", pause)
 		}
 	})
 }
 
-// TestWitnessPace: a witness that answers at once is asked once a second, however often blocks are stored.
+// TestWitnessPace checks that a witness that replies at once gets one submission per second, however often blocks are
+// stored.
 func TestWitnessPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
@@ -409,7 +412,7 @@ func TestWitnessPace(t *testing.T) {
 	})
 }
 
-// fill appends, in a tenth of a second each, as many blocks.
+// fill appends a number of blocks, one every tenth of a second.
 func (r *rig) fill(t *testing.T, blocks int) {
 	t.Helper()
 	entries := make([]Entry, r.cfg.Settings.MaxRecords)
@@ -424,8 +427,8 @@ func (r *rig) fill(t *testing.T, blocks int) {
 	}
 }
 
-// TestWitnessAllAway: while nobody cosigns, the nominee is always of late, so that the table can take its cosignature
-// when one is back.
+// TestWitnessAllAway checks that the nominee stays recent while no witness cosigns, so that the table can accept its
+// cosignature when a witness returns.
 func TestWitnessAllAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 1, "w1")
@@ -443,8 +446,8 @@ func TestWitnessAllAway(t *testing.T) {
 	})
 }
 
-// TestWitnessesSignTheSame: under load, and each with a time of its own, witnesses cosign the same checkpoints, so that
-// a quorum of all of them is reached again and again; none is asked oftener than once a second.
+// TestWitnessesSignTheSame checks that witnesses with different response times cosign the same checkpoints under load,
+// so that a quorum of all of them is reached repeatedly. No witness gets more than one submission per second.
 func TestWitnessesSignTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 3, "w1", "w2", "w3")
@@ -455,7 +458,7 @@ func TestWitnessesSignTheSame(t *testing.T) {
 				func(w *fakeWitness) { w.before = func(context.Context) error { time.Sleep(takes); return nil } })
 		}
 		shown := map[uint64]bool{}
-		for range 600 { // a minute in which blocks are cut all the time
+		for range 600 { // a minute of continuous appends
 			entries := make([]Entry, 20)
 			for i := range entries {
 				entries[i].Payload = []byte{byte(i)}
@@ -490,8 +493,8 @@ func TestWitnessesSignTheSame(t *testing.T) {
 	})
 }
 
-// TestWitnessQuorum: what is not cosigned by enough is not shown, however long it takes; storing goes on; what comes
-// when the witness is back is shown.
+// TestWitnessQuorum checks that a checkpoint is not served without enough cosignatures, however long it takes, while
+// storage continues. Once the witness returns, the newest checkpoint is served.
 func TestWitnessQuorum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 2, "w1", "w2")
@@ -520,7 +523,7 @@ func TestWitnessQuorum(t *testing.T) {
 	})
 }
 
-// notice is the first notice of a code, if there is one.
+// notice returns the first notice with a code, if there is one.
 func (r *rig) notice(code string) wire.Message { return noticeOf(r.Node, code) }
 
 func noticeOf(n *Node, code string) wire.Message {
@@ -537,7 +540,7 @@ func noticeOf(n *Node, code string) wire.Message {
 	return wire.Message{}
 }
 
-// TestWitnessMLDSA: a witness with a key of ML-DSA-44.
+// TestWitnessMLDSA checks a witness with an ML-DSA-44 key.
 func TestWitnessMLDSA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeWitnesses{t: t, list: map[string]*fakeWitness{}}
@@ -557,7 +560,7 @@ func TestWitnessMLDSA(t *testing.T) {
 	})
 }
 
-// TestWitnessWithoutProof: what keeps a submission from being made is not laid to the witness.
+// TestWitnessWithoutProof checks that a failure to prepare a submission is not attributed to the witness.
 func TestWitnessWithoutProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeWitnesses{t: t, list: map[string]*fakeWitness{}}
@@ -572,7 +575,7 @@ func TestWitnessWithoutProof(t *testing.T) {
 			cfg.WitnessCalls, cfg.Witnesses = f, []signing.Witness{f.add("w1")}
 			died := false
 			r.ledger.OnApply = func(s *masterfsm.State) {
-				// all nodes die in the moment in which the second block is stored
+				// All nodes die at the moment in which the second block is stored.
 				if !died && s.Checkpoint().Size == 4 {
 					died = true
 					away(r, true)
@@ -599,8 +602,8 @@ func TestWitnessWithoutProof(t *testing.T) {
 	})
 }
 
-// TestReceiptsAreWitnessed: a log without a quorum that grows faster than its witness answers shows its newest
-// checkpoint without a cosignature; receipts of what is not of the last moment are made in one that has it.
+// TestReceiptsAreWitnessed checks a log without a quorum that grows faster than its witness replies. Its newest
+// checkpoint has no cosignature, but receipts of records that are not very recent use a cosigned one.
 func TestReceiptsAreWitnessed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")

@@ -19,11 +19,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeWitnesses are witnesses that follow the page, by URL, with what a test does to the way there. They assert that
-// none has two submissions under way.
+// fakeWitnesses holds specification-conforming witnesses by URL, and injects faults into the calls to them. It asserts
+// that no witness has two submissions in flight.
 type fakeWitnesses struct {
 	t    *testing.T
-	mu   sync.Mutex // guards all below, and what is in them
+	mu   sync.Mutex // guards the fields below, and the witnesses
 	list map[string]*fakeWitness
 }
 
@@ -31,8 +31,8 @@ type fakeWitness struct {
 	*witness.Witness
 	underWay bool
 	asked    []asked
-	// before is done before a submission reaches the witness, after with its answer: both may end the call with an
-	// error.
+	// before runs before a submission reaches the witness, after runs with its response. Either may end the call with
+	// an error.
 	before func(ctx context.Context) error
 	after  func(answer []byte) ([]byte, error)
 }
@@ -43,7 +43,7 @@ type asked struct {
 	old, size uint64
 }
 
-// add makes a witness of that name, and tells it as the flag would have it.
+// add creates a witness with a name, and returns its configuration.
 func (f *fakeWitnesses) add(name string) signing.Witness {
 	f.t.Helper()
 	w, err := witness.New(name)
@@ -64,14 +64,14 @@ func (f *fakeWitnesses) join(w *witness.Witness, name string) signing.Witness {
 	return parsed
 }
 
-// of is the witness of a name, its fields changed under the lock.
+// change changes the witness with a name under the lock.
 func (f *fakeWitnesses) change(name string, change func(*fakeWitness)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(f.list["http://"+name])
 }
 
-// asked are the submissions that a witness got.
+// asked returns the submissions that a witness received.
 func (f *fakeWitnesses) asked(name string) (list []asked) {
 	f.change(name, func(w *fakeWitness) { list = append(list, w.asked...) })
 	return list
@@ -127,7 +127,7 @@ func (f *fakeWitnesses) AddCheckpoint(ctx context.Context, url string, old uint6
 	return r.Body.Bytes(), nil
 }
 
-// witnessed is a rig with witnesses of the names, which know its log, and with a quorum.
+// newWitnessedRig returns a rig with a quorum and with witnesses that know its log.
 func newWitnessedRig(t *testing.T, quorum uint8, names ...string) (*rig, *fakeWitnesses) {
 	t.Helper()
 	f := &fakeWitnesses{t: t, list: map[string]*fakeWitness{}}
@@ -141,7 +141,7 @@ func newWitnessedRig(t *testing.T, quorum uint8, names ...string) (*rig, *fakeWi
 	return r, f
 }
 
-// know tells all witnesses the keys of the log.
+// know gives the keys of the log to all witnesses.
 func (f *fakeWitnesses) know(r *rig) {
 	l := table(r, (*masterfsm.State).Log)
 	var keys []string
@@ -153,10 +153,10 @@ func (f *fakeWitnesses) know(r *rig) {
 	}
 }
 
-// origin is the log's.
+// origin returns the origin of the log.
 func (r *rig) origin() string { return table(r, (*masterfsm.State).Log).Origin }
 
-// statusOf is what the leader tells of a witness.
+// statusOf returns the status of a witness according to the leader.
 func (r *rig) statusOf(t *testing.T, name string) wire.Witness {
 	t.Helper()
 	l, err := r.Log(t.Context())

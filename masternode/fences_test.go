@@ -14,13 +14,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fencedBy is what a worker answers that has let in an order of another leader.
+// fencedBy returns the error of a worker that has accepted an order of another leader.
 func fencedBy(epoch, term uint64) error {
 	return &wire.FencedError{Highest: wire.Order{Epoch: epoch, Term: term}, Err: errors.New("order of a deposed " +
 		"leader refused")}
 }
 
-// endedBy waits until a master has ended by itself.
+// endedBy waits until a master has exited by itself.
 func (r *rig) endedBy(t *testing.T) error {
 	t.Helper()
 	select {
@@ -32,7 +32,7 @@ func (r *rig) endedBy(t *testing.T) error {
 	}
 }
 
-// answers are what workers answer by URL; a nil map is that all are well.
+// answers holds the responses of workers by URL; a nil map means that all succeed.
 type answers struct {
 	atomic.Pointer[map[string]error]
 }
@@ -46,7 +46,7 @@ func (a *answers) flaky(url string) error {
 	return nil
 }
 
-// append appends one record and gives up after a time.
+// append appends one record with a timeout.
 func (r *rig) append(t *testing.T, within time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -55,14 +55,14 @@ func (r *rig) append(t *testing.T, within time.Duration) error {
 	return err
 }
 
-// term is that which the ledger is in.
+// term returns the current term of the ledger.
 func (r *rig) term() uint64 {
 	r.ledger.Mu.RLock()
 	defer r.ledger.Mu.RUnlock()
 	return r.ledger.Term
 }
 
-// laterEpoch is the notice about a worker with a later epoch, if there is one.
+// laterEpoch returns the notice about a worker with a later epoch, if there is one.
 func (r *rig) laterEpoch() wire.Message {
 	if m := r.notice(wire.CodeLaterEpoch); !m.IsZero() {
 		return m
@@ -70,8 +70,8 @@ func (r *rig) laterEpoch() wire.Message {
 	return r.notice(wire.CodeLaterEpochSuspended)
 }
 
-// Once most storage nodes answer with a later epoch the leader ends, with a reason. From the first such answer on it
-// acknowledges nothing, what is being committed included.
+// TestLeaderMeetsALaterEpoch checks that the leader exits with a reason once most storage nodes report a later epoch.
+// From the first such response on it acknowledges nothing, including records whose commit is in progress.
 func TestLeaderMeetsALaterEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said answers
@@ -80,7 +80,7 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 			r.workers.Flaky = said.flaky
 			r.ledger.Delay = func() time.Duration {
 				if slow.Load() {
-					return 5 * time.Second // so that the workers are met meanwhile
+					return 5 * time.Second // so that the workers are contacted meanwhile
 				}
 				return 0
 			}
@@ -115,8 +115,8 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 	})
 }
 
-// One worker alone stops no master, whatever it answers and whenever: appends go on, and a notice names it until it
-// is removed or well again.
+// TestOneWorkerOfALaterEpoch checks that a single worker stops no master, whatever and whenever it responds. Appends
+// continue, and a notice names the worker until it is removed or responds normally.
 func TestOneWorkerOfALaterEpoch(t *testing.T) {
 	for name, c := range map[string]struct {
 		storages int
@@ -136,7 +136,7 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 				said.set(map[string]error{c.worker: fencedBy(1<<64-1, 0)})
 				goesOn := func(when string) {
 					t.Helper()
-					time.Sleep(1500 * time.Millisecond) // a ping, and the answers of the others
+					time.Sleep(1500 * time.Millisecond) // a ping, and the responses of the others
 					for range 100 {
 						if err := r.append(t, 50*time.Millisecond); err != nil {
 							t.Fatalf("%s: %v", when, err)
@@ -176,8 +176,8 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 	}
 }
 
-// From the first answer with a later epoch on nothing is acknowledged until other storage nodes have accepted an order
-// that was sent after it.
+// TestFirstLaterEpochSuspends checks that after the first response with a later epoch nothing is acknowledged until
+// other storage nodes have accepted an order that was sent after it.
 func TestFirstLaterEpochSuspends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ill atomic.Bool
@@ -201,7 +201,7 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 		})
 		defer r.stop()
 		ill.Store(true)
-		var first time.Duration // from the answer to the first acknowledgement after it
+		var first time.Duration // from the response to the first acknowledgement after it
 		for first == 0 {
 			if err := r.append(t, 10*time.Second); err != nil {
 				t.Fatal(err)
@@ -217,8 +217,8 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 	})
 }
 
-// While too few storage nodes answer to tell whether the group was recovered, the leader acknowledges nothing and
-// does not end, in its term and in the next; it goes on when they come back.
+// TestLaterEpochUndecided checks that the leader neither acknowledges anything nor exits, in this term and the next,
+// while too few storage nodes reply to decide whether the group was recovered. It continues when they return.
 func TestLaterEpochUndecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said answers
@@ -253,7 +253,7 @@ func TestLaterEpochUndecided(t *testing.T) {
 				t.Errorf("%s: the others are back: %v", when, err)
 			}
 		}
-		// What the others accepted before they fell silent counts for a while, and then no longer.
+		// Orders that the others accepted before they became unreachable count for a limited time.
 		said.set(undecided)
 		if err := r.append(t, time.Second); err != nil {
 			t.Errorf("just after two fell silent: %v", err)
@@ -265,7 +265,7 @@ func TestLaterEpochUndecided(t *testing.T) {
 	})
 }
 
-// stuckMasters answer nothing until the caller gives up.
+// stuckMasters blocks every call until the caller gives up.
 type stuckMasters struct{ noMasters }
 
 func (stuckMasters) Member(_ context.Context, url string) (wire.Member, error) {
@@ -277,8 +277,8 @@ func (stuckMasters) Announce(ctx context.Context, _ string, _ wire.Member, _ boo
 	return wire.Announced{}, ctx.Err()
 }
 
-// A master that must end does so at once, also while it waits for another master, and does not begin and give up one
-// term after the other until then.
+// TestFencedMasterEndsAtOnce checks that a master that must exit does so at once, even while it waits for another
+// master, and does not begin one term after the other until then.
 func TestFencedMasterEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said answers
@@ -310,7 +310,8 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 	})
 }
 
-// Another leader of the same epoch, and a worker that does not say of which it is, are no reason to end.
+// TestLeaderMeetsALaterTerm checks that another leader of the same epoch, and a worker that does not report its epoch,
+// do not make the leader exit.
 func TestLeaderMeetsALaterTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, func(_ *Config, r *rig) {
@@ -332,14 +333,14 @@ func TestLeaderMeetsALaterTerm(t *testing.T) {
 	})
 }
 
-// A new leader asks the storage nodes before it acknowledges anything, and waits for one that may have something to
-// say; not for long.
+// TestNewLeaderAsksBeforeItAcknowledges checks that a new leader queries the storage nodes before it acknowledges
+// anything. It waits for slow ones, but only for a limited time.
 func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers map[string]error         // by storage node
-		late    map[string]time.Duration // by storage node, how long it takes to answer
+		late    map[string]time.Duration // by storage node: its response time
 		fenced  bool
-		within  time.Duration // the first append is acknowledged, counted from the election
+		within  time.Duration // from the election to the first acknowledged append
 	}{
 		"all are well": {nil, nil, false, 200 * time.Millisecond},
 		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": masterstest.ErrDown},
@@ -375,7 +376,7 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 				r.ledger.CutLeadership()
 				began := time.Now()
 				_, err := r.Append(context.WithoutCancel(t.Context()), r.project, []Entry{{Payload: []byte("x")}}, "")
-				if len(c.late) > 0 && c.fenced { // too few answers to end
+				if len(c.late) > 0 && c.fenced { // too few responses to exit
 					if err == nil {
 						t.Error("it was acknowledged")
 					}

@@ -9,13 +9,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// groupMasters answers for other masters: who is where.
+// groupMasters replies to calls in place of the other masters. It knows the master at each URL.
 type groupMasters struct {
 	noMasters
-	mu        sync.Mutex // guards all below
+	mu        sync.Mutex // guards the fields below
 	at        map[string]wire.Member
-	levels    map[string]uint64 // of members whose program knows another protocol level than this one
-	announced []string          // URLs that were announced to
+	levels    map[string]uint64 // of members whose program knows a different protocol level
+	announced []string          // URLs that received an announcement
 	answer    wire.Announced
 	err       error
 }

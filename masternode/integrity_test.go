@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// newDamageRig is a rig of three nodes with some twenty blocks, checked every few seconds.
+// newDamageRig returns a rig of three nodes with about twenty blocks and a check every few seconds.
 func newDamageRig(t *testing.T, change func(*Config, *rig)) (*rig, [][]byte) {
 	r := newRig(t, 3, func(c *Config, r *rig) {
 		c.CheckInterval = 5 * time.Second
@@ -53,7 +53,7 @@ func (r *rig) on(url string, f func(*masterstest.Storage)) {
 	f(s)
 }
 
-// restart has a node register as after a new start.
+// restart registers a node again, as after a restart.
 func (r *rig) restart(t *testing.T, url, boot string) {
 	t.Helper()
 	s, err := r.findStorage(t.Context(), url)
@@ -116,8 +116,8 @@ func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
 	}
 }
 
-// The table and the API each have their names of events and counters, since neither may know the other: they must be
-// the same.
+// TestEventKindsAreThoseOfTheAPI checks that the table and the API use the same names for events and counters. They
+// cannot share the constants, because neither may import the other.
 func TestEventKindsAreThoseOfTheAPI(t *testing.T) {
 	for kind, name := range map[masterfsm.EventKind]string{
 		masterfsm.EventFinding: wire.EventFinding, masterfsm.EventRepair: wire.EventRepair,
@@ -183,8 +183,8 @@ func TestDamageIsFoundAndRepaired(t *testing.T) {
 	}
 }
 
-// What a node says of its inbox is not believed: blocks that nobody can have sent do not stand in the way of its
-// repair.
+// TestRepairInSpiteOfAStrangeInbox checks that a node's report of its inbox is not trusted: blocks that cannot have
+// been sent do not prevent its repair.
 func TestRepairInSpiteOfAStrangeInbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, nil)
@@ -199,7 +199,7 @@ func TestRepairInSpiteOfAStrangeInbox(t *testing.T) {
 	})
 }
 
-// A record that cannot be proven has its node checked long before its check is due.
+// TestSuspectIsCheckedAtOnce checks that a node is checked at once if a record from it fails verification.
 func TestSuspectIsCheckedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
@@ -213,7 +213,7 @@ func TestSuspectIsCheckedAtOnce(t *testing.T) {
 		if i := r.Integrity(t.Context()); !hasEvent(i, "suspect") {
 			t.Fatalf("%+v", i.Events)
 		}
-		// Only the nodes that were read from can be suspect; each is checked and repaired as soon as it is.
+		// Only nodes that served reads can be suspect. Each is checked and repaired at once.
 		time.Sleep(10 * time.Second)
 		for range 3 {
 			r.workersTurn(t, payloads)
@@ -224,7 +224,7 @@ func TestSuspectIsCheckedAtOnce(t *testing.T) {
 	})
 }
 
-// workersTurn asks every node at once for a check, and waits.
+// workersTurn requests a check of every node, and waits until all are valid.
 func (r *rig) workersTurn(t *testing.T, payloads [][]byte) {
 	t.Helper()
 	for _, n := range r.Integrity(t.Context()).Nodes {
@@ -256,7 +256,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 				t.Error("block 6 was not repaired from another node that lacks only block 4")
 			}
 		})
-		// The rest stays served, and the cluster goes on.
+		// The other records are still served, and the cluster continues.
 		r.readsAll(t, payloads[:4*16])
 		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("a lost record: %v", err)
@@ -291,7 +291,7 @@ func TestSenderDiesAndComesBackWrong(t *testing.T) {
 		defer r.stop()
 		r.on("http://s0", func(s *masterstest.Storage) { s.CutAt(0) })
 		r.restart(t, "http://s0", "2")
-		// As soon as a sender is at work it dies, and the next one too.
+		// Each of the first two senders dies as soon as it begins to send.
 		var dead []string
 		for len(dead) < 2 {
 			sender := ""
@@ -346,9 +346,9 @@ func TestRemoveStorageForGood(t *testing.T) {
 	})
 }
 
-// TestDamageSimulation damages, cuts short and stops nodes at random while leaders change and records are appended. In
-// the end all nodes must be Valid with the whole chain, and every record read back. One seed is repeated as with
-// TestSimulation.
+// TestDamageSimulation damages, truncates and stops nodes at random while leaders change and records are appended. In
+// the end all nodes must be Valid with the whole chain, and every record must be readable. A single seed can be
+// repeated as with TestSimulation.
 func TestDamageSimulation(t *testing.T) { forEachSeed(t, damageSeeds, simulateDamage) }
 
 func simulateDamage(t *testing.T, seed uint64) {
@@ -386,7 +386,7 @@ func simulateDamage(t *testing.T, seed uint64) {
 	}
 }
 
-// others calls every storage node but one.
+// others calls f for every storage node except one.
 func (r *rig) others(url string, f func(*masterstest.Storage)) {
 	for other := range r.workers.Storages {
 		if other != url {
@@ -413,7 +413,7 @@ func (r *rig) damageBlock(url string, block uint64) {
 	})
 }
 
-// cutShort takes the end of a node's chain away, where another has the whole of it.
+// cutShort truncates a node's chain, if another node has all of it.
 func (r *rig) cutShort(url string, block uint64) bool {
 	whole := 0
 	r.others(url, func(s *masterstest.Storage) {

@@ -14,7 +14,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// swaying is a ledger of a master that believes in the leader that a test names.
+// swaying is the ledger of a master that follows the leader that a test chooses.
 type swaying struct {
 	*masterstest.Ledger
 	mu     sync.Mutex // guards leader
@@ -36,7 +36,7 @@ func (l *swaying) elect(leader string) {
 	l.Elect()
 }
 
-// begin has a leader begin its term, which puts its URL into the state.
+// begin begins the term of a leader, which puts its URL into the state.
 func (l *swaying) begin(t *testing.T, leader string, term uint64) {
 	t.Helper()
 	l.commit(t, &masterfsm.BeginTerm{
@@ -54,18 +54,18 @@ func (l *swaying) commit(t *testing.T, c masterfsm.Command) {
 	}
 }
 
-// newSwaying is master m1, which only knows the ledger.
+// newSwaying returns master m1, which has only the ledger.
 func newSwaying(t *testing.T) (*Node, *swaying) {
 	ledger := &swaying{Ledger: masterstest.NewLedger(t)}
 	return &Node{cfg: Config{Ledger: ledger, Member: wire.Member{ID: "m1", URL: "http://m1"}}}, ledger
 }
 
-// calls counts the tries of a call and says how they end.
+// calls counts the attempts of a call, and determines their results.
 type calls struct {
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	local  int
 	remote []string // URLs
-	err    error    // of each try, nil for success
+	err    error    // of each attempt, nil for success
 	hang   bool     // a remote call ends with its context
 }
 
@@ -92,7 +92,8 @@ func (c *calls) call() leaderCall[string] {
 	}
 }
 
-// A call goes to the leader: this master itself, or another one at the URL that its term gave.
+// TestLeaderCallFindsTheLeader checks that a call goes to the leader: this master itself, or another one at the URL of
+// its term.
 func TestLeaderCallFindsTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, ledger := newSwaying(t)
@@ -109,7 +110,8 @@ func TestLeaderCallFindsTheLeader(t *testing.T) {
 	})
 }
 
-// A call waits for an election, and for the term of the leader to begin, and goes on as soon as it has.
+// TestLeaderCallWaitsForALeader checks that a call waits for an election and for the beginning of the leader's term,
+// and then continues at once.
 func TestLeaderCallWaitsForALeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, ledger := newSwaying(t)
@@ -124,7 +126,7 @@ func TestLeaderCallWaitsForALeader(t *testing.T) {
 	})
 }
 
-// A call on a leader that hangs goes to the next leader as soon as there is one.
+// TestLeaderCallLeavesADeadLeader checks that a call to a hung leader goes to the next leader once there is one.
 func TestLeaderCallLeavesADeadLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, ledger := newSwaying(t)
@@ -140,7 +142,8 @@ func TestLeaderCallLeavesADeadLeader(t *testing.T) {
 	})
 }
 
-// A call gives up after leaderWait with the last error, and at once if another try is of no use.
+// TestLeaderCallGivesUp checks that a call gives up after leaderWait with the last error, and at once if a retry cannot
+// help.
 func TestLeaderCallGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, ledger := newSwaying(t)
@@ -181,7 +184,7 @@ func TestLeaderCallGivesUp(t *testing.T) {
 	})
 }
 
-// Commits do not wake a call that is under way on the leader.
+// TestCommitsDoNotWakeLeaderCalls checks that commits do not wake a call that is in progress on the leader.
 func TestCommitsDoNotWakeLeaderCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, ledger := newSwaying(t)
@@ -210,13 +213,13 @@ func TestCommitsDoNotWakeLeaderCalls(t *testing.T) {
 	})
 }
 
-// A call on a leader that hangs ends when another is believed in, and not before.
+// TestUnderLeader checks that a call to a hung leader ends when this master follows another leader, and not earlier.
 func TestUnderLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, ledger := newSwaying(t)
 		ledger.elect("m2")
 		ctx, release := n.underLeader(t.Context(), "m2")
-		ledger.elect("m2") // a change that is none of the leader
+		ledger.elect("m2") // a change, but not of the leader
 		synctest.Wait()
 		if err := ctx.Err(); err != nil {
 			t.Fatalf("ended while the leader was believed in: %v", err)
@@ -229,7 +232,7 @@ func TestUnderLeader(t *testing.T) {
 		}
 		release()
 
-		// Believed in no more from the start, and released while all is well.
+		// A leader that is replaced from the start, and a release before any change.
 		ctx, release = n.underLeader(t.Context(), "m2")
 		<-ctx.Done()
 		release()

@@ -25,7 +25,7 @@ func (follower) RunAsLeader(ctx context.Context, _ func(context.Context, uint64)
 	return nil
 }
 
-// hangingMasters do not answer, except with a commit index if confirms is set.
+// hangingMasters do not reply, except with a commit index if confirms is set.
 type hangingMasters struct {
 	noMasters
 	confirms bool
@@ -49,7 +49,8 @@ func (hangingMasters) Submit(ctx context.Context, _ string, _ []byte, _ bool) ([
 	return nil, context.Cause(ctx)
 }
 
-// When Run has returned, no goroutine of the master is left, whatever its callers were waiting for.
+// TestNoGoroutineOutlivesRun checks that no goroutine of the master is left when Run has returned, whatever its callers
+// were waiting for.
 func TestNoGoroutineOutlivesRun(t *testing.T) {
 	for name, confirms := range map[string]bool{"a leader that hangs": false, "a leader that confirms": true} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 							t.Errorf("%s: no error", call)
 						}
 					})
-					callers.Go(func() { // one who goes away
+					callers.Go(func() { // a caller that gives up
 						short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 						defer cancel()
 						_ = f(short)
@@ -118,8 +119,8 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 	}
 }
 
-// goroutines are the stacks of all goroutines in this package and those below it, except those that run a test and its
-// callers.
+// goroutines returns the stacks of all goroutines in this package and its subpackages, except those that run a test and
+// its callers.
 func goroutines() []byte {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

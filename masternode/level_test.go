@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// newOlderGroup is a leader, m1, with m2 as a voter and m3 without a vote, of which some run a program of protocol
-// level 0.
+// newOlderGroup returns the leader m1, with m2 as a voter and m3 without a vote. The members named in older run a
+// program of protocol level 0.
 func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	t.Helper()
 	masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{}}
@@ -36,15 +36,15 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	return r, masters
 }
 
-// setLevel has a member run a program that knows a protocol level.
+// setLevel sets the protocol level that the program of a member knows.
 func (g *groupMasters) setLevel(id string, level uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.levels[id] = level
 }
 
-// The group's level is raised once every member, non-voters included, has announced it; until then the status says whom
-// it waits for.
+// TestLevelIsRaisedWhenAllKnowIt checks that the group's level is raised once every member, including non-voters, has
+// announced it. Until then the status names the members that are missing.
 func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")
@@ -70,7 +70,7 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 			t.Fatalf("level %d; notices %q", level, r.Cluster(t.Context()).Notices)
 		}
 
-		// From now on no older program is let in.
+		// From now on no older program is admitted.
 		old := joiner("m4", "http://m4", "m4:1")
 		masters.setLevel("m4", 0)
 		masters.set(old)
@@ -85,7 +85,8 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 	})
 }
 
-// The group has the highest level that all members know, also where that is not this program's.
+// TestLevelBetween checks that the group gets the highest level that all members know, even if it is not that of this
+// program.
 func TestLevelBetween(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m2", "m3")
@@ -111,8 +112,8 @@ func TestLevelBetween(t *testing.T) {
 	})
 }
 
-// While the group is below the level of codes, checks and repairs that fail are recorded as before, in commands that
-// every member can read.
+// TestFailedChecksAndRepairsBelowTheLevelOfCodes checks that failed checks and repairs are recorded with the earlier
+// commands, which every member can read, while the group is below the level of codes.
 func TestFailedChecksAndRepairsBelowTheLevelOfCodes(t *testing.T) {
 	for level := range uint64(masterfsm.LevelCodes) {
 		synctest.Test(t, func(t *testing.T) {

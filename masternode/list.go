@@ -166,7 +166,7 @@ func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) e
 // names a record that is not part of the query, the next node is asked; what was added before stays.
 func (w *walk) addStored(ctx context.Context, held uint64) error {
 	p := w.n.prover
-	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.Nodes(ctx, 1) {
 		q := wire.RecordQuery{
 			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until,
 			Limit: min(w.limit, wire.MaxHits),
@@ -255,7 +255,7 @@ func (n *Node) BlockRecords(
 	}
 	var body masterfsm.HeldBlock
 	var held bool
-	err = n.confirmed(ctx, func() error {
+	err = confirmed(ctx, n.confirm, func() error {
 		var before bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			body, held = s.HeldBlock(block)

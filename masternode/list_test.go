@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// listed is a record as a list must tell it.
+// listed is a record as a list must return it.
 type listed struct {
 	index uint64
 	key   string
@@ -26,7 +26,8 @@ type listed struct {
 	time  uint64
 }
 
-// newListRig is a rig with records of three keys and another project's among them; the masters drop what is stored.
+// newListRig returns a rig with records of three keys and, between them, records of another project. The masters drop
+// stored records.
 func newListRig(t *testing.T, storages, records int) (*rig, []listed, masterfsm.Access) {
 	t.Helper()
 	r := newRig(t, storages, func(c *Config, _ *rig) { c.Settings.RetainBytes = 0 })
@@ -103,8 +104,8 @@ func TestList(t *testing.T) {
 		r, all, other := newListRig(t, 3, 150)
 		defer r.stop()
 		for round := range 2 {
-			// First with records on their way and in the masters, then with all but the open block on the storage
-			// nodes.
+			// First with records in the masters and in transit, then with everything except the open block on the
+			// storage nodes.
 			from, since, until := all[70].index, all[30].time, all[120].time
 			for _, limit := range []int{1, 7, 50, wire.MaxPage} {
 				for name, test := range map[string]struct {
@@ -150,8 +151,8 @@ func TestList(t *testing.T) {
 	})
 }
 
-// TestListsOfLiars: whatever a node's index tells, no record is listed that does not belong there, and the node is
-// passed over.
+// TestListsOfLiars checks that a list never contains a record that does not belong there, whatever a node's index
+// reports, and that the lying node is skipped.
 func TestListsOfLiars(t *testing.T) {
 	lies := map[string]func(found *wire.RecordHits){
 		"another key's":     func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 0, Block: 0, Offset: 0}} },
@@ -193,7 +194,7 @@ func TestListsOfLiars(t *testing.T) {
 	}
 }
 
-// A reader whose time is over asks no node any more.
+// TestListEndsWithItsReader checks that no further node is queried after the reader's deadline.
 func TestListEndsWithItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _, _ := newListRig(t, 3, 80)
@@ -219,8 +220,8 @@ func TestListEndsWithItsReader(t *testing.T) {
 	})
 }
 
-// TestListWaitsForTheIndex: where no index goes far enough the page says that it is not the end, or that nothing can be
-// told.
+// TestListWaitsForTheIndex checks that a page reports that more follows if no index reaches far enough, and that a list
+// beyond all indexes is reported as unavailable.
 func TestListWaitsForTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, all, _ := newListRig(t, 2, 100)
@@ -244,12 +245,12 @@ func TestListWaitsForTheIndex(t *testing.T) {
 		if rest := r.pages(t, Query{From: page.Next}, 30); !slices.Equal(rest, all[got:]) {
 			t.Errorf("the rest: %v", rest)
 		}
-		// One node that lags costs nothing.
+		// A single node that lags has no effect.
 		r.on("http://s0", func(s *masterstest.Storage) { s.Lag = 4 })
 		if got := r.pages(t, Query{}, 30); !slices.Equal(got, all) {
 			t.Errorf("%d records", len(got))
 		}
-		// Nor does one that does not answer.
+		// Neither has a node that does not reply.
 		r.on("http://s0", func(s *masterstest.Storage) { s.Lag, s.Down = 0, true })
 		if got := r.pages(t, Query{}, 30); !slices.Equal(got, all) {
 			t.Errorf("%d records", len(got))
@@ -257,7 +258,8 @@ func TestListWaitsForTheIndex(t *testing.T) {
 	})
 }
 
-// TestAnEmptyListIsTheLeadersWord: a master without a leader lists what it knows, and does not say that it is all.
+// TestAnEmptyListIsTheLeadersWord checks that a master without a leader lists the records that it knows, but does not
+// report that the list is complete.
 func TestAnEmptyListIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, all, _ := newListRig(t, 2, 20)
@@ -417,7 +419,7 @@ func TestFindHashAndProof(t *testing.T) {
 		if _, err := prove(r.access, 16); !errors.Is(err, wire.ErrSealIndex) {
 			t.Errorf("of a seal: %v", err)
 		}
-		// A hash that no index that can be asked may miss is not called unknown.
+		// A hash is not reported as unknown if it may be missing only from the available indexes.
 		for url := range r.workers.Storages {
 			r.on(url, func(s *masterstest.Storage) { s.Lag = 2 })
 		}
@@ -427,7 +429,7 @@ func TestFindHashAndProof(t *testing.T) {
 	})
 }
 
-// sink gathers what a stream gives.
+// sink collects the records of a stream.
 type sink struct {
 	mu    sync.Mutex
 	got   []listed
@@ -538,7 +540,7 @@ func TestStreamEnds(t *testing.T) {
 			wire.ErrForbidden) {
 			t.Error(err)
 		}
-		// As many as there may be, and one more.
+		// The maximum number of streams, and one more.
 		ctx, cancel := context.WithCancel(t.Context())
 		var others sync.WaitGroup
 		for range maxStreams {

@@ -35,7 +35,7 @@ func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) err
 // answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Master, err error) {
 	address := strings.TrimRight(idOrURL, "/")
-	err = n.confirmed(ctx, func() error {
+	err = confirmed(ctx, n.confirm, func() error {
 		for _, m := range withTable(n.group()) {
 			at := m.URL != "" && (m.URL == address || m.URL == "http://"+address || m.URL == "https://"+address)
 			if at || m.ID == idOrURL || m.Raft == address {

@@ -11,12 +11,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// member is a master of the test's group.
+// member returns a master of the test's group.
 func member(id string) wire.Member {
 	return wire.Member{ID: id, URL: "http://" + id, Raft: id + ":1", Group: "cs-test", Epoch: 1}
 }
 
-// newGroup is a leader, m1, with m2 and m3 as voters that answer.
+// newGroup returns the leader m1, with m2 and m3 as voters that reply.
 func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
 	masters := &groupMasters{at: map[string]wire.Member{}}
@@ -33,7 +33,7 @@ func newGroup(t *testing.T) (*rig, *groupMasters) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(time.Second) // until the leader has entered itself
+	time.Sleep(time.Second) // until the leader has registered itself
 	synctest.Wait()
 	return r, masters
 }
@@ -44,7 +44,7 @@ func (g *groupMasters) set(m wire.Member) {
 	g.at[m.URL] = m
 }
 
-// reaches is what raft finds of a master: it is at an address of its own, "" for any.
+// reaches reports whether raft reaches a master at an address; "" means any address.
 func (g *groupMasters) reaches(id, address string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +67,7 @@ func (r *rig) table() (v masterfsm.View) {
 	return v
 }
 
-// row is what the table has of a master.
+// row returns the table's row of a master.
 func (r *rig) row(id string) masterfsm.Master {
 	v := r.table()
 	return v.Master(id)
@@ -80,7 +80,7 @@ func (r *rig) ids() (ids []string) {
 	return ids
 }
 
-// A new master becomes a member without a vote, and gets one when it has nearly all of the log.
+// TestJoin checks that a new master becomes a member without a vote, and gets a vote when it has nearly all of the log.
 func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
@@ -119,7 +119,7 @@ func TestJoin(t *testing.T) {
 		if !voter() {
 			t.Fatal("it has caught up and does not vote")
 		}
-		// The same again is no log entry, and its new address is taken.
+		// A repeated announcement creates no log entry; a new address is accepted.
 		entries := r.ledger.Applied()
 		if _, err := r.Announce(t.Context(), behind, false); err != nil || r.ledger.Applied() != entries {
 			t.Errorf("announced again: %v, %d entries more", err, r.ledger.Applied()-entries)
@@ -179,8 +179,8 @@ func TestAnnounceRefused(t *testing.T) {
 	})
 }
 
-// A master whose disk was wiped comes with another id at the old address: the old one goes, if the others can do
-// without it.
+// TestWipedMasterTakesItsPlace checks that a wiped master, which returns with another id at the old address, replaces
+// the old member if the others have a quorum without it.
 func TestWipedMasterTakesItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
@@ -221,7 +221,7 @@ func TestRemoveMaster(t *testing.T) {
 		if err := r.RemoveMaster(ctx, "m2", false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m3"}) {
 			t.Errorf("%v, %v", err, r.ids())
 		}
-		// The leader hands over first; the next one removes it.
+		// The leader transfers the leadership first; the next one removes it.
 		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, wire.ErrNotLeader) ||
 			!slices.Equal(r.members.Handed, []string{""}) {
 			t.Errorf("the leader itself: %v, handed to %q", err, r.members.Handed)
@@ -236,7 +236,8 @@ func TestRemoveMaster(t *testing.T) {
 	})
 }
 
-// What was committed to the table and not brought into raft's configuration the plan does, of this leader or the next.
+// TestRemovalIsFinished checks that the plan of this leader, or of the next, completes a removal that was committed to
+// the table but did not reach raft's configuration.
 func TestRemovalIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newGroup(t)
@@ -256,7 +257,8 @@ func TestRemovalIsFinished(t *testing.T) {
 	})
 }
 
-// A master that hears of a higher epoch, or finds itself removed in the table, ends and writes it down.
+// TestMasterEnds checks that a master exits and records the reason if it learns of a higher epoch, or finds itself
+// removed from the table.
 func TestMasterEnds(t *testing.T) {
 	for name, happen := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
 		"recovered without it": func(_ *testing.T, _ *rig, masters *groupMasters) {
@@ -310,7 +312,7 @@ func TestTransfer(t *testing.T) {
 			!slices.Equal(r.members.Handed, []string{"m2"}) {
 			t.Errorf("to one that does not answer: %v, %q", err, r.members.Handed)
 		}
-		// One that has no vote yet cannot lead, and is not asked to. It gets none while it is so far behind.
+		// A master without a vote cannot become leader. It gets no vote while it is so far behind.
 		r.members.Mu.Lock()
 		r.members.OnApplied = func() uint64 { return 10 * nearlyAll }
 		r.members.Mu.Unlock()
@@ -322,7 +324,7 @@ func TestTransfer(t *testing.T) {
 			len(r.members.Handed) != 1 {
 			t.Errorf("to one without a vote: %v, %q", err, r.members.Handed)
 		}
-		// It is handed over, and nobody begins a term.
+		// The leadership is transferred, but no term begins.
 		begin := time.Now()
 		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, wire.ErrNoLeader) ||
 			time.Since(begin) != handOverWait {

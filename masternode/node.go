@@ -77,13 +77,13 @@ func (c *Config) validate() error {
 type Node struct {
 	cfg     Config
 	log     hclog.Logger
-	appends *batch.Batcher[*pendingAppend] // of this master's clients
-	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
+	appends *batch.Batcher[*appendRequest, masterfsm.Placement] // of this master's clients
+	commits *batch.Batcher[[]byte, []masterfsm.Placement]       // submissions of all masters, where this one leads
 	prover  *prover.Prover
 	leader  *leader.Leader
 	signer  signing.CheckpointSigner
 
-	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
+	confirms *batch.Batcher[struct{}, struct{}]           // of reads that need no token
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
 	seq atomic.Uint64 // of submissions in this boot
@@ -129,29 +129,18 @@ func New(cfg Config) (*Node, error) {
 		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams = make(chan struct{}, maxStreams)
-	n.appends = batch.New(batch.Config[*pendingAppend]{
+	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
+	n.appends = batch.New(batch.Config[*appendRequest, masterfsm.Placement]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
-		Size:   (*pendingAppend).size,
-		Handle: n.submit,
-		Refuse: func(p *pendingAppend, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
-		},
+		Size: (*appendRequest).size, Handle: n.submit, Closed: stopping,
 	})
-	n.commits = batch.New(batch.Config[*pendingCommit]{
+	n.commits = batch.New(batch.Config[[]byte, []masterfsm.Placement]{
 		Lanes: commitLanes, Eager: eagerCommits, MaxCount: 256, MaxSize: submissionBytes,
-		Size:   func(p *pendingCommit) int { return len(p.submission) },
-		Handle: n.commitBatch,
-		Refuse: func(p *pendingCommit, err error) {
-			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", wire.ErrNotLeader, err)})
-		},
+		Size:   func(submission []byte) int { return len(submission) },
+		Handle: n.commitBatch, Closed: fmt.Errorf("%w: it is stopping", wire.ErrNotLeader),
 	})
-	n.confirms = batch.New(batch.Config[*pendingConfirm]{
-		Lanes: 1, Eager: 1, MaxCount: math.MaxInt, MaxSize: math.MaxInt,
-		Size:   func(*pendingConfirm) int { return 1 },
-		Handle: n.confirmBatch,
-		Refuse: func(p *pendingConfirm, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
-		},
+	n.confirms = batch.New(batch.Config[struct{}, struct{}]{
+		Lanes: 1, Eager: 1, MaxCount: math.MaxInt, Handle: n.confirmBatch, Closed: stopping,
 	})
 	return n, nil
 }

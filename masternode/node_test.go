@@ -21,7 +21,7 @@ func TestAppendStoredReadBack(t *testing.T) {
 		defer r.stop()
 		ctx := t.Context()
 		var positions []wire.Position
-		for i := range 40 { // two full blocks and a part
+		for i := range 40 { // two full blocks and a partial one
 			a, err := r.Append(ctx, r.project,
 				[]Entry{{Key: "k", Type: "text/plain", Payload: fmt.Appendf(nil, "record %d", i)}}, "")
 			if err != nil {
@@ -74,7 +74,7 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if _, err := r.Block(t.Context(), 0); !errors.Is(err, wire.ErrNotMined) {
 			t.Errorf("the open block: %v", err)
 		}
-		time.Sleep(5 * time.Second) // in the bubble: enough to be cut, mined and put
+		time.Sleep(5 * time.Second) // virtual time to be cut, mined and stored
 		if _, err := r.Block(t.Context(), 0); err != nil {
 			t.Errorf("the mined block: %v", err)
 		}
@@ -141,7 +141,7 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(5 * time.Second)
-				// Those two lie that are asked first; one honest node is enough.
+				// The first two nodes in the order of reads lie; one honest node is enough.
 				for _, n := range r.asked()[:2] {
 					r.on(n.URL, func(s *masterstest.Storage) { s.Lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
@@ -151,8 +151,8 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
 				}
-				// One that lied is checked at once; here it is its answers that are wrong, not its disk, so it is found
-				// good.
+				// A node that lied is checked at once. Only its responses are wrong here, not its disk, so the check
+				// finds no damage.
 				time.Sleep(time.Second)
 				if i := r.Integrity(t.Context()); !hasEvent(i, "suspect") || i.Totals.Checks == 0 {
 					t.Errorf("nobody was suspect: %+v", i)
@@ -162,7 +162,7 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 	}
 }
 
-// Headers and places that a node makes up are passed over as well.
+// TestLyingAboutHeadersAndPlaces checks that false headers and places of a node are skipped as well.
 func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 	for name, lie := range map[string]func(*masterstest.Storage){
 		"another header": func(s *masterstest.Storage) {

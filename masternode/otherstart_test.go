@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// start registers a start of a worker that was given an id before.
+// start registers a start of a worker that already has an id.
 func (r *rig) start(t *testing.T, of wire.Registered, role, boot, previous string) (wire.Registered, error) {
 	t.Helper()
 	return r.Register(t.Context(), wire.Registration{
@@ -24,14 +24,14 @@ func (r *rig) start(t *testing.T, of wire.Registered, role, boot, previous strin
 	}, false)
 }
 
-// entries is how many entries the log has.
+// entries returns the number of log entries.
 func (r *rig) entries() int {
 	r.ledger.Mu.RLock()
 	defer r.ledger.Mu.RUnlock()
 	return r.ledger.Entries
 }
 
-// boots are the starts that the table has.
+// boots returns the starts in the table.
 func (r *rig) boots() (boots []string) {
 	r.ledger.Read(func(s *masterfsm.State) {
 		for _, n := range s.Storages() {
@@ -46,8 +46,8 @@ func (r *rig) boots() (boots []string) {
 	return boots
 }
 
-// Of the starts of one worker the newest stays; one that does not know it is refused, without an entry in the log, and
-// learns which it is.
+// TestRegisterAnotherStart checks that the newest start of a worker stays registered. A start that does not know the
+// newest one is refused without a log entry, and is told which start is the newest.
 func TestRegisterAnotherStart(t *testing.T) {
 	for _, role := range []string{"storage", "miner"} {
 		t.Run(role, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				}, false); !errors.Is(err, wire.ErrOtherStart) {
 					t.Errorf("an older program: %v", err)
 				}
-				// One that does not show the worker's token learns nothing: it is a new worker.
+				// A start without the worker's token learns nothing, and is registered as a new worker.
 				stranger, err := r.start(t, wire.Registered{ID: w.ID, AccessToken: "wrong"}, role, "9", "")
 				if err != nil || stranger.ID == w.ID {
 					t.Errorf("a stranger: %+v, %v", stranger, err)
@@ -103,7 +103,8 @@ func TestRegisterAnotherStart(t *testing.T) {
 	}
 }
 
-// Below level 1 masters of an older version read the log: registrations are as they were.
+// TestRegisterAtLevelZero checks that registrations have the old form below level 1, because masters of an older
+// version read the log.
 func TestRegisterAtLevelZero(t *testing.T) {
 	for _, role := range []string{"storage", "miner"} {
 		t.Run(role, func(t *testing.T) {
@@ -115,7 +116,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, boot := range []string{"2", "1", "3"} {
-					synctest.Wait() // what the leader had to do by itself is done
+					synctest.Wait() // the leader's own operations are done
 					before := r.entries()
 					if _, err := r.start(t, w, role, boot, "unknown"); err != nil {
 						t.Errorf("start %s: %v", boot, err)
@@ -129,7 +130,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 						t.Errorf("the table has %s", boot)
 					}
 				}
-				// The level rises while the worker runs: its next renewal tells of its list, and is judged as no new
+				// The level rises while the worker runs. Its next renewal reports its list, and does not count as a new
 				// start.
 				masters.setLevel("m3", masterfsm.ProtocolLevel)
 				time.Sleep(10 * time.Second)
@@ -156,7 +157,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 	}
 }
 
-// recordingLedger remembers the registrations that were proposed.
+// recordingLedger records the proposed registrations.
 type recordingLedger struct {
 	*masterstest.Ledger
 	registrations [][]byte
@@ -169,12 +170,13 @@ func (l *recordingLedger) Propose(ctx context.Context, command []byte) (any, err
 	return l.Ledger.Propose(ctx, command)
 }
 
-// An older master refuses a command with a field that it does not know: below level 1 none is in the log.
+// TestRegistrationsInTheLogOfALowLevel checks that the log has no command with a new field below level 1. An older
+// master rejects commands with unknown fields.
 func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ledger *recordingLedger
 		r := newRig(t, 0, func(c *Config, r *rig) {
-			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
+			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not reply
 			ledger = &recordingLedger{Ledger: r.ledger}
 			c.Ledger = ledger
 		})
@@ -183,7 +185,7 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, boot := range []string{"2", "2"} { // the second time it says nothing new
+		for _, boot := range []string{"2", "2"} { // the second time it reports nothing new
 			if _, err := r.start(t, w, "storage", boot, "1"); err != nil {
 				t.Error(err)
 			}
@@ -200,8 +202,8 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 	})
 }
 
-// The table has the level of a worker from level 2 on, and the status shows it. A worker that announces none has level
-// 0.
+// TestWorkerLevel checks that the table has the level of a worker from level 2 on, and that the status shows it. A
+// worker that announces no level has level 0.
 func TestWorkerLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")

@@ -135,7 +135,7 @@ const LegacyProject = "legacy"
 // Legacy returns the project of the legacy routes without a token. Errors: wire.ErrNotFound if there is none,
 // wire.ErrForbidden if it was made private, wire.ErrNoLeader.
 func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
-	err = n.confirmed(ctx, func() error {
+	err = confirmed(ctx, n.confirm, func() error {
 		var ok bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.ProjectByName(LegacyProject) })
 		if !ok {

@@ -77,7 +77,7 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 				"4 records a second, 0 are left now; nothing was appended, try again in 500 ms") {
 			t.Fatalf("refused with %v", err)
 		}
-		time.Sleep(time.Duration(quota.Wait) * time.Millisecond) // of the bubble's clock
+		time.Sleep(time.Duration(quota.Wait) * time.Millisecond) // virtual time
 		if err := add(2, 1); err != nil {
 			t.Errorf("after waiting as told: %v", err)
 		}

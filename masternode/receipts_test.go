@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// holds checks a proof by itself, and that it is as of a boundary.
+// holds verifies a proof, and checks that it is for a given boundary.
 func holds(t *testing.T, p *wire.Proof, at masterfsm.Boundary) {
 	t.Helper()
 	leaf, err := chain.ParseLeaf(p.LeafData)
@@ -29,7 +29,8 @@ func holds(t *testing.T, p *wire.Proof, at masterfsm.Boundary) {
 	}
 }
 
-// Before a checkpoint covers a record it can be proven all the same, and nothing that is signed tells of it.
+// TestProofsBeforeACheckpoint checks that a record can be proven before a checkpoint covers it, and that no signed
+// statement includes it yet.
 func TestProofsBeforeACheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil) // fewer than replicas: nothing is stored
@@ -103,7 +104,8 @@ func TestReceiptComesWithTheCheckpoint(t *testing.T) {
 	})
 }
 
-// What stands in the way of a receipt for a moment is waited out: the storage nodes do not answer, or no leader does.
+// TestWaitReceiptGoesOnWaiting checks that a request for a receipt waits while the storage nodes or the leader are
+// temporarily unavailable.
 func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newProofRig(t, 300)
@@ -127,7 +129,8 @@ func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 	})
 }
 
-// A master that knows of no checkpoint for a record asks the leader before it says that there is none.
+// TestNoCheckpointIsTheLeadersWord checks that a master that knows no checkpoint for a record asks the leader before it
+// reports that there is none.
 func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
@@ -146,7 +149,7 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 			t.Errorf("without a leader: %v", err)
 		}
 		r.ledger.Confirm = func() error {
-			// the block is stored while the leader is asked
+			// The block is stored while the leader is asked.
 			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false })
 			r.ledger.Confirm = func() error { return nil }
 			time.Sleep(30 * time.Second)
@@ -159,7 +162,8 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 	})
 }
 
-// That a tile or a tree is beyond the newest checkpoint is the leader's word; what is within it, any master serves.
+// TestBeyondTheCheckpointIsTheLeadersWord checks that only the leader may report that a tile or a tree is beyond the
+// newest checkpoint. Any master serves those within it.
 func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
@@ -198,8 +202,8 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 	})
 }
 
-// The leaves of a block that is lost cannot be made again: its entries are gone, and said to be once a person has
-// confirmed it. Its hashes stay, and with them all other entries and all proofs.
+// TestEntriesOfALostBlock checks that the entries of a lost block are not available, and are reported as gone once an
+// administrator has confirmed the loss. The hashes are still there, and so are all other entries and all proofs.
 func TestEntriesOfALostBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)

@@ -11,8 +11,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// A storage node's problem is not the answer to a reader: only the masters decide whether a record exists, is lost, or
-// may be read. A master answers that it cannot serve the record now.
+// TestRefusalsOfStorageNodesAreNotPassedOn checks that a master does not forward the problem of a storage node to a
+// reader. Only the masters decide whether a record exists, is lost, or may be read. The master replies that it cannot
+// serve the record now.
 func TestRefusalsOfStorageNodesAreNotPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var refusal atomic.Pointer[wire.Error]

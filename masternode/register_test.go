@@ -15,12 +15,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// following is a ledger of a master that believes that m2 leads.
+// following is the ledger of a master that follows m2.
 type following struct{ *masterstest.Ledger }
 
 func (following) Leader() string { return "m2" }
 
-// registerMasters answers registrations one after the other with these errors, then well.
+// registerMasters replies to registrations with these errors in turn, then with success.
 type registerMasters struct {
 	noMasters
 	errs  []error
@@ -39,7 +39,8 @@ func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registr
 	return wire.Registered{ID: "s-1"}, nil
 }
 
-// A registration through a follower outlives its leader, as long as a request may wait; a refusal comes back at once.
+// TestRegisterThroughFollower checks that a registration through a follower survives a change of leader, within the
+// request timeout, and that a refusal returns at once.
 func TestRegisterThroughFollower(t *testing.T) {
 	refusal := errors.New("a refusal")
 	dead := fmt.Errorf("%w: connection refused", wire.ErrNoAnswer)

@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// noMasters is a group of one: nobody else to call.
+// noMasters is the network of a group with one member.
 type noMasters struct{}
 
 var errNoMaster = errors.New("no such master")
@@ -45,11 +45,11 @@ func (noMasters) Register(context.Context, string, wire.Registration, bool) (wir
 	return wire.Registered{}, errNoMaster
 }
 
-// Times and bounds of the leader that tests go by.
+// Timeouts and limits of the leader that the tests depend on.
 const (
 	fenceWait   = time.Second      // for storage nodes that do not answer
-	acceptedFor = 10 * time.Second // an accepted order counts against a later epoch
-	nearlyAll   = 256              // log entries that a master may lack to get a vote
+	acceptedFor = 10 * time.Second // how long an accepted order counts against a later epoch
+	nearlyAll   = 256              // number of log entries that a master may lack to get a vote
 )
 
 // rig is one master on a fake ledger with fake workers, running until the test ends.
@@ -58,13 +58,13 @@ type rig struct {
 	ledger  *masterstest.Ledger
 	members *masterstest.Membership
 	workers *masterstest.Workers
-	access  masterfsm.Access // to the rig's project, with all rights
+	access  masterfsm.Access // with all rights in the rig's project
 	project masterfsm.Project
 	ended   <-chan error // of Run, once
 	stop    func()
 }
 
-// newRig starts it; change may alter what it is made of before it runs.
+// newRig starts a rig. change may modify its configuration first.
 func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	t.Helper()
 	r := &rig{ledger: masterstest.NewLedger(t), members: masterstest.NewMembership(),
@@ -94,7 +94,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 			t.Errorf("Run: %v", err)
 		}
 	}
-	synctest.Wait() // until it leads
+	synctest.Wait() // until it is the leader
 	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	return r
 }
 
-// newProofRig is a rig with records that are stored.
+// newProofRig returns a rig with stored records.
 func newProofRig(t *testing.T, records int) *rig {
 	t.Helper()
 	r := newRig(t, 3, func(c *Config, _ *rig) { c.Settings.MaxRecords = 100 })
@@ -121,7 +121,7 @@ func newProofRig(t *testing.T, records int) *rig {
 	if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(30 * time.Second) // in the bubble: enough to be cut, mined and put
+	time.Sleep(30 * time.Second) // virtual time to be cut, mined and stored
 	return r
 }
 
@@ -132,13 +132,13 @@ func (r *rig) onAll(change func(*masterstest.Storage)) {
 	}
 }
 
-// asked are the storage nodes in the order in which this master asks them.
+// asked returns the storage nodes in the order in which this master reads from them.
 func (r *rig) asked() []masterfsm.Storage {
-	return slices.Collect(r.prover.Nodes(context.Background(), func(masterfsm.Storage) bool { return true }))
+	return slices.Collect(r.prover.Nodes(context.Background(), 0))
 }
 
-// registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by
-// which the order of the nodes would be another in each run.
+// registerWorker adds a worker to the table under a fixed id. The leader assigns random ids, with which the order of
+// the nodes would vary between runs.
 func (r *rig) registerWorker(t *testing.T, role masterfsm.Role, url string) {
 	t.Helper()
 	_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{

@@ -17,20 +17,21 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestSimulation runs writers against two masters, one of which leads, and lets happen to them what a seed says:
-// leaders are deposed, some in the middle of a command whose outcome nobody can tell; calls and answers are lost,
-// submissions come twice; storage nodes die and come back, miners answer wrong, every leader has another wall clock. In
-// the end the nodes must be Valid, the chain one, and the history of the writers must fit it: see simulation.check.
+// TestSimulation runs writers against two masters, one of which is the leader, and injects faults by a seed. Leaders
+// are deposed, some in the middle of a command, so that its outcome is unknown. Calls and responses are lost, and
+// submissions are duplicated. Storage nodes die and return, miners return wrong nonces, and every leader has a
+// different wall clock. In the end the nodes must be Valid, their chains equal, and the history of the writers must
+// match the chain: see simulation.check.
 //
-// A failure names its seed, which alone decides what is drawn. This repeats seed 17, as often as is asked for (the
-// runtime still chooses in which order goroutines run that are ready at the same instant):
+// A failure names its seed, which determines all random draws. The following command repeats seed 17. The runtime still
+// chooses the order of goroutines that are ready at the same instant, so a failure may need several runs:
 //
 //	go test ./masternode -run 'TestSimulation/seed=17$' -count 20
 func TestSimulation(t *testing.T) {
 	forEachSeed(t, simulationSeeds, simulate)
 }
 
-// forEachSeed runs a simulation for as many seeds, each in a bubble of its own, as many at a time as there are
+// forEachSeed runs a simulation for a number of seeds, each in its own bubble, as many in parallel as there are
 // processors.
 func forEachSeed(t *testing.T, seeds int, simulate func(*testing.T, uint64)) {
 	if testing.Short() {
@@ -44,42 +45,42 @@ func forEachSeed(t *testing.T, seeds int, simulate func(*testing.T, uint64)) {
 	}
 }
 
-// dice are the random draws of a simulation: a stream for each who draws, so that what one does leaves the draws of the
-// others as they are.
+// dice provides the random draws of a simulation. Each name has its own stream, so that the draws of one do not affect
+// those of the others.
 type dice struct {
 	seed    uint64
 	mu      sync.Mutex // guards streams
 	streams map[string]*rand.Rand
 }
 
-// draw is one of the numbers below n.
+// draw returns a random number below n.
 func (d *dice) draw(who string, n int) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	stream := d.streams[who]
 	if stream == nil {
 		name := fnv.New64a()
-		_, _ = name.Write([]byte(who)) // a hash does not fail
+		_, _ = name.Write([]byte(who)) // writing to a hash does not fail
 		stream = rand.New(rand.NewPCG(d.seed, name.Sum64()))
 		d.streams[who] = stream
 	}
 	return stream.IntN(n)
 }
 
-// once is true once in n times, never where n is 0.
+// once is true once in n times on average; never if n is 0.
 func (d *dice) once(who string, n int) bool { return n > 0 && d.draw(who, n) == 0 }
 
-// within is a time below most, to the nanosecond: hardly two things happen at the same instant.
+// within returns a random duration below most, with nanosecond precision, so that two events rarely coincide.
 func (d *dice) within(who string, most time.Duration) time.Duration {
 	return time.Duration(d.draw(who, int(most)))
 }
 
-// weather is what a seed has in store: each kind of fault once in so many times, 0 for never.
+// weather is the frequency of each kind of fault for a seed: once in this many times, 0 for never.
 type weather struct {
-	calls, answers int // lost calls and answers of workers, and of the leader to the other master
-	twice          int // submissions that come once more
-	nonces         int // wrong ones
-	outcomes       int // commands in whose middle the leader is deposed
+	calls, answers int // lost calls and responses of workers, and between the masters
+	twice          int // duplicated submissions
+	nonces         int // wrong nonces
+	outcomes       int // commands during which the leader is deposed
 	deaths         bool
 	cuts           bool
 	clocks         bool
@@ -94,20 +95,20 @@ func (d *dice) weather() weather {
 	}
 }
 
-// simulation is one seed's run.
+// simulation is the run of one seed.
 type simulation struct {
 	*rig
 	t       *testing.T
 	dice    *dice
 	weather weather
-	calm    atomic.Bool // no faults now
-	other   *Node       // the master that does not lead
+	calm    atomic.Bool // no faults
+	other   *Node       // the master that is not the leader
 	network *lossyMasters
-	clock   atomic.Int64 // by how much the leader's wall clock is wrong, in nanoseconds
-	stored  uint64       // blocks, when it was last looked at; the ledger's lock guards it
+	clock   atomic.Int64 // error of the leader's wall clock in nanoseconds
+	stored  uint64       // number of stored blocks at the last check; the ledger's lock guards it
 
 	instants atomic.Int64 // counts beginnings and ends of appends
-	mu       sync.Mutex   // guards all below
+	mu       sync.Mutex   // guards the fields below
 	writes   []*write
 	seen     []seenCheckpoint
 }
@@ -117,7 +118,7 @@ const simulatedStorages = 3
 func simulate(t *testing.T, seed uint64) {
 	d := &dice{seed: seed, streams: map[string]*rand.Rand{}}
 	s := &simulation{t: t, dice: d, weather: d.weather()}
-	s.calm.Store(true) // until all is set up
+	s.calm.Store(true) // until the setup is done
 	s.rig = newRig(t, simulatedStorages, s.configure)
 	defer s.stop()
 	s.registerWorker(t, masterfsm.RoleMiner, "http://miner2")
@@ -150,7 +151,7 @@ func simulate(t *testing.T, seed uint64) {
 	s.check()
 }
 
-// configure makes the leader of a simulation, and the world around it.
+// configure configures the leader of a simulation and its environment.
 func (s *simulation) configure(c *Config, r *rig) {
 	d := s.dice
 	rate := func(n int) int {
@@ -195,18 +196,19 @@ func (s *simulation) configure(c *Config, r *rig) {
 		return []masterstest.Fate{masterstest.DeposedKept, masterstest.DeposedForgot}[d.draw("fate", 2)]
 	}
 	r.ledger.Vacancy = func() time.Duration {
-		if s.weather.clocks { // the next leader has another
+		if s.weather.clocks { // the next leader has another error
 			s.clock.Store(int64(d.within("clock", 2*time.Hour) - time.Hour))
 		}
 		if d.once("vacancy", rate(12)) {
-			return leaderWait + time.Second // longer than a request waits
+			return leaderWait + time.Second // longer than the timeout of a request
 		}
 		return d.within("vacancy", 400*time.Millisecond)
 	}
 	r.ledger.OnApply = s.applied
 }
 
-// applied holds a promise after every command: the masters count blocks as stored that as many nodes have on disk.
+// applied checks an invariant after every command: a block that the masters count as stored is on the disks of enough
+// nodes.
 func (s *simulation) applied(table *masterfsm.State) {
 	stored := table.Stored()
 	if stored == s.stored {
@@ -227,7 +229,7 @@ func (s *simulation) applied(table *masterfsm.State) {
 	}
 }
 
-// startOther runs what serves clients of the master that does not lead. stop ends it.
+// startOther starts the parts of the other master that serve clients. stop ends them.
 func (s *simulation) startOther() (stop func()) {
 	s.network = &lossyMasters{leader: s.Node, dice: s.dice, weather: s.weather, calm: &s.calm}
 	cfg := s.cfg
@@ -254,7 +256,7 @@ func (s *simulation) cutLeaders(ctx context.Context) {
 	}
 }
 
-// killAndRestart has one storage node die, or drop out of the network, and come back.
+// killAndRestart kills one storage node, or disconnects it, and brings it back.
 func (s *simulation) killAndRestart(ctx context.Context, url string) {
 	who := url + " deaths"
 	for boot := 2; ctx.Err() == nil; boot++ {
@@ -262,14 +264,14 @@ func (s *simulation) killAndRestart(ctx context.Context, url string) {
 		s.on(url, func(f *masterstest.Storage) { f.Down = true })
 		pause(ctx, s.dice.within(who, 3*time.Second))
 		if s.dice.once(who, 2) {
-			s.on(url, func(f *masterstest.Storage) { f.Down = false }) // it was the network
+			s.on(url, func(f *masterstest.Storage) { f.Down = false }) // only the network was down
 		} else {
 			s.restart(s.t, url, fmt.Sprint(boot))
 		}
 	}
 }
 
-// pause waits in the bubble's time, or until ctx ends.
+// pause waits in virtual time, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -277,7 +279,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// settle waits until nothing is left to do: every record in a stored block, every node Valid and at the head.
+// settle waits until every record is in a stored block, and every node is Valid and at the head.
 func (s *simulation) settle() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
@@ -301,7 +303,7 @@ func (s *simulation) settle() {
 	}
 }
 
-// otherLedger is the group as a master sees it that never leads, and is never behind.
+// otherLedger is the ledger of a master that never leads, and never lags.
 type otherLedger struct{ *masterstest.Ledger }
 
 func (otherLedger) Propose(context.Context, []byte) (any, error) { return nil, wire.ErrNotLeader }
@@ -309,21 +311,21 @@ func (otherLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
 	return wire.ReadIndex{}, wire.ErrNotLeader
 }
 
-// lossyMasters brings a master's calls to the leader. Calls are lost, or their answers; submissions come once more,
-// much later.
+// lossyMasters delivers a master's calls to the leader. It loses calls and responses, and repeats submissions much
+// later.
 type lossyMasters struct {
 	noMasters
 	leader  *Node
 	dice    *dice
 	weather weather
 	calm    *atomic.Bool
-	late    sync.WaitGroup // submissions that are to come once more
+	late    sync.WaitGroup // submissions to repeat later
 }
 
 var errLostCall, errLostAnswer = fmt.Errorf("%w: the call is lost", wire.ErrNoAnswer),
 	fmt.Errorf("%w: the answer is lost", wire.ErrNoAnswer)
 
-// over makes a call over the network.
+// over makes a call over the lossy network.
 func (m *lossyMasters) over(ctx context.Context, call func() error) error {
 	if m.calm.Load() {
 		return call()
@@ -346,7 +348,7 @@ func (m *lossyMasters) Submit(ctx context.Context, _ string, submission []byte, 
 		wait := m.dice.within("network", 2*time.Second)
 		m.late.Go(func() {
 			time.Sleep(wait)
-			_, _ = m.leader.Submit(context.WithoutCancel(ctx), submission) // nobody waits for the answer
+			_, _ = m.leader.Submit(context.WithoutCancel(ctx), submission) // the response is not used
 		})
 	}
 	err = m.over(ctx, func() (err error) {
@@ -364,11 +366,11 @@ func (m *lossyMasters) ReadIndex(ctx context.Context, _ string) (index wire.Read
 	return index, err
 }
 
-// mayTryAgain tells the errors that a client answers with another try.
+// mayTryAgain reports whether a client retries after an error.
 func mayTryAgain(err error) bool {
 	return unknownOutcome(err) || errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrBacklog) ||
 		errors.Is(err, wire.ErrUnavailable)
 }
 
-// unknownOutcome reports whether an append that failed may have been made all the same.
+// unknownOutcome reports whether a failed append may still have taken effect.
 func unknownOutcome(err error) bool { return errors.Is(err, wire.ErrUnknownOutcome) }

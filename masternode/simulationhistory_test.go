@@ -14,14 +14,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// write is one append, and what its writer was told of it.
+// write is one append, and its result for the writer.
 type write struct {
 	key     string
 	entries []Entry
-	// the first try's beginning and the first good answer's end, as simulation.instants counts them
+	// The beginning of the first attempt and the end of the first success, as simulation.instants counts them.
 	began, ended int64
-	positions    []wire.Position // nil where it was not acknowledged
-	unknown      bool            // not acknowledged, and may have been made
+	positions    []wire.Position // nil if it was not acknowledged
+	unknown      bool            // not acknowledged, but may have taken effect
 }
 
 // write makes the appends of one writer. No two records of a simulation have the same payload.
@@ -53,7 +53,7 @@ func (s *simulation) write(who string) {
 	}
 }
 
-// anyMaster is one of the two.
+// anyMaster returns one of the two masters.
 func (s *simulation) anyMaster(who string) *Node {
 	if s.dice.once(who, 2) {
 		return s.other
@@ -61,7 +61,7 @@ func (s *simulation) anyMaster(who string) *Node {
 	return s.Node
 }
 
-// appendOnce makes an append without a key: it can only be tried once. Some have a client that soon goes away.
+// appendOnce makes an append without a key, which cannot be retried. Some clients give up early.
 func (s *simulation) appendOnce(who string, w *write) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
@@ -80,8 +80,8 @@ func (s *simulation) appendOnce(who string, w *write) {
 	}
 }
 
-// appendSurely makes an append with a key: again and again until it is acknowledged, now and then at both masters at
-// once. A retry afterwards must get the first answer, another body under the same key none.
+// appendSurely makes an append with a key and retries it until it is acknowledged, sometimes through both masters at
+// once. A later retry must get the first response, and a different body with the same key must be rejected.
 func (s *simulation) appendSurely(who string, w *write) {
 	if s.dice.once(who, 6) {
 		second := make(chan []wire.Position)
@@ -107,7 +107,7 @@ func (s *simulation) appendSurely(who string, w *write) {
 	}
 }
 
-// retry appends until that is acknowledged.
+// retry repeats an append until it is acknowledged.
 func (s *simulation) retry(who string, w *write) Appended {
 	for range 1000 {
 		a, err := s.anyMaster(who).Append(s.t.Context(), s.project, w.entries, w.key)
@@ -124,10 +124,10 @@ func (s *simulation) retry(who string, w *write) Appended {
 	return Appended{}
 }
 
-// same holds the answer of a retry against the first.
+// same compares the response to a retry with the first one.
 func (s *simulation) same(w *write, again []wire.Position) {
 	same := slices.EqualFunc(w.positions, again, func(a, b wire.Position) bool {
-		a.State, b.State = "", "" // goes on meanwhile
+		a.State, b.State = "", "" // the state may advance meanwhile
 		return a == b
 	})
 	if !same {
@@ -135,8 +135,8 @@ func (s *simulation) same(w *write, again []wire.Position) {
 	}
 }
 
-// readBack reads one of the records that were just acknowledged. It may not be there now, where nodes are away, but
-// never be missing.
+// readBack reads one of the records that were just acknowledged. It may be unavailable while nodes are down, but must
+// never be reported as missing.
 func (s *simulation) readBack(who string, w *write) {
 	i := s.dice.draw(who, len(w.positions))
 	p := w.positions[i]
@@ -146,14 +146,14 @@ func (s *simulation) readBack(who string, w *write) {
 	}
 }
 
-// check holds, after all has settled:
+// check verifies the following after the cluster has settled:
 //
-//   - every storage node has one and the same chain, which the verifier takes from its first block to the head of the
-//     masters;
-//   - every acknowledged record stands in it byte for byte at the position that was told, at which every master reads
-//     it;
-//   - nothing is in it twice, nothing that was refused, and what may have been made is there as a whole or not at all;
-//   - an append stands in order and in one piece, and before every one that began after it had ended.
+//   - All storage nodes have the same chain. The verifier accepts it from its first block to the head of the masters.
+//   - Every acknowledged record is in it, byte for byte, at the acknowledged position, and every master reads it there.
+//   - No record is in it twice, and no rejected record is in it. An append of unknown outcome is there completely or
+//     not at all.
+//   - The records of an append are consecutive and in order, before those of every append that began after it
+//     had ended.
 func (s *simulation) check() {
 	blocks := s.verifiedChain()
 	chained := map[string]wire.Position{} // by payload
@@ -183,7 +183,7 @@ func (s *simulation) check() {
 	s.checkLog()
 }
 
-// verifiedChain is the chain of all storage nodes.
+// verifiedChain returns the chain, which must be equal on all storage nodes.
 func (s *simulation) verifiedChain() []chain.Block {
 	var head chain.Head
 	s.ledger.Read(func(table *masterfsm.State) { head = table.Head() })
@@ -209,7 +209,7 @@ func (s *simulation) verifiedChain() []chain.Block {
 	return blocks
 }
 
-// checkWrite holds one append against what stands in the chain, and takes it out of there.
+// checkWrite compares one append with the chain, and removes its records from chained.
 func (s *simulation) checkWrite(w *write, chained map[string]wire.Position) {
 	var found []wire.Position
 	for i := range w.entries {
@@ -239,7 +239,7 @@ func (s *simulation) checkWrite(w *write, chained map[string]wire.Position) {
 	}
 }
 
-// checkRead reads an acknowledged record from both masters, also by its leaf index where that is asked for.
+// checkRead reads an acknowledged record from both masters, optionally also by its leaf index.
 func (s *simulation) checkRead(want Entry, p wire.Position, byIndex bool) {
 	for _, n := range []*Node{s.Node, s.other} {
 		r, err := n.Record(s.t.Context(), s.access, p.Block, p.Offset)
@@ -253,7 +253,7 @@ func (s *simulation) checkRead(want Entry, p wire.Position, byIndex bool) {
 	}
 }
 
-// checkOrder: what was acknowledged before another append began stands before it.
+// checkOrder checks that an append that was acknowledged before another began has the lower place.
 func (s *simulation) checkOrder() {
 	for _, a := range s.writes {
 		for _, b := range s.writes {

@@ -13,13 +13,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// seenCheckpoint is a checkpoint that somebody was shown.
+// seenCheckpoint is a checkpoint that a client received.
 type seenCheckpoint struct {
 	Checkpoint
-	began, ended int64 // the question's beginning and the answer's end, as simulation.instants counts them
+	began, ended int64 // beginning of the request and end of the response, as simulation.instants counts them
 }
 
-// rotateKeys has keys come and go, whoever leads, until ctx ends.
+// rotateKeys adds and retires keys, through changing leaders, until ctx ends.
 func (s *simulation) rotateKeys(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, s.dice.within("keys", time.Second))
@@ -37,7 +37,7 @@ func (s *simulation) rotateKeys(ctx context.Context) {
 	}
 }
 
-// audit asks for checkpoints, of both masters, until ctx ends.
+// audit requests checkpoints from both masters until ctx ends.
 func (s *simulation) audit(ctx context.Context, who string) {
 	for ctx.Err() == nil {
 		c := seenCheckpoint{began: s.instants.Add(1)}
@@ -54,9 +54,9 @@ func (s *simulation) audit(ctx context.Context, who string) {
 	}
 }
 
-// checkLog holds the checkpoints that were seen against the chain that came of it, and against each other: they are one
-// history, whoever was asked, each is signed by a key that the log has or had, and none is older than one that was seen
-// before it was asked for.
+// checkLog compares all received checkpoints with the final chain and with each other. They must form one history
+// across the masters. Each must be signed by a present or former key of the log, and must not be older than one
+// received before its request.
 func (s *simulation) checkLog() {
 	t, keys := s.t, logKeys(s.rig)
 	var known []note.Verifier
@@ -67,7 +67,7 @@ func (s *simulation) checkLog() {
 		}
 		known = append(known, v)
 	}
-	held := map[string]bool{} // notes that were looked at
+	held := map[string]bool{} // notes that were already checked
 	for i := range s.seen {
 		c := &s.seen[i]
 		for j := range s.seen {

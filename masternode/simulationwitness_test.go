@@ -12,10 +12,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestWitnessSimulation lets three witnesses do what a seed says, two of whom must cosign: calls and answers are lost,
-// they hang, forget, claim sizes and know no key, while leaders are deposed, some in the middle of a command. What is
-// shown never goes back and has its cosignatures at any time; and once all is calm the newest is shown, cosigned by
-// all, and no witness is in trouble.
+// TestWitnessSimulation runs three witnesses with faults by a seed. Two of them must cosign. Calls and responses are
+// lost, and witnesses hang, forget their state, claim wrong sizes and do not know the key. Leaders are deposed, some in
+// the middle of a command. Served checkpoints must never go back, and must always have their cosignatures. Once the
+// faults stop, the newest checkpoint must be served with the cosignatures of all, and no witness may be reported as
+// failing.
 func TestWitnessSimulation(t *testing.T) {
 	forEachSeed(t, simulationSeeds/20, simulateWitnesses)
 }
@@ -63,7 +64,7 @@ func simulateWitnesses(t *testing.T, seed uint64) {
 		shown = c.Boundary.Size
 	}
 	for range 150 {
-		// An append may end without an outcome: it is not looked at.
+		// An append may end without an outcome, so the result is ignored.
 		_, _ = r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
 		time.Sleep(d.within("pause", time.Second))
 		if d.once("cut", 40) {
@@ -74,7 +75,7 @@ func simulateWitnesses(t *testing.T, seed uint64) {
 	}
 	calm.Store(true)
 	f.know(r)
-	time.Sleep(3 * time.Minute) // of the bubble's time: longer than any pause
+	time.Sleep(3 * time.Minute) // virtual time: longer than any pause
 	look()
 	if c, signers := cosigners(t, r); c.Boundary.Size != stored(r) || len(signers) != len(names) {
 		t.Errorf("%d leaves of %d are shown when all is calm, cosigned by %v", c.Boundary.Size, stored(r), signers)
@@ -86,7 +87,7 @@ func simulateWitnesses(t *testing.T, seed uint64) {
 	}
 }
 
-// mishap is what becomes of a call that is on its way to a witness.
+// mishap applies a random fault to a call to a witness.
 func (f *fakeWitnesses) mishap(ctx context.Context, d *dice, w *fakeWitness, name, origin string,
 	calm *atomic.Bool) error {
 	time.Sleep(d.within(name, 300*time.Millisecond))

@@ -6,28 +6,30 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // submit makes a submission of a batch of appends, delivers it and completes each append. The appends' batcher calls
 // it.
-func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
+func (n *Node) submit(ctx context.Context, calls []*batch.Call[*appendRequest, masterfsm.Placement]) {
 	// Appends whose client has gone are dropped before anything is sent.
-	live := batch[:0]
+	live := calls[:0]
 	size := 64
-	for _, p := range batch {
-		if err := context.Cause(p.deadline); err != nil {
-			p.finish(fmt.Errorf("%w: %w", wire.ErrNoLeader, err))
+	for _, c := range calls {
+		if err := context.Cause(c.Value.deadline); err != nil {
+			c.End(masterfsm.Placement{}, fmt.Errorf("%w: %w", wire.ErrNoLeader, err))
 			continue
 		}
-		live = append(live, p)
-		size += p.size()
+		live = append(live, c)
+		size += c.Value.size()
 	}
 	if len(live) == 0 {
 		return
 	}
 	s := masterfsm.NewSubmission(make([]byte, 0, size), n.cfg.Member.ID, n.cfg.Boot, n.seq.Add(1))
-	for _, p := range live {
+	for _, c := range live {
+		p := c.Value
 		s.StartRequest(p.project, p.key, p.body)
 		for i := range p.commits {
 			s.AddEncoded(p.commits[i], p.record(i))
@@ -37,11 +39,12 @@ func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 	if err == nil && len(placements) != len(live) {
 		err = fmt.Errorf("%w: %d answers for %d appends", wire.ErrUnknownOutcome, len(placements), len(live))
 	}
-	for i, p := range live {
-		if err == nil {
-			p.placement = placements[i]
+	for i, c := range live {
+		if err != nil {
+			c.End(masterfsm.Placement{}, err)
+			continue
 		}
-		p.finish(err)
+		c.End(placements[i], nil)
 	}
 }
 
@@ -91,45 +94,31 @@ func forgotten(err error) bool {
 		wire.ErrForgotten)
 }
 
-// pendingCommit is a submission that waits to be committed. The batch that it is part of sets the outcome and closes
-// done.
-type pendingCommit struct {
-	submission []byte
-	done       chan struct{}
-	outcome    masterfsm.Outcome
-}
-
-func (p *pendingCommit) finish(o masterfsm.Outcome) {
-	p.outcome = o
-	close(p.done)
-}
-
 // commit commits a submission, of this master or another, together with those that arrive meanwhile. One commit is in
 // flight at a time, so that the disks of all masters are synced once for all of them.
 func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
-	p := &pendingCommit{submission: submission, done: make(chan struct{})}
-	n.commits.Add(p)
+	c := n.commits.Start(submission)
 	select {
-	case <-p.done:
-		return p.outcome.Placements, p.outcome.Err
+	case <-c.Done:
+		return c.Result, c.Err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, context.Cause(ctx))
 	}
 }
 
 // commitBatch commits waiting submissions as one command. The commits' batcher calls it.
-func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
-	submissions := make([][]byte, len(batch))
-	for i, p := range batch {
-		submissions[i] = p.submission
+func (n *Node) commitBatch(ctx context.Context, calls []*batch.Call[[]byte, []masterfsm.Placement]) {
+	submissions := make([][]byte, len(calls))
+	for i, c := range calls {
+		submissions[i] = c.Value
 	}
 	outcomes, err := n.leader.Append(ctx, submissions)
-	for i, p := range batch {
+	for i, c := range calls {
 		if err != nil {
-			p.finish(masterfsm.Outcome{Err: err})
+			c.End(nil, err)
 			continue
 		}
-		p.finish(outcomes[i])
+		c.End(outcomes[i].Placements, outcomes[i].Err)
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// journal is a log that a test reads.
+// journal is a logger output that a test reads.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -47,10 +47,11 @@ func (j *journal) logger() hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: j})
 }
 
-// logKeys are the log's keys as the table has them.
+// logKeys returns the log's keys in the table.
 func logKeys(r *rig) masterfsm.Log { return table(r, (*masterfsm.State).Log) }
 
-// Both keys sign while both are there; the retired one signs no more, and is not taken back.
+// TestRotation checks that both keys sign while both are present. A retired key signs no more, and is not accepted
+// again.
 func TestRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
@@ -102,7 +103,7 @@ func TestRotation(t *testing.T) {
 		}
 		r.checked(t)
 
-		// Of no key is the private part anywhere but under its seal.
+		// The private parts of the keys appear only under their seals.
 		private, err := signing.OpenKeys(r.cfg.Log.Secret, "cs-test", logKeys(r))
 		if err != nil || len(private) != masterfsm.MaxLogKeys {
 			t.Fatalf("%d keys, %v", len(private), err)
@@ -120,8 +121,8 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// A master that is started with another cluster token says so and signs nothing; all else goes on. It signs again once
-// it is given the key.
+// TestAnotherClusterToken checks that a master with a different cluster token reports this and signs nothing, while
+// everything else works. It signs again once it is given the key.
 func TestAnotherClusterToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
@@ -142,7 +143,7 @@ func TestAnotherClusterToken(t *testing.T) {
 			}
 			other := &rig{Node: n, ledger: ledger, workers: r.workers, members: r.members, project: r.project}
 			other.stop = run(t, n)
-			time.Sleep(fenceWait) // its storage nodes have let its first order in by then
+			time.Sleep(fenceWait) // its storage nodes have accepted its first order by then
 			synctest.Wait()
 			return other
 		}
@@ -175,7 +176,7 @@ func TestAnotherClusterToken(t *testing.T) {
 	})
 }
 
-// run runs a master until stop is called, and waits until it leads.
+// run runs a master until stop is called, and waits until it is the leader.
 func run(t *testing.T, n *Node) (stop func()) {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -190,16 +191,16 @@ func run(t *testing.T, n *Node) (stop func()) {
 	}
 }
 
-// What a master's flags ask of a log, by rows: what the log becomes, and what somebody is told.
+// TestLogFlags has a row for each combination of a master's log flags. It checks the resulting log and the notice.
 func TestLogFlags(t *testing.T) {
 	given, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
 	second, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
 	foreign, _ := newLogKeyUnder(t, "example.com/other", signing.Sealer{})
 	for name, c := range map[string]struct {
-		first, then signing.LogConfig // of the founding leader, and of the one that leads next
-		retire      bool              // the first key, in between, when a second is there
+		first, then signing.LogConfig // of the founding leader, and of the next leader
+		retire      bool              // retire the first key in between, once there is a second
 		origin      string
-		keys        int    // of the log in the end, -1 for as many as there were
+		keys        int    // number of keys in the end, -1 for no change
 		notice      string // its code
 	}{
 		"nothing": {origin: "chainstore/cs-test", keys: 1},
@@ -268,7 +269,8 @@ func TestLogFlags(t *testing.T) {
 	}
 }
 
-// A leader that is deposed while it founds the first key leaves one or none, and the next one leaves it at that.
+// TestDeposedWhileFounding checks that a leader that is deposed while it creates the first key leaves at most one key,
+// and that the next leader does not add another one.
 func TestDeposedWhileFounding(t *testing.T) {
 	for name, fates := range map[string][]masterstest.Fate{
 		"committed after all": {masterstest.Committed, masterstest.DeposedKept},
@@ -280,7 +282,7 @@ func TestDeposedWhileFounding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ledger := masterstest.NewLedger(t)
-				// The fates are for the commands of the founding alone, one after the other.
+				// The fates apply to the commands that found the log only, in order.
 				if _, err := ledger.State.Apply(
 					masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
 					t.Fatal(err)
@@ -303,7 +305,7 @@ func TestDeposedWhileFounding(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer run(t, n)()
-				time.Sleep(time.Minute) // of the bubble's time
+				time.Sleep(time.Minute) // virtual time
 				r := &rig{Node: n, ledger: ledger}
 				r.checked(t)
 				if l := logKeys(r); len(l.Keys) != 1 || asked < len(fates) {
@@ -314,12 +316,13 @@ func TestDeposedWhileFounding(t *testing.T) {
 	}
 }
 
-// Cosignatures stand behind the log's signatures, and with a quorum a checkpoint is shown when it has them.
+// TestCosignedCheckpoint checks that cosignatures follow the log's signatures, and that with a quorum a checkpoint is
+// served once it has enough of them.
 func TestCosignedCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 2, "w1", "w2")
 		defer r.stop()
-		for _, name := range []string{"w1", "w2"} { // what is in the table comes from elsewhere
+		for _, name := range []string{"w1", "w2"} { // the test writes the cosignatures into the table itself
 			f.change(name, func(w *fakeWitness) { w.before = func(context.Context) error { return wire.ErrNoAnswer } })
 		}
 		r.store(t)
@@ -327,7 +330,7 @@ func TestCosignedCheckpoint(t *testing.T) {
 			t.Errorf("shown before it was cosigned: %+v", c.Boundary)
 		}
 		stored := table(r, (*masterfsm.State).Checkpoint)
-		unsigned, err := r.signer.Sign(r.logSecret("cs-test"), logKeys(r), masterfsm.Cosigned{Boundary: stored})
+		unsigned, err := r.signer.Sign(r.cfg.Log.Sealer("cs-test"), logKeys(r), masterfsm.Cosigned{Boundary: stored})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +355,7 @@ func TestCosignedCheckpoint(t *testing.T) {
 	})
 }
 
-// cosigned is a witness's signature line of a note, and what it is verified with.
+// cosigned returns a witness's signature line for a note, and its verifier.
 func cosigned(t *testing.T, name string, checkpoint []byte) (string, note.Verifier) {
 	t.Helper()
 	key, err := signing.NewKey(name)
@@ -373,7 +376,8 @@ func cosigned(t *testing.T, name string, checkpoint []byte) (string, note.Verifi
 	return "— " + name + " " + base64.StdEncoding.EncodeToString(raw), signer.Verifier()
 }
 
-// Without a leader nobody knows whether a newer checkpoint was shown.
+// TestNoCheckpointWithoutALeader checks that no checkpoint is served without a leader, because a newer one may have
+// been served elsewhere.
 func TestNoCheckpointWithoutALeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
@@ -390,7 +394,8 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 	})
 }
 
-// A master of a version that does not know log keys would stop at the first one: the leader waits for it, and says so.
+// TestFirstKeyWaitsForAllVoters checks that the leader does not create the first log key, and reports this, until all
+// voters know log keys. A master of an older version would stop at the command.
 func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{"m2": 0}}
@@ -416,7 +421,7 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		if _, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoLogKey) {
 			t.Error(err)
 		}
-		old.Signs = true // it was started again with commit b74b8ae
+		old.Signs = true // it was restarted with commit b74b8ae
 		masters.set(old)
 		time.Sleep(5 * time.Second)
 		if c := r.checked(t); c.Boundary.Size != 2 || waits() {
@@ -428,7 +433,8 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 	})
 }
 
-// The only key that opens under the cluster token is not retired, whatever others sign.
+// TestRetireWhatOpens checks that the only key that opens with the cluster token cannot be retired, even if others
+// sign.
 func TestRetireWhatOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
@@ -439,7 +445,7 @@ func TestRetireWhatOpens(t *testing.T) {
 		}
 		r.stop()
 		cfg := r.cfg
-		cfg.Log.Secret = "another token" // to which the leader brings one key of the two
+		cfg.Log.Secret = "another token" // only one of the two keys opens with it
 		n, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -458,7 +464,8 @@ func TestRetireWhatOpens(t *testing.T) {
 	})
 }
 
-// What a master's flags ask and the leader does not know of is told by that master.
+// TestFollowerTellsOfItsFlags checks that a follower reports its own log flags that are not in effect, since the leader
+// does not know them.
 func TestFollowerTellsOfItsFlags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, _ := newLogKeyUnder(t, "chainstore/cs-test", signing.Sealer{})
@@ -467,7 +474,7 @@ func TestFollowerTellsOfItsFlags(t *testing.T) {
 		cfg := r.cfg
 		cfg.Log.Key, cfg.Masters = key, leaderThere{}
 		cfg.Member.ID = "m2"
-		n, err := New(cfg) // another master of the group, that does not lead
+		n, err := New(cfg) // another master of the group, which is not the leader
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -490,7 +497,7 @@ func (leaderThere) Cluster(context.Context, string) (wire.Cluster, error) {
 	return wire.Cluster{Notices: []string{"of the leader"}}, nil
 }
 
-// newLogKeyUnder makes a key, and what the table would have of it under a secret.
+// newLogKeyUnder returns a key, and its row in the table when it is sealed with a secret.
 func newLogKeyUnder(t *testing.T, origin string, secret signing.Sealer) (*signing.Key, masterfsm.LogKey) {
 	t.Helper()
 	k, err := signing.NewKey(origin)
@@ -504,7 +511,7 @@ func newLogKeyUnder(t *testing.T, origin string, secret signing.Sealer) (*signin
 	return k, masterfsm.LogKey{ID: "0123abcd", Public: k.Public(), Sealed: sealed}
 }
 
-// printsKey reports whether bytes hold the private part of a key, in any form that we write keys in.
+// printsKey reports whether data contains the private part of a key, in any form in which keys are written.
 func printsKey(data []byte, k *signing.Key) bool {
 	text := strings.SplitN(k.Text(), "+", 5)[4]
 	raw, err := base64.StdEncoding.DecodeString(text)

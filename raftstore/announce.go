@@ -47,7 +47,7 @@ func (s *Store) announceToAll(ctx context.Context, r *raft.Raft) {
 // unannounced returns the peers that are not known to have the present start.
 func (s *Store) unannounced(r *raft.Raft) (peers []raft.Server) {
 	for _, server := range r.GetConfiguration().Configuration().Servers {
-		if id := string(server.ID); id != s.id && !s.starts.KnownTo(id) {
+		if id := string(server.ID); id != s.id && !s.starts.AcceptedBy(id) {
 			peers = append(peers, server)
 		}
 	}
@@ -59,7 +59,7 @@ func (s *Store) announceTo(ctx context.Context, server raft.Server) {
 	defer cancel()
 	member, hostPort, err := transport.SplitAddress(server.Address)
 	if err == nil {
-		err = s.stream.Tell(ctx, member, hostPort, false)
+		err = s.stream.AnnounceTo(ctx, member, hostPort, false)
 	}
 	if err != nil {
 		s.log.Debug("the start of this master was not announced to a peer", "member", server.ID, "error", err)
@@ -72,7 +72,7 @@ func (s *Store) keepStarts(r *raft.Raft) {
 	a := &announcer{
 		store: s, raft: r, next: map[string]time.Time{}, renewed: time.Now(), applied: s.machine.appliedIndex(),
 	}
-	for s.pause(s.stop, announceInterval) {
+	for s.pause(announceInterval) {
 		if s.Refused() != nil {
 			return
 		}
@@ -99,13 +99,10 @@ func (a *announcer) update(now time.Time) error {
 		}
 		a.renewed, a.applied = now, applied
 	}
-	gone := map[string]bool{}
-	s.machine.read(func(state *masterfsm.State) {
-		for _, id := range s.starts.Members() {
-			gone[id] = state.MasterRemoved(id)
-		}
+	return s.starts.Forget(func(id string) (removed bool) {
+		s.machine.read(func(state *masterfsm.State) { removed = state.MasterRemoved(id) })
+		return removed
 	})
-	return s.starts.Forget(func(id string) bool { return gone[id] })
 }
 
 // announce announces the start to the peers that lack it and are due.

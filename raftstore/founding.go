@@ -16,21 +16,10 @@ import (
 func (s *Store) Found(group string, members []wire.Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayJoin(group); err != nil {
-		return err
+	if len(members) == 0 {
+		return errors.New("a group needs members")
 	}
-	if s.identity.Group == group {
-		return nil
-	}
-	if err := checkMembers(group, members, s.identity.ID); err != nil {
-		return err
-	}
-	next := s.identity
-	next.Group, next.Epoch, next.Founding = group, 1, slices.Clone(members)
-	if err := s.saveIdentity(next); err != nil {
-		return err
-	}
-	return s.begin()
+	return s.join(group, 1, members)
 }
 
 // Founding returns the members that the group was founded with. It returns nil unless this master founded the group
@@ -53,17 +42,31 @@ func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wir
 		return fmt.Errorf("%w: %q, this is %q (a wiped data folder makes a new member)",
 			ErrOtherMember, member, s.identity.ID)
 	}
-	if err := s.mayJoin(group); err != nil {
+	return s.join(group, epoch, founding)
+}
+
+// join makes this master part of a group, unless it already is. founding are the members of a new group, of which this
+// master is one; they are empty for a group that exists. The caller holds mu.
+func (s *Store) join(group string, epoch uint64, founding []wire.Member) error {
+	s.callsMu.Lock()
+	closing := s.closing
+	s.callsMu.Unlock()
+	if closing {
+		return ErrClosed
+	}
+	if err := s.fail.get(); err != nil {
 		return err
 	}
-	if s.identity.Group == group {
+	switch own := s.identity.Group; {
+	case own == group && group != "":
 		return nil
-	}
-	if group == "" || epoch == 0 {
+	case own != "":
+		return fmt.Errorf("%w: %q, not %q", ErrOtherGroup, own, group)
+	case group == "" || epoch == 0:
 		return errors.New("a group needs an id and an epoch")
 	}
 	if len(founding) > 0 {
-		if err := checkMembers(group, founding, s.identity.ID); err != nil {
+		if err := checkMembers(group, founding, s.id); err != nil {
 			return err
 		}
 	}
@@ -72,24 +75,7 @@ func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wir
 	if err := s.saveIdentity(next); err != nil {
 		return err
 	}
-	return s.begin()
-}
-
-// mayJoin returns why this master cannot become part of a group, nil where it can. mu is held.
-func (s *Store) mayJoin(group string) error {
-	s.gate.Lock()
-	closing := s.closing
-	s.gate.Unlock()
-	if closing {
-		return ErrClosed
-	}
-	if err := s.fail.get(); err != nil {
-		return err
-	}
-	if own := s.identity.Group; own != "" && own != group {
-		return fmt.Errorf("%w: %q, not %q", ErrOtherGroup, own, group)
-	}
-	return nil
+	return s.startRaft()
 }
 
 func checkMembers(group string, members []wire.Member, self string) error {
@@ -112,17 +98,5 @@ func checkMembers(group string, members []wire.Member, self string) error {
 	if !seen[self] {
 		return fmt.Errorf("this master, %q, is not among the members", self)
 	}
-	return nil
-}
-
-// saveIdentity writes the identity to disk and replaces the present one. mu is held.
-func (s *Store) saveIdentity(id identity) error {
-	defer s.dog.watch("write master.json in " + s.cfg.Dir)()
-	if err := id.save(s.cfg.Dir); err != nil {
-		err = diskError("write to "+s.cfg.Dir, err)
-		s.fail.report(err)
-		return err
-	}
-	s.identity = id
 	return nil
 }

@@ -19,11 +19,11 @@ func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 		return fmt.Errorf("%q at %q cannot be a member: it needs an id and host:port", m.ID, m.Raft)
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
-		server, there := serverOf(r, m.ID)
+		server, found := serverOf(r, m.ID)
 		switch {
-		case there && server.Address == address:
+		case found && server.Address == address:
 			return nil, nil
-		case there && server.Suffrage == raft.Voter:
+		case found && server.Suffrage == raft.Voter:
 			return r.AddVoter(server.ID, address, 0, 0), nil
 		}
 		return r.AddNonvoter(raft.ServerID(m.ID), address, 0, 0), nil
@@ -33,9 +33,9 @@ func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 // Promote gives a member its vote. Only the leader can do it. Errors are those of [Store.Propose], and [ErrNoMember].
 func (s *Store) Promote(ctx context.Context, id string) error {
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
-		server, there := serverOf(r, id)
+		server, found := serverOf(r, id)
 		switch {
-		case !there:
+		case !found:
 			return nil, fmt.Errorf("%w: %q", ErrNoMember, id)
 		case server.Suffrage == raft.Voter:
 			return nil, nil
@@ -51,7 +51,7 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 		return errors.New("a leader does not remove itself: transfer the leadership first")
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
-		if _, there := serverOf(r, id); !there {
+		if _, found := serverOf(r, id); !found {
 			return nil, nil
 		}
 		return r.RemoveServer(raft.ServerID(id), 0, 0), nil
@@ -62,7 +62,10 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 // where there is nothing to do. It may still run after change has returned.
 func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
 	defer s.changed.notify()
-	_, err := s.callLeader(ctx, func(r *raft.Raft) (any, error) {
+	_, err := s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
+		if r.State() != raft.Leader {
+			return nil, ErrNotLeader
+		}
 		future, err := begin(r)
 		if err != nil || future == nil {
 			return nil, err
@@ -102,36 +105,23 @@ func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 // TransferLeadership transfers the leadership to a member, "" for the one whose log is the longest. The error wraps
 // [ErrNotLeader] where this master does not lead, and [ErrNoMember] where the member cannot lead.
 func (s *Store) TransferLeadership(to string) error {
-	r, err := s.enter()
-	if err != nil {
+	_, err := s.callRaft(context.Background(), ErrClosed, func(r *raft.Raft) (any, error) {
+		if to == "" {
+			return nil, r.LeadershipTransfer().Error()
+		}
+		server, found := serverOf(r, to)
+		if !found || server.Suffrage != raft.Voter || to == s.id {
+			return nil, fmt.Errorf("%w that can lead: %q", ErrNoMember, to)
+		}
+		return nil, r.LeadershipTransferToServer(server.ID, server.Address).Error()
+	})
+	switch {
+	case errors.Is(err, raft.ErrNotLeader):
+		return ErrNotLeader
+	case err == nil, errors.Is(err, ErrNotLeader), errors.Is(err, ErrNoMember):
 		return err
 	}
-	begin := r.LeadershipTransfer
-	if to != "" {
-		server, there := serverOf(r, to)
-		if !there || server.Suffrage != raft.Voter || to == s.Member().ID {
-			s.calls.Done()
-			return fmt.Errorf("%w that can lead: %q", ErrNoMember, to)
-		}
-		begin = func() raft.Future { return r.LeadershipTransferToServer(server.ID, server.Address) }
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer s.calls.Done()
-		done <- begin().Error()
-	}()
-	select {
-	case err = <-done:
-	case <-s.fail.dead: // raft's main goroutine may have ended without an answer
-		return ErrClosed
-	}
-	if errors.Is(err, raft.ErrNotLeader) {
-		return ErrNotLeader
-	}
-	if err != nil {
-		return fmt.Errorf("transfer the leadership: %w", err)
-	}
-	return nil
+	return fmt.Errorf("transfer the leadership: %w", err)
 }
 
 // Reaches reports whether a member answers raft's handshake now, at a raft address. Where that is "", the addresses are
@@ -143,11 +133,11 @@ func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 			return false
 		}
 	}
-	return s.stream.Tell(ctx, id, address, exact) == nil
+	return s.stream.AnnounceTo(ctx, id, address, exact) == nil
 }
 
-// Meet records the raft address at which a member was seen: see [transport.Stream.SeenAt].
-func (s *Store) Meet(m wire.Member) { s.stream.SeenAt(m.ID, m.Raft) }
+// Meet records the raft address at which a member was seen: see [transport.Stream.SetAddress].
+func (s *Store) Meet(m wire.Member) { s.stream.SetAddress(m.ID, m.Raft) }
 
 // Retire records that the group has removed this master: its folder does not open again.
 func (s *Store) Retire() error {

@@ -65,7 +65,7 @@ func acquainted(t testing.TB, nodes ...*node) {
 				return false
 			}
 			for _, other := range nodes {
-				if other != n && !n.starts.KnownTo(other.Member().ID) {
+				if other != n && !n.starts.AcceptedBy(other.Member().ID) {
 					return false
 				}
 			}

@@ -21,28 +21,28 @@ import (
 )
 
 const (
-	// patience is how long a page may take to show what it is to show: the machine may be busy with other tests.
+	// patience is how long a page may take to reach a state: the machine may be busy with other tests.
 	patience = time.Minute
-	// pollEvery is the time between two looks.
+	// pollEvery is the interval between two checks of a condition.
 	pollEvery = 25 * time.Millisecond
 )
 
-// farName is this machine under a name that a browser does not know as its own: what comes from there over plain HTTP
-// is not trusted with WebCrypto or the clipboard.
+// farName is a name of this machine that a browser does not treat as local. Pages from it over plain HTTP are not a
+// secure context, so they have no access to WebCrypto or the clipboard.
 const farName = "far.test"
 
-// browser is a real browser with one tab, in which a test does what a person would. What goes wrong in the page fails
-// the test when it ends.
+// browser is a real browser with one tab, in which a test performs the actions of a user. Errors in the page fail the
+// test when it ends.
 type browser struct {
 	t       *testing.T
 	ctx     context.Context
-	origins []string // whom the page may ask
+	origins []string // origins that the page may request
 
 	mu     sync.Mutex
-	faults []string // of the page: exceptions, errors in its console, requests to others
+	faults []string // faults of the page: exceptions, console errors, requests to other origins
 }
 
-// chromium finds a browser, "" where there is none.
+// chromium returns the path of a browser, or "".
 func chromium() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -52,7 +52,7 @@ func chromium() string {
 	return ""
 }
 
-// openBrowser starts a browser with nothing in it. Its pages may ask the given origins and nobody else.
+// openBrowser starts a browser with an empty profile. Its pages may send requests to the given origins only.
 func openBrowser(t *testing.T, origins []string) *browser {
 	t.Helper()
 	if testing.Short() {
@@ -82,7 +82,7 @@ func openBrowser(t *testing.T, origins []string) *browser {
 		closeTab()
 		end()
 		if err := os.RemoveAll(profile); err != nil {
-			t.Log(err) // a child of the browser may still write there
+			t.Log(err) // a child process of the browser may still write there
 		}
 		for _, fault := range b.takeFaults() {
 			t.Error(fault)
@@ -96,14 +96,14 @@ func openBrowser(t *testing.T, origins []string) *browser {
 	return b
 }
 
-// in gives the browser to a subtest, until it ends.
+// in binds the browser to a subtest, until the subtest ends.
 func (b *browser) in(t *testing.T) {
 	parent := b.t
 	b.t = t
 	t.Cleanup(func() { b.t = parent })
 }
 
-// hear notes what a page must not do.
+// hear records events that are faults of the page.
 func (b *browser) hear(event any) {
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
@@ -113,7 +113,7 @@ func (b *browser) hear(event any) {
 			b.fault("console.%s: %s", e.Type, asJSON(e.Args))
 		}
 	case *log.EventEntryAdded:
-		// That an answer was an error, or that a master did not answer, is told by the page where it is one.
+		// The page itself reports error responses and unreachable masters where they are errors.
 		if e.Entry.Source != "network" && (e.Entry.Level == "error" || e.Entry.Level == "warning") {
 			b.fault("%s: %s", e.Entry.Source, e.Entry.Text)
 		}
@@ -148,7 +148,7 @@ func (b *browser) takeFaults() []string {
 	return faults
 }
 
-// do does one thing in the tab.
+// do runs one action in the tab.
 func (b *browser) do(action chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if err := chromedp.Do(b.ctx, action); err != nil {
@@ -156,7 +156,7 @@ func (b *browser) do(action chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// eval is what an expression gives; a promise is waited for.
+// eval returns the value of an expression. It waits for a promise.
 func eval[T any](b *browser, expression string) T {
 	b.t.Helper()
 	value, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -169,7 +169,8 @@ func eval[T any](b *browser, expression string) T {
 // size sets the size of the window in CSS pixels.
 func (b *browser) size(width, height int64) { b.do(chromedp.EmulateViewport(width, height)) }
 
-// prefer has the browser ask for light or dark colours, and for no motion, so that what is looked at stands still.
+// prefer emulates a preference for light or dark colours, and for reduced motion, so that the page does not move during
+// a check.
 func (b *browser) prefer(scheme string) {
 	b.t.Helper()
 	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia,
@@ -181,7 +182,7 @@ func (b *browser) prefer(scheme string) {
 	}
 }
 
-// speak sets the languages that the browser asks for.
+// speak sets the browser's preferred languages.
 func (b *browser) speak(languages string) {
 	b.t.Helper()
 	agent := eval[string](b, `navigator.userAgent`)
@@ -192,7 +193,7 @@ func (b *browser) speak(languages string) {
 	}
 }
 
-// keys presses keys, wherever the focus is.
+// keys presses keys in the element that has the focus.
 func (b *browser) keys(keys string) {
 	b.t.Helper()
 	b.do(chromedp.KeyEvent(keys))
@@ -201,7 +202,7 @@ func (b *browser) keys(keys string) {
 // open loads the console from a master.
 func (b *browser) open(master string) { b.do(chromedp.Navigate(master + "/")) }
 
-// goTo opens a page of the console that is loaded, and waits for its heading.
+// goTo opens a page of the console that is already loaded, and waits for its heading.
 func (b *browser) goTo(page string) {
 	b.t.Helper()
 	eval[bool](b, fmt.Sprintf(`(location.hash = %q, true)`, "#/"+page))
@@ -209,7 +210,7 @@ func (b *browser) goTo(page string) {
 		`!document.querySelector('.loading')`, "#/"+page))
 }
 
-// see waits until a condition holds in the page.
+// see waits until a condition is true in the page.
 func (b *browser) see(what, condition string) {
 	b.t.Helper()
 	deadline := time.NewTimer(patience)
@@ -226,21 +227,21 @@ func (b *browser) see(what, condition string) {
 	}
 }
 
-// text is what a reader sees in the place of a selector.
+// text returns the visible text of the element of a selector.
 func (b *browser) text(selector string) string {
 	b.t.Helper()
 	b.see(selector, fmt.Sprintf(`document.querySelector(%q)`, selector))
 	return eval[string](b, fmt.Sprintf(`document.querySelector(%q).innerText`, selector))
 }
 
-// click presses what a selector finds, which must be there and seen.
+// click clicks the element of a selector, which must exist and be visible.
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	b.see(selector, fmt.Sprintf(`document.querySelector(%q)?.checkVisibility()`, selector))
 	b.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
-// press presses the button with a text.
+// press clicks the button with a given text.
 func (b *browser) press(text string) {
 	b.t.Helper()
 	find := fmt.Sprintf(`[...document.querySelectorAll('button, a.button, summary')].findLast((e) => `+
@@ -249,7 +250,7 @@ func (b *browser) press(text string) {
 	eval[bool](b, fmt.Sprintf(`(%s.click(), true)`, find))
 }
 
-// fill writes into a field by its name, as if it were typed.
+// fill enters text into the field with a given name, as if it were typed.
 func (b *browser) fill(name, text string) {
 	b.t.Helper()
 	field := fmt.Sprintf(`[...document.querySelectorAll('[name=%q]')].findLast((e) => e.checkVisibility())`, name)
@@ -260,7 +261,7 @@ func (b *browser) fill(name, text string) {
 	})(%s)`, asJSON(text), field))
 }
 
-// giveTokens gives the console its tokens, through its own box.
+// giveTokens enters the tokens into the console's token form.
 func (b *browser) giveTokens(project, admin string) {
 	b.t.Helper()
 	b.click("#token-button")

@@ -17,7 +17,7 @@ func startCluster(t *testing.T) *devcluster.Cluster {
 	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel = "error"
-	topology.Timeout = time.Second // a browser and the race detector beside it take their time
+	topology.Timeout = time.Second // the browser and the race detector slow the cluster down
 	topology.MaxAge = 50 * time.Millisecond
 	topology.Settings.Difficulty = 4
 	c, err := devcluster.Start(t.Context(), topology, "")
@@ -32,10 +32,10 @@ func startCluster(t *testing.T) *devcluster.Cluster {
 	return c
 }
 
-// freePort is a base for the ports of a cluster.
+// freePort returns the first port of a range for a cluster.
 func freePort(t *testing.T) int {
 	t.Helper()
-	base, release, err := freeports.Claim(99) // the last port of the block holds the claim
+	base, release, err := freeports.Claim(99) // the claim is held on the last port of the range
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func freePort(t *testing.T) int {
 	return base
 }
 
-// leaderOf is the place of the leader among the masters.
+// leaderOf returns the index of the leader among the masters.
 func leaderOf(t *testing.T, c *devcluster.Cluster) int {
 	t.Helper()
 	status, err := c.Status(t.Context())
@@ -63,8 +63,8 @@ func leaderOf(t *testing.T, c *devcluster.Cluster) int {
 	return 0
 }
 
-// TestConsoleOnCluster does on a whole cluster what the other tests do on the fake: append, find, verify; a project; a
-// disk that is damaged and healed; and the end of the leader, from which the page is.
+// TestConsoleOnCluster runs the actions of the other tests on a real cluster instead of the fake: append, find, verify,
+// create a project, and damage and repair a disk. Then it stops the leader, which served the page.
 func TestConsoleOnCluster(t *testing.T) {
 	b := openBrowser(t, nil) // first: it may skip the test
 	c := startCluster(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// consolePages are the console's pages with the headings that they have in both languages. 0/0 is a record, 0 a block.
+// consolePages lists the console's pages with their headings in both languages. 0/0 is a record, 0 is a block.
 var consolePages = []struct{ path, en, zh string }{
 	{"overview", "Overview", "总览"},
 	{"chain", "Chain", "区块链"},
@@ -32,7 +32,8 @@ var consolePages = []struct{ path, en, zh string }{
 	{"integrity", "Integrity", "完整性"},
 }
 
-// doors fills the fake with records of the kinds that the console tells apart, and gives a browser that has its tokens.
+// doors fills the fake with one record of each kind that the console displays differently. It returns a browser that
+// has the tokens.
 func doors(t *testing.T) (*fakeCluster, *browser) {
 	t.Helper()
 	f := startFake(t)
@@ -202,7 +203,8 @@ func TestConsoleRecords(t *testing.T) {
 	})
 }
 
-// verify presses the button and tells who has hashed; verdict is "good" or "bad".
+// verify clicks the button and returns the SHA-256 implementation that was used, "native" or "own". The verdict must be
+// "good" or "bad" as given.
 func (b *browser) verify(verdict string) string {
 	b.t.Helper()
 	b.click("#verify")
@@ -217,7 +219,8 @@ func (b *browser) verify(verdict string) string {
 	return eval[string](b, `import('/console/js/sha256.js').then((m) => m.hasher.native ? 'native' : 'own')`)
 }
 
-// TestConsoleHashes holds the console's own SHA-256, and its way up the tree, against what Go computes.
+// TestConsoleHashes checks that the console's own SHA-256 and its computation of Merkle roots give the same results as
+// Go.
 func TestConsoleHashes(t *testing.T) {
 	f, b := doors(t)
 	same := eval[bool](b, `(async () => {
@@ -366,8 +369,8 @@ func TestConsoleIntegrity(t *testing.T) {
 	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
 }
 
-// TestConsoleFirstVisit: who comes without a token is told what one is, in the browser's language, and can register
-// where anyone may.
+// TestConsoleFirstVisit checks that the console explains tokens to a visitor without one, in the browser's language,
+// and offers registration if it is open.
 func TestConsoleFirstVisit(t *testing.T) {
 	f := startFake(t)
 	b := openBrowser(t, f.URLs())
@@ -394,7 +397,7 @@ func TestConsoleFirstVisit(t *testing.T) {
 		`document.querySelector('.welcome')?.innerText.includes('The cluster does not know this token.')`)
 }
 
-// TestConsoleKeyboard: all that is needed can be done with keys, and the focus is never lost.
+// TestConsoleKeyboard checks that all main actions work with the keyboard, and that the focus is never lost.
 func TestConsoleKeyboard(t *testing.T) {
 	_, b := doors(t)
 	b.goTo("overview")
@@ -418,7 +421,7 @@ func TestConsoleKeyboard(t *testing.T) {
 	focused("the button that opened the box", `e.id === 'token-button' && !document.querySelector('dialog')`)
 }
 
-// TestConsoleOldMaster checks that the console says so if a master has no such route. Masters before 0.1.0 answer an
+// TestConsoleOldMaster checks that the console reports a master that lacks a route. Masters before 0.1.0 answer an
 // unknown route with the problem not-found.
 func TestConsoleOldMaster(t *testing.T) {
 	for version, noRoute := range map[string]func(http.ResponseWriter){
@@ -443,8 +446,8 @@ func TestConsoleOldMaster(t *testing.T) {
 	}
 }
 
-// TestConsoleFromAfar: over plain HTTP from another machine a page has no WebCrypto; the console hashes itself and says
-// so, and says that it cannot go on with another master from there.
+// TestConsoleFromAfar checks the console over plain HTTP from another machine, where a page has no WebCrypto. The
+// console uses its own SHA-256 and says so. It also says that it cannot fail over to another master.
 func TestConsoleFromAfar(t *testing.T) {
 	f, b := doors(t)
 	far := strings.Replace(f.URLs()[0], "127.0.0.1", farName, 1)
@@ -483,7 +486,7 @@ func TestConsoleAccessible(t *testing.T) {
 	}
 }
 
-// accessible fails for what axe-core calls serious or worse.
+// accessible reports violations that axe-core rates serious or critical.
 func (b *browser) accessible(axe, what string) {
 	b.t.Helper()
 	found := eval[[]string](b, axe+`;axe.run(document).then((r) => (r.passes.length > 5
@@ -496,8 +499,8 @@ func (b *browser) accessible(axe, what string) {
 	}
 }
 
-// axeCore gets axe-core from npm, for this test alone. It is skipped, loudly, where there is no npm or it reaches no
-// registry.
+// axeCore downloads axe-core from npm for this test. The test is skipped, with a message, if npm is missing or cannot
+// reach a registry.
 func axeCore(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeCluster is a cluster in memory with three masters that serve the console, and three storage nodes.
+// fakeCluster is an in-memory cluster with three masters that serve the console, and three storage nodes.
 type fakeCluster struct{ *fakecluster.Cluster }
 
 func startFake(t *testing.T) *fakeCluster {
@@ -51,7 +51,7 @@ func startFake(t *testing.T) *fakeCluster {
 	return f
 }
 
-// damaged is the cause of damaged blocks.
+// damaged returns the cause of a repair of damaged blocks.
 func damaged(bad ...chain.Range) wire.Message {
 	return wire.Message{Code: wire.CodeDamaged, Args: wire.Args{"blocks": chain.CountBlocks(bad), "ranges": bad}}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestScreenshots writes pictures of the console to the folder that CHAINSTORE_SCREENSHOTS names: of a fake cluster
-// with a story to tell, with appends going on. Those that no document shows go to more/ in it.
+// TestScreenshots writes screenshots of the console to the folder in CHAINSTORE_SCREENSHOTS. They show a fake cluster
+// with sample data while appends are running. Screenshots that no document uses go to the subfolder more.
 func TestScreenshots(t *testing.T) {
 	folder := os.Getenv("CHAINSTORE_SCREENSHOTS")
 	if folder == "" {
@@ -100,10 +100,10 @@ func TestScreenshots(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.Kill(0) // the pictures show the first master; who looks at the log of the test sees that the page went on
+	f.Kill(0) // the screenshots show the first master; the test log shows that the page kept working
 }
 
-// tell gives the fake cluster a past: a clinic's audit trail, and a node that was damaged and healed.
+// tell fills the fake cluster with sample data: the audit trail of a clinic, and a node that was damaged and repaired.
 func (f *fakeCluster) tell() {
 	p := f.Projects[0]
 	p.Name, p.Quota = "clinic", wire.Quota{RecordsPerSecond: 500, RecordBytes: 262_144}
@@ -150,7 +150,7 @@ func (f *fakeCluster) tell() {
 	}
 }
 
-// goOn appends until it is told to stop, now more and now less.
+// goOn appends at a varying rate until stop is closed.
 func (f *fakeCluster) goOn(stop <-chan struct{}) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -169,7 +169,7 @@ func (f *fakeCluster) goOn(stop <-chan struct{}) {
 	}
 }
 
-// scan is a small picture.
+// scan returns a small image.
 func scan() []byte {
 	img := image.NewGray(image.Rect(0, 0, 360, 240))
 	for y := range 240 {

@@ -21,11 +21,11 @@ import (
 
 const origin = "example.com/log"
 
-// testLog is a log that grows as far as a call needs.
+// testLog is a log that grows as far as a call requires.
 type testLog struct {
 	t *testing.T
 	*signedlog.Log
-	leaf string // text of each leaf, before its number
+	leaf string // text of each leaf, without its number
 }
 
 func newLog(t *testing.T, origin string, seed byte) *testLog {
@@ -60,7 +60,7 @@ func (l *testLog) proof(from, to uint64) string {
 	return b.String()
 }
 
-// body is a good submission.
+// body returns a valid submission.
 func (l *testLog) body(from, to uint64) string {
 	return fmt.Sprintf("old %d\n%s\n%s", from, l.proof(from, to), l.checkpoint(to))
 }
@@ -129,11 +129,11 @@ func get(w http.Handler, path string) *httptest.ResponseRecorder {
 	return r
 }
 
-// TestRefuses has a row for each refusal of the page. The witness has cosigned size 5, and must have just that
-// afterwards.
+// TestRefuses has a row for each refusal in the specification. The witness has cosigned size 5, and must still have
+// that size afterwards.
 func TestRefuses(t *testing.T) {
 	l, forked, stranger := newLog(t, origin, 1), newLog(t, origin, 1), newLog(t, "example.com/other", 2)
-	impostor := newLog(t, origin, 3) // another key under the same name
+	impostor := newLog(t, origin, 3) // another key with the same name
 	forked.leaf = "another leaf"
 	long := strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", 64)
 	for name, c := range map[string]struct {
@@ -191,7 +191,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestRefusesOfTheEmptyTree: what can be wrong before anything was cosigned.
+// TestRefusesOfTheEmptyTree checks the refusals before anything was cosigned.
 func TestRefusesOfTheEmptyTree(t *testing.T) {
 	l := newLog(t, origin, 1)
 	for name, body := range map[string]string{
@@ -206,7 +206,7 @@ func TestRefusesOfTheEmptyTree(t *testing.T) {
 	}
 }
 
-// TestKnowsTwoKeys: while a log's key is changed it signs with both, and one that is known is enough.
+// TestKnowsTwoKeys checks that one known key is enough while a log signs with two keys during a key change.
 func TestKnowsTwoKeys(t *testing.T) {
 	l, next := newLog(t, origin, 1), newLog(t, origin, 2)
 	w := mustNew(t)
@@ -228,7 +228,7 @@ func TestKnowsTwoKeys(t *testing.T) {
 	}
 }
 
-// TestRace: of two submissions from one size, only one is cosigned.
+// TestRace checks that only one of two submissions from one size is cosigned.
 func TestRace(t *testing.T) {
 	l := newLog(t, origin, 1)
 	w := mustNew(t)
@@ -248,7 +248,7 @@ func TestRace(t *testing.T) {
 	}
 }
 
-// TestKey holds the key's form against the page's: type 0x04 and the key id over it.
+// TestKey checks the form of the key against the specification: type 0x04, and the key id computed over it.
 func TestKey(t *testing.T) {
 	w := mustNew(t)
 	parts := strings.SplitN(w.VKey(), "+", 3)

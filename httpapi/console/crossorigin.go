@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/chainstore/chainstore/wire"
@@ -33,15 +34,16 @@ func CrossOrigin(masters func() []string, next http.Handler) http.Handler {
 	})
 }
 
-// AllowOrigin sets the headers of CORS as [CrossOrigin] does, and reports whether the request was only the preflight
-// request, which needs no other answer.
-func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (asked bool) {
+// AllowOrigin sets the headers of CORS as [CrossOrigin] does. It reports whether the request is a preflight request,
+// which needs no other answer.
+func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (preflight bool) {
 	if !strings.HasPrefix(r.URL.Path, "/v1/") {
 		return false
 	}
 	h.Add("Vary", "Origin") // in every answer: an answer that is cached for one origin is not for another
 	origin := r.Header.Get("Origin")
-	if origin == "" || !knownOrigin(origin, masters()) {
+	known := func(master string) bool { return originOf(master) == strings.ToLower(origin) }
+	if origin == "" || !slices.ContainsFunc(masters(), known) {
 		return false // without the headers below a browser keeps the answer from the page
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
@@ -52,15 +54,5 @@ func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (asked
 		return true
 	}
 	h.Set("Access-Control-Expose-Headers", corsAnswer)
-	return false
-}
-
-// knownOrigin reports whether an origin is that of a master.
-func knownOrigin(origin string, masters []string) bool {
-	for _, master := range masters {
-		if own := originOf(master); own != "" && own == strings.ToLower(origin) {
-			return true
-		}
-	}
 	return false
 }

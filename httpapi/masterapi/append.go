@@ -2,6 +2,7 @@ package masterapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -69,7 +70,9 @@ func (m *master) appendBatch(c *gin.Context, project masterfsm.Project) error {
 	}
 	status := http.StatusCreated
 	if wait > 0 {
-		status = m.waitBatch(c, wait, appended)
+		ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+		defer cancel()
+		status = m.waitStored(ctx, appended)
 	}
 	answer := append(make([]byte, 0, 32+200*len(appended)), `{"records":[`...)
 	for i := range appended {

@@ -1,7 +1,6 @@
 package masterapi
 
 import (
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -13,25 +12,18 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// defaultPage is the length of a page where the request names no limit.
-const defaultPage = 50
-
 // blocks is GET /v1/blocks?cursor=&limit=: mined blocks, the newest first. A cursor is the number of a block; the page
 // begins with the block before it.
 func (m *master) blocks(c *gin.Context) error {
-	before := uint64(math.MaxUint64)
-	if cursor := c.Query("cursor"); cursor != "" {
-		var err error
-		if before, err = strconv.ParseUint(cursor, 10, 64); err != nil {
-			return fmt.Errorf("%w: cursor %q does not come from a page", wire.ErrBadRequest, cursor)
-		}
+	before, err := queryNumber(c, "cursor", math.MaxUint64, 0, math.MaxUint64)
+	if err != nil {
+		return err
 	}
-	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
-	if err != nil || limit < 1 || limit > masternode.MaxBlocksPage {
-		return fmt.Errorf("%w: limit %q is not a number from 1 to %d",
-			wire.ErrBadRequest, c.Query("limit"), masternode.MaxBlocksPage)
+	limit, err := queryNumber(c, "limit", wire.DefaultPage, 1, masternode.MaxBlocksPage)
+	if err != nil {
+		return err
 	}
-	headers, err := m.node.Blocks(c.Request.Context(), before, limit)
+	headers, err := m.node.Blocks(c.Request.Context(), before, int(limit))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package masterapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -17,8 +18,8 @@ func (m *master) clusterRoutes() {
 	m.GET("/v1/cluster/integrity", m.withAnyToken(m.integrity))
 	m.POST("/v1/cluster/integrity/confirm-lost", m.withAdmin(m.confirmLost))
 	m.POST("/v1/storages/:id/check", m.withAdmin(m.checkStorage))
-	m.DELETE("/v1/storages/:id", m.withAdmin(m.removeStorage))
-	m.DELETE("/v1/masters/:id", m.withAdmin(m.removeMaster))
+	m.DELETE("/v1/storages/:id", m.withAdmin(m.remove(m.node.RemoveStorage)))
+	m.DELETE("/v1/masters/:id", m.withAdmin(m.remove(m.node.RemoveMaster)))
 	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
 }
 
@@ -35,8 +36,7 @@ func (m *master) integrity(c *gin.Context) error {
 // checkStorage makes a check of the node due at once. The integrity shows its progress.
 func (m *master) checkStorage(c *gin.Context) error {
 	return m.leader.do(c, nil, func() error {
-		node, err := m.node.CheckStorage(c.Request.Context(), c.Param("id"))
-		return answer(c, http.StatusAccepted, node, err)
+		return httpapi.Answer(c, http.StatusAccepted)(m.node.CheckStorage(c.Request.Context(), c.Param("id")))
 	})
 }
 
@@ -50,40 +50,20 @@ func (m *master) confirmLost(c *gin.Context) error {
 		return fmt.Errorf(`%w: the body must be {"block": number}`, wire.ErrBadRequest)
 	}
 	return m.leader.do(c, body, func() error {
-		integrity, err := m.node.ConfirmLost(c.Request.Context(), *lost.Block)
-		return answer(c, http.StatusOK, integrity, err)
+		return httpapi.Answer(c, http.StatusOK)(m.node.ConfirmLost(c.Request.Context(), *lost.Block))
 	})
 }
 
-func (m *master) removeStorage(c *gin.Context) error {
-	force, err := forced(c)
-	if err != nil {
-		return err
-	}
-	return m.leader.do(c, nil, func() error {
-		return noContent(c, m.node.RemoveStorage(c.Request.Context(), c.Param("id"), force))
-	})
-}
-
-func (m *master) removeMaster(c *gin.Context) error {
-	force, err := forced(c)
-	if err != nil {
-		return err
-	}
-	return m.leader.do(c, nil, func() error {
-		return noContent(c, m.node.RemoveMaster(c.Request.Context(), c.Param("id"), force))
-	})
-}
-
-// forced reads ?force= of the query.
-func forced(c *gin.Context) (bool, error) {
-	switch force := c.Query("force"); force {
-	case "", "false":
-		return false, nil
-	case "true":
-		return true, nil
-	default:
-		return false, fmt.Errorf("%w: force is true or false, not %q", wire.ErrBadRequest, force)
+// remove removes the node of the path. With ?force=true it removes one that the group needs.
+func (m *master) remove(remove func(ctx context.Context, id string, force bool) error) httpapi.Handler {
+	return func(c *gin.Context) error {
+		force := c.Query("force")
+		if force != "" && force != "true" && force != "false" {
+			return fmt.Errorf("%w: force is true or false, not %q", wire.ErrBadRequest, force)
+		}
+		return m.leader.do(c, nil, func() error {
+			return noContent(c, remove(c.Request.Context(), c.Param("id"), force == "true"))
+		})
 	}
 }
 
@@ -100,6 +80,6 @@ func (m *master) transferLeadership(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		leader, err := m.node.TransferLeadership(c.Request.Context(), to.To)
-		return answer(c, http.StatusOK, wire.Transferred{Leader: leader}, err)
+		return httpapi.Answer(c, http.StatusOK)(wire.Transferred{Leader: leader}, err)
 	})
 }

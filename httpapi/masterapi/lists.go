@@ -25,13 +25,13 @@ func (m *master) list(c *gin.Context, reader masterfsm.Access) error {
 	if err != nil {
 		return err
 	}
-	if q.Since, err = queryNumber(c, "since", 0, math.MaxUint64); err != nil {
+	if q.Since, err = queryNumber(c, "since", 0, 0, math.MaxUint64); err != nil {
 		return err
 	}
-	if q.Until, err = queryNumber(c, "until", 0, math.MaxUint64); err != nil {
+	if q.Until, err = queryNumber(c, "until", 0, 0, math.MaxUint64); err != nil {
 		return err
 	}
-	limit, err := queryNumber(c, "limit", wire.DefaultPage, wire.MaxPage)
+	limit, err := queryNumber(c, "limit", wire.DefaultPage, 0, wire.MaxPage)
 	if err != nil {
 		return err
 	}
@@ -55,8 +55,7 @@ func (m *master) list(c *gin.Context, reader masterfsm.Access) error {
 		answer.Next = newCursor(page.Next, &q)
 		c.Header("Link", "<"+nextURL(c.Request.URL, answer.Next)+`>; rel="next"`)
 	}
-	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, answer)
+	httpapi.AnswerJSON(c, http.StatusOK, answer)
 	return nil
 }
 
@@ -66,19 +65,20 @@ func queryOf(c *gin.Context) (q masternode.Query, err error) {
 	if len(q.Key) > chain.MaxKey {
 		return q, fmt.Errorf("%w: key has %d bytes, the limit is %d", wire.ErrBadRequest, len(q.Key), chain.MaxKey)
 	}
-	q.From, err = queryNumber(c, "from", 0, math.MaxUint64)
+	q.From, err = queryNumber(c, "from", 0, 0, math.MaxUint64)
 	return q, err
 }
 
 // queryNumber reads a number of the query, or returns missing where it is absent.
-func queryNumber(c *gin.Context, name string, missing, highest uint64) (uint64, error) {
+func queryNumber(c *gin.Context, name string, missing, lowest, highest uint64) (uint64, error) {
 	text := c.Query(name)
 	if text == "" {
 		return missing, nil
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n > highest {
-		return 0, fmt.Errorf("%w: %s=%s is not a whole number from 0 to %d", wire.ErrBadRequest, name, text, highest)
+	if err != nil || n < lowest || n > highest {
+		return 0, fmt.Errorf("%w: %s=%s is not a whole number from %d to %d",
+			wire.ErrBadRequest, name, text, lowest, highest)
 	}
 	return n, nil
 }
@@ -120,11 +120,11 @@ func (m *master) blockRecords(c *gin.Context, reader masterfsm.Access) error {
 	if err != nil {
 		return err
 	}
-	from, err := queryNumber(c, "from", 0, math.MaxUint32)
+	from, err := queryNumber(c, "from", 0, 0, math.MaxUint32)
 	if err != nil {
 		return err
 	}
-	limit, err := queryNumber(c, "limit", wire.DefaultPage, wire.MaxPage)
+	limit, err := queryNumber(c, "limit", wire.DefaultPage, 0, wire.MaxPage)
 	if err != nil {
 		return err
 	}
@@ -147,8 +147,7 @@ func (m *master) blockRecords(c *gin.Context, reader masterfsm.Access) error {
 		next := uint32(from) + uint32(len(list))
 		answer.Next = &next
 	}
-	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, answer)
+	httpapi.AnswerJSON(c, http.StatusOK, answer)
 	return nil
 }
 
@@ -158,10 +157,5 @@ func (m *master) findHash(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := m.node.FindHash(c.Request.Context(), hash)
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, found)
-	return nil
+	return httpapi.AnswerWith(c, http.StatusOK, "")(m.node.FindHash(c.Request.Context(), hash))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/console"
 	"github.com/chainstore/chainstore/httpapi/legacy"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -20,9 +21,9 @@ type Config struct {
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
 	AdminToken   string
-	// Transport forwards requests of administration to the leader. It must not use a proxy: the requests have the
-	// admin token.
-	Transport http.RoundTripper
+	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
+	// have the admin token, which goes to the leader only.
+	Forward exchange.Send
 	Options
 	Logger hclog.Logger
 }
@@ -51,7 +52,7 @@ func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
-		leader: forwarder{leader: cfg.Node.LeaderURL, send: cfg.Transport}, Options: cfg.Options,
+		leader: forwarder{leader: cfg.Node.LeaderURL, send: cfg.Forward}, Options: cfg.Options,
 	}
 	m.Use(m.crossOrigin, m.refused)
 	m.recordRoutes()
@@ -119,14 +120,6 @@ func (m *master) refused(c *gin.Context) {
 	if err := m.stale(); err != nil {
 		m.Fail(c, err)
 	}
-}
-
-// answer answers with a value as JSON unless there is an error.
-func answer[T any](c *gin.Context, status int, v T, err error) error {
-	if err == nil {
-		httpapi.AnswerJSON(c, status, v)
-	}
-	return err
 }
 
 // noContent answers without a body unless there is an error.

@@ -10,122 +10,72 @@ import (
 	"github.com/chainstore/chainstore/masternode"
 )
 
-type figures = masternode.Figures
-
-// metric is read from the master's state when it is collected, so that it costs appends and reads nothing.
-type metric struct {
-	name, help string
-	value      func(f *figures) uint64
-}
-
-var gauges = []metric{
-	{"leader", "1 where this master leads", leads},
-	{"term", "term of the newest leader", func(f *figures) uint64 { return f.Term }},
-	{"height_blocks", "mined blocks", func(f *figures) uint64 { return f.Height }},
-	{"stored_blocks", "blocks that enough storage nodes have", func(f *figures) uint64 { return f.Stored }},
-	{"leaves", "leaves of the tree: records and seals that have a position",
-		func(f *figures) uint64 { return f.NextIndex }},
-	{"buffer_records", "records in the open block", func(f *figures) uint64 { return uint64(f.BufferRecords) }},
-	{"pending_blocks", "blocks that are cut and not stored",
-		func(f *figures) uint64 { return uint64(f.PendingBlocks) }},
-	{"pending_bytes", "bytes that are committed and not stored", func(f *figures) uint64 { return f.PendingBytes }},
-	{"whole_storages", "storage nodes that count as a copy",
-		func(f *figures) uint64 { return uint64(f.WholeStorages) }},
-	{"lost_blocks", "blocks that no storage node has a good copy of", func(f *figures) uint64 { return f.LostBlocks }},
-	{"checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have",
-		func(f *figures) uint64 { return f.Checkpoint }},
-	{"cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned",
-		func(f *figures) uint64 { return f.Cosigned }},
-	{"published_leaves", "leaves of the tree whose checkpoint is published: fewer while witnesses have not cosigned",
-		func(f *figures) uint64 { return f.Published }},
-}
-
-// counters are part of the replicated state, so all masters report the same.
-var counters = []metric{
-	{"checks", "checks of storage nodes that ended", func(f *figures) uint64 { return f.Integrity.Checks }},
-	{"checked_bytes", "bytes of segments that checks read and hashed",
-		func(f *figures) uint64 { return f.Integrity.CheckedBytes }},
-	{"bad_blocks", "bad blocks that were found", func(f *figures) uint64 { return f.Integrity.BadBlocks }},
-	{"bad_tile_hashes", "wrong hashes of the tree that were written again",
-		func(f *figures) uint64 { return f.Integrity.BadTiles }},
-	{"repairs", "repairs that succeeded", func(f *figures) uint64 { return f.Integrity.Repairs }},
-	{"failed_repairs", "repairs that ended early", func(f *figures) uint64 { return f.Integrity.FailedRepairs }},
-	{"repaired_blocks", "blocks that were sent for repairs",
-		func(f *figures) uint64 { return f.Integrity.RepairedBlocks }},
-	{"repaired_bytes", "bytes that were sent for repairs",
-		func(f *figures) uint64 { return f.Integrity.RepairedBytes }},
-}
-
-func leads(f *figures) uint64 {
-	if f.Leading {
-		return 1
-	}
-	return 0
-}
-
-// described is a metric as Prometheus knows it.
-type described struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(f *figures) uint64
-}
-
-// metrics collects the metrics of one master.
-type metrics struct {
-	node *masternode.Node
-	all  []described
-	// Of each witness, with its name as label.
-	witnessOK, witnessLeaves, witnessFailures *prometheus.Desc
-}
-
 // newMetrics is the handler of /metrics, with a registry of its own.
 func newMetrics(node *masternode.Node) http.Handler {
-	ofWitness := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("chainstore_witness_"+name, help+"; reported by the leader", []string{"witness"}, nil)
-	}
-	m := &metrics{
-		node:            node,
-		witnessOK:       ofWitness("ok", "1 where the witness cosigns, 0 where it does not"),
-		witnessLeaves:   ofWitness("leaves", "leaves of the newest checkpoint that the witness has cosigned"),
-		witnessFailures: ofWitness("failures_total", "submissions to the witness that failed since this leader began"),
-	}
-	for _, g := range gauges {
-		desc := prometheus.NewDesc("chainstore_"+g.name, g.help, nil, nil)
-		m.all = append(m.all, described{desc, prometheus.GaugeValue, g.value})
-	}
-	for _, c := range counters {
-		desc := prometheus.NewDesc("chainstore_"+c.name+"_total", c.help, nil, nil)
-		m.all = append(m.all, described{desc, prometheus.CounterValue, c.value})
-	}
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
-	registry.MustRegister(m, collectors.NewGoCollector(), process)
+	registry.MustRegister(metrics{node}, collectors.NewGoCollector(), process)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
-// Describe implements prometheus.Collector.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for i := range m.all {
-		ch <- m.all[i].desc
+// metrics collects the metrics of one master. It reads them from the master's state, so they cost appends and reads
+// nothing.
+type metrics struct{ node *masternode.Node }
+
+// Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
+func (m metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (m metrics) Collect(ch chan<- prometheus.Metric) {
+	var labels prometheus.Labels
+	collect := func(kind prometheus.ValueType, name, help string, value uint64) {
+		desc := prometheus.NewDesc("chainstore_"+name, help, nil, labels)
+		ch <- prometheus.MustNewConstMetric(desc, kind, float64(value))
 	}
-	for _, desc := range []*prometheus.Desc{m.witnessOK, m.witnessLeaves, m.witnessFailures} {
-		ch <- desc
+	gauge := func(name, help string, value uint64) { collect(prometheus.GaugeValue, name, help, value) }
+	counter := func(name, help string, value uint64) { collect(prometheus.CounterValue, name+"_total", help, value) }
+
+	f := m.node.Figures()
+	gauge("leader", "1 where this master leads", flag(f.Leading))
+	gauge("term", "term of the newest leader", f.Term)
+	gauge("height_blocks", "mined blocks", f.Height)
+	gauge("stored_blocks", "blocks that enough storage nodes have", f.Stored)
+	gauge("leaves", "leaves of the tree: records and seals that have a position", f.NextIndex)
+	gauge("buffer_records", "records in the open block", uint64(f.BufferRecords))
+	gauge("pending_blocks", "blocks that are cut and not stored", uint64(f.PendingBlocks))
+	gauge("pending_bytes", "bytes that are committed and not stored", f.PendingBytes)
+	gauge("whole_storages", "storage nodes that count as a copy", uint64(f.WholeStorages))
+	gauge("lost_blocks", "blocks that no storage node has a good copy of", f.LostBlocks)
+	gauge("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", f.Checkpoint)
+	gauge("cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned", f.Cosigned)
+	gauge("published_leaves",
+		"leaves of the tree whose checkpoint is published: fewer while witnesses have not cosigned", f.Published)
+
+	// The counters are part of the replicated state, so all masters report the same.
+	counter("checks", "checks of storage nodes that ended", f.Integrity.Checks)
+	counter("checked_bytes", "bytes of segments that checks read and hashed", f.Integrity.CheckedBytes)
+	counter("bad_blocks", "bad blocks that were found", f.Integrity.BadBlocks)
+	counter("bad_tile_hashes", "wrong hashes of the tree that were written again", f.Integrity.BadTiles)
+	counter("repairs", "repairs that succeeded", f.Integrity.Repairs)
+	counter("failed_repairs", "repairs that ended early", f.Integrity.FailedRepairs)
+	counter("repaired_blocks", "blocks that were sent for repairs", f.Integrity.RepairedBlocks)
+	counter("repaired_bytes", "bytes that were sent for repairs", f.Integrity.RepairedBytes)
+
+	for _, w := range f.Witnesses {
+		labels = prometheus.Labels{"witness": w.Name}
+		gauge("witness_ok", "1 where the witness cosigns, 0 where it does not; reported by the leader",
+			flag(w.Error == ""))
+		gauge("witness_leaves",
+			"leaves of the newest checkpoint that the witness has cosigned; reported by the leader", w.Size)
+		counter("witness_failures",
+			"submissions to the witness that failed since this leader began; reported by the leader", w.Failures)
 	}
 }
 
-// Collect implements prometheus.Collector.
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	f := m.node.Figures()
-	for i := range m.all {
-		ch <- prometheus.MustNewConstMetric(m.all[i].desc, m.all[i].kind, float64(m.all[i].value(&f)))
+// flag is a condition as a metric.
+func flag(condition bool) uint64 {
+	if condition {
+		return 1
 	}
-	for _, w := range f.Witnesses {
-		ok := 1.0
-		if w.Error != "" {
-			ok = 0
-		}
-		ch <- prometheus.MustNewConstMetric(m.witnessOK, prometheus.GaugeValue, ok, w.Name)
-		ch <- prometheus.MustNewConstMetric(m.witnessLeaves, prometheus.GaugeValue, float64(w.Size), w.Name)
-		ch <- prometheus.MustNewConstMetric(m.witnessFailures, prometheus.CounterValue, float64(w.Failures), w.Name)
-	}
+	return 0
 }

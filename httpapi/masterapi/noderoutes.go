@@ -18,26 +18,22 @@ const maxSubmission = 64 << 20
 func (m *master) nodeRoutes() {
 	nodes := m.Group("/", m.Requires(m.cluster))
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
-	nodes.POST(wire.PathAdopt, m.Do(m.adoptGroup))
-	nodes.POST(wire.PathMasters, m.Do(m.announce))
+	nodes.POST(wire.PathAdopt, m.Do(httpapi.WithJSON(m.adoptGroup)))
+	nodes.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
 	nodes.POST(wire.PathSubmissions, m.Do(m.submission))
 	nodes.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
 	nodes.GET(wire.PathLeaderStatus, m.Do(fromLeader(m.node.LeaderCluster)))
 	nodes.GET(wire.PathLeaderIntegrity, m.Do(fromLeader(m.node.LeaderIntegrity)))
-	nodes.POST(wire.PathSuspects, m.Do(m.suspect))
-	nodes.POST(wire.PathWorkers, m.Do(m.register))
+	nodes.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
+	nodes.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
 }
 
 // forwarded reports whether another master forwarded the request.
 func forwarded(c *gin.Context) bool { return c.GetHeader(wire.HeaderHops) != "" }
 
 // adoptGroup makes this new master part of a group.
-func (m *master) adoptGroup(c *gin.Context) error {
-	var a wire.Adoption
-	if err := httpapi.ReadJSON(c, &a); err != nil {
-		return err
-	}
+func (m *master) adoptGroup(c *gin.Context, a wire.Adoption) error {
 	if err := m.adopt(a); err != nil {
 		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 	}
@@ -46,19 +42,13 @@ func (m *master) adoptGroup(c *gin.Context) error {
 }
 
 // announce admits another master, or records its new addresses.
-func (m *master) announce(c *gin.Context) error {
-	var member wire.Member
-	if err := httpapi.ReadJSON(c, &member); err != nil {
-		return err
-	}
-	announced, err := m.node.Announce(c.Request.Context(), member, forwarded(c))
-	return answer(c, http.StatusOK, announced, err)
+func (m *master) announce(c *gin.Context, member wire.Member) error {
+	return httpapi.Answer(c, http.StatusOK)(m.node.Announce(c.Request.Context(), member, forwarded(c)))
 }
 
 // stateHash is the hash of the replicated state, for comparison between masters.
 func (m *master) stateHash(c *gin.Context) error {
-	hash, err := m.node.StateHash()
-	return answer(c, http.StatusOK, hash, err)
+	return httpapi.Answer(c, http.StatusOK)(m.node.StateHash())
 }
 
 // submission commits appends that another master collected.
@@ -77,18 +67,11 @@ func (m *master) submission(c *gin.Context) error {
 
 // fromLeader is the handler of a question to the leader that has no arguments.
 func fromLeader[T any](ask func(context.Context) (T, error)) httpapi.Handler {
-	return func(c *gin.Context) error {
-		v, err := ask(c.Request.Context())
-		return answer(c, http.StatusOK, v, err)
-	}
+	return func(c *gin.Context) error { return httpapi.Answer(c, http.StatusOK)(ask(c.Request.Context())) }
 }
 
 // suspect takes another master's report that a storage node answered wrong.
-func (m *master) suspect(c *gin.Context) error {
-	var s wire.Suspicion
-	if err := httpapi.ReadJSON(c, &s); err != nil {
-		return err
-	}
+func (m *master) suspect(c *gin.Context, s wire.Suspicion) error {
 	if s.ID == "" || s.Cause == "" {
 		return fmt.Errorf("%w: id and cause are needed", wire.ErrBadRequest)
 	}
@@ -96,11 +79,6 @@ func (m *master) suspect(c *gin.Context) error {
 }
 
 // register registers a worker.
-func (m *master) register(c *gin.Context) error {
-	var r wire.Registration
-	if err := httpapi.ReadJSON(c, &r); err != nil {
-		return err
-	}
-	registered, err := m.node.Register(c.Request.Context(), r, forwarded(c))
-	return answer(c, http.StatusOK, registered, err)
+func (m *master) register(c *gin.Context, r wire.Registration) error {
+	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
 }

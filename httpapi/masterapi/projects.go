@@ -1,7 +1,6 @@
 package masterapi
 
 import (
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -49,25 +48,21 @@ func (m *master) createProject(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, body, func() error {
-		created, err := m.node.CreateProject(c.Request.Context(), p)
-		return answer(c, http.StatusCreated, created, err)
+		return httpapi.Answer(c, http.StatusCreated)(m.node.CreateProject(c.Request.Context(), p))
 	})
 }
 
 // projects is GET /v1/projects?cursor=&limit=, in the order of ids. A cursor is the id before the first of the page.
 func (m *master) projects(c *gin.Context) error {
-	var after uint64
-	if cursor := c.Query("cursor"); cursor != "" {
-		var err error
-		if after, err = strconv.ParseUint(cursor, 10, 32); err != nil {
-			return fmt.Errorf("%w: cursor %q does not come from a page", wire.ErrBadRequest, cursor)
-		}
+	after, err := queryNumber(c, "cursor", 0, 0, math.MaxUint32)
+	if err != nil {
+		return err
 	}
-	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
-	if err != nil || limit < 1 || limit > wire.MaxProjectsPage {
-		return fmt.Errorf("%w: limit %q is not a number from 1 to %d",
-			wire.ErrBadRequest, c.Query("limit"), wire.MaxProjectsPage)
+	most, err := queryNumber(c, "limit", wire.DefaultPage, 1, wire.MaxProjectsPage)
+	if err != nil {
+		return err
 	}
+	limit := int(most)
 	// One more than the limit shows whether there is another page.
 	list, err := m.node.Projects(c.Request.Context(), uint32(after), limit+1)
 	if err != nil {
@@ -82,8 +77,7 @@ func (m *master) projects(c *gin.Context) error {
 }
 
 func (m *master) project(c *gin.Context) error {
-	p, err := m.node.Project(c.Request.Context(), c.Param("project"))
-	return answer(c, http.StatusOK, p, err)
+	return httpapi.Answer(c, http.StatusOK)(m.node.Project(c.Request.Context(), c.Param("project")))
 }
 
 func (m *master) changeProject(c *gin.Context) error {
@@ -93,14 +87,13 @@ func (m *master) changeProject(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, body, func() error {
-		p, err := m.node.ChangeProject(c.Request.Context(), c.Param("project"), change)
-		return answer(c, http.StatusOK, p, err)
+		return httpapi.Answer(c, http.StatusOK)(
+			m.node.ChangeProject(c.Request.Context(), c.Param("project"), change))
 	})
 }
 
 func (m *master) tokens(c *gin.Context) error {
-	tokens, err := m.node.Tokens(c.Request.Context(), c.Param("project"))
-	return answer(c, http.StatusOK, tokens, err)
+	return httpapi.Answer(c, http.StatusOK)(m.node.Tokens(c.Request.Context(), c.Param("project")))
 }
 
 func (m *master) createToken(c *gin.Context) error {
@@ -110,8 +103,8 @@ func (m *master) createToken(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, body, func() error {
-		created, err := m.node.CreateToken(c.Request.Context(), c.Param("project"), t)
-		return answer(c, http.StatusCreated, created, err)
+		return httpapi.Answer(c, http.StatusCreated)(
+			m.node.CreateToken(c.Request.Context(), c.Param("project"), t))
 	})
 }
 

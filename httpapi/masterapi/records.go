@@ -1,11 +1,11 @@
 package masterapi
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -37,11 +37,8 @@ func (m *master) recordOf(c *gin.Context, reader masterfsm.Access) (masternode.R
 		return m.node.RecordByIndex(c.Request.Context(), reader, index)
 	}
 	block, err := httpapi.Number(c, "block", math.MaxUint64)
-	if err != nil {
-		return masternode.Record{}, err
-	}
-	offset, err := httpapi.Number(c, "offset", math.MaxUint32)
-	if err != nil {
+	offset, badOffset := httpapi.Number(c, "offset", math.MaxUint32)
+	if err = cmp.Or(err, badOffset); err != nil {
 		return masternode.Record{}, err
 	}
 	return m.node.Record(c.Request.Context(), reader, block, uint32(offset))
@@ -58,19 +55,17 @@ func (m *master) record(c *gin.Context, r masternode.Record) error {
 		typ = wire.TypeOctets // the envelope has the type as it is
 	}
 	asEnvelope := wantsJSON(c.GetHeader("Accept"), typ)
-	h.Set("Cache-Control", "private, no-cache")
+	h.Set("Cache-Control", privateNoCache)
 	if r.Sealed {
 		tag := `"` + r.Leaf.String() + `"`
 		if asEnvelope {
 			// The envelope's state changes from committed to stored, and its tag with it.
 			tag = `"` + r.Leaf.String() + "-" + position.State + `"`
 		}
-		h.Set("ETag", tag)
 		if !asEnvelope || r.Stored {
 			h.Set("Cache-Control", "private, max-age=31536000, immutable")
 		}
-		if match := c.GetHeader("If-None-Match"); match != "" && strings.Contains(match, tag) {
-			c.Status(http.StatusNotModified)
+		if httpapi.Unchanged(c, tag) {
 			return nil
 		}
 	}

@@ -1,8 +1,6 @@
 package masterapi
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/transparency-dev/tessera/api/layout"
 
+	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -65,17 +64,13 @@ func parseTile(level, text string) (l, index uint64, width int, err error) {
 
 // answerFinal answers with data that never changes.
 func (m *master) answerFinal(c *gin.Context, data []byte) {
-	sum := sha256.Sum256(data)
-	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
 	h := c.Writer.Header()
-	h.Set("ETag", tag)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	if m.PrivateLog {
 		h.Set("Cache-Control", "private, max-age=31536000, immutable")
 		h.Add("Vary", "Authorization")
 	}
-	if strings.Contains(c.GetHeader("If-None-Match"), tag) {
-		c.Status(http.StatusNotModified)
+	if httpapi.Unchanged(c, httpapi.ETag(data)) {
 		return
 	}
 	h.Set("Content-Length", strconv.Itoa(len(data)))
@@ -88,23 +83,17 @@ func (m *master) consistency(c *gin.Context) error {
 	if c.Query("from") == "" {
 		return fmt.Errorf("%w: from is needed: the size of the tree that the client knows", wire.ErrBadRequest)
 	}
-	from, err := queryNumber(c, "from", 0, math.MaxUint64)
+	from, err := queryNumber(c, "from", 0, 0, math.MaxUint64)
 	if err != nil {
 		return err
 	}
 	var to *uint64
 	if c.Query("to") != "" {
-		size, err := queryNumber(c, "to", 0, math.MaxUint64)
+		size, err := queryNumber(c, "to", 0, 0, math.MaxUint64)
 		if err != nil {
 			return err
 		}
 		to = &size
 	}
-	answer, err := m.node.Consistency(c.Request.Context(), from, to)
-	if err != nil {
-		return err
-	}
-	c.Header("Cache-Control", "no-cache")
-	c.JSON(http.StatusOK, answer)
-	return nil
+	return httpapi.AnswerWith(c, http.StatusOK, "no-cache")(m.node.Consistency(c.Request.Context(), from, to))
 }

@@ -11,12 +11,9 @@ import (
 
 // logRoutes adds the routes with which outsiders follow the log, and those that change its keys.
 func (m *master) logRoutes() {
-	m.GET("/checkpoint", m.withFollower(m.checkpoint))
-	m.HEAD("/checkpoint", m.withFollower(m.checkpoint))
-	m.GET("/tile/:level/*index", m.withFollower(m.tile))
-	m.HEAD("/tile/:level/*index", m.withFollower(m.tile))
-	m.GET("/v1/consistency", m.withFollower(m.consistency))
-	m.HEAD("/v1/consistency", m.withFollower(m.consistency))
+	m.getAndHead("/checkpoint", m.withFollower(m.checkpoint))
+	m.getAndHead("/tile/:level/*index", m.withFollower(m.tile))
+	m.getAndHead("/v1/consistency", m.withFollower(m.consistency))
 	m.GET("/v1/log", m.Do(m.log))
 	m.POST("/v1/log/keys", m.withAdmin(m.addLogKey))
 	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))
@@ -60,8 +57,7 @@ func (m *master) log(c *gin.Context) error {
 
 func (m *master) addLogKey(c *gin.Context) error {
 	return m.leader.do(c, nil, func() error {
-		key, err := m.node.AddLogKey(c.Request.Context())
-		return answer(c, http.StatusCreated, key, err)
+		return httpapi.Answer(c, http.StatusCreated)(m.node.AddLogKey(c.Request.Context()))
 	})
 }
 

@@ -57,15 +57,8 @@ func (m *master) answerStored(c *gin.Context, wait time.Duration, at wire.Positi
 	return nil
 }
 
-// waitBatch waits until the records of a batch are stored and returns the status of the answer.
-func (m *master) waitBatch(c *gin.Context, wait time.Duration, positions []wire.Position) int {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
-	defer cancel()
-	return m.waitStored(ctx, positions)
-}
-
-// waitStored waits for the block of the last position and marks all positions as stored. It returns 202 where that
-// does not happen before ctx ends.
+// waitStored waits for the block of the last position, marks all positions as stored, and returns the status of the
+// answer: 202 if ctx ends first.
 func (m *master) waitStored(ctx context.Context, positions []wire.Position) int {
 	if err := m.node.WaitStored(ctx, positions[len(positions)-1].Block); err != nil {
 		return http.StatusAccepted

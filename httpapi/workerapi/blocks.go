@@ -3,7 +3,6 @@ package workerapi
 import (
 	"errors"
 	"math"
-	"net/http"
 
 	"github.com/gin-gonic/gin"
 
@@ -25,30 +24,15 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	if err != nil {
 		return err
 	}
-	if err := s.order(c); err != nil {
-		return err
-	}
-	block, err := httpapi.ReadBody(c.Request, maxBlock)
-	if err != nil {
-		return err
-	}
-	// The body may have taken long to arrive: a refusal, or a fence that was raised meanwhile, apply to it too.
-	s.taking.RLock()
-	defer s.taking.RUnlock()
-	if err := s.order(c); err != nil {
-		return err
-	}
-	//mutant:take-block
-	at, err := take(n, block)
-	if err := s.ready(); err != nil {
-		return err // refused meanwhile: what the node has is not acknowledged
-	}
-	if errors.Is(err, wire.ErrNotNext) {
-		return &wire.NotNextError{Status: s.wireStatus(at), Err: err}
-	}
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, s.wireStatus(at))
-	return nil
+	return s.carryOut(c, maxBlock, func(block []byte) error {
+		//mutant:take-block
+		at, err := take(n, block)
+		if err := s.ready(); err != nil {
+			return err // refused meanwhile: what the node has is not acknowledged
+		}
+		if errors.Is(err, wire.ErrNotNext) {
+			return &wire.NotNextError{Status: s.wireStatus(at), Err: err}
+		}
+		return answer(c)(s.wireStatus(at), err)
+	})
 }

@@ -22,13 +22,6 @@ type leaderSilence struct {
 	answered func() time.Time // see StorageConfig; not changed
 }
 
-// started notes the start of the node.
-func (l *leaderSilence) started() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last = time.Now()
-}
-
 // heard notes an order.
 func (l *leaderSilence) heard() {
 	l.mu.Lock()

@@ -1,6 +1,7 @@
 package workerapi
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -50,14 +51,7 @@ func NewMiner(cfg MinerConfig) http.Handler {
 			return err
 		}
 		nonce, err := cfg.Node.Mine(c.Request.Context(), order)
-		if refused := refusal(cfg.Ready); refused != nil {
-			return refused // meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		c.JSON(http.StatusOK, wire.Found{Nonce: nonce})
-		return nil
+		return answer(c)(wire.Found{Nonce: nonce}, cmp.Or(refusal(cfg.Ready), err)) // it may be refused meanwhile
 	}))
 	return e
 }

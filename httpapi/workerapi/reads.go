@@ -74,7 +74,7 @@ func (s *storage) locate(c *gin.Context) error {
 		return err
 	}
 	block, err := s.node.Locate(index)
-	return answer(c, wire.Located{Block: block}, err)
+	return answer(c)(wire.Located{Block: block}, err)
 }
 
 // tiles answers with hashes of the tree.
@@ -108,11 +108,7 @@ func (s *storage) entries(c *gin.Context) error {
 }
 
 // findRecords answers from the index of records.
-func (s *storage) findRecords(c *gin.Context) error {
-	var q wire.RecordQuery
-	if err := httpapi.ReadJSON(c, &q); err != nil {
-		return err
-	}
+func (s *storage) findRecords(c *gin.Context, q wire.RecordQuery) error {
 	if q.Limit < 1 || q.Limit > wire.MaxHits || q.From >= q.To {
 		return fmt.Errorf("%w: limit %d is not within 1 and %d, or from %d is not below to %d",
 			wire.ErrBadRequest, q.Limit, wire.MaxHits, q.From, q.To)
@@ -120,8 +116,7 @@ func (s *storage) findRecords(c *gin.Context) error {
 	if len(q.Key) > chain.MaxKey {
 		return fmt.Errorf("%w: the key has %d bytes, the limit is %d", wire.ErrBadRequest, len(q.Key), chain.MaxKey)
 	}
-	hits, err := s.node.Find(c.Request.Context(), q)
-	return answer(c, hits, err)
+	return answer(c)(s.node.Find(c.Request.Context(), q))
 }
 
 // findHash answers with the leaves that may have a hash.
@@ -130,6 +125,5 @@ func (s *storage) findHash(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	hits, err := s.node.FindHash(c.Request.Context(), hash)
-	return answer(c, hits, err)
+	return answer(c)(s.node.FindHash(c.Request.Context(), hash))
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -34,11 +33,7 @@ func (s *storage) ofChain() wire.ChainStatus {
 
 // newEpoch raises the fence for a recovery, if no leader has given an order for a while. It answers with the chain as
 // it is from then on: no order of an older leader changes it any more.
-func (s *storage) newEpoch(c *gin.Context) error {
-	var order wire.NewEpoch
-	if err := httpapi.ReadJSON(c, &order); err != nil {
-		return err
-	}
+func (s *storage) newEpoch(c *gin.Context, order wire.NewEpoch) error {
 	if order.Group == "" || order.Epoch == 0 || order.Claim == "" {
 		return fmt.Errorf("%w: group, epoch and claim are needed", wire.ErrBadRequest)
 	}
@@ -96,10 +91,8 @@ func (s *storage) chainBlocks(c *gin.Context) error {
 	}
 	c.Header("Content-Type", wire.TypeOctets)
 	c.Header("Cache-Control", "no-store")
-	var size [4]byte
 	return s.node.ReadBlocks(c.Request.Context(), from, to, func(block []byte) error {
-		binary.BigEndian.PutUint32(size[:], uint32(len(block)))
-		if _, err := c.Writer.Write(size[:]); err != nil {
+		if err := binary.Write(c.Writer, binary.BigEndian, uint32(len(block))); err != nil {
 			return err
 		}
 		_, err := c.Writer.Write(block)

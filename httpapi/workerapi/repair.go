@@ -16,28 +16,16 @@ import (
 // maxOrder bounds an order for a check or a repair, which lists ranges of blocks, in bytes.
 const maxOrder = 4 << 20
 
-// obey is the handler that reads an order of the newest leader, carries it out and answers with what became of it.
+// obey is the handler that carries out an order of the newest leader with act, and answers with the result.
 func obey[O, A any](s *storage, act func(O) (A, error)) httpapi.Handler {
 	return func(c *gin.Context) error {
-		if err := s.order(c); err != nil {
-			return err
-		}
-		body, err := httpapi.ReadBody(c.Request, maxOrder)
-		if err != nil {
-			return err
-		}
-		var order O
-		if err := json.Unmarshal(body, &order); err != nil {
-			return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
-		}
-		// The body may have taken long to arrive: a refusal, or a fence that was raised meanwhile, apply to it too.
-		s.taking.RLock()
-		defer s.taking.RUnlock()
-		if err := s.order(c); err != nil {
-			return err
-		}
-		status, err := act(order)
-		return answer(c, status, err)
+		return s.carryOut(c, maxOrder, func(body []byte) error {
+			var order O
+			if err := json.Unmarshal(body, &order); err != nil {
+				return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
+			}
+			return answer(c)(act(order))
+		})
 	}
 }
 
@@ -47,12 +35,9 @@ func (s *storage) receive(order wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	return status, err
 }
 
-// answer answers with JSON unless there is an error.
-func answer[T any](c *gin.Context, v T, err error) error {
-	if err == nil {
-		c.JSON(http.StatusOK, v)
-	}
-	return err
+// answer returns a function that answers with the result of a call as JSON, or returns the call's error.
+func answer(c *gin.Context) func(v any, err error) error {
+	return httpapi.AnswerWith(c, http.StatusOK, "")
 }
 
 // transfer takes blocks from another storage node until its stream ends. The repair's ticket is the token.

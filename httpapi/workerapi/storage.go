@@ -54,12 +54,11 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
+		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
 	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart
-	s.leader.answered = cfg.Answered
-	s.leader.started()
 	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, came: s.leader.heard}
 	s.Health(cfg.Ready)
 	routes := s.Group("/", s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
@@ -71,7 +70,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.GET(wire.PathLocate+":index", s.Do(s.locate))
 	routes.POST("/worker/v1/tiles\\:read", s.Do(s.tiles))
 	routes.GET(wire.PathEntries, s.Do(s.entries))
-	routes.POST("/worker/v1/records\\:find", s.Do(s.findRecords))
+	routes.POST("/worker/v1/records\\:find", s.Do(httpapi.WithJSON(s.findRecords)))
 	routes.GET(wire.PathFindHash+":hash", s.Do(s.findHash))
 	routes.POST(wire.PathCheck, s.Do(obey(s, s.node.Check)))
 	routes.POST(wire.PathReceive, s.Do(obey(s, s.receive)))
@@ -79,7 +78,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.POST(wire.PathTransfer, notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
 	recovery := s.Group("/", s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))
-	recovery.POST(wire.PathChainEpoch, s.Do(s.newEpoch))
+	recovery.POST(wire.PathChainEpoch, s.Do(httpapi.WithJSON(s.newEpoch)))
 	recovery.GET(wire.PathChainBlocks, s.Do(s.chainBlocks))
 	return s
 }
@@ -106,4 +105,22 @@ func (s *storage) order(c *gin.Context) error {
 		return err
 	}
 	return s.gate.pass(c)
+}
+
+// carryOut reads the body of an order, of at most limit bytes, and runs act with it.
+func (s *storage) carryOut(c *gin.Context, limit int64, act func(body []byte) error) error {
+	if err := s.order(c); err != nil {
+		return err
+	}
+	body, err := httpapi.ReadBody(c.Request, limit)
+	if err != nil {
+		return err
+	}
+	// The body may have taken long to arrive. A refusal, or a fence that was raised meanwhile, applies to it too.
+	s.taking.RLock()
+	defer s.taking.RUnlock()
+	if err := s.order(c); err != nil {
+		return err
+	}
+	return act(body)
 }

@@ -53,7 +53,7 @@ var mayImport = map[string][]string{
 	"httpapi/console":      {"wire"},
 	"httpapi/legacy":       {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
-		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "masterfsm", "masternode", "wire",
+		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "internal/exchange", "masterfsm", "masternode", "wire",
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {

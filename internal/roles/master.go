@@ -85,7 +85,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		Transport: m.transport, Options: cfg.Options, Logger: cfg.Logger,
+		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }

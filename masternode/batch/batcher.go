@@ -2,68 +2,104 @@ package batch
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// Config describes a [Batcher]. All fields are required.
-type Config[T any] struct {
-	Lanes    int // batches that may be in flight at the same time
-	Eager    int // a batch that is not full is sent while fewer than this many are in flight; at least 1
-	MaxCount int // values in a batch
-	MaxSize  int // sum of Size over a batch, unless one value alone is larger
+// Config describes a [Batcher].
+type Config[T, R any] struct {
+	Lanes    int         // batches that may be in flight at the same time
+	Eager    int         // a batch that is not full is sent while fewer than this many are in flight; at least 1
+	MaxCount int         // calls in a batch
+	MaxSize  int         // sum of Size over a batch, unless one value alone is larger
+	Size     func(T) int // of one value; nil if only MaxCount bounds a batch
 
-	Size   func(T) int                // of one value
-	Handle func(context.Context, []T) // processes a batch; must complete every value in it
-	Refuse func(T, error)             // completes a value that was not handled because the batcher has ended
+	Handle func(context.Context, []*Call[T, R]) // processes a batch; must end every call in it
+	Closed error                                // wrapped by the error of a call that is refused because Run has ended
 }
 
-// Batcher groups values that arrive while a batch is in flight, without a timer: they form the next batch. A single
-// value is handled at once, and batches grow with the load. A full batch does not wait for the one before it, since
+// Call is a value on its way through a [Batcher]. Result and Err are set when Done is closed.
+type Call[T, R any] struct {
+	Value  T
+	Done   chan struct{}
+	Result R
+	Err    error
+}
+
+// End sets the result and closes Done.
+func (c *Call[T, R]) End(result R, err error) {
+	c.Result, c.Err = result, err
+	close(c.Done)
+}
+
+// Wait returns the result. The error is that of the call, or the cause of the end of ctx.
+func (c *Call[T, R]) Wait(ctx context.Context) (R, error) {
+	select {
+	case <-c.Done:
+		return c.Result, c.Err
+	case <-ctx.Done():
+		return *new(R), context.Cause(ctx)
+	}
+}
+
+// Failed returns a call that has ended with an error.
+func Failed[T, R any](err error) *Call[T, R] {
+	c := &Call[T, R]{Done: make(chan struct{})}
+	c.End(*new(R), err)
+	return c
+}
+
+// Batcher groups calls that arrive while a batch is in flight, without a timer: they form the next batch. A single
+// call is handled at once, and batches grow with the load. A full batch does not wait for the one before it, since
 // waiting would not make it larger.
 //
-// Values that are added before Run starts wait for it.
-type Batcher[T any] struct {
-	cfg   Config[T]
+// Calls that start before Run wait for it.
+type Batcher[T, R any] struct {
+	cfg   Config[T, R]
 	ready chan struct{} // holds a token for each lane that should look for a batch
 
 	mu       sync.Mutex // guards all below
-	waiting  []T
+	waiting  []*Call[T, R]
 	bytes    int   // sum of Size over waiting
 	inFlight int   // batches
-	closed   error // set when no value is accepted any more
+	closed   error // set when no call is accepted any more
 }
 
 // New makes a batcher.
-func New[T any](cfg Config[T]) *Batcher[T] {
-	return &Batcher[T]{cfg: cfg, ready: make(chan struct{}, cfg.Lanes)}
+func New[T, R any](cfg Config[T, R]) *Batcher[T, R] {
+	if cfg.Size == nil {
+		cfg.MaxSize, cfg.Size = 1, func(T) int { return 0 }
+	}
+	return &Batcher[T, R]{cfg: cfg, ready: make(chan struct{}, cfg.Lanes)}
 }
 
-// Add queues a value, or refuses it when the batcher has ended.
-func (b *Batcher[T]) Add(value T) {
+// Start queues a call, or refuses it when Run has ended.
+func (b *Batcher[T, R]) Start(value T) *Call[T, R] {
 	b.mu.Lock()
 	if b.closed != nil {
 		b.mu.Unlock()
-		b.cfg.Refuse(value, b.closed)
-		return
+		return Failed[T, R](b.closed)
 	}
-	b.waiting = append(b.waiting, value)
+	c := &Call[T, R]{Value: value, Done: make(chan struct{})}
+	b.waiting = append(b.waiting, c)
 	b.bytes += b.cfg.Size(value)
 	due := b.due()
 	b.mu.Unlock()
 	if due {
 		b.wake()
 	}
+	return c
 }
 
 // due reports whether a batch should be sent now. mu is held.
-func (b *Batcher[T]) due() bool {
+func (b *Batcher[T, R]) due() bool {
 	full := b.bytes >= b.cfg.MaxSize || len(b.waiting) >= b.cfg.MaxCount
 	return len(b.waiting) > 0 && (b.inFlight < b.cfg.Eager || full)
 }
 
-func (b *Batcher[T]) wake() {
+func (b *Batcher[T, R]) wake() {
 	select {
 	case b.ready <- struct{}{}:
 	default: // every lane has a token already
@@ -71,7 +107,7 @@ func (b *Batcher[T]) wake() {
 }
 
 // next removes the next batch from the queue. It returns nil if none is due.
-func (b *Batcher[T]) next() []T {
+func (b *Batcher[T, R]) next() []*Call[T, R] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.due() {
@@ -79,7 +115,7 @@ func (b *Batcher[T]) next() []T {
 	}
 	n, size := 0, 0
 	for n < len(b.waiting) && n < b.cfg.MaxCount {
-		s := b.cfg.Size(b.waiting[n])
+		s := b.cfg.Size(b.waiting[n].Value)
 		if n > 0 && size+s > b.cfg.MaxSize {
 			break
 		}
@@ -98,8 +134,8 @@ func (b *Batcher[T]) next() []T {
 	return batch
 }
 
-// done records that a batch has ended, so that waiting values may be sent.
-func (b *Batcher[T]) done() {
+// done records that a batch has ended, so that waiting calls may be sent.
+func (b *Batcher[T, R]) done() {
 	b.mu.Lock()
 	b.inFlight--
 	due := b.due()
@@ -109,8 +145,8 @@ func (b *Batcher[T]) done() {
 	}
 }
 
-// Run handles batches until ctx ends, waits for those in flight, and then refuses the values that still wait.
-func (b *Batcher[T]) Run(ctx context.Context) {
+// Run handles batches until ctx ends, waits for those in flight, and then refuses the calls that still wait.
+func (b *Batcher[T, R]) Run(ctx context.Context) {
 	var lanes errgroup.Group
 	for range b.cfg.Lanes {
 		lanes.Go(func() error {
@@ -132,11 +168,11 @@ func (b *Batcher[T]) Run(ctx context.Context) {
 	}
 	_ = lanes.Wait() // lanes return no error
 	b.mu.Lock()
-	b.closed = context.Cause(ctx)
+	b.closed = fmt.Errorf("%w: %w", b.cfg.Closed, context.Cause(ctx))
 	rest := b.waiting
 	b.waiting = nil
 	b.mu.Unlock()
-	for _, value := range rest {
-		b.cfg.Refuse(value, b.closed)
+	for _, c := range rest {
+		c.End(*new(R), b.closed)
 	}
 }

@@ -9,34 +9,42 @@ import (
 	"time"
 )
 
-// recorder handles batches of integers and records them.
+// recorder processes batches of integers and records them.
 type recorder struct {
 	batches [][]int
-	refused []int
-	took    time.Duration // of a batch
+	took    time.Duration // duration of a batch
 }
 
-func (r *recorder) batcher(lanes, eager, maxCount, maxSize int) *Batcher[int] {
-	return New(Config[int]{
+func (r *recorder) batcher(lanes, eager, maxCount, maxSize int) *Batcher[int, int] {
+	return New(Config[int, int]{
 		Lanes: lanes, Eager: eager, MaxCount: maxCount, MaxSize: maxSize,
 		Size: func(v int) int { return v },
-		Handle: func(_ context.Context, batch []int) {
-			r.batches = append(r.batches, slices.Clone(batch))
+		Handle: func(_ context.Context, batch []*Call[int, int]) {
+			var values []int
+			for _, c := range batch {
+				values = append(values, c.Value)
+			}
+			r.batches = append(r.batches, values)
 			time.Sleep(r.took)
+			for _, c := range batch {
+				c.End(10*c.Value, nil)
+			}
 		},
-		Refuse: func(v int, _ error) { r.refused = append(r.refused, v) },
+		Closed: errClosed,
 	})
 }
 
-func run(t *testing.T, b *Batcher[int]) (stop func()) {
+var errClosed = errors.New("closed")
+
+func run(t *testing.T, b *Batcher[int, int]) (stop func()) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.Run(ctx) }()
 	return func() { cancel(errors.New("stopping")); <-ended }
 }
 
-// Values that arrive while a batch is in flight form the next one; a batch holds at most MaxCount values and MaxSize
-// bytes.
+// TestBatcherGroupsWhatArrives checks that calls that arrive while a batch is in flight form the next one, and that a
+// batch holds at most MaxCount calls and MaxSize bytes.
 func TestBatcherGroupsWhatArrives(t *testing.T) {
 	for name, c := range map[string]struct {
 		maxCount, maxSize int
@@ -52,10 +60,10 @@ func TestBatcherGroupsWhatArrives(t *testing.T) {
 				r := recorder{took: time.Second}
 				b := r.batcher(1, 1, c.maxCount, c.maxSize)
 				stop := run(t, b)
-				b.Add(1)
+				b.Start(1)
 				synctest.Wait()
 				for _, v := range []int{2, 3, 9, 4} {
-					b.Add(v)
+					b.Start(v)
 				}
 				time.Sleep(time.Minute)
 				stop()
@@ -67,23 +75,45 @@ func TestBatcherGroupsWhatArrives(t *testing.T) {
 	}
 }
 
-// Run waits for the batch in flight and refuses the values that still wait, and all later ones.
+// TestBatcherRefusesWhenItEnds checks that Run waits for the batch in flight, and rejects waiting and later calls.
 func TestBatcherRefusesWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := recorder{took: time.Second}
 		b := r.batcher(1, 1, 100, 100)
 		stop := run(t, b)
-		b.Add(1)
+		first := b.Start(1)
 		synctest.Wait()
-		b.Add(2)
+		second := b.Start(2)
 		began := time.Now()
 		stop()
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("Run ended after %v, want after the batch in flight", took)
 		}
-		b.Add(3)
-		if !slices.Equal(r.refused, []int{2, 3}) || len(r.batches) != 1 {
-			t.Errorf("refused %v, batches %v", r.refused, r.batches)
+		if got, err := first.Wait(t.Context()); got != 10 || err != nil {
+			t.Errorf("the call in flight: %d, %v", got, err)
+		}
+		for i, c := range []*Call[int, int]{second, b.Start(3)} {
+			if _, err := c.Wait(t.Context()); !errors.Is(err, errClosed) {
+				t.Errorf("call %d: %v", 2+i, err)
+			}
+		}
+		if len(r.batches) != 1 {
+			t.Errorf("batches %v", r.batches)
+		}
+	})
+}
+
+// A caller that leaves does not wait for the batch.
+func TestCallEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := recorder{took: time.Minute}
+		b := r.batcher(1, 1, 100, 100)
+		defer run(t, b)()
+		gone := errors.New("gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(gone)
+		if _, err := b.Start(1).Wait(ctx); !errors.Is(err, gone) {
+			t.Error(err)
 		}
 	})
 }

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// An operation goes on while one caller waits for it, and is cancelled when the last has gone.
+// TestSingleFlightEndsWithLastCaller checks that an operation continues while a caller waits for it, and is cancelled
+// when the last caller gives up.
 func TestSingleFlightEndsWithLastCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f SingleFlight[string, int]
@@ -40,7 +41,7 @@ func TestSingleFlightEndsWithLastCaller(t *testing.T) {
 			t.Errorf("another: %d, %v, %d reads", got, err, begun)
 		}
 		asking.Wait()
-		for i := range 2 { // none joins a read that was given up
+		for i := range 2 { // later callers do not join a cancelled read
 			if _, err := patience(time.Second); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("alone: %v", err)
 			}
@@ -56,7 +57,8 @@ func TestSingleFlightEndsWithLastCaller(t *testing.T) {
 	})
 }
 
-// A detached operation goes on when its last caller has gone, and Close waits for it.
+// TestSingleFlightDetached checks that a detached operation continues after its last caller has given up, and that
+// Close waits for it.
 func TestSingleFlightDetached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := SingleFlight[string, int]{Detached: true}
@@ -82,7 +84,8 @@ func TestSingleFlightDetached(t *testing.T) {
 	})
 }
 
-// Close cancels operations in flight with the cause, waits for them, and refuses later calls.
+// TestSingleFlightClose checks that Close cancels operations in flight with the cause, waits for them, and rejects
+// later calls.
 func TestSingleFlightClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f SingleFlight[string, int]

@@ -9,7 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestDetailOfFinding: the code of a node's finding goes to the table if the table accepts it in both forms.
+// TestDetailOfFinding checks that the code of a node's finding goes into the table if the table accepts both of its
+// forms.
 func TestDetailOfFinding(t *testing.T) {
 	missing := wire.Message{Code: wire.CodeFileMissing, Args: wire.Args{"file": "0.seg"}}
 	long := strings.Repeat("x", 2000)

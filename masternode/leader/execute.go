@@ -81,12 +81,7 @@ func (l *leadership) propose(c masterfsm.Command) job {
 }
 
 func (l *leadership) mine(a action, view masterfsm.View) job {
-	var target wire.Worker
-	for _, miner := range view.Miners {
-		if miner.ID == a.node {
-			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
-		}
-	}
+	target := minerWorker(view, a.node)
 	header := *view.Waiting
 	order := wire.MineOrder{
 		Block: header.Block, Inner: header.Inner(), Difficulty: header.Difficulty, Start: a.share.start(),
@@ -112,7 +107,7 @@ type putFunc func(
 
 // put gives a storage node one block of this master's state.
 func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
-	target := storageWorker(view, a.node)
+	target := worker(view.Storage(a.node))
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		var block chain.Block
 		var held bool
@@ -180,7 +175,7 @@ func (l *leadership) invalidate(a action, m *memory) job {
 }
 
 func (l *leadership) pingStorage(a action, view masterfsm.View) job {
-	target := storageWorker(view, a.node)
+	target := worker(view.Storage(a.node))
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -193,12 +188,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 }
 
 func (l *leadership) pingMiner(a action, view masterfsm.View) job {
-	var target wire.Worker
-	for _, miner := range view.Miners {
-		if miner.ID == a.node {
-			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
-		}
-	}
+	target := minerWorker(view, a.node)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -249,4 +239,11 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 
 func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
 
-func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(view.Storage(id)) }
+func minerWorker(view masterfsm.View, id string) (w wire.Worker) {
+	for _, m := range view.Miners {
+		if m.ID == id {
+			w = wire.Worker{URL: m.URL, Token: m.MasterToken}
+		}
+	}
+	return w
+}

@@ -29,7 +29,7 @@ func (l *leadership) addGivenKey(view masterfsm.View) job {
 
 // AddLogKey seals a key and commits it.
 func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, first bool) (*masterfsm.LogKey, error) {
-	sealed, err := l.sealer(group).Seal(key)
+	sealed, err := l.cfg.Log.Sealer(group).Seal(key)
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +40,4 @@ func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, 
 		l.log.Info("the log has a key that signs", "key", key.VerifierKey(), "first", first)
 	}
 	return added, err
-}
-
-// sealer seals and opens the log's private keys in the table of a group.
-func (l *Leader) sealer(group string) signing.Sealer {
-	return signing.Sealer{Token: l.cfg.Log.Secret, Group: group}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// members answers for other masters, by URL.
+// members replies to calls in place of the other masters, by URL.
 type members map[string]wire.Member
 
 func (m members) Member(_ context.Context, url string) (wire.Member, error) {
@@ -25,8 +25,7 @@ func (m members) Member(_ context.Context, url string) (wire.Member, error) {
 	return there, nil
 }
 
-// newLeadership is a term of master m1 in which nothing runs but what a test calls. m2 is another voter, and m3 has no
-// vote.
+// newLeadership returns a term of master m1 that does nothing by itself. m2 is another voter, and m3 has no vote.
 func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledger) {
 	t.Helper()
 	ledger, membership := masterstest.NewLedger(t), masterstest.NewMembership()
@@ -55,7 +54,8 @@ func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledg
 	return now, ledger
 }
 
-// What a member said a while ago does not count: it may have been started again with an older program.
+// TestLevelIsAskedForAgain checks that an old response of a member does not count: the member may have been restarted
+// with an older program.
 func TestLevelIsAskedForAgain(t *testing.T) {
 	others := members{
 		"http://m2": {ID: "m2", URL: "http://m2", Raft: "m2:1"},

@@ -9,7 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestPlanOfChecksAndRepairs is the policy by rows: what the table and the memory say, and what is begun.
+// TestPlanOfChecksAndRepairs tests the policy by rows: the state of the table and of the memory, and the operations
+// that the plan starts.
 func TestPlanOfChecksAndRepairs(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
 	ago := func(d time.Duration) uint64 { return uint64(now.Add(-d).UnixMilli()) }
@@ -185,7 +186,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 				HeldFrom: 10, Stored: 10,
 				Log: masterfsm.Log{Keys: make([]masterfsm.LogKey, 1)},
 			}
-			// Nodes at 10 that are whole would be given block 10: most rows are about the others.
+			// Complete nodes at height 10 would be sent block 10, which most rows do not test.
 			if name[:4] != "new " && name[:4] != "from" && name[:4] != "into" {
 				view.Head.Height = 10
 			}

@@ -7,7 +7,7 @@ import (
 	"github.com/chainstore/chainstore/masternode/signing"
 )
 
-// Whether a key opens is tried once for each seal.
+// TestGivenKeyIsTriedOnce checks that the leader tries to open a key once for each seal.
 func TestGivenKeyIsTriedOnce(t *testing.T) {
 	right := signing.LogConfig{Secret: "right", Origin: "example.com/log"}
 	var err error

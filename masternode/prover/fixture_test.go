@@ -30,19 +30,17 @@ func newBlocks(t *testing.T) *fixture {
 	return &fixture{masterstest.NewChain(t, 3, 20*16, 16), t}
 }
 
-// newProver makes a prover that has not read anything yet, and whose suspicions are not taken.
+// newProver returns a prover with empty caches whose suspicions are not consumed.
 func (f *fixture) newProver() *Prover { return f.proverOn(f.Workers) }
 
 func (f *fixture) proverOn(w *masterstest.Workers) *Prover {
 	return New(Config{Self: "m1", Ledger: f.Ledger, Storages: w, Logger: hclog.NewNullLogger(), Clock: time.Now})
 }
 
-// candidates are the storage nodes in the order in which a new prover asks them.
-func (f *fixture) candidates() []masterfsm.Storage { return f.newProver().candidates(anyNode) }
+// candidates returns the storage nodes in the order in which a new prover reads from them.
+func (f *fixture) candidates() []masterfsm.Storage { return f.newProver().candidates(0, nil) }
 
-func anyNode(masterfsm.Storage) bool { return true }
-
-// lie changes the first storage nodes, in the order in which they are asked, and makes the others honest.
+// lie changes the first storage nodes in the order of reads, and makes the others honest.
 func (f *fixture) lie(first int, change func(*masterstest.Storage)) {
 	for i, n := range f.candidates() {
 		f.On(n.URL, func(s *masterstest.Storage) {
@@ -54,10 +52,10 @@ func (f *fixture) lie(first int, change func(*masterstest.Storage)) {
 	}
 }
 
-// whole is a storage node with the whole chain.
+// whole returns a storage node with the whole chain.
 func (f *fixture) whole() *masterstest.Storage { return f.Workers.Storages["http://s0"] }
 
-// treeReads is how often the storage nodes were asked for tiles and for entries.
+// treeReads returns how many reads of tiles and of entries the storage nodes received.
 func (f *fixture) treeReads() (tiles, entries int) {
 	for url := range f.Workers.Storages {
 		f.On(url, func(s *masterstest.Storage) { tiles, entries = tiles+s.TileReads, entries+s.EntryReads })
@@ -65,8 +63,8 @@ func (f *fixture) treeReads() (tiles, entries int) {
 	return tiles, entries
 }
 
-// withoutHeader makes all nodes unable to read the header of a block. A storage node's list of headers ends before it
-// then.
+// withoutHeader makes the header of a block unreadable on all nodes. A storage node's list of headers then ends before
+// it.
 func (f *fixture) withoutHeader(block uint64) {
 	f.Lose(block)
 	for url := range f.Workers.Storages {

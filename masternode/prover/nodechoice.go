@@ -14,10 +14,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Nodes gives the storage nodes that fit, in the order in which they should be asked, until ctx ends.
-func (p *Prover) Nodes(ctx context.Context, fits func(masterfsm.Storage) bool) iter.Seq[masterfsm.Storage] {
+// Nodes gives the storage nodes of at least a height by the table, in the order in which they should be asked, until
+// ctx ends.
+func (p *Prover) Nodes(ctx context.Context, height uint64) iter.Seq[masterfsm.Storage] {
+	return p.nodes(ctx, height, nil)
+}
+
+// nodes is Nodes with more nodes that are asked last until a time.
+func (p *Prover) nodes(ctx context.Context, height uint64, last map[string]time.Time) iter.Seq[masterfsm.Storage] {
 	return func(yield func(masterfsm.Storage) bool) {
-		for _, node := range p.candidates(fits) {
+		for _, node := range p.candidates(height, last) {
 			if ctx.Err() != nil || !yield(node) {
 				return
 			}
@@ -25,17 +31,20 @@ func (p *Prover) Nodes(ctx context.Context, fits func(masterfsm.Storage) bool) i
 	}
 }
 
-// candidates lists the storage nodes that fit, the best first: nodes that answered last time before others, Valid nodes
-// before others, and equal ones in an order that differs between masters.
-func (p *Prover) candidates(fits func(masterfsm.Storage) bool) []masterfsm.Storage {
+// candidates lists the storage nodes of at least a height, the best first: nodes that answered last time before others,
+// Valid nodes before others, and equal ones in an order that differs between masters.
+func (p *Prover) candidates(height uint64, last map[string]time.Time) []masterfsm.Storage {
 	var nodes []masterfsm.Storage
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
-	nodes = slices.DeleteFunc(nodes, func(n masterfsm.Storage) bool { return !fits(n) })
+	nodes = slices.DeleteFunc(nodes, func(n masterfsm.Storage) bool { return n.Height < height })
 	now := p.cfg.Clock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rank := func(n masterfsm.Storage) int {
 		r := 0
+		if now.Before(last[n.ID]) {
+			r += 4
+		}
 		if now.Before(p.unwell[n.ID]) {
 			r += 2
 		}
@@ -70,7 +79,7 @@ func Unavailable(ctx context.Context, what string, args ...any) error {
 // Distrust asks a node that answered wrong last for a while, and reports it, so that the leader has it checked. A node
 // that is not Valid is being checked or repaired already.
 func (p *Prover) Distrust(node masterfsm.Storage, what string, err error) {
-	p.askLast(node, distrustFor, what, err)
+	p.askLast(p.unwell, node, distrustFor, what, err)
 	if node.State != masterfsm.Valid && node.State != masterfsm.Sending {
 		return
 	}
@@ -80,28 +89,42 @@ func (p *Prover) Distrust(node masterfsm.Storage, what string, err error) {
 	}
 }
 
+// ask calls a storage node for a read. If there is no answer, the node is asked last for a while.
+func ask[T any](
+	ctx context.Context, p *Prover, node masterfsm.Storage, what string,
+	call func(context.Context, wire.Worker) (T, error),
+) (T, error) {
+	asking, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	answer, err := call(asking, workerOf(node))
+	if err != nil {
+		p.noAnswer(ctx, p.unwell, node, what, err)
+	}
+	return answer, err
+}
+
 // noAnswer asks a node that did not answer a call last for a while. If ctx has ended, the reader has gone or ran out of
 // time, and the node is not at fault.
-func (p *Prover) noAnswer(ctx context.Context, node masterfsm.Storage, what string, err error) {
-	if ctx.Err() == nil {
-		p.askLast(node, restAfter(err), what, err)
+func (p *Prover) noAnswer(
+	ctx context.Context, last map[string]time.Time, node masterfsm.Storage, what string, err error,
+) {
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, context.DeadlineExceeded):
+		p.askLast(last, node, hungFor, what, err)
+	default:
+		p.askLast(last, node, unwellFor, what, err)
 	}
 }
 
-// restAfter returns how long a node is asked last after a call to it failed.
-func restAfter(err error) time.Duration {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return hungFor
-	}
-	return unwellFor
-}
-
-// askLast asks a node after all others for a while.
-func (p *Prover) askLast(node masterfsm.Storage, d time.Duration, what string, err error) {
+// askLast asks a node after all others for a while. last is one of the maps that mu guards.
+func (p *Prover) askLast(
+	last map[string]time.Time, node masterfsm.Storage, d time.Duration, what string, err error,
+) {
 	p.log.Warn("storage node passed over", "node", node.ID, "url", node.URL, "for", d, "because", what, "error", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unwell[node.ID] = p.cfg.Clock().Add(d)
+	last[node.ID] = p.cfg.Clock().Add(d)
 }
 
 func workerOf(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }

@@ -2,18 +2,13 @@ package prover
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -23,19 +18,10 @@ import (
 // asked last for bundles alone.
 type bundles struct {
 	tree    *tree
-	reads   batch.SingleFlight[uint64, bundle]
-	waiting chan struct{} // holds a token for each read that is in flight or waits for making
-	making  chan struct{} // holds a token for each read that is in flight
-
-	mu   sync.Mutex // guards all below
-	kept *lru.Cache[uint64, bundle]
-	slow map[string]time.Time // by node id: ask last for a bundle until then
-}
-
-// bundle is a run of proven entries.
-type bundle struct {
-	entries int
-	data    []byte
+	kept    *runCache[uint64]
+	waiting chan struct{}        // holds a token for each read that is in flight or waits for making
+	making  chan struct{}        // holds a token for each read that is in flight
+	slow    map[string]time.Time // by node id: ask last for a bundle until then; guarded by the prover's mu
 }
 
 const (
@@ -49,53 +35,28 @@ const (
 )
 
 func newBundles(t *tree) *bundles {
-	kept, err := lru.New[uint64, bundle](keptBundles)
-	if err != nil {
-		panic(err) // the size is not positive
-	}
 	return &bundles{
-		tree: t, waiting: make(chan struct{}, bundleReads+bundleWaits), making: make(chan struct{}, bundleReads),
-		kept: kept, slow: map[string]time.Time{},
+		tree: t, kept: newRunCache[uint64](keptBundles), slow: map[string]time.Time{},
+		waiting: make(chan struct{}, bundleReads+bundleWaits), making: make(chan struct{}, bundleReads),
 	}
 }
 
 // first returns the first width entries of a bundle.
 func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, error) {
-	for {
-		found, ok := b.known(index)
-		if ok && found.entries >= width {
-			return firstEntries(found.data, width), nil
-		}
+	found, ok := b.kept.known(index, width)
+	if !ok {
 		widest, err := b.readable(ctx, index, width)
 		if err != nil {
 			return nil, err
 		}
-		// The first caller may not have known of so many entries yet.
-		found, err = b.reads.Do(ctx, index, 2*bundleTimeout, func(ctx context.Context) (bundle, error) {
+		found, err = b.kept.get(ctx, index, width, 2*bundleTimeout, func(ctx context.Context) (run, error) {
 			return b.read(ctx, index, widest)
 		})
 		if err != nil {
 			return nil, err
 		}
-		if found.entries >= width {
-			return firstEntries(found.data, width), nil
-		}
 	}
-}
-
-func (b *bundles) known(index uint64) (bundle, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.kept.Get(index)
-}
-
-// keep keeps a bundle unless a wider one is kept.
-func (b *bundles) keep(index uint64, found bundle) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if have, _ := b.kept.Peek(index); have.entries < found.entries {
-		b.kept.Add(index, found)
-	}
+	return firstEntries(found.data, width), nil
 }
 
 // firstEntries returns the first entries of a bundle that has at least that many.
@@ -145,31 +106,31 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 }
 
 // read reads and proves the first width entries of a bundle.
-func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, error) {
+func (b *bundles) read(ctx context.Context, index uint64, width int) (run, error) {
 	select {
 	case b.waiting <- struct{}{}:
 		defer func() { <-b.waiting }()
 	default:
-		return bundle{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; "+
+		return run{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; "+
 			"try again in a moment",
 			ErrBusy, cap(b.waiting))
 	}
 	leaves, err := b.tree.tile(ctx, 0, index, width)
 	if err != nil {
-		return bundle{}, err
+		return run{}, err
 	}
 	select {
 	case b.making <- struct{}{}:
 		defer func() { <-b.making }()
 	case <-ctx.Done():
-		return bundle{}, context.Cause(ctx)
+		return run{}, context.Cause(ctx)
 	}
 	data, err := b.entries(ctx, index*wire.TileWidth, leaves)
 	if err != nil {
-		return bundle{}, err
+		return run{}, err
 	}
-	found := bundle{entries: width, data: data}
-	b.keep(index, found)
+	found := run{width: width, data: data}
+	b.kept.keep(index, found)
 	return found, nil
 }
 
@@ -177,16 +138,13 @@ func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, er
 // first leaf.
 func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
 	p := b.tree.prover
-	for _, node := range b.candidates() {
-		if ctx.Err() != nil {
-			break
-		}
+	for node := range p.nodes(ctx, 1, b.slow) {
 		tryCtx, cancel := context.WithTimeout(ctx, bundleTimeout)
 		answer, err := p.cfg.Storages.Entries(tryCtx, workerOf(node), first, len(leaves)/tlog.HashSize)
 		cancel()
 		switch {
 		case err != nil:
-			b.noAnswer(ctx, node, err)
+			p.noAnswer(ctx, b.slow, node, "no answer for entries", err)
 		case answer.Status == wire.ReadBehind:
 		case answer.Status == wire.ReadBad && p.lost(answer.Block):
 			// readable could not prove where the lost blocks end
@@ -202,35 +160,6 @@ func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]b
 		}
 	}
 	return nil, Unavailable(ctx, "entries from leaf %d on", first)
-}
-
-// candidates are those of the prover, with nodes that are slow with bundles last.
-func (b *bundles) candidates() []masterfsm.Storage {
-	nodes := b.tree.prover.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 })
-	now := b.tree.prover.cfg.Clock()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	rank := func(n masterfsm.Storage) int {
-		if now.Before(b.slow[n.ID]) {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(nodes, func(x, y masterfsm.Storage) int { return cmp.Compare(rank(x), rank(y)) })
-	return nodes
-}
-
-// noAnswer asks a node that did not answer last for bundles for a while. If ctx has ended, the node is not at fault.
-func (b *bundles) noAnswer(ctx context.Context, node masterfsm.Storage, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	rest := restAfter(err)
-	p := b.tree.prover
-	p.log.Warn("storage node passed over for entries", "node", node.ID, "url", node.URL, "for", rest, "error", err)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.slow[node.ID] = p.cfg.Clock().Add(rest)
 }
 
 // checkEntries checks the entries of a bundle against their leaf hashes.

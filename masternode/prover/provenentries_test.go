@@ -14,7 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// A bundle is read once, whatever the widths that are asked for, one after the other or all at a time. So is a tile.
+// TestBundleOfManyWidths checks that a bundle is read once, whatever widths are requested, in turn or concurrently. It
+// checks the same for a tile.
 func TestBundleOfManyWidths(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 400)
@@ -46,7 +47,8 @@ func TestBundleOfManyWidths(t *testing.T) {
 	})
 }
 
-// Entries before a lost block are read as far as they go, and what is behind costs the storage nodes nothing.
+// TestBundleUpToALostBlock checks that entries before a lost block are served, and that requests for later ones do not
+// reach the storage nodes.
 func TestBundleUpToALostBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newBlocks(t)
@@ -65,7 +67,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		if _, entries := r.treeReads(); entries != 2 {
 			t.Errorf("%d reads of two bundles", entries)
 		}
-		// A node that reports a lost block which is not among the entries does not make them lost.
+		// A report of a lost block outside of the requested entries does not make the entries lost.
 		r.lie(3, func(s *masterstest.Storage) {
 			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
@@ -77,7 +79,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		if _, err := misled.Entries(t.Context(), 0, 3*17+1); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("its first entry: %v", err)
 		}
-		// A node's word for a loss elsewhere is nothing, also where no other can be asked.
+		// A report of a loss elsewhere has no effect, even if no other node is available.
 		r.lie(3, func(s *masterstest.Storage) { s.Down = true })
 		r.lie(1, func(s *masterstest.Storage) {
 			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
@@ -92,7 +94,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 	})
 }
 
-// A bundle that begins within lost blocks, and one that they fill.
+// TestBundleWithinLostBlocks checks a bundle that begins within lost blocks, and one that consists of them.
 func TestBundleWithinLostBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newBlocks(t)
@@ -111,13 +113,14 @@ func TestBundleWithinLostBlocks(t *testing.T) {
 	})
 }
 
-// A node that is slow with entries is asked last for those, and first for all else as before.
+// TestSlowEntriesAreForBundlesAlone checks that a node that is slow with entries is asked last for entries, but keeps
+// its place in the order of all other reads.
 func TestSlowEntriesAreForBundlesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 300)
 		workers := *r.Workers
 		tr := r.proverOn(&workers)
-		first := tr.candidates(anyNode)[0]
+		first := tr.candidates(0, nil)[0]
 		if _, err := tr.Tile(t.Context(), 0, 0, 256); err != nil {
 			t.Fatal(err)
 		}
@@ -132,19 +135,20 @@ func TestSlowEntriesAreForBundlesAlone(t *testing.T) {
 			if _, err := tr.tree.bundles.first(t.Context(), 0, 256); err != nil || time.Since(began) > most {
 				t.Errorf("bundle %d: %v after %v", i, err, time.Since(began))
 			}
-			if now := tr.candidates(anyNode)[0]; now.ID != first.ID || len(tr.unwell) > 0 {
+			if now := tr.candidates(0, nil)[0]; now.ID != first.ID || len(tr.unwell) > 0 {
 				t.Errorf("bundle %d: records are read from %s, no longer from %s", i, now.ID, first.ID)
 			}
-			tr.tree.bundles.kept.Purge()
+			tr.tree.bundles.kept.kept.Purge()
 		}
 		time.Sleep(hungFor)
-		if got := tr.tree.bundles.candidates()[0]; got.ID != first.ID {
+		if got := tr.candidates(1, tr.tree.bundles.slow)[0]; got.ID != first.ID {
 			t.Errorf("after a while %s is asked first", got.ID)
 		}
 	})
 }
 
-// More bundles than may wait are refused, and those that nobody waits for any more make room at once.
+// TestBundlesThatWait checks that bundles beyond the queue limit are rejected, and that abandoned requests free their
+// places at once.
 func TestBundlesThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 300)

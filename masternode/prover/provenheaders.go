@@ -11,55 +11,27 @@ import (
 
 // Header returns the proven header of a mined block.
 func (p *Prover) Header(ctx context.Context, block uint64) (chain.Header, error) {
-	if h, ok := p.known(block); ok {
+	if h, ok := p.headers.Get(block); ok {
 		return h, nil
 	}
 	page := block - block%headerPage
-	_, err := p.fetches.Do(ctx, page, 2*readTimeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, p.fetchHeaders(ctx, page, block)
+	h, err := p.fetches.Do(ctx, page, 2*readTimeout, func(ctx context.Context) (chain.Header, error) {
+		return p.fetchHeaders(ctx, page, block)
 	})
-	if err != nil {
-		return chain.Header{}, err
+	if err != nil || h.Block == block {
+		return h, err
 	}
-	if h, ok := p.known(block); ok {
+	if h, ok := p.headers.Get(block); ok {
 		return h, nil
 	}
 	// The page was fetched for an earlier block, from a node that did not have this one yet.
-	if err := p.fetchHeaders(ctx, page, block); err != nil {
-		return chain.Header{}, err
-	}
-	if h, ok := p.known(block); ok {
-		return h, nil
-	}
-	return chain.Header{}, fmt.Errorf("%w: header of block %d was dropped at once, since many are being read",
-		wire.ErrUnavailable, block)
+	return p.fetchHeaders(ctx, page, block)
 }
 
-func (p *Prover) known(block uint64) (chain.Header, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if h, ok := p.headers[0][block]; ok {
-		return h, true
-	}
-	h, ok := p.headers[1][block]
-	if ok {
-		p.keep(h)
-	}
-	return h, ok
-}
-
-// keep puts a header into the younger generation. mu is held.
-func (p *Prover) keep(h chain.Header) {
-	if len(p.headers[0]) >= headerGeneration {
-		p.headers = [2]map[uint64]chain.Header{make(map[uint64]chain.Header, headerGeneration), p.headers[0]}
-	}
-	p.headers[0][h.Block] = h
-}
-
-// fetchHeaders gets a page of headers, with the needed one among them, from the first node that can prove them. A
-// header that is lost, or that a node cannot read, does not prevent the others of its page from being read.
-func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
-	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > needed }) {
+// fetchHeaders gets and keeps a page of headers, from the first node that can prove the needed one among them, which it
+// returns. A header that is lost, or that a node cannot read, does not prevent the others of its page from being read.
+func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) (chain.Header, error) {
+	for node := range p.Nodes(ctx, needed+1) {
 		var boundary masterfsm.Boundary
 		var ok bool
 		p.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, ok = s.BoundaryAt(min(node.Height, s.Head().Height)) })
@@ -67,42 +39,46 @@ func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
 			continue // the node is so far behind that the table no longer has a root that the node has
 		}
 		to := min(page+headerPage, boundary.Height)
-		next, ok := p.headersFrom(ctx, node, page, to, boundary)
-		if ok && next < needed {
-			next, ok = p.headersFrom(ctx, node, needed, to, boundary)
+		from := page
+		headers, ok := p.headersFrom(ctx, node, from, to, boundary)
+		if ok && from+uint64(len(headers)) < needed {
+			from = needed
+			headers, ok = p.headersFrom(ctx, node, from, to, boundary)
 		}
 		switch {
-		case ok && next > needed:
-			return nil
+		case ok && from+uint64(len(headers)) > needed:
+			return headers[needed-from].Header, nil
 		case ok && !p.lost(needed):
 			p.Distrust(node, "a header that it cannot read", fmt.Errorf("block %d", needed))
 		}
 	}
-	return Unavailable(ctx, "header of block %d", needed)
+	return chain.Header{}, Unavailable(ctx, "header of block %d", needed)
 }
 
-// headersFrom keeps the headers from one block up to another that a node proves. They end before one that the node
-// cannot read: next is the first block that is not among them. If ok is false, the node did not answer, or answered
-// wrong.
+// headersFrom keeps and returns the headers from one block up to another that a node proves. They end before one that
+// the node cannot read. If ok is false, the node did not answer, or answered wrong.
 func (p *Prover) headersFrom(
 	ctx context.Context, node masterfsm.Storage, from, to uint64, boundary masterfsm.Boundary,
-) (next uint64, ok bool) {
-	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	headers, err := p.cfg.Storages.Headers(tryCtx, workerOf(node), from, int(to-from), boundary.Size)
+) (headers []wire.ProvenHeader, ok bool) {
+	headers, err := ask(ctx, p, node, "no answer for headers",
+		func(ctx context.Context, w wire.Worker) ([]wire.ProvenHeader, error) {
+			return p.cfg.Storages.Headers(ctx, w, from, int(to-from), boundary.Size)
+		})
 	if err != nil {
-		p.noAnswer(ctx, node, "no answer for headers", err)
-		return 0, false
+		return nil, false
 	}
-	if err := p.checkHeaders(headers, from, boundary); err != nil {
+	if err := checkHeaders(headers, from, boundary); err != nil {
 		p.Distrust(node, "headers that it cannot prove", err)
-		return 0, false
+		return nil, false
 	}
-	return from + uint64(len(headers)), true
+	for i := range headers {
+		p.headers.Add(headers[i].Header.Block, headers[i].Header)
+	}
+	return headers, true
 }
 
-// checkHeaders verifies headers from a block on and keeps them.
-func (p *Prover) checkHeaders(headers []wire.ProvenHeader, from uint64, boundary masterfsm.Boundary) error {
+// checkHeaders verifies headers from a block on.
+func checkHeaders(headers []wire.ProvenHeader, from uint64, boundary masterfsm.Boundary) error {
 	for i := range headers {
 		h := &headers[i].Header
 		if h.Block != from+uint64(i) {
@@ -113,23 +89,16 @@ func (p *Prover) checkHeaders(headers []wire.ProvenHeader, from uint64, boundary
 			return fmt.Errorf("seal of block %d: %w", h.Block, err)
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range headers {
-		p.keep(headers[i].Header)
-	}
 	return nil
 }
 
 // Locate returns the position of a leaf index that the masters no longer hold. The node's answer is checked with the
 // proven header. The error wraps wire.ErrSealIndex if the leaf is a seal.
 func (p *Prover) Locate(ctx context.Context, index uint64) (masterfsm.Position, error) {
-	for node := range p.Nodes(ctx, func(masterfsm.Storage) bool { return true }) {
-		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
-		block, err := p.cfg.Storages.Locate(tryCtx, workerOf(node), index)
-		cancel()
+	for node := range p.Nodes(ctx, 0) {
+		block, err := ask(ctx, p, node, "no answer for a leaf index",
+			func(ctx context.Context, w wire.Worker) (uint64, error) { return p.cfg.Storages.Locate(ctx, w, index) })
 		if err != nil {
-			p.noAnswer(ctx, node, "no answer for a leaf index", err)
 			continue
 		}
 		h, err := p.Header(ctx, block)

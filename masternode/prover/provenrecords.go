@@ -6,17 +6,16 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// RecordRead is a read of a record from a storage node. The batch that reads it sets the result and closes done.
-type RecordRead struct {
+// RecordRead is a read of a record from a storage node. Its result is the encoded record.
+type RecordRead = batch.Call[recordPlace, []byte]
+
+type recordPlace struct {
 	header chain.Header // of its block, proven
 	offset uint32
-
-	done    chan struct{}
-	encoded []byte
-	err     error
 }
 
 // Record reads one record of a block. The header must be proven.
@@ -26,56 +25,45 @@ func (p *Prover) Record(ctx context.Context, header chain.Header, offset uint32)
 
 // StartRecord starts to read a record of a block. The header must be proven.
 func (p *Prover) StartRecord(header chain.Header, offset uint32) *RecordRead {
-	r := &RecordRead{header: header, offset: offset, done: make(chan struct{})}
-	p.reads.Add(r)
-	return r
-}
-
-// Wait returns the encoded record.
-func (r *RecordRead) Wait(ctx context.Context) ([]byte, error) {
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-r.done:
-		return r.encoded, r.err
-	}
+	return p.reads.Start(recordPlace{header: header, offset: offset})
 }
 
 // readBatch asks one node after the other for the records that are still missing.
 func (p *Prover) readBatch(ctx context.Context, reads []*RecordRead) {
 	missing := reads
-	for node := range p.Nodes(ctx, func(masterfsm.Storage) bool { return true }) {
+	for node := range p.Nodes(ctx, 0) {
 		if missing = p.readFrom(ctx, node, missing); len(missing) == 0 {
 			break
 		}
 	}
 	for _, r := range missing {
-		r.err = fmt.Errorf("%w: record %d of block %d", wire.ErrUnavailable, r.offset, r.header.Block)
-		close(r.done)
+		r.End(nil, fmt.Errorf("%w: record %d of block %d", wire.ErrUnavailable, r.Value.offset, r.Value.header.Block))
 	}
 }
 
 // readFrom asks one node and returns the reads that it could not prove.
 func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*RecordRead) (missing []*RecordRead) {
-	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	places := make([]wire.Place, len(reads))
 	for i, r := range reads {
-		places[i] = wire.Place{Block: r.header.Block, Offset: r.offset}
+		places[i] = wire.Place{Block: r.Value.header.Block, Offset: r.Value.offset}
 	}
-	answers, err := p.cfg.Storages.ReadRecords(tryCtx, workerOf(node), places)
+	answers, err := ask(ctx, p, node, "no answer to a read",
+		func(ctx context.Context, w wire.Worker) ([]wire.ProvenRecord, error) {
+			return p.cfg.Storages.ReadRecords(ctx, w, places)
+		})
 	if err != nil || len(answers) != len(reads) {
-		p.noAnswer(ctx, node, "no answer to a read", err)
 		return reads
 	}
 	var wrong error
 	for i, r := range reads {
-		if err := r.check(&answers[i]); err != nil {
-			if answers[i].Status != wire.ReadBehind && !(answers[i].Status == wire.ReadBad && p.lost(r.header.Block)) {
-				wrong = err
-			}
-			missing = append(missing, r)
+		a := &answers[i]
+		if err := r.Value.check(a); err == nil {
+			r.End(a.Record, nil)
+			continue
+		} else if a.Status != wire.ReadBehind && !(a.Status == wire.ReadBad && p.lost(r.Value.header.Block)) {
+			wrong = err
 		}
+		missing = append(missing, r)
 	}
 	if wrong != nil {
 		p.Distrust(node, "a record that it cannot prove", wrong)
@@ -83,8 +71,8 @@ func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*
 	return missing
 }
 
-// check verifies an answer and completes the read if it is proven.
-func (r *RecordRead) check(a *wire.ProvenRecord) error {
+// check verifies an answer.
+func (r *recordPlace) check(a *wire.ProvenRecord) error {
 	if a.Status != wire.ReadFound {
 		return fmt.Errorf("record %d of block %d: read status %d", r.offset, r.header.Block, a.Status)
 	}
@@ -93,12 +81,7 @@ func (r *RecordRead) check(a *wire.ProvenRecord) error {
 		return err
 	}
 	proof := chain.Proof{Index: r.header.First + uint64(r.offset), Size: r.header.Seal(), Path: a.Path}
-	if err := proof.Check(leaf.Hash(), r.header.Root); err != nil {
-		return err
-	}
-	r.encoded = a.Record
-	close(r.done)
-	return nil
+	return proof.Check(leaf.Hash(), r.header.Root)
 }
 
 // leafOf returns the leaf of an encoded record that has not been validated.

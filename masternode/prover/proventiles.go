@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -25,10 +23,7 @@ import (
 type tree struct {
 	prover  *Prover
 	bundles *bundles
-	reads   batch.SingleFlight[tileID, []byte]
-
-	mu    sync.Mutex // guards tiles
-	tiles *lru.Cache[tileID, []byte]
+	tiles   *runCache[tileID]
 }
 
 type tileID struct{ level, index uint64 }
@@ -37,19 +32,15 @@ type tileID struct{ level, index uint64 }
 const keptTiles = 2048
 
 func newTree(p *Prover) *tree {
-	tiles, err := lru.New[tileID, []byte](keptTiles)
-	if err != nil {
-		panic(err) // the size is not positive
-	}
-	t := &tree{prover: p, tiles: tiles}
+	t := &tree{prover: p, tiles: newRunCache[tileID](keptTiles)}
 	t.bundles = newBundles(t)
 	return t
 }
 
 // close ends all reads and waits for them.
 func (t *tree) close(cause error) {
-	t.bundles.reads.Close(cause)
-	t.reads.Close(cause)
+	t.bundles.kept.reads.Close(cause)
+	t.tiles.reads.Close(cause)
 }
 
 // Tile returns the first width hashes of a tile that the tree of a block boundary has; see [wire.WidthOfTile]. It reads
@@ -103,21 +94,20 @@ func hashesOf(list []tlog.Hash) []chain.Hash {
 }
 
 func (t *tree) tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
-	for {
-		if known := t.known(level, index, width); known != nil {
-			return known, nil
-		}
-		data, err := t.reads.Do(ctx, tileID{level, index}, 2*readTimeout, func(ctx context.Context) ([]byte, error) {
-			return t.readTile(ctx, level, index, t.widest(level, index, width))
-		})
-		if err != nil {
-			return nil, err
-		}
-		if len(data) >= width*tlog.HashSize { // the first caller may not have known of so many hashes yet
-			return data[: width*tlog.HashSize : width*tlog.HashSize], nil
-		}
+	id := tileID{level, index}
+	found, err := t.tiles.get(ctx, id, width, 2*readTimeout, func(ctx context.Context) (run, error) {
+		widest := t.widest(level, index, width)
+		data, err := t.readTile(ctx, level, index, widest)
+		return run{width: widest, data: data}, err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return firstHashes(found, width), nil
 }
+
+// firstHashes returns the first hashes of a tile that has at least that many.
+func firstHashes(tile run, count int) []byte { return slices.Clip(tile.data[:count*tlog.HashSize]) }
 
 func (t *tree) readTile(ctx context.Context, level, index uint64, width int) (data []byte, err error) {
 	asked := tlog.Tile{H: wire.TileHeight, L: int(level), N: int64(index), W: width}
@@ -136,31 +126,11 @@ func (t *tree) widest(level, index uint64, width int) int {
 	return max(width, wire.WidthOfTile(level, index, stored.Size))
 }
 
-// known returns the first hashes of a tile that is kept, nil if it is not kept that wide.
-func (t *tree) known(level, index uint64, width int) []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	data, _ := t.tiles.Get(tileID{level, index})
-	if len(data) < width*tlog.HashSize {
-		return nil
-	}
-	return data[: width*tlog.HashSize : width*tlog.HashSize]
-}
-
-// keep keeps a proven tile, unless a wider one is kept.
-func (t *tree) keep(id tileID, data []byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if have, _ := t.tiles.Peek(id); len(have) < len(data) {
-		t.tiles.Add(id, bytes.Clone(data)) // data is part of an answer, which is larger
-	}
-}
-
 // read calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles of
 // one are proven.
 func (t *tree) read(ctx context.Context, size uint64, f func(tlog.HashReader) error) error {
 	p := t.prover
-	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.Nodes(ctx, 1) {
 		boundary, ok := t.boundary(node, size)
 		if !ok {
 			continue
@@ -172,7 +142,7 @@ func (t *tree) read(ctx context.Context, size uint64, f func(tlog.HashReader) er
 			return nil
 		case errors.Is(err, errBehind):
 		case from.failed != nil:
-			p.noAnswer(ctx, node, "no answer for tiles", from.failed)
+			p.noAnswer(ctx, p.unwell, node, "no answer for tiles", from.failed)
 		default:
 			p.Distrust(node, "tiles that it cannot prove", err)
 		}
@@ -212,7 +182,9 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	data := make([][]byte, len(tiles))
 	var due []tlog.Tile
 	for i, t := range tiles {
-		if data[i] = n.tree.known(uint64(t.L), uint64(t.N), t.W); data[i] == nil {
+		if known, ok := n.tree.tiles.known(tileID{uint64(t.L), uint64(t.N)}, t.W); ok {
+			data[i] = firstHashes(known, t.W)
+		} else {
 			due = append(due, t)
 		}
 	}
@@ -242,6 +214,7 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 // SaveTiles implements [tlog.TileReader]. The tiles are proven when it is called.
 func (n *nodeTiles) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 	for i, t := range tiles {
-		n.tree.keep(tileID{uint64(t.L), uint64(t.N)}, data[i])
+		// data is part of an answer, which is larger.
+		n.tree.tiles.keep(tileID{uint64(t.L), uint64(t.N)}, run{width: t.W, data: bytes.Clone(data[i])})
 	}
 }

@@ -75,7 +75,7 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 	})
 }
 
-// wantBundle is the bundle of a run of leaves, by the blocks.
+// wantBundle returns the expected bundle of a range of leaves, computed from the blocks.
 func wantBundle(s *masterstest.Storage, first, count uint64) (want []byte) {
 	for _, b := range s.Blocks {
 		for offset := range b.Header.Count + 1 {
@@ -101,7 +101,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 600)
 		s, size := r.whole(), r.Checkpoint().Size
-		for _, order := range []string{"ascending", "descending"} { // from nodes, and from wider ones that are kept
+		for _, order := range []string{"ascending", "descending"} { // from nodes, and from wider ones in the cache
 			tr := r.newProver()
 			for level := range uint64(2) {
 				for index := uint64(0); wire.WidthOfTile(level, index, size) > 0; index++ {
@@ -158,8 +158,8 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 	})
 }
 
-// flipTiles makes a node change a byte in its answers of tiles, where they have so many, and tell that it did;
-// flipEntries in entries.
+// flipTiles makes a node change a byte in its tiles, if they have that many bytes, and set flipped. flipEntries does
+// the same with entries.
 func flipTiles(s *masterstest.Storage, at int, flipped *bool) {
 	s.LieTiles = func(d *wire.TileData) {
 		at := at
@@ -183,7 +183,8 @@ func flipEntries(s *masterstest.Storage, at int, flipped *bool) {
 	}
 }
 
-// No flip of a byte in what a node answers gets through: the read goes to another node, and fails where there is none.
+// TestNoFlippedByteIsServed checks that a changed byte in a node's response is always detected: the read goes to
+// another node, and fails if there is none.
 func TestNoFlippedByteIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 300)
@@ -242,7 +243,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 	})
 }
 
-// What else a node may answer.
+// TestTilesOfNodesThatHaveThemNot checks other faulty responses of nodes.
 func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 300)
@@ -291,7 +292,8 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 	})
 }
 
-// A node that is behind the checkpoint is asked for the tree of a boundary that it has, or not at all.
+// TestBoundaryOfANode checks that a node that is behind the checkpoint is asked for the tree of a boundary that it has,
+// or not at all.
 func TestBoundaryOfANode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 300)

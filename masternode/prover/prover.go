@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
@@ -58,39 +59,36 @@ type Prover struct {
 	log  hclog.Logger
 	tree *tree
 
-	reads    *batch.Batcher[*RecordRead]
-	fetches  batch.SingleFlight[uint64, struct{}] // of pages of headers, by first block
-	suspects chan wire.Suspicion                  // nodes that answered wrong
+	reads    *batch.Batcher[recordPlace, []byte]
+	headers  *lru.Cache[uint64, chain.Header]
+	fetches  batch.SingleFlight[uint64, chain.Header] // of pages of headers, by first block
+	suspects chan wire.Suspicion                      // nodes that answered wrong
 
-	mu      sync.Mutex                 // guards all below
-	headers [2]map[uint64]chain.Header // by block; the younger generation first
-	unwell  map[string]time.Time       // by node id: ask last until then
+	mu     sync.Mutex           // guards all below
+	unwell map[string]time.Time // by node id: ask last until then
 }
 
 const (
-	headerGeneration = 8192 // headers kept in a generation
-	headerPage       = 64   // headers fetched at a time
-	readTimeout      = 2 * time.Second
-	unwellFor        = time.Second      // after a call that failed at once
-	hungFor          = 10 * time.Second // after a call that timed out
-	distrustFor      = 60 * time.Second // after a wrong answer
-	readLanes        = 4
-	maxSuspects      = 64 // that wait to be reported; more are dropped
+	keptHeaders = 16384
+	headerPage  = 64 // headers fetched at a time
+	readTimeout = 2 * time.Second
+	unwellFor   = time.Second      // after a call that failed at once
+	hungFor     = 10 * time.Second // after a call that timed out
+	distrustFor = 60 * time.Second // after a wrong answer
+	readLanes   = 4
+	maxSuspects = 64 // that wait to be reported; more are dropped
 )
 
 // New makes a prover. Reads of records wait until Run is called.
 func New(cfg Config) *Prover {
 	p := &Prover{
 		cfg: cfg, log: cfg.Logger.Named("prover"),
-		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{},
+		headers: newLRU[uint64, chain.Header](keptHeaders), unwell: map[string]time.Time{},
 		suspects: make(chan wire.Suspicion, maxSuspects),
 	}
 	p.fetches.Detached = true // the page is kept, and a node that hangs is noticed
-	p.reads = batch.New(batch.Config[*RecordRead]{
-		Lanes: readLanes, Eager: 1, MaxCount: 128, MaxSize: 128,
-		Size:   func(*RecordRead) int { return 1 },
-		Handle: p.readBatch,
-		Refuse: func(r *RecordRead, err error) { r.err = err; close(r.done) },
+	p.reads = batch.New(batch.Config[recordPlace, []byte]{
+		Lanes: readLanes, Eager: 1, MaxCount: 128, Handle: p.readBatch, Closed: errStopping,
 	})
 	p.tree = newTree(p)
 	return p
@@ -99,10 +97,12 @@ func New(cfg Config) *Prover {
 // Run reads records until ctx ends, and waits for all reads that are in flight.
 func (p *Prover) Run(ctx context.Context) {
 	p.reads.Run(ctx)
-	stopping := fmt.Errorf("%w: this master is stopping: %w", wire.ErrUnavailable, context.Cause(ctx))
+	stopping := fmt.Errorf("%w: %w", errStopping, context.Cause(ctx))
 	p.fetches.Close(stopping)
 	p.tree.close(stopping)
 }
+
+var errStopping = fmt.Errorf("%w: this master is stopping", wire.ErrUnavailable)
 
 // Suspects gives the nodes that answered wrong, to be reported to the leader.
 func (p *Prover) Suspects() <-chan wire.Suspicion { return p.suspects }

@@ -14,7 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// A header that nobody has takes no other block of its page with it, and who says so of himself is no liar.
+// TestRecordsBehindALostHeader checks that a header that no node has does not make other blocks of its page unreadable,
+// and that a node that reports its own loss is not suspect.
 func TestRecordsBehindALostHeader(t *testing.T) {
 	for _, lost := range []uint64{0, 3, 4, 6} {
 		synctest.Test(t, func(t *testing.T) {
@@ -60,7 +61,8 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 	}
 }
 
-// A node that cannot read a header which others have is told of, and asked last.
+// TestHeaderThatOneNodeCannotRead checks that a node that cannot read a header which others have becomes suspect, and
+// is asked last.
 func TestHeaderThatOneNodeCannotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newBlocks(t)
@@ -86,8 +88,8 @@ func TestHeaderThatOneNodeCannotRead(t *testing.T) {
 	})
 }
 
-// Readers that wait for less time than a call may take still learn a header when one node hangs: the call goes on
-// without them, and the node is asked last afterwards.
+// TestImpatientReadersOfHeaders checks that readers with short timeouts still get a header when one node hangs: the
+// call continues without them, and the node is asked last afterwards.
 func TestImpatientReadersOfHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newBlocks(t)
@@ -115,7 +117,8 @@ func TestImpatientReadersOfHeaders(t *testing.T) {
 	})
 }
 
-// That the reader's own time is over says nothing of the nodes, which are not asked any more then.
+// TestTheReadersTimeIsNoFaultOfTheNodes checks that the reader's own deadline has no effect on the order of the nodes,
+// and that no node is asked after it.
 func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newBlocks(t)
@@ -127,15 +130,18 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 				_, err := tr.tree.bundles.entries(ctx, 0, make([]byte, 32))
 				return err
 			},
-			"headers": func(ctx context.Context, tr *Prover) error { return tr.fetchHeaders(ctx, 0, 3) },
-			"a leaf":  func(ctx context.Context, tr *Prover) error { _, err := tr.Locate(ctx, 3); return err },
+			"headers": func(ctx context.Context, tr *Prover) error {
+				_, err := tr.fetchHeaders(ctx, 0, 3)
+				return err
+			},
+			"a leaf": func(ctx context.Context, tr *Prover) error { _, err := tr.Locate(ctx, 3); return err },
 			"a hash": func(ctx context.Context,
 				tr *Prover) error {
 				tr.FindHash(ctx, chain.Hash{}, 1)
 				return ctx.Err()
 			},
 			"a record": func(ctx context.Context, tr *Prover) error {
-				tr.readBatch(ctx, []*RecordRead{{done: make(chan struct{})}})
+				tr.readBatch(ctx, []*RecordRead{{Done: make(chan struct{})}})
 				return ctx.Err()
 			},
 			"consistency": func(ctx context.Context, tr *Prover) error {

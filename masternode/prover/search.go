@@ -6,17 +6,18 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // FindRecords asks a node's index for the places of records. They are within the query and in order; nothing else about
 // them is proven.
 func (p *Prover) FindRecords(ctx context.Context, node masterfsm.Storage, q wire.RecordQuery) (wire.RecordHits, error) {
-	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	found, err := p.cfg.Storages.FindRecords(tryCtx, workerOf(node), q)
+	found, err := ask(ctx, p, node, "no answer to a search",
+		func(ctx context.Context, w wire.Worker) (wire.RecordHits, error) {
+			return p.cfg.Storages.FindRecords(ctx, w, q)
+		})
 	if err != nil {
-		p.noAnswer(ctx, node, "no answer to a search", err)
 		return found, err
 	}
 	err = checkHits(&found, &q)
@@ -52,7 +53,7 @@ func (p *Prover) StartHits(ctx context.Context, hits []wire.Hit) []*RecordRead {
 				ErrNoRecord, hit.Index, hit.Offset, hit.Block, h.Count, h.First)
 		}
 		if err != nil {
-			reads[i] = failedRead(err)
+			reads[i] = batch.Failed[recordPlace, []byte](err)
 			continue
 		}
 		reads[i] = p.StartRecord(h, hit.Offset)
@@ -60,22 +61,15 @@ func (p *Prover) StartHits(ctx context.Context, hits []wire.Hit) []*RecordRead {
 	return reads
 }
 
-// failedRead is a read that failed before it started.
-func failedRead(err error) *RecordRead {
-	r := &RecordRead{err: err, done: make(chan struct{})}
-	close(r.done)
-	return r
-}
-
 // FindHash asks one node after the other for a hash, until one of them has it. complete means that a node without it
 // has an index that reaches up to the leaf upTo.
 func (p *Prover) FindHash(ctx context.Context, h chain.Hash, upTo uint64) (found wire.FoundHash, ok, complete bool) {
-	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
-		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
-		answer, err := p.cfg.Storages.FindHash(tryCtx, workerOf(node), h)
-		cancel()
+	for node := range p.Nodes(ctx, 1) {
+		answer, err := ask(ctx, p, node, "no answer to a search",
+			func(ctx context.Context, w wire.Worker) (wire.RecordHits, error) {
+				return p.cfg.Storages.FindHash(ctx, w, h)
+			})
 		if err != nil {
-			p.noAnswer(ctx, node, "no answer to a search", err)
 			continue
 		}
 		unproven := false

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// newKey makes a key, and what the table would have of it under a secret.
+// newKey returns a key, and its row in the table when it is sealed with a secret.
 func newKey(t *testing.T, origin string, secret Sealer) (*Key, masterfsm.LogKey) {
 	t.Helper()
 	k, err := NewKey(origin)
@@ -29,7 +29,7 @@ func newKey(t *testing.T, origin string, secret Sealer) (*Key, masterfsm.LogKey)
 	return k, masterfsm.LogKey{ID: "0123abcd", Public: k.Public(), Sealed: sealed}
 }
 
-// leaks reports whether bytes hold the private part of a key, in any form that we write keys in.
+// leaks reports whether data contains the private part of a key, in any form in which keys are written.
 func leaks(data []byte, k *Key) bool {
 	for _, form := range []string{
 		string(k.seed[:]), hex.EncodeToString(k.seed[:]), base64.StdEncoding.EncodeToString(k.seed[:]),
@@ -99,7 +99,7 @@ func TestSealedKeys(t *testing.T) {
 	}
 }
 
-// Of several keys those are opened that open.
+// TestOpenLogKeys checks that of several keys those with the right seal are opened.
 func TestOpenLogKeys(t *testing.T) {
 	const origin = "example.com/log"
 	a, first := newKey(t, origin, Sealer{Token: "now", Group: "g"})
@@ -116,7 +116,8 @@ func TestOpenLogKeys(t *testing.T) {
 	}
 }
 
-// A key comes back from its text as it was, and golang.org/x/mod/sumdb/note takes it for the same.
+// TestLogKeyText checks that a key survives formatting and parsing, and that golang.org/x/mod/sumdb/note reads the same
+// key.
 func TestLogKeyText(t *testing.T) {
 	skey, vkey, err := note.GenerateKey(nil, "example.com/log")
 	if err != nil {
@@ -181,7 +182,7 @@ func TestLogKeyTextThatIsNone(t *testing.T) {
 	}
 }
 
-// Whoever prints a key, or what holds it, shows its name.
+// TestLogKeyIsNotPrinted checks that printing a key, or a value that contains it, shows only its name.
 func TestLogKeyIsNotPrinted(t *testing.T) {
 	k, err := NewKey("example.com/log")
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// No group that was recovered takes the default name of the log before.
+// TestDefaultOrigin checks that a recovered group never gets the default name of the previous log.
 func TestDefaultOrigin(t *testing.T) {
 	given, _ := newKey(t, "example.com/given", Sealer{})
 	for _, c := range []struct {

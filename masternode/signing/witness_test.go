@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// vkey makes a verifier key of a type with the right id.
+// vkey returns a verifier key of a given type with the correct id.
 func vkey(name string, kind byte, material []byte) string {
 	key := append([]byte{kind}, material...)
 	id := sha256.Sum256(append([]byte(name+"\n"), key...))
@@ -99,7 +99,7 @@ func TestCheckWitnesses(t *testing.T) {
 	}
 }
 
-// TestWitnessErrorsTellNoURL: whoever writes a password into the URL of a witness does not find it in a log.
+// TestWitnessErrorsTellNoURL checks that errors do not contain the URL of a witness, which may contain a password.
 func TestWitnessErrorsTellNoURL(t *testing.T) {
 	for _, text := range []string{"foo+1+AA== http://user:secret@host", "http://user:secret@host",
 		"foo http://user:secret@host", "foo+1+!! http://user:secret@host x"} {

@@ -40,7 +40,7 @@ func (s *Stream) acceptAll() {
 			}
 			continue
 		}
-		c, err := s.track(plain)
+		c, err := s.track(plain, "")
 		if err != nil {
 			return
 		}
@@ -58,21 +58,21 @@ func (s *Stream) acceptAll() {
 
 // serve does the callee's part of a handshake and hands the connection to raft.
 func (s *Stream) serve(c *conn) {
-	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
-		s.drop(c, err)
-		return
+	var purpose byte
+	err := c.SetDeadline(time.Now().Add(handshakeTime))
+	if err == nil {
+		purpose, err = s.answer(c)
 	}
-	switch purpose, err := s.answer(c); {
+	if err == nil {
+		err = c.SetDeadline(time.Time{})
+	}
+	switch {
 	case err != nil:
 		s.report(err)
 		s.drop(c, err)
 		return
 	case purpose != purposeRaft:
 		_ = c.Close() // the handshake was its only purpose
-		return
-	}
-	if err := c.SetDeadline(time.Time{}); err != nil {
-		s.drop(c, err)
 		return
 	}
 	select {
@@ -84,33 +84,33 @@ func (s *Stream) serve(c *conn) {
 
 // answer does the callee's part of a handshake, in the version that the caller speaks.
 func (s *Stream) answer(c *conn) (purpose byte, err error) {
-	group, forRaft := s.current()
-	h, raw, err := readHello(c)
+	group, raftOpen := s.current()
+	h, transcript, err := readHello(c)
 	if err == nil {
 		err = h.check(group, s.cfg.Self)
 	}
 	if err != nil {
 		return 0, err
 	}
-	switch version := raw[len(helloMagic)]; {
+	switch version := transcript[len(helloMagic)]; {
 	case uint64(version-helloVersion) < s.cfg.Level():
 		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, which knows protocol level %d; "+
 			"the group is at level %d", errHandshake, h.caller, version-helloVersion, s.cfg.Level())
 	case version >= helloVersionStarts:
-		purpose, err = s.cfg.Key.answerWithStart(c, h, raw, s.startCheck(c, h.caller, ""))
+		purpose, err = s.answerWithStart(c, h, transcript)
 		if err != nil || purpose == purposeProbe {
 			return purpose, err
 		}
 		s.closeReplaced(c, version)
-		if purpose == purposeRaft && !forRaft {
+		if purpose == purposeRaft && !raftOpen {
 			return 0, errStarting
 		}
 		return purpose, nil
-	case !forRaft:
+	case !raftOpen:
 		return 0, errStarting
 	}
 	c.identify(h.caller, Start{}, Start{})
-	return purposeRaft, s.cfg.Key.answer(c, raw)
+	return purposeRaft, s.cfg.Key.answer(c, transcript)
 }
 
 // drop closes a connection that was refused. It logs a warning at most once in warningInterval.

@@ -8,7 +8,8 @@ import (
 // conn is a connection that its stream tracks, so that the stream can close it.
 type conn struct {
 	net.Conn
-	stream *Stream
+	stream  *Stream
+	dialled string // host:port; "" where the other side opened the connection
 
 	// Of the other side; the stream's mu guards them.
 	member           string
@@ -16,11 +17,11 @@ type conn struct {
 }
 
 // track registers a connection with the stream. It closes the connection at once when the stream is closed.
-func (s *Stream) track(plain net.Conn) (*conn, error) {
-	c := &conn{Conn: plain, stream: s}
+func (s *Stream) track(plain net.Conn, dialled string) (*conn, error) {
+	c := &conn{Conn: plain, stream: s, dialled: dialled}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() != nil || s.over {
+	if s.ctx.Err() != nil || s.disabled {
 		return nil, errors.Join(net.ErrClosed, plain.Close())
 	}
 	s.conns[c] = struct{}{}

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	seenAtTime    = time.Second // for an address that may be out of date
+	recentTime    = time.Second // for an address that may be out of date
 	probeTime     = 500 * time.Millisecond
 	firstRedial   = 10 * time.Millisecond
 	slowestRedial = 100 * time.Millisecond
@@ -28,7 +28,7 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
-	var before error // of the last attempt that ended before the deadline
+	var last error // of the last attempt that ended before the deadline
 	for pause := firstRedial; ; pause = min(2*pause, slowestRedial) {
 		c, err := s.dialAnywhere(ctx, member, hostPort, purposeRaft)
 		s.setReachable(member, err == nil)
@@ -36,9 +36,9 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 			return c, nil
 		}
 		if time.Now().Before(deadline) {
-			before = err
-		} else if before != nil {
-			err = fmt.Errorf("%w (the attempt before it: %w)", err, before)
+			last = err
+		} else if last != nil {
+			err = fmt.Errorf("%w (the attempt before it: %w)", err, last)
 		}
 		if time.Until(deadline) < pause || !s.pause(pause) {
 			return nil, fmt.Errorf("master %s at %s: %w", member, hostPort, err)
@@ -46,10 +46,10 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	}
 }
 
-// Tell announces this master's present start to a member, which is dialled at the address where it was seen last and
-// at the given one, host:port. Where exact is set, only the given one is dialled. At protocol level 0 no start is
-// exchanged, and Tell reports whether the member answers the handshake.
-func (s *Stream) Tell(ctx context.Context, member, hostPort string, exact bool) error {
+// AnnounceTo announces this master's present start to a member. It dials the member's most recent address
+// ([Stream.SetAddress]) and then the given one, host:port; where exact is set, only the given one. At protocol level 0
+// no start is exchanged, and the error is nil where the member answers the handshake.
+func (s *Stream) AnnounceTo(ctx context.Context, member, hostPort string, exact bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -64,12 +64,12 @@ func (s *Stream) Tell(ctx context.Context, member, hostPort string, exact bool) 
 	return err
 }
 
-// SeenAt records an address at which a member was seen. It is dialled before the one in raft's configuration, which may
+// SetAddress sets the most recent address of a member. It is dialled before the one in raft's configuration, which may
 // be out of date; the handshake makes a wrong one harmless.
-func (s *Stream) SeenAt(member, hostPort string) {
+func (s *Stream) SetAddress(member, hostPort string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seenAt[member] = hostPort
+	s.addresses[member] = hostPort
 }
 
 // Unreachable reports whether raft's last dial to a member failed.
@@ -89,47 +89,45 @@ func (s *Stream) setReachable(member string, ok bool) {
 	}
 }
 
-// dialAnywhere dials the address at which a member was seen last, and then the given one.
-func (s *Stream) dialAnywhere(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
+// addressOf returns the most recent address of a member, "" where none was set.
+func (s *Stream) addressOf(member string) string {
 	s.mu.Lock()
-	seenAt := s.seenAt[member]
-	s.mu.Unlock()
-	if seenAt == "" || seenAt == hostPort {
-		return s.dialOnce(ctx, member, hostPort, purpose)
+	defer s.mu.Unlock()
+	return s.addresses[member]
+}
+
+// dialAnywhere dials the most recent address of a member, and then the given one.
+func (s *Stream) dialAnywhere(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
+	var first error
+	if recent := s.addressOf(member); recent != "" && recent != hostPort {
+		quick, cancel := context.WithTimeout(ctx, recentTime)
+		defer cancel()
+		c, err := s.dialOnce(quick, member, recent, purpose)
+		if err == nil {
+			return c, nil
+		}
+		first = err
 	}
-	quick, cancel := context.WithTimeout(ctx, seenAtTime)
-	c, err := s.dialOnce(quick, member, seenAt, purpose)
-	cancel()
-	if err == nil {
-		return c, nil
-	}
-	c, other := s.dialOnce(ctx, member, hostPort, purpose)
-	if other != nil {
-		return nil, errors.Join(err, other)
+	c, err := s.dialOnce(ctx, member, hostPort, purpose)
+	if err != nil {
+		return nil, errors.Join(first, err)
 	}
 	return c, nil
 }
 
 func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
-	group, forRaft := s.current()
+	group, raftOpen := s.current()
 	switch {
 	case group == "":
 		return nil, fmt.Errorf("%w: this master is new", errHandshake)
-	case purpose == purposeRaft && !forRaft:
+	case purpose == purposeRaft && !raftOpen:
 		return nil, errStarting
 	}
 	c, err := s.connect(ctx, hostPort)
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(handshakeTime)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	err = c.SetDeadline(deadline)
-	if err == nil {
-		err = s.call(c, hello{group: group, caller: s.cfg.Self, callee: member}, hostPort, purpose)
-	}
+	err = s.call(c, hello{group: group, caller: s.cfg.Self, callee: member}, purpose)
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
@@ -140,24 +138,35 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 	return c, nil
 }
 
-// connect opens a connection and tracks it.
+// connect opens a connection, tracks it, and sets the deadline of the handshake.
 func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	var dialer net.Dialer
 	plain, err := dialer.DialContext(ctx, "tcp", hostPort)
 	if err != nil {
 		return nil, err
 	}
-	return s.track(plain)
+	c, err := s.track(plain, hostPort)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(handshakeTime)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // call does the caller's part of a handshake.
-func (s *Stream) call(c *conn, h hello, hostPort string, purpose byte) error {
+func (s *Stream) call(c *conn, h hello, purpose byte) error {
 	version := s.versionFor(h.callee)
 	if version < helloVersionStarts {
 		c.identify(h.callee, Start{}, Start{})
 		return s.cfg.Key.call(c, h)
 	}
-	err := s.cfg.Key.callWithStart(c, h, version, purpose, s.startCheck(c, h.callee, hostPort))
+	err := s.callWithStart(c, h, version, purpose)
 	if err == nil {
 		s.closeReplaced(c, version)
 	}
@@ -172,24 +181,11 @@ func (s *Stream) versionFor(callee string) byte {
 	return max(byte(s.cfg.Level())+helloVersion, s.versions[callee])
 }
 
-// startCheck returns what the handshake of a connection needs. dialled is the address that the connection was opened
-// to, "" where the other side opened it.
-func (s *Stream) startCheck(c *conn, member, dialled string) startCheck {
-	return startCheck{
-		Starts:     s.cfg.Starts,
-		runs:       func(previous Start) bool { return s.runs(member, previous, dialled) },
-		identified: func(previous, opener Start) { c.identify(member, previous, opener) },
-	}
-}
-
-// runs reports whether a start of a member runs at one of the member's known addresses, other than the one that was
-// dialled. It is asked when another start of the member appears. Normally that is the same folder, started again at the
-// same address.
-func (s *Stream) runs(member string, x Start, dialled string) bool {
-	s.mu.Lock()
-	seenAt := s.seenAt[member]
-	s.mu.Unlock()
-	for _, hostPort := range slices.Compact([]string{s.cfg.AddressOf(member), seenAt}) {
+// isRunning reports whether a start of a member runs at one of the member's known addresses, other than the one that
+// was dialled. The handshake calls it when another start of the member appears. Normally that is the same folder,
+// started again at the same address.
+func (s *Stream) isRunning(member string, x Start, dialled string) bool {
+	for _, hostPort := range slices.Compact([]string{s.cfg.AddressOf(member), s.addressOf(member)}) {
 		if hostPort != "" && hostPort != dialled && s.probe(member, hostPort).id == x.id {
 			return true
 		}
@@ -219,12 +215,8 @@ func (s *Stream) probeOnce(ctx context.Context, member, hostPort string, version
 		return Start{}, err
 	}
 	defer func() { _ = c.Close() }()
-	deadline, _ := ctx.Deadline()
-	if err := c.SetDeadline(deadline); err != nil {
-		return Start{}, err
-	}
 	group, _ := s.current()
 	h := hello{group: group, caller: s.cfg.Self, callee: member}
-	answer, err := s.cfg.Key.ask(c, h, version, purposeProbe, s.cfg.Starts)
+	answer, err := s.ask(c, h, version, purposeProbe)
 	return answer.callee, err
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -28,49 +29,49 @@ func unused(t *testing.T) string {
 
 // An announcement reaches a member at the given address, and at the one where it was seen last unless the given one is
 // exact. Both sides keep the other's start then, until they forget it.
-func TestTell(t *testing.T) {
+func TestAnnounceTo(t *testing.T) {
 	a, stale := leveled(t, "a", 1)
 	b, _ := leveled(t, "b", 1)
 	right, wrong := b.cfg.Listener.Addr().String(), unused(t)
-	if err := a.Tell(patience(t), "b", wrong, false); err == nil {
+	if err := a.AnnounceTo(patience(t), "b", wrong, false); err == nil {
 		t.Error("told at an address where no member listens")
 	}
-	a.SeenAt("b", right)
-	if err := a.Tell(patience(t), "b", wrong, true); err == nil {
+	a.SetAddress("b", right)
+	if err := a.AnnounceTo(patience(t), "b", wrong, true); err == nil {
 		t.Error("told at another address than the exact one")
 	}
-	if a.cfg.Starts.KnownTo("b") {
+	if a.cfg.Starts.AcceptedBy("b") {
 		t.Error("the start is known to a member that was not reached")
 	}
-	if err := a.Tell(patience(t), "b", wrong, false); err != nil {
+	if err := a.AnnounceTo(patience(t), "b", wrong, false); err != nil {
 		t.Errorf("where it was seen last: %v", err)
 	}
-	if !a.cfg.Starts.KnownTo("b") || !b.cfg.Starts.KnownTo("a") ||
+	if !a.cfg.Starts.AcceptedBy("b") || !b.cfg.Starts.AcceptedBy("a") ||
 		a.cfg.Starts.lastOf("b") != present(t, b.cfg.Starts) || b.cfg.Starts.lastOf("a") != present(t, a.cfg.Starts) {
 		t.Error("the starts are not exchanged")
 	}
-	a.SeenAt("b", wrong)
-	if err := a.Tell(patience(t), "b", right, false); err != nil {
+	a.SetAddress("b", wrong)
+	if err := a.AnnounceTo(patience(t), "b", right, false); err != nil {
 		t.Errorf("at the given address, where that of last time is out of date: %v", err)
 	}
 	if stale.Load() != 0 {
 		t.Error("the folder counts as stale")
 	}
-	if members := a.cfg.Starts.Members(); !slices.Equal(members, []string{"b"}) {
+	if members := slices.Collect(maps.Keys(a.cfg.Starts.peers)); !slices.Equal(members, []string{"b"}) {
 		t.Errorf("starts of %v", members)
 	}
 	for _, gone := range []string{"c", "b"} {
 		if err := a.cfg.Starts.Forget(func(member string) bool { return member == gone }); err != nil {
 			t.Fatal(err)
 		}
-		if kept := len(a.cfg.Starts.reopened(t).Members()) == 1; kept == (gone == "b") {
-			t.Errorf("after %s is forgotten: %v", gone, a.cfg.Starts.Members())
+		if kept := len(a.cfg.Starts.reopened(t).peers) == 1; kept == (gone == "b") {
+			t.Errorf("after %s is forgotten: %v", gone, slices.Collect(maps.Keys(a.cfg.Starts.peers)))
 		}
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Tell(patience(t), "b", right, false); err == nil {
+	if err := a.AnnounceTo(patience(t), "b", right, false); err == nil {
 		t.Error("a closed stream dials")
 	}
 }
@@ -85,7 +86,7 @@ func TestSecondCopy(t *testing.T) {
 			peer, peerStale := leveled(t, "a", 1)
 			original, originalStale := leveled(t, "b", 1)
 			meets(t, original, peer)
-			peer.SeenAt("b", original.cfg.Listener.Addr().String())
+			peer.SetAddress("b", original.cfg.Listener.Addr().String())
 
 			data, err := os.ReadFile(original.cfg.Starts.path)
 			path := filepath.Join(t.TempDir(), "starts")

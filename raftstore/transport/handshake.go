@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -26,10 +25,10 @@ const (
 	helloHead          = len(helloMagic) + 1 + nonceSize
 )
 
-// errHandshake: the other side is not one to connect with.
+// errHandshake: the two sides must not connect.
 var errHandshake = errors.New("handshake refused")
 
-// hello is what a caller says first.
+// hello is the first message of a caller.
 type hello struct{ group, caller, callee string }
 
 // readHello reads a hello, and not one byte more. It returns the bytes too: they contain the version.
@@ -65,9 +64,7 @@ func readHello(r io.Reader) (hello, []byte, error) {
 // encode returns the bytes of the hello, with a fresh nonce.
 func (h hello) encode(version byte) ([]byte, error) {
 	raw := append(make([]byte, 0, helloHead+3*256), helloMagic...)
-	raw = append(raw, version)
-	raw = append(raw, make([]byte, nonceSize)...)
-	rand.Read(raw[len(raw)-nonceSize:])
+	raw = append(append(raw, version), newNonce(0)...)
 	for _, text := range []string{h.group, h.caller, h.callee} {
 		if len(text) > 255 {
 			return nil, fmt.Errorf("a name of %d bytes, at most 255 fit into a handshake", len(text))

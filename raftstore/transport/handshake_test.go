@@ -75,7 +75,7 @@ func TestLevelsOfTheHandshake(t *testing.T) {
 			t.Fatal(err)
 		}
 		go there.Write(raw)
-		c, err := s.track(here)
+		c, err := s.track(here, "")
 		if err != nil {
 			t.Fatal(err)
 		}

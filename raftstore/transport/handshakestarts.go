@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +19,7 @@ import (
 // the other's start to disk, the callee before its verdict and the caller after it, and the connection is open. The
 // verdict stale says that it does not: its data folder is an older copy. The verdict displaced says that the other's
 // last start still runs at its address: then the other is a copy that was started beside it. After both, the
-// connection is closed, and the master concerned takes no more part in the group. No field is used before the mac
+// connection is closed, and the master concerned no longer takes part in the group. No field is used before the mac
 // behind it was checked. A probe ends after the callee's first answer: it asks which start runs at an address.
 const (
 	purposeRaft     = 0 // the connection is for raft
@@ -40,62 +38,42 @@ var (
 	errSecondCopy  = fmt.Errorf("%w: the start before this one still runs at its address", errStaleFolder)
 )
 
-// startCheck is what a handshake of version 2 needs.
-type startCheck struct {
-	*Starts
-	// runs reports whether a start of the other side runs at its address, beside the one that opens this connection.
-	runs func(previous Start) bool
-	// identified is called with the other side's last start and its present one, before the latter is accepted.
-	identified func(previous, opener Start)
+// firstAnswer is what the caller knows after the callee's first answer.
+type firstAnswer struct {
+	transcript             []byte // without the mac
+	caller, callee         Start
+	lastCaller, lastCallee Start // the last start of each side that the other accepted
 }
 
-// verdictOn judges both sides of a handshake: this one by the start of it that the other accepted last, and the other
-// by whether its last start still runs.
-func (a *startCheck) verdictOn(acceptedByOther, previous, now Start) byte {
+// judge returns this side's verdict. ownLast is the last start of this side that the other accepted. peerLast is the
+// last start of the peer that this side accepted, and peer its present one.
+func (s *Stream) judge(c *conn, member string, ownLast, peerLast, peer Start) byte {
 	switch {
-	case !a.knows(acceptedByOther):
+	case !s.cfg.Starts.contains(ownLast):
 		return verdictStale
-	case previous.id != (Start{}).id && previous.id != now.id && a.runs(previous):
+	case peerLast.id != (Start{}).id && peerLast.id != peer.id && s.isRunning(member, peerLast, c.dialled):
 		return verdictDisplaced
 	}
 	return verdictGood
 }
 
-// acceptPeer records the other side's start, once both verdicts are good. own is the start that the other side has
+// acceptPeer records the present start of the peer, once both verdicts are good. own is the start that the peer has
 // seen.
-func (a *startCheck) acceptPeer(member string, previous, now, own Start) error {
-	a.identified(previous, now)
-	switch accepted, err := a.accept(member, previous, now); {
+func (s *Stream) acceptPeer(c *conn, member string, peerLast, peer, own Start) error {
+	c.identify(member, peerLast, peer)
+	switch accepted, err := s.cfg.Starts.accept(member, peerLast, peer); {
 	case err != nil:
 		return err
 	case !accepted:
 		return fmt.Errorf("%w: another start of master %s was accepted meanwhile", errHandshake, member)
 	}
-	a.setKnownTo(member, own)
+	s.cfg.Starts.setAcceptedBy(member, own)
 	return nil
 }
 
-// startsShown is what a caller sends behind its hello.
-type startsShown struct {
-	purpose byte
-	caller  Start
-	callee  Start // the last that the caller accepted
-}
-
-const startsShownSize = 1 + 2*startSize
-
-func (p startsShown) appendTo(b []byte) []byte {
-	return p.callee.appendTo(p.caller.appendTo(append(b, p.purpose)))
-}
-
-func parseStartsShown(b []byte) startsShown {
-	return startsShown{purpose: b[0], caller: parseStart(b[1:]), callee: parseStart(b[1+startSize:])}
-}
-
 // sendVerdict sends a verdict. Where it is not good, the error says what it means.
-func (k Key) sendVerdict(conn io.Writer, label string, raw []byte, verdict byte, other string) error {
-	message := []byte{verdict}
-	_, err := conn.Write(append(message, k.mac(label, raw, message)...))
+func (k Key) sendVerdict(conn io.Writer, label string, transcript []byte, verdict byte, other string) error {
+	err := k.send(conn, label, transcript, []byte{verdict})
 	switch verdict {
 	case verdictStale:
 		return errors.Join(fmt.Errorf("%w: %w, according to %s", errHandshake, errOlderCopy, other), err)
@@ -107,13 +85,10 @@ func (k Key) sendVerdict(conn io.Writer, label string, raw []byte, verdict byte,
 }
 
 // readVerdict reads the other side's verdict. Where it is not good, the error says what it means.
-func (k Key) readVerdict(conn io.Reader, label string, raw []byte, other string) error {
-	var message [1 + macSize]byte
-	if _, err := io.ReadFull(conn, message[:]); err != nil {
-		return fmt.Errorf("%w: no proof of the cluster token came: %w", errHandshake, err)
-	}
-	if !hmac.Equal(message[1:], k.mac(label, raw, message[:1])) {
-		return fmt.Errorf("%w: the other side has another cluster token", errHandshake)
+func (k Key) readVerdict(conn io.Reader, label string, transcript []byte, other string) error {
+	message, err := k.receive(conn, label, transcript, 1)
+	if err != nil {
+		return err
 	}
 	switch message[0] {
 	case verdictGood:
@@ -129,91 +104,71 @@ func (k Key) readVerdict(conn io.Reader, label string, raw []byte, other string)
 
 // callWithStart does the caller's part of version 2. The error wraps [errStaleFolder] where this master's folder is an
 // older copy or a second copy, and [ErrStarts] where a start cannot be written.
-func (k Key) callWithStart(conn io.ReadWriter, h hello, version, purpose byte, a startCheck) error {
-	answer, err := k.ask(conn, h, version, purpose, a.Starts)
+func (s *Stream) callWithStart(c *conn, h hello, version, purpose byte) error {
+	x, err := s.ask(c, h, version, purpose)
 	if err != nil {
 		return err
 	}
-	shown := answer.shown
-	verdict := a.verdictOn(answer.acceptedByCallee, shown.callee, answer.callee)
-	if err := k.sendVerdict(conn, "caller", answer.raw, verdict, h.callee); err != nil {
+	verdict := s.judge(c, h.callee, x.lastCaller, x.lastCallee, x.callee)
+	if err := s.cfg.Key.sendVerdict(c, macCaller, x.transcript, verdict, h.callee); err != nil {
 		return err
 	}
-	if err := k.readVerdict(conn, "end", answer.raw, h.callee); err != nil {
+	if err := s.cfg.Key.readVerdict(c, macEnd, x.transcript, h.callee); err != nil {
 		return err
 	}
-	return a.acceptPeer(h.callee, shown.callee, answer.callee, shown.caller)
-}
-
-// firstAnswer is what a caller knows after the callee's first answer.
-type firstAnswer struct {
-	shown            startsShown // by the caller
-	raw              []byte      // everything that was said, without the mac
-	callee           Start
-	acceptedByCallee Start // the last start of the caller
+	return s.acceptPeer(c, h.callee, x.lastCallee, x.callee, x.caller)
 }
 
 // ask sends a hello and reads the callee's first answer.
-func (k Key) ask(conn io.ReadWriter, h hello, version, purpose byte, s *Starts) (firstAnswer, error) {
-	raw, err := h.encode(version)
+func (s *Stream) ask(conn io.ReadWriter, h hello, version, purpose byte) (x firstAnswer, err error) {
+	if x.transcript, err = h.encode(version); err != nil {
+		return x, err
+	}
+	if x.caller, err = s.cfg.Starts.Current(); err != nil {
+		return x, err
+	}
+	x.lastCallee = s.cfg.Starts.lastOf(h.callee)
+	x.transcript = x.lastCallee.appendTo(x.caller.appendTo(append(x.transcript, purpose)))
+	if _, err := conn.Write(x.transcript); err != nil {
+		return x, err
+	}
+	body, err := s.cfg.Key.receive(conn, macCallee, x.transcript, nonceSize+2*startSize)
 	if err != nil {
-		return firstAnswer{}, err
+		return x, err
 	}
-	own, err := s.Current()
-	if err != nil {
-		return firstAnswer{}, err
-	}
-	shown := startsShown{purpose: purpose, caller: own, callee: s.lastOf(h.callee)}
-	raw = shown.appendTo(raw)
-	if _, err := conn.Write(raw); err != nil {
-		return firstAnswer{}, err
-	}
-	var answer [nonceSize + 2*startSize + macSize]byte
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
-		return firstAnswer{}, noAnswer(err)
-	}
-	body, mac := answer[:len(answer)-macSize], answer[len(answer)-macSize:]
-	if !hmac.Equal(mac, k.mac("callee", raw, body)) {
-		return firstAnswer{}, fmt.Errorf("%w: the other side has another cluster token", errHandshake)
-	}
-	return firstAnswer{
-		shown: shown, raw: append(raw, body...),
-		callee: parseStart(body[nonceSize:]), acceptedByCallee: parseStart(body[nonceSize+startSize:]),
-	}, nil
+	x.callee, x.lastCaller = parseStart(body[nonceSize:]), parseStart(body[nonceSize+startSize:])
+	x.transcript = append(x.transcript, body...)
+	return x, nil
 }
 
 // answerWithStart does the callee's part of version 2, after the hello. It returns what the connection is for. Errors
 // are those of callWithStart.
-func (k Key) answerWithStart(conn io.ReadWriter, h hello, raw []byte, a startCheck) (purpose byte, err error) {
-	rest := make([]byte, startsShownSize)
-	if _, err := io.ReadFull(conn, rest); err != nil {
+func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose byte, err error) {
+	shown := make([]byte, 1+2*startSize)
+	if _, err := io.ReadFull(c, shown); err != nil {
 		return 0, fmt.Errorf("%w: %w", errHandshake, err)
 	}
-	raw = append(raw, rest...)
-	shown, previous := parseStartsShown(rest), a.lastOf(h.caller)
-	own, err := a.Current()
+	purpose = shown[0]
+	caller, lastCallee := parseStart(shown[1:]), parseStart(shown[1+startSize:])
+	lastCaller := s.cfg.Starts.lastOf(h.caller)
+	callee, err := s.cfg.Starts.Current()
 	if err != nil {
 		return 0, err
 	}
-	body := make([]byte, nonceSize, nonceSize+2*startSize+macSize)
-	rand.Read(body)
-	body = previous.appendTo(own.appendTo(body))
-	if _, err := conn.Write(append(body, k.mac("callee", raw, body)...)); err != nil {
+	transcript = append(transcript, shown...)
+	body := lastCaller.appendTo(callee.appendTo(newNonce(2*startSize + macSize)))
+	if err := s.cfg.Key.send(c, macCallee, transcript, body); err != nil || purpose == purposeProbe {
+		return purpose, err
+	}
+	transcript = append(transcript, body...)
+	if err := s.cfg.Key.readVerdict(c, macCaller, transcript, h.caller); err != nil {
 		return 0, err
 	}
-	if shown.purpose == purposeProbe {
-		return purposeProbe, nil
+	verdict := s.judge(c, h.caller, lastCallee, lastCaller, caller)
+	if verdict == verdictGood {
+		if err := s.acceptPeer(c, h.caller, lastCaller, caller, callee); err != nil {
+			return 0, err
+		}
 	}
-	raw = append(raw, body...)
-	if err := k.readVerdict(conn, "caller", raw, h.caller); err != nil {
-		return 0, err
-	}
-	verdict := a.verdictOn(shown.callee, previous, shown.caller)
-	if verdict != verdictGood {
-		return 0, k.sendVerdict(conn, "end", raw, verdict, h.caller)
-	}
-	if err := a.acceptPeer(h.caller, previous, shown.caller, own); err != nil {
-		return 0, err
-	}
-	return shown.purpose, k.sendVerdict(conn, "end", raw, verdict, h.caller)
+	return purpose, s.cfg.Key.sendVerdict(c, macEnd, transcript, verdict, h.caller)
 }

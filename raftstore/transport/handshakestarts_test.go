@@ -115,8 +115,7 @@ func TestHandshakeOfAStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw = startsShown{purpose: purposeAnnounce, caller: present(t, claims),
-			callee: claims.lastOf("a")}.appendTo(raw)
+		raw = claims.lastOf("a").appendTo(present(t, claims).appendTo(append(raw, purposeAnnounce)))
 		if _, err := conn.Write(raw); err != nil {
 			t.Fatal(err)
 		}

@@ -14,12 +14,12 @@ import (
 )
 
 // ErrStarts: the file of starts cannot be written. The master must stop.
-var ErrStarts = errors.New("the starts of this master cannot be kept")
+var ErrStarts = errors.New("the starts of this master cannot be written")
 
 // Start identifies one start of a master on its data folder. The zero Start stands for none.
 type Start struct {
 	id      [16]byte // random
-	renewed uint64   // number of renewals: it tells the folder of a running master from a copy of it
+	renewed uint64   // number of renewals, which distinguishes the folder of a running master from a copy of it
 }
 
 const startSize = 16 + 8
@@ -33,14 +33,7 @@ func parseStart(b []byte) Start {
 	return Start{id: [16]byte(b[:16]), renewed: binary.BigEndian.Uint64(b[16:])}
 }
 
-func readStart(b *durable.Fields) Start {
-	if raw := b.Bytes(startSize); raw != nil {
-		return parseStart(raw)
-	}
-	return Start{}
-}
-
-// Starts tells a data folder from an older copy of itself. It is a file of the folder:
+// Starts lists the starts of a master on its data folder, to recognise an older copy of the folder. It is a file:
 //
 //	magic "CSMS" ‖ version u8 = 1
 //	own u32   ‖ start × own, the oldest first                      the starts on this folder
@@ -49,19 +42,19 @@ func readStart(b *durable.Fields) Start {
 //	start = id[16] ‖ renewed u64, big endian
 //
 // A member shows its newest start to its peers, and each peer keeps the last one that it accepted. A folder whose own
-// list lacks that start is an older copy, or a copy of which another process has been started since. What it
-// acknowledged and voted for after the copy was made is missing in it, so it must not acknowledge or vote again. A
-// peer that has accepted no start of a member yet accepts any.
+// list lacks that start is an older copy, or a copy on which another process has been started since. It lacks what the
+// master acknowledged and voted for after the copy was made, so it must not acknowledge or vote again. A peer that has
+// accepted no start of a member yet accepts any.
 type Starts struct {
 	path string
 	// Watch is called before each write, and its result after it. Writes may hang.
 	Watch func(what string) (done func())
 
-	mu      sync.Mutex // guards all below, and the file
-	own     []Start    // the newest last
-	begun   bool       // the newest is the present one
-	peers   map[string]Start
-	knownTo map[string]Start // own start that a peer has accepted, as far as is known; not in the file
+	mu         sync.Mutex // guards all below, and the file
+	own        []Start    // the newest last
+	added      bool       // the newest is the present one
+	peers      map[string]Start
+	acceptedBy map[string]Start // own start that a peer has accepted, as far as is known; not in the file
 }
 
 // maxStarts bounds the list of own starts: the oldest are dropped. A peer that was away for more starts than that,
@@ -79,7 +72,7 @@ var startsFormat = durable.Format{
 func OpenStarts(path string, needed bool) (*Starts, error) {
 	s := &Starts{
 		path: path, Watch: func(string) func() { return func() {} },
-		peers: map[string]Start{}, knownTo: map[string]Start{},
+		peers: map[string]Start{}, acceptedBy: map[string]Start{},
 	}
 	err := startsFormat.Read(s.path, s.parse)
 	switch {
@@ -94,51 +87,47 @@ func OpenStarts(path string, needed bool) (*Starts, error) {
 // parse reads the body of the file.
 func (s *Starts) parse(b *durable.Fields) {
 	for n := b.Uint32(); n > 0 && !b.Failed(); n-- {
-		s.own = append(s.own, readStart(b))
+		s.own = append(s.own, parseStart(b.Fixed(startSize)))
 	}
 	for n := b.Uint32(); n > 0 && !b.Failed(); n-- {
 		id := b.String8()
-		s.peers[id] = readStart(b)
+		s.peers[id] = parseStart(b.Fixed(startSize))
 	}
 }
 
-// encode returns the body of the file. mu is held.
-func (s *Starts) encode() []byte {
-	data := binary.BigEndian.AppendUint32(nil, uint32(len(s.own)))
-	for _, o := range s.own {
+// encodeStarts returns the body of the file.
+func encodeStarts(own []Start, peers map[string]Start) []byte {
+	data := binary.BigEndian.AppendUint32(nil, uint32(len(own)))
+	for _, o := range own {
 		data = o.appendTo(data)
 	}
-	data = binary.BigEndian.AppendUint32(data, uint32(len(s.peers)))
-	for _, id := range slices.Sorted(maps.Keys(s.peers)) {
+	data = binary.BigEndian.AppendUint32(data, uint32(len(peers)))
+	for _, id := range slices.Sorted(maps.Keys(peers)) {
 		data = append(append(data, byte(len(id))), id...)
-		data = s.peers[id].appendTo(data)
+		data = peers[id].appendTo(data)
 	}
 	return data
 }
 
-// save writes the file. mu is held.
-func (s *Starts) save() error {
+// save replaces both lists, on disk first. mu is held.
+func (s *Starts) save(own []Start, peers map[string]Start) error {
 	defer s.Watch("write " + s.path)()
-	if err := startsFormat.Write(s.path, s.encode()); err != nil {
+	if err := startsFormat.Write(s.path, encodeStarts(own, peers)); err != nil {
 		return fmt.Errorf("%w: %w", ErrStarts, err)
 	}
+	s.own, s.peers = own, peers
 	return nil
 }
 
-// begin adds the present start, before any peer sees it. mu is held.
-func (s *Starts) begin() error {
+// add adds the present start, before any peer sees it. mu is held.
+func (s *Starts) add() error {
 	var now Start
 	rand.Read(now.id[:])
-	before := s.own
-	s.own = append(slices.Clone(s.own), now)
-	if n := len(s.own); n > maxStarts {
-		s.own = s.own[n-maxStarts:]
-	}
-	if err := s.save(); err != nil {
-		s.own = before
+	own := append(slices.Clone(s.own), now)
+	if err := s.save(own[max(0, len(own)-maxStarts):], s.peers); err != nil {
 		return err
 	}
-	s.begun = true
+	s.added = true
 	return nil
 }
 
@@ -146,16 +135,12 @@ func (s *Starts) begin() error {
 func (s *Starts) Renew() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.begun {
+	if !s.added {
 		return nil
 	}
-	now := &s.own[len(s.own)-1]
-	now.renewed++
-	if err := s.save(); err != nil {
-		now.renewed--
-		return err
-	}
-	return nil
+	own := slices.Clone(s.own)
+	own[len(own)-1].renewed++
+	return s.save(own, s.peers)
 }
 
 // Current returns the present start. The first call writes it to disk, so that a process that ends before any peer has
@@ -163,22 +148,20 @@ func (s *Starts) Renew() error {
 func (s *Starts) Current() (Start, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.begun {
-		if err := s.begin(); err != nil {
+	if !s.added {
+		if err := s.add(); err != nil {
 			return Start{}, err
 		}
 	}
 	return s.own[len(s.own)-1], nil
 }
 
-// knows reports whether a start, with its renewals, is one of this folder's. The zero Start is.
-func (s *Starts) knows(x Start) bool {
-	if x == (Start{}) {
-		return true
-	}
+// contains reports whether a start, with its renewals, is one of this folder's. It is true for the zero Start.
+func (s *Starts) contains(x Start) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.own, func(o Start) bool { return o.id == x.id && o.renewed >= x.renewed })
+	return x == (Start{}) ||
+		slices.ContainsFunc(s.own, func(o Start) bool { return o.id == x.id && o.renewed >= x.renewed })
 }
 
 // lastOf returns the last start of a member that was accepted.
@@ -188,65 +171,48 @@ func (s *Starts) lastOf(member string) Start {
 	return s.peers[member]
 }
 
-// accept writes a member's start to disk, which knows that the last one was previous. It returns false, and changes
-// nothing, where another start of the member was accepted meanwhile. The error wraps [ErrStarts].
+// accept writes the present start of a member to disk. previous is the last one as the handshake saw it. It returns
+// false, and changes nothing, where another start of the member was accepted meanwhile. The error wraps [ErrStarts].
 func (s *Starts) accept(member string, previous, now Start) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last, known := s.peers[member]
+	last, found := s.peers[member]
 	switch {
-	case known && last.id == now.id && last.renewed >= now.renewed:
+	case found && last.id == now.id && last.renewed >= now.renewed:
 		return true, nil // the same start, accepted on another connection
 	case last.id != now.id && last != previous:
 		return false, nil
 	}
-	s.peers[member] = now
-	if err := s.save(); err != nil {
-		if known {
-			s.peers[member] = last
-		} else {
-			delete(s.peers, member)
-		}
-		return false, err
-	}
-	return true, nil
+	peers := maps.Clone(s.peers)
+	peers[member] = now
+	err := s.save(s.own, peers)
+	return err == nil, err
 }
 
-// setKnownTo records that a peer has accepted a start of this master.
-func (s *Starts) setKnownTo(member string, own Start) {
+// setAcceptedBy records that a peer has accepted a start of this master.
+func (s *Starts) setAcceptedBy(peer string, own Start) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last := s.knownTo[member]; last.id != own.id || last.renewed < own.renewed {
-		s.knownTo[member] = own
+	if last := s.acceptedBy[peer]; last.id != own.id || last.renewed < own.renewed {
+		s.acceptedBy[peer] = own
 	}
 }
 
-// KnownTo reports whether a peer is known to have accepted the present start.
-func (s *Starts) KnownTo(member string) bool {
+// AcceptedBy reports whether a peer is known to have accepted the present start.
+func (s *Starts) AcceptedBy(peer string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.begun && s.knownTo[member] == s.own[len(s.own)-1]
+	return s.added && s.acceptedBy[peer] == s.own[len(s.own)-1]
 }
 
-// Members returns the members of which a start was accepted.
-func (s *Starts) Members() []string {
+// Forget drops the starts of the members that the group has removed. The error wraps [ErrStarts].
+func (s *Starts) Forget(removed func(member string) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.peers))
-}
-
-// Forget drops the starts of the members that are gone for ever. The error wraps [ErrStarts].
-func (s *Starts) Forget(gone func(member string) bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := maps.Clone(s.peers)
-	maps.DeleteFunc(s.peers, func(id string, _ Start) bool { return gone(id) })
-	if len(s.peers) == len(before) {
+	peers := maps.Clone(s.peers)
+	maps.DeleteFunc(peers, func(id string, _ Start) bool { return removed(id) })
+	if len(peers) == len(s.peers) {
 		return nil
 	}
-	if err := s.save(); err != nil {
-		s.peers = before
-		return err
-	}
-	return nil
+	return s.save(s.own, peers)
 }

@@ -28,7 +28,7 @@ type Config struct {
 	Log       hclog.Logger
 }
 
-// Stream is raft's stream layer ([raft.StreamLayer]). Its methods may be called by any goroutine.
+// Stream is raft's stream layer ([raft.StreamLayer]). Any goroutine may call its methods.
 type Stream struct {
 	cfg  Config
 	addr streamAddr
@@ -40,50 +40,51 @@ type Stream struct {
 	tasks  sync.WaitGroup
 
 	mu          sync.Mutex // guards all below
-	over        bool       // no connection is accepted or opened any more
+	disabled    bool       // no connection is accepted or opened any more
 	group       string     // "" while this master is new: then no connection is accepted
-	forRaft     bool       // connections are for raft too, and not only for announcements
+	raftOpen    bool       // connections are for raft too, and not only for announcements
 	conns       map[*conn]struct{}
 	versions    map[string]byte   // the highest version of the handshake that a member has used, whatever the level
 	unreachable map[string]bool   // members to which the last dial failed
-	seenAt      map[string]string // raft address by member id, where it is not the one in raft's configuration
+	addresses   map[string]string // see SetAddress
 	warned      time.Time
 }
 
 var _ raft.StreamLayer = (*Stream)(nil)
 
 // New returns a stream that accepts connections from cfg.Listener. The stream closes the listener. It serves no group
-// before [Stream.Announce] or [Stream.Open] is called.
+// before [Stream.OpenForAnnouncements] or [Stream.Open] is
+// called.
 func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
 		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes),
 		conns: map[*conn]struct{}{}, versions: map[string]byte{}, unreachable: map[string]bool{},
-		seenAt: map[string]string{},
+		addresses: map[string]string{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptAll)
 	return s
 }
 
-// Announce opens the stream for the announcements of a group's members, in both directions, and for nothing else.
-func (s *Stream) Announce(group string) {
+// OpenForAnnouncements opens the stream for the announcements of a group's members, in both directions.
+func (s *Stream) OpenForAnnouncements(group string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.group = group
 }
 
-// Open opens the stream for the members of a group.
+// Open opens the stream for the members of a group, for announcements and for raft.
 func (s *Stream) Open(group string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.group, s.forRaft = group, true
+	s.group, s.raftOpen = group, true
 }
 
-// Shut closes all connections. None is opened or accepted after it, even if Open is called later.
-func (s *Stream) Shut() {
+// Disable closes all connections. None is opened or accepted after it, even if Open is called later.
+func (s *Stream) Disable() {
 	s.mu.Lock()
-	s.over = true
+	s.disabled = true
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
@@ -102,28 +103,22 @@ func (s *Stream) Close() error {
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
-	s.mu.Lock()
-	conns := s.conns
-	s.conns = map[*conn]struct{}{}
-	s.mu.Unlock()
-	for c := range conns {
-		_ = c.Conn.Close() // raft may have closed it in between
-	}
+	s.Disable()
 	s.tasks.Wait()
 	return err
 }
 
 // current returns the group, and whether connections are for raft too.
-func (s *Stream) current() (group string, forRaft bool) {
+func (s *Stream) current() (group string, raftOpen bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	if s.disabled {
 		return "", false
 	}
-	return s.group, s.forRaft
+	return s.group, s.raftOpen
 }
 
-// report passes on what a handshake has found out about this master itself.
+// report reports an error of a handshake that concerns this master itself.
 func (s *Stream) report(err error) {
 	switch {
 	case errors.Is(err, errStaleFolder):

@@ -257,22 +257,22 @@ func TestStreamDialWaits(t *testing.T) {
 	}
 }
 
-// A stream that was shut stays shut: a refusal may come while the store opens it, and while a connection is dialled.
-func TestShutIsFinal(t *testing.T) {
+// A disabled stream stays disabled: a refusal may come while the store opens it, and while a connection is dialled.
+func TestDisableIsFinal(t *testing.T) {
 	a, _ := leveled(t, "a", 1)
 	b, _ := leveled(t, "b", 1)
-	a.Shut()
+	a.Disable()
 	a.Open("g")
-	a.Announce("g")
-	if group, forRaft := a.current(); group != "" || forRaft {
-		t.Errorf("open after it was shut: %q, %v", group, forRaft)
+	a.OpenForAnnouncements("g")
+	if group, raftOpen := a.current(); group != "" || raftOpen {
+		t.Errorf("open after it was disabled: %q, %v", group, raftOpen)
 	}
 	if conn, err := a.Dial(b.address(), 50*time.Millisecond); err == nil {
 		t.Error("it dials", conn.Close())
 	}
 	near, far := net.Pipe()
 	defer far.Close()
-	if _, err := a.track(near); !errors.Is(err, net.ErrClosed) {
+	if _, err := a.track(near, ""); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a connection that was being dialled: %v", err)
 	}
 	if err := b.refusal(t, a.address()); !errors.Is(err, errHandshake) {
