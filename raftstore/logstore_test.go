@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/raftstore/tune"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 var errTest = errors.New("the disk says no")
@@ -188,7 +188,7 @@ func TestStartReadsOnce(t *testing.T) {
 
 // The real store deletes the range that it is given, and no more.
 func TestBoltTrim(t *testing.T) {
-	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))
+	bolt, err := raftconfig.OpenLog(filepath.Join(t.TempDir(), "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

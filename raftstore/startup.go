@@ -7,19 +7,18 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
-	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
 // startRaft starts raft for the group that the identity names. It finishes the founding first. The caller holds mu.
 func (s *Store) startRaft() error {
-	config := tune.Raft(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
+	config := raftconfig.New(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
 	s.leadership.notify = make(chan bool, 16)
 	config.NotifyCh = s.leadership.notify
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: s.stream, MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
-		Logger: config.Logger,
-	})
+	transportConfig := raftconfig.Transport(s.log.Named("raft"))
+	transportConfig.Stream = s.stream
+	trans := raft.NewNetworkTransportWithConfig(transportConfig)
 	s.tasks.Go(s.readNotifications)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {

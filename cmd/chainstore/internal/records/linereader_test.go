@@ -139,7 +139,7 @@ func TestStoppable(t *testing.T) {
 	if n, err := s.Read(buf); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
-	cancel() // the pipe stays open: nothing else ends the read
+	cancel() // the pipe stays open: only the cancellation ends the read
 	if _, err := s.Read(buf); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ func TestGlimpse(t *testing.T) {
 	}
 }
 
-// A record of an older cluster may have terminal control characters in its key and type: no output prints them.
+// TestControlCharactersArePrintedSafely checks that no output prints the terminal control characters that the key and
+// the type of an older record may contain.
 func TestControlCharactersArePrintedSafely(t *testing.T) {
 	text := "a\x00\n\x1b[2J\x7f\u009b1mä"
 	r := wire.Record{Key: text, Type: text, Payload: []byte("\xff" + text)}
