@@ -26,7 +26,7 @@ func TestAppendGivesPositions(t *testing.T) {
 	got := b.add(startTime+1,
 		call{project: 1, payloads: payloads(3, "a")},
 		call{project: 2, payloads: payloads(1, "b")},
-		call{project: 1, payloads: payloads(9, "c")}, // fills block 1 and 2, and starts block 3
+		call{project: 1, payloads: payloads(9, "c")}, // fills blocks 1 and 2, and starts block 3
 	)
 	want := []Placement{
 		{Time: startTime + 1, Runs: []Run{{Block: 0, Offset: 0, Count: 3, Index: 0}}},
@@ -40,7 +40,7 @@ func TestAppendGivesPositions(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
-	// Halfway into an open block and over its end.
+	// A batch that begins within an open block and continues after its end.
 	got = b.add(startTime+2, call{project: 2, payloads: payloads(5, "d")})
 	want = []Placement{{Time: startTime + 2, Runs: []Run{
 		{Block: 3, Offset: 1, Count: 3, Index: 16},
@@ -99,7 +99,7 @@ func TestCutByBytes(t *testing.T) {
 	if b.Height() != 1 || !reflect.DeepEqual(p[0].Runs, want) {
 		t.Errorf("height %d, %+v", b.Height(), p[0].Runs)
 	}
-	// A record over the limit is a block of its own, behind what waits.
+	// A record over the limit gets its own block, after the waiting records.
 	huge := strings.Repeat("y", 5000)
 	p = b.add(startTime, call{project: 1, payloads: []string{huge}})
 	if b.Height() != 2 || p[0].Runs[0] != (Run{Block: 1, Offset: 1, Count: 1, Index: 5}) {
@@ -107,7 +107,7 @@ func TestCutByBytes(t *testing.T) {
 	}
 }
 
-// The limit itself closes a block, one byte less does not.
+// TestCutAtTheVeryByte checks that a block is closed when it reaches the limit, and not one byte earlier.
 func TestCutAtTheVeryByte(t *testing.T) {
 	overhead := len((&chain.Record{Type: "text/plain"}).AppendTo(nil))
 	for _, size := range []int{1999, 2000, 2001} {
@@ -123,7 +123,7 @@ func TestCutAtTheVeryByte(t *testing.T) {
 	}
 }
 
-// The age of a buffer is that of its oldest record.
+// TestOpenSince checks that the age of a buffer is that of its oldest record.
 func TestOpenSince(t *testing.T) {
 	b := newTable(t, smallSettings())
 	for n := range uint64(6) {
@@ -147,7 +147,7 @@ func TestAppendRefusesProject(t *testing.T) {
 		if p[0].Err != RefusedProject || p[0].Runs != nil || !errors.Is(p[0].Err.Error(), ErrUnknownProject) {
 			t.Errorf("project %d: %+v", project, p[0])
 		}
-		// The other calls of the submission are not touched by it.
+		// The other calls of the submission are not affected.
 		if p[1].Err != Accepted || p[1].Err.Error() != nil || b.NextIndex() < before+1 {
 			t.Errorf("project %d: %+v", project, p[1])
 		}
@@ -171,7 +171,7 @@ func TestBacklog(t *testing.T) {
 	b := newTable(t, settings)
 	kept := call{project: 1, key: "kept", payloads: []string{strings.Repeat("k", 100)}}
 	first := b.add(startTime, kept)[0]
-	// The request that passes the limit is taken whole; those behind it are refused, in the same submission too.
+	// The request that crosses the limit is accepted completely. Later ones are refused, even in the same submission.
 	p := b.add(startTime, call{project: 1, payloads: payloads(6, "over")}, call{project: 1, payloads: []string{"no"}})
 	if p[0].Err != Accepted || p[1].Err != RefusedBacklog || !errors.Is(p[1].Err.Error(), wire.ErrBacklog) {
 		t.Fatalf("%+v", p)
@@ -183,11 +183,11 @@ func TestBacklog(t *testing.T) {
 	if b.NextIndex() != next {
 		t.Error("a refused append moved the next index")
 	}
-	// A retry of what was acknowledged is answered however full the masters are.
+	// A retry of an acknowledged request succeeds even if the masters are full.
 	if p := b.add(startTime, kept); !p[0].Replay || p[0].Runs[0] != first.Runs[0] {
 		t.Errorf("%+v", p)
 	}
-	// A refused key is not remembered: it is new once there is room.
+	// A refused key is not remembered: it is new when there is space again.
 	b.node("a", 0)
 	b.node("b", 0)
 	b.ok(&Cut{Block: b.Height(), Time: startTime})
@@ -228,14 +228,14 @@ func TestKeys(t *testing.T) {
 	if p := b.add(startTime+9, elsewhere)[0]; p.Replay || p.Err != Accepted {
 		t.Errorf("in another project: %+v", p)
 	}
-	// Twice in one submission.
+	// The same call twice in one submission.
 	twin := call{project: 1, key: "twin", payloads: []string{"t"}}
 	p := b.add(startTime+9, twin, twin)
 	if p[0].Replay || !p[1].Replay || p[1].Runs[0].Block != p[0].Runs[0].Block ||
 		p[1].Runs[0].Offset != p[0].Runs[0].Offset {
 		t.Errorf("twins: %+v", p)
 	}
-	// No key, no replay.
+	// Without a key there is no replay.
 	plain := call{project: 1, payloads: []string{"p"}}
 	if p := b.add(startTime+9, plain, plain); p[1].Replay || p[1].Runs[0] == p[0].Runs[0] {
 		t.Errorf("without keys: %+v", p)
@@ -253,7 +253,7 @@ func TestKeysAreForgottenByCount(t *testing.T) {
 	for n := range 4 {
 		b.add(startTime, keyed(n))
 	}
-	// They are forgotten when the next append comes: the three newest are known then.
+	// The next append removes old keys. Then the three newest are known.
 	if p := b.add(startTime, keyed(1), keyed(2), keyed(3)); !p[0].Replay || !p[1].Replay || !p[2].Replay {
 		t.Errorf("%+v", p)
 	}
@@ -277,7 +277,7 @@ func TestKeysAreForgottenByAge(t *testing.T) {
 	if p := b.add(startTime+1001, c); p[0].Replay {
 		t.Error("remembered beyond its age")
 	}
-	// The new entry counts from its own time.
+	// The age of the new entry counts from its own time.
 	if p := b.add(startTime+2001, c); !p[0].Replay {
 		t.Errorf("%+v", p)
 	}
@@ -288,7 +288,7 @@ func TestKeysAreForgottenByAge(t *testing.T) {
 	}
 }
 
-// More keys than a page holds, forgotten at every place of a page.
+// TestKeyPages checks more keys than a page holds, and removes keys at each position of a page.
 func TestKeyPages(t *testing.T) {
 	w := newKeyWindow()
 	settings := Settings{MaxKeys: keyPage + 10, KeyAge: math.MaxUint64}
@@ -326,21 +326,21 @@ func TestSubmissionSentAgain(t *testing.T) {
 	data := appendOf(t, "m2", 7, 1, startTime+1, c)
 	first := b.submit(data)
 	before := snapshotBytes(t, b.State)
-	again := appendOf(t, "m2", 7, 1, startTime+500, c) // at another time, perhaps by another leader
+	again := appendOf(t, "m2", 7, 1, startTime+500, c) // at another time, perhaps from another leader
 	if got := b.submit(again); !reflect.DeepEqual(got, first) {
 		t.Errorf("sent again: %+v, want %+v", got, first)
 	}
 	if !bytes.Equal(before, snapshotBytes(t, b.State)) {
 		t.Error("a submission that was known changed the state")
 	}
-	// The same number of another member or boot is another submission.
+	// The same number with another member or boot is a different submission.
 	if got := b.submit(appendOf(t, "m3", 7, 1, startTime, c)); reflect.DeepEqual(got, first) {
 		t.Error("taken for that of another member")
 	}
 	if got := b.submit(appendOf(t, "m2", 8, 1, startTime, c)); reflect.DeepEqual(got, first) {
 		t.Error("taken for that of an older boot")
 	}
-	b.refusedBytes(data, ErrStale) // of the boot before
+	b.refusedBytes(data, ErrStale) // of the previous boot
 	b.refusedBytes(appendOf(t, "m2", 7, 2, startTime, c), ErrStale)
 }
 
@@ -359,7 +359,7 @@ func TestSubmissionWindow(t *testing.T) {
 	c := call{project: 1, payloads: []string{"x"}}
 	at := func(seq uint64) []byte { return appendOf(t, "m2", 1, seq, startTime, c) }
 	first := map[uint64][]Placement{}
-	// Out of order, as they arrive over several connections.
+	// Out of order, as submissions may arrive over several connections.
 	for seq := uint64(100); seq > 100-SubmissionWindow; seq-- {
 		first[seq] = b.submit(at(seq))
 	}
@@ -370,7 +370,7 @@ func TestSubmissionWindow(t *testing.T) {
 			t.Errorf("seq %d: %+v, want %+v", seq, got, want)
 		}
 	}
-	b.submit(at(103)) // 69, 70 and 71 fall out of the window
+	b.submit(at(103)) // 69, 70 and 71 leave the window
 	b.refusedBytes(at(71), ErrStale)
 	if got := b.submit(at(72)); !reflect.DeepEqual(got, first[72]) {
 		t.Errorf("seq 72: %+v", got)
@@ -379,7 +379,7 @@ func TestSubmissionWindow(t *testing.T) {
 	if got := len(b.members["m2"].Results); got != 1 {
 		t.Errorf("%d results are kept", got)
 	}
-	// At the end of the numbers nothing wraps around.
+	// The numbers do not wrap around at their maximum.
 	b.submit(at(math.MaxUint64))
 	b.submit(at(math.MaxUint64 - SubmissionWindow + 1))
 	b.refusedBytes(at(math.MaxUint64-SubmissionWindow), ErrStale)
@@ -425,7 +425,7 @@ func TestSubmissionBuilder(t *testing.T) {
 	}
 	s := NewSubmission(make([]byte, 0, 10), "m", 1, 2)
 	s.StartRequest(1, Digest{}, Digest{})
-	// A request without a record has no place in the log.
+	// The log cannot contain a request without records.
 	if err := CheckSubmission(s.Bytes()); !errors.Is(err, ErrBadCommand) {
 		t.Errorf("empty request: %v", err)
 	}
@@ -449,7 +449,7 @@ func TestCheckSubmissionErrors(t *testing.T) {
 	if err := CheckSubmission(Encode(&Cut{})); !errors.Is(err, ErrBadCommand) {
 		t.Errorf("a cut: %v", err)
 	}
-	// Well summed and cut short all the same.
+	// Truncated, but with a correct checksum.
 	for n := commandHead; n < len(good); n++ {
 		if err := CheckSubmission(seal(bytes.Clone(good[:n]))); !errors.Is(err, ErrBadCommand) {
 			t.Fatalf("cut to %d bytes and summed: %v", n, err)
@@ -458,7 +458,7 @@ func TestCheckSubmissionErrors(t *testing.T) {
 	if err := CheckSubmission(seal(append(bytes.Clone(good), 0))); !errors.Is(err, ErrBadCommand) {
 		t.Errorf("a byte behind: %v", err)
 	}
-	// What is well formed and yet no block could be made of.
+	// Well-formed commands that do not produce a valid block.
 	of := func(change func(*chain.Record, *chain.Hash)) []byte {
 		r := chain.Record{Project: 1, Key: "k", Payload: []byte("x")}
 		commit := r.Commit()
@@ -488,7 +488,8 @@ func TestCheckSubmissionErrors(t *testing.T) {
 	}
 }
 
-// TestSeveralSubmissionsInOneAppend: they are taken in their order, and one that is refused leaves the others alone.
+// TestSeveralSubmissionsInOneAppend checks that the submissions of an append are applied in order, and that a refused
+// one does not affect the others.
 func TestSeveralSubmissionsInOneAppend(t *testing.T) {
 	b := newTable(t, smallSettings())
 	c := call{project: 1, payloads: payloads(3, "x")}

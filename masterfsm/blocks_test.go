@@ -22,7 +22,7 @@ func TestCut(t *testing.T) {
 	if b.Height() != 1 || b.NextIndex() != 2 {
 		t.Errorf("height %d, next index %d", b.Height(), b.NextIndex())
 	}
-	// A cut closes a block; the next one is prepared only when this one is mined.
+	// A cut closes a block. The next block is prepared only after this one is mined.
 	b.fill(2)
 	b.ok(&Cut{Block: 1, Time: startTime + 20})
 	if b.waiting.header.Block != 0 {
@@ -74,7 +74,7 @@ func TestMined(t *testing.T) {
 	checkHeldChain(t, b.State, zeroHead)
 }
 
-// A long chain: the boundaries go on, a snapshot that was taken before keeps its own.
+// TestBoundaries checks the boundaries of a long chain. They advance, while an earlier snapshot keeps its own.
 func TestBoundaries(t *testing.T) {
 	settings := smallSettings()
 	settings.MaxRecords, settings.Difficulty, settings.Replicas, settings.RetainBytes = 1, 0, 1, 0
@@ -214,7 +214,7 @@ func TestStoredNeverFalls(t *testing.T) {
 	if b.Stored() != 2 || b.heldFrom() != 0 {
 		t.Fatalf("stored %d, held from %d", b.Stored(), b.heldFrom())
 	}
-	// A node comes back with less than it had acknowledged.
+	// A node returns with fewer blocks than it had acknowledged.
 	b.node("b", 1)
 	b.is("b", Valid, 1)
 	if b.Stored() != 2 || b.heldFrom() != 0 {
@@ -243,7 +243,7 @@ func TestAcknowledgeIsPassedOver(t *testing.T) {
 	}
 	b.ok(&Acknowledge{Nodes: []NodeHeight{{ID: "x"}, {ID: "a", Version: version, Height: 2}}, Time: b.now})
 	b.is("a", Valid, 2)
-	b.ack("a", 1) // late: the height does not fall
+	b.ack("a", 1) // late: the height does not decrease
 	b.is("a", Valid, 2)
 }
 
@@ -273,7 +273,7 @@ func TestSlowNodeIsLeftBehind(t *testing.T) {
 	if n := b.storage("slow"); n.Cause.IsZero() || b.retained > 500 || b.Stored() != 10 {
 		t.Errorf("cause %v, retained %d, stored %d", n.Cause, b.retained, b.Stored())
 	}
-	// Blocks that are not stored are never dropped, whatever their size.
+	// Blocks that are not stored are never dropped, whatever their total size.
 	b.fill(40)
 	b.mine()
 	b.ack("a", 20)
@@ -282,7 +282,8 @@ func TestSlowNodeIsLeftBehind(t *testing.T) {
 	}
 }
 
-// A node that is called Valid although the masters no longer hold what it lacks would never get on.
+// TestNodeCannotBeMadeValidBehindWhatIsHeld checks that a node does not become Valid if it lacks blocks that the
+// masters no longer hold. It could never catch up.
 func TestNodeCannotBeMadeValidBehindWhatIsHeld(t *testing.T) {
 	settings := smallSettings()
 	settings.Replicas = 1
@@ -367,7 +368,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// What Record hands out stays as it is while the state goes on: cut, mined, dropped, restored.
+// TestHandedOutBytesStay checks that records returned by Record do not change while the state continues: blocks are
+// cut, mined and dropped, and the state is restored.
 func TestHandedOutBytesStay(t *testing.T) {
 	settings := smallSettings()
 	settings.Replicas, settings.RetainBytes = 1, 0
@@ -459,7 +461,8 @@ func TestReplicatedHeight(t *testing.T) {
 	}
 }
 
-// TestSpans holds spans against Record and Locate, from every leaf on, while blocks are open, cut, mined and dropped.
+// TestSpans compares spans, starting at every leaf, with Record and Locate while blocks are open, cut, mined and
+// dropped.
 func TestSpans(t *testing.T) {
 	b := newTable(t, smallSettings())
 	if spans := b.HeldBlocks(0); len(spans) != 0 || b.HeldLeaf() != 0 {
@@ -469,7 +472,7 @@ func TestSpans(t *testing.T) {
 		t.Helper()
 		held := b.HeldLeaf()
 		for leaf := uint64(0); leaf < b.NextIndex()+3; leaf++ {
-			// Every record from the leaf on that the masters hold is in the spans, in order.
+			// The spans contain, in order, every record from the leaf on that the masters hold.
 			next := max(leaf, held)
 			for _, s := range b.HeldBlocks(leaf) {
 				one, ok := b.HeldBlock(s.Block)

@@ -16,7 +16,7 @@ import (
 
 const origin = "example.com/log"
 
-// addKey is the command that adds a key of a seed.
+// addKey returns the command that adds a key derived from a seed.
 func addKey(seed byte, first bool) *AddLogKey {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
 	return &AddLogKey{
@@ -31,14 +31,14 @@ func TestLogKeys(t *testing.T) {
 	if l := b.Log(); l.Origin != "" || len(l.Keys) != 0 {
 		t.Fatalf("a new log: %+v", l)
 	}
-	b.refused(addKey(1, false), ErrStale) // there is nothing to succeed
+	b.refused(addKey(1, false), ErrStale) // there is no previous key
 	first := b.ok(addKey(1, true)).(*LogKey)
 	v, err := note.NewVerifier(b.Log().VerifierKey(first))
 	if err != nil || v.Name() != origin || fmt.Sprintf("%08x", v.KeyHash()) != first.ID || first.Since != startTime+1 ||
 		!first.Signs() {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	b.refused(addKey(1, true), ErrStale) // a leader that was deposed while it founded the same, or another
+	b.refused(addKey(1, true), ErrStale) // from a deposed leader that founded the same log, or another
 	b.refused(addKey(2, true), ErrStale)
 	kept := b.Log()
 	second := b.ok(addKey(2, false)).(*LogKey)
@@ -47,7 +47,7 @@ func TestLogKeys(t *testing.T) {
 		t.Fatalf("%+v; what was handed out before has %d keys", l, len(kept.Keys))
 	}
 
-	// Another seal of a key that signs: nothing else about it changes.
+	// Another seal of a signing key changes nothing else.
 	again := addKey(1, false)
 	again.Sealed[0]++
 	if k := b.ok(again).(*LogKey); k.ID != first.ID || k.Since != first.Since || !bytes.Equal(k.Sealed, again.Sealed) {
@@ -65,11 +65,11 @@ func TestLogKeys(t *testing.T) {
 		l.Signing()[0].ID != second.ID {
 		t.Errorf("retired: %+v", l)
 	}
-	b.ok(&RetireLogKey{ID: first.ID, Time: startTime + 9}) // to say so twice does nothing
+	b.ok(&RetireLogKey{ID: first.ID, Time: startTime + 9}) // repeating it has no effect
 	if k := b.Log().Keys[0]; k.Retired != startTime+5 {
 		t.Errorf("retired again: %+v", k)
 	}
-	b.refused(again, ErrStale) // it does not come back
+	b.refused(again, ErrStale) // it cannot be added again
 	b.refused(&RetireLogKey{ID: second.ID, Time: startTime}, wire.ErrLastKey)
 	for seed := byte(3); seed < 2+MaxLogKeys; seed++ {
 		b.ok(addKey(seed, false))
@@ -107,8 +107,8 @@ func TestLogKeysThatAreNone(t *testing.T) {
 	}
 }
 
-// However many keys follow, one that is retired does not come back; in the end no more are taken, so that the table
-// stays small.
+// TestRetiredKeysAreKept checks that a retired key cannot be added again, however many keys follow. The number of keys
+// is limited, so that the table stays small.
 func TestRetiredKeysAreKept(t *testing.T) {
 	b := newTable(t, smallSettings())
 	nth := func(n uint16) *AddLogKey {
@@ -128,13 +128,13 @@ func TestRetiredKeysAreKept(t *testing.T) {
 	b.refused(nth(maxKnownKeys), wire.ErrTooMany)
 	again := nth(maxKnownKeys - 1)
 	again.Sealed[0]++
-	b.ok(again) // one that signs may still be sealed again
+	b.ok(again) // a signing key may still be sealed again
 	if l := b.Log(); len(l.Keys) != maxKnownKeys || len(l.Signing()) != 1 || l.Signing()[0].ID != last.ID {
 		t.Errorf("%d keys, of which %d sign", len(l.Keys), len(l.Signing()))
 	}
 }
 
-// cosignature is what a witness may have signed: only its form counts here.
+// cosignature returns a well-formed cosignature of a witness. Only the form matters here.
 func cosignature(witness string) Cosignature {
 	return Cosignature{Witness: witness,
 		Line: "— " + witness + " " + base64.StdEncoding.EncodeToString([]byte("key and signature of "+witness))}
@@ -148,7 +148,7 @@ func cosign(of Boundary, witnesses ...string) *Cosign {
 	return c
 }
 
-// witnessed is a table whose checkpoints need cosignatures of a quorum, with two storage nodes.
+// witnessed returns a table with two storage nodes whose checkpoints need a quorum of cosignatures.
 func witnessed(t *testing.T, quorum uint8) *table {
 	t.Helper()
 	settings := smallSettings()
@@ -160,7 +160,7 @@ func witnessed(t *testing.T, quorum uint8) *table {
 	return b
 }
 
-// stores mines one block more and has both nodes store it. It returns the checkpoint.
+// stores mines one more block, which both nodes store, and returns the checkpoint.
 func (b *table) stores() Boundary {
 	b.t.Helper()
 	b.fill(4)
@@ -173,7 +173,7 @@ func (b *table) stores() Boundary {
 	return b.Checkpoint()
 }
 
-// publishes fails the test unless the published checkpoint is of a size and has these witnesses' cosignatures.
+// publishes checks the size of the published checkpoint and the witnesses that have cosigned it.
 func (b *table) publishes(of Boundary, witnesses ...string) {
 	b.t.Helper()
 	p := b.Published()
@@ -199,16 +199,16 @@ func TestPublishedWithoutAQuorum(t *testing.T) {
 	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != first {
 		t.Errorf("the newest that is cosigned is forgotten: %+v", c)
 	}
-	b.ok(cosign(first, "w3")) // it is the newest that is witnessed still
+	b.ok(cosign(first, "w3")) // it is still the newest cosigned one
 	b.ok(cosign(second, "w1"))
-	b.refused(cosign(first, "w4"), ErrStale) // nobody will see it
+	b.refused(cosign(first, "w4"), ErrStale) // it would never be served
 	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != second {
 		t.Errorf("cosigned: %+v", c)
 	}
 }
 
-// A log that grows faster than its witnesses answer shows its newest checkpoint without cosignatures, and has the
-// newest that is witnessed beside it.
+// TestWitnessedBehindThePublished checks a log that grows faster than its witnesses reply. It publishes its newest
+// checkpoint without cosignatures, and also keeps the newest cosigned one.
 func TestWitnessedBehindThePublished(t *testing.T) {
 	b := witnessed(t, 0)
 	if w := b.Witnessed(); w.Boundary != b.Published().Boundary || len(w.Cosignatures) > 0 {
@@ -216,7 +216,7 @@ func TestWitnessedBehindThePublished(t *testing.T) {
 	}
 	for range 20 {
 		asked := b.stores()
-		newest := b.stores() // while the witness answers
+		newest := b.stores() // while the witness replies
 		b.ok(cosign(asked, "w1"))
 		b.publishes(newest)
 		if w := b.Witnessed(); w.Boundary != asked || len(w.Cosignatures) != 1 {
@@ -236,18 +236,18 @@ func TestPublishedWithAQuorum(t *testing.T) {
 	b.ok(cosign(first, "w1"))
 	b.ok(cosign(third, "w1"))
 	b.publishes(empty)
-	b.ok(cosign(first, "w1")) // the same witness twice is one
+	b.ok(cosign(first, "w1")) // a repeated cosignature counts once
 	b.publishes(empty)
 	b.ok(cosign(first, "w2"))
 	b.publishes(first, "w1", "w2")
-	b.ok(cosign(first, "w3")) // more are welcome
+	b.ok(cosign(first, "w3")) // more than the quorum are accepted
 	b.publishes(first, "w1", "w2", "w3")
 	b.ok(cosign(third, "w3"))
 	b.publishes(third, "w1", "w3")
-	b.refused(cosign(second, "w1", "w2"), ErrStale) // never back
+	b.refused(cosign(second, "w1", "w2"), ErrStale) // it never goes back
 	b.publishes(third, "w1", "w3")
 
-	// Another policy moves it forward, and never back.
+	// Another quorum moves it forward, never back.
 	settings := b.Settings()
 	settings.WitnessQuorum = 3
 	b.ok(&BeginTerm{Term: 2, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
@@ -266,7 +266,8 @@ func TestPublishedWithAQuorum(t *testing.T) {
 	b.refused(&BeginTerm{Term: 5, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings}, ErrBadCommand)
 }
 
-// Witnesses that never agree cost a bounded number of checkpoints.
+// TestCosignedIsBounded checks that the number of partially cosigned checkpoints is bounded if the witnesses never
+// agree.
 func TestCosignedIsBounded(t *testing.T) {
 	b := witnessed(t, 2)
 	var all []Boundary
@@ -281,7 +282,8 @@ func TestCosignedIsBounded(t *testing.T) {
 	b.publishes(all[10], "w1", "w2")
 }
 
-// What is forgotten first has the fewest cosignatures, and is never what has just got one.
+// TestCosignedThatIsForgotten checks that the checkpoint with the fewest cosignatures is dropped first, and never one
+// that has just received a cosignature.
 func TestCosignedThatIsForgotten(t *testing.T) {
 	b := witnessed(t, 3)
 	var all []Boundary
@@ -333,7 +335,7 @@ func TestCosignaturesThatAreNone(t *testing.T) {
 		b.refused(c, ErrStale)
 	}
 	b.fill(4)
-	b.mine() // and nobody has it
+	b.mine() // and no node has it
 	b.refused(cosign(b.Boundary(), "w1"), ErrStale)
 	for i := range MaxWitnesses {
 		b.ok(cosign(at, fmt.Sprint("w", i)))

@@ -19,7 +19,7 @@ func ranges(pairs ...uint64) []chain.Range {
 	return list
 }
 
-// threeNodes is a table of three nodes that all have blocks 0 to 5, which the masters dropped.
+// threeNodes returns a table of three nodes that all have blocks 0 to 5. The masters have dropped these blocks.
 func threeNodes(t *testing.T) *table {
 	b := newTable(t, smallSettings())
 	for _, id := range []string{"a", "b", "c"} {
@@ -36,7 +36,7 @@ func threeNodes(t *testing.T) *table {
 	return b
 }
 
-// check has a node checked with a result.
+// check begins a check of a node, and ends it with a result.
 func (b *table) check(id string, end EndCheck) {
 	b.t.Helper()
 	began := b.ok(&BeginCheck{ID: id, Version: b.storage(id).Version, Time: b.now}).(*Storage)
@@ -44,7 +44,7 @@ func (b *table) check(id string, end EndCheck) {
 	b.ok(&end)
 }
 
-// repair has an Invalid node repaired from another.
+// repair begins a repair of an Invalid node from another, and ends it with a result.
 func (b *table) repair(id, sender string, end EndRepair) {
 	b.t.Helper()
 	c := &BeginRepair{ID: id, Version: b.storage(id).Version, Ticket: "t", Keep: 6, Time: b.now}
@@ -118,7 +118,7 @@ func TestCheckIsRefused(t *testing.T) {
 	}
 	b.check("a", EndCheck{Bad: ranges(1, 2)})
 	b.check("b", EndCheck{Bad: ranges(1, 2)})
-	b.refused(begin("c"), ErrStale) // the last valid one
+	b.refused(begin("c"), ErrStale) // the last valid node
 	b.ok(&Suspect{ID: "c", Cause: TextCause("it answered wrong"), Time: b.now})
 	b.check("c", EndCheck{}) // unless there is a cause
 	b.ok(&RemoveStorage{ID: "a", Force: true, Time: b.now})
@@ -144,7 +144,7 @@ func TestCheckIsRefused(t *testing.T) {
 	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Time: b.now + 99}, ErrStale) // it is valid
 }
 
-// manyRanges are count ranges of one block.
+// manyRanges returns count ranges of one block each.
 func manyRanges(count int) []chain.Range {
 	list := make([]chain.Range, count)
 	for i := range list {
@@ -197,7 +197,7 @@ func TestRepairIsRefused(t *testing.T) {
 	b.refused(end(func(e *EndRepair) { e.Failed = TextCause(strings.Repeat("x", maxText+1)) }), ErrBadCommand)
 }
 
-// A failed repair leaves what is known, and lets the sender go.
+// TestFailedRepair checks that a failed repair keeps the known bad blocks, and releases the sender.
 func TestFailedRepair(t *testing.T) {
 	b := threeNodes(t)
 	b.check("a", EndCheck{Bad: ranges(1, 2, 4, 5)})
@@ -208,7 +208,7 @@ func TestFailedRepair(t *testing.T) {
 		b.IntegrityLog().Totals.FailedRepairs != 1 {
 		t.Errorf("%+v", n)
 	}
-	b.repair("a", "c", EndRepair{Bad: ranges(4, 5)}) // c did not have it either
+	b.repair("a", "c", EndRepair{Bad: ranges(4, 5)}) // c did not have the block either
 	b.is("a", Invalid, 6)
 	b.repair("a", "c", EndRepair{Unchecked: 5})
 	b.is("a", Invalid, 6)
@@ -216,8 +216,8 @@ func TestFailedRepair(t *testing.T) {
 	b.is("a", Valid, 6)
 }
 
-// What a person confirmed as lost is a hole that everybody may have; until then the nodes with just that hole go on
-// keeping new blocks.
+// TestLostBlocks checks that all nodes may lack a block that was confirmed as lost. Before that, nodes that lack only
+// this block continue to store new blocks.
 func TestLostBlocks(t *testing.T) {
 	b := threeNodes(t)
 	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, wire.ErrNotLost)
@@ -226,7 +226,7 @@ func TestLostBlocks(t *testing.T) {
 	if len(b.IntegrityLog().Lost) != 0 {
 		t.Fatalf("%+v", b.IntegrityLog().Lost)
 	}
-	b.ok(&RemoveStorage{ID: "c", Force: true, Time: b.now}) // the last that had it
+	b.ok(&RemoveStorage{ID: "c", Force: true, Time: b.now}) // the last node that had it
 	if lost := b.IntegrityLog().Lost; !reflect.DeepEqual(lost, ranges(2, 3)) {
 		t.Fatalf("%+v", lost)
 	}
@@ -253,13 +253,13 @@ func TestLostBlocks(t *testing.T) {
 		t.Errorf("stored %d: nodes that lack only what is lost everywhere must count", b.Stored())
 	}
 	b.ok(&ConfirmLost{Block: 2, Time: b.now})
-	b.ok(&ConfirmLost{Block: 2, Time: b.now}) // again: nothing new
+	b.ok(&ConfirmLost{Block: 2, Time: b.now}) // a repetition has no effect
 	if lost, confirmed := b.Lost(2); !lost || !confirmed {
 		t.Errorf("lost %v, confirmed %v", lost, confirmed)
 	}
 	b.is("a", Valid, 7)
 	b.is("b", Valid, 7)
-	// A check that does not name the hole keeps it in the table; one that finds more does not forget it.
+	// A check that does not report the lost block keeps it in the table, and so does one that finds more.
 	b.check("a", EndCheck{})
 	b.is("a", Valid, 7)
 	if !reflect.DeepEqual(b.storage("a").Bad, ranges(2, 3)) {
@@ -278,7 +278,7 @@ func TestLostBlocks(t *testing.T) {
 	if !slices.Equal(kinds, want) {
 		t.Errorf("%v", kinds)
 	}
-	// A node that may have it is there again: it is not lost any more, and no longer confirmed.
+	// A node that may have the block returns: it is no longer lost, nor confirmed as lost.
 	b.node("d", 7)
 	if s := b.IntegrityLog(); len(s.Lost) != 0 || len(s.Confirmed) != 0 ||
 		s.Events[len(s.Events)-1].Kind != EventFound {
@@ -287,7 +287,7 @@ func TestLostBlocks(t *testing.T) {
 	b.is("b", Invalid, 7)
 }
 
-// What is known of a node's damage outlives its restart.
+// TestRegistrationKeepsWhatIsKnown checks that the known damage of a node is kept when it restarts.
 func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	b := threeNodes(t)
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
@@ -296,7 +296,7 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	if n := b.storage("a"); n.Cause.Text() != "damaged: block 2" || !n.OnGroupChain {
 		t.Errorf("%+v", n)
 	}
-	// A node that comes back with less tells of it.
+	// The height of a node that returns with fewer blocks is recorded.
 	b.node("b", 4)
 	b.is("b", Invalid, 4)
 	e := b.IntegrityLog().Events
@@ -305,7 +305,7 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	b.repair("a", "c", EndRepair{})
-	// One that was not shut down is checked at once.
+	// A node that was not shut down cleanly is checked at once.
 	b.ok(&Register{Role: RoleStorage, ID: "c", URL: "http://c", Height: 6, Hash: b.head.Hash, Unclean: true,
 		Time: b.now})
 	if n := b.storage("c"); n.Due.IsZero() || n.State != Valid {
@@ -317,7 +317,8 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	}
 }
 
-// A sender that starts again goes on sending; a receiver that does ends the repair, and frees the sender.
+// TestRestartsWithinARepair checks that the repair continues if the sender restarts. A restart of the receiver ends the
+// repair, and releases the sender.
 func TestRestartsWithinARepair(t *testing.T) {
 	b := threeNodes(t)
 	begin := func() {
@@ -335,14 +336,14 @@ func TestRestartsWithinARepair(t *testing.T) {
 	b.is("a", Invalid, 6)
 	b.is("b", Valid, 6)
 	begin()
-	// A node that took the sender's address.
+	// A node takes over the sender's address.
 	b.ok(&Register{Role: RoleStorage, ID: "z", URL: b.storage("b").URL, Time: b.now})
 	b.is("a", Receiving, 6)
 	b.ok(&Invalidate{ID: "a", Version: b.storage("a").Version, Cause: TextCause("another chain"), Time: b.now})
 	if b.storage("a").OnGroupChain || b.storage("a").Peer != "" {
 		t.Errorf("%+v", b.storage("a"))
 	}
-	// The receiver goes: its sender is free.
+	// If the receiver is removed, its sender is released.
 	b.repair("a", "", EndRepair{})
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.ok(&BeginRepair{

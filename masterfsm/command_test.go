@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// seal writes the right checksum in front of a command's bytes.
+// seal prepends the correct checksum to the bytes of a command.
 func seal(data []byte) []byte {
 	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
 	return data
@@ -19,7 +19,7 @@ func seal(data []byte) []byte {
 
 const kindCut = 3
 
-// commandOf makes the bytes of a command of any kind and body.
+// commandOf returns the bytes of a command of any kind and body.
 func commandOf(k kind, body string) []byte {
 	return seal(append([]byte{0, 0, 0, 0, byte(k)}, body...))
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// TestControlCharactersReplay replays the log of a cluster whose keys and types hold control characters. API requests
-// with such records are refused today; the decoder and the state machine must never be.
+// TestControlCharactersReplay replays the log of a cluster with control characters in keys and types. The API rejects
+// such records today, but the decoder and the state machine must always accept them.
 func TestControlCharactersReplay(t *testing.T) {
 	var golden struct {
 		State, Head, Root chain.Hash
@@ -36,7 +36,7 @@ func TestControlCharactersReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New()
-	read := map[uint64]bool{} // records that were in the state, before the storage nodes had their blocks
+	read := map[uint64]bool{} // records that were read from the state, before the storage nodes had their blocks
 	for number := 0; len(commands) > 0; number++ {
 		size := binary.BigEndian.Uint32(commands)
 		result, err := s.Apply(commands[4 : 4+size])

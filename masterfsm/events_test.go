@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// eventful is a table at a protocol level in which each cause of the state's own occurred.
+// eventful returns a table at a protocol level in which every cause that the state itself generates has occurred.
 func eventful(t *testing.T, level uint64) *table {
 	t.Helper()
 	b := threeNodes(t)
@@ -26,7 +26,7 @@ func eventful(t *testing.T, level uint64) *table {
 	return b
 }
 
-// eventful has each cause of the state's own occur, but for those that [TestSentences] names.
+// eventful generates every such cause, except those in [TestSentences].
 func (b *table) eventful() {
 	b.t.Helper()
 	register := func(id string, height uint64, hash chain.Hash, unclean bool) {
@@ -58,7 +58,8 @@ func (b *table) eventful() {
 	b.ok(&RemoveStorage{ID: "d", Force: true, Time: b.now})
 }
 
-// The snapshots of levels 0 and 1 have the sentences of earlier versions. The digests are those of commit bab6c4d.
+// TestSnapshotOfCauses checks that snapshots of levels 0 and 1 contain the sentences of earlier versions. The digests
+// are those of commit bab6c4d.
 func TestSnapshotOfCauses(t *testing.T) {
 	for level, want := range []string{
 		"e83a49531ef2833ccfb0c82da17f57ece1d3ef20f8ee07ce4bdc0b9162383e23",
@@ -71,9 +72,7 @@ func TestSnapshotOfCauses(t *testing.T) {
 	}
 }
 
-// AFTER BASE
-
-// The sentences that do not occur in [table.eventful].
+// TestSentences checks the sentences that do not occur in [table.eventful].
 func TestSentences(t *testing.T) {
 	for want, m := range map[string]wire.Message{
 		"blocks from 3 on could not be checked": {Code: wire.CodeUnchecked,
@@ -88,7 +87,7 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-// From level 2 on the causes are codes, each with its arguments: see checkCauses.
+// TestCodesFromLevelTwo checks that the causes are codes with arguments from level 2 on: see checkCauses.
 func TestCodesFromLevelTwo(t *testing.T) {
 	b := eventful(t, LevelCodes)
 	if version := snapshotBytes(t, b.State)[4]; version != 6 {
@@ -133,7 +132,8 @@ func TestCodesFromLevelTwo(t *testing.T) {
 	}
 }
 
-// A sentence that is in the state when the group reaches level 2 stays, on a master that was restored meanwhile too.
+// TestRaiseKeepsSentences checks that sentences in the state are kept when the group reaches level 2, even on a master
+// that was restored meanwhile.
 func TestRaiseKeepsSentences(t *testing.T) {
 	a := eventful(t, LevelIdentities)
 	before := a.IntegrityLog().Events
@@ -172,7 +172,7 @@ func TestCauseForm(t *testing.T) {
 	}
 }
 
-// A command has sentences while the group is below level 2, and codes from then on.
+// TestEncodeFor checks that a command contains sentences while the group is below level 2, and codes from then on.
 func TestEncodeFor(t *testing.T) {
 	c := Cause{Code: wire.CodeSenderFailed, Args: wire.Args{"detail": "it hung"}}
 	for _, command := range []Command{
@@ -201,7 +201,8 @@ func TestCauseIsRefused(t *testing.T) {
 	b.ok(&Suspect{ID: "b", Cause: Cause{Code: "of-a-newer-leader"}, Time: b.now})
 }
 
-// The detail of a finding is a sentence of the checked node, or a code from level 2 on. Both stay in a snapshot.
+// TestDetailsOfFindings checks that the detail of a finding is a sentence of the checked node, or a code from level 2
+// on, and that both are kept in a snapshot.
 func TestDetailsOfFindings(t *testing.T) {
 	coded := Finding{Block: 1, What: chain.WrongFrame, Detail: Cause{Code: wire.CodeFrameChecksum,
 		Args: wire.Args{"file": "0.seg", "offset": uint64(20)}}}
@@ -240,7 +241,7 @@ func TestNewerSnapshotIsRefusedByName(t *testing.T) {
 	}
 }
 
-// checkCauses fails where a cause has other arguments than its code, or is not a sentence below level 2.
+// checkCauses checks that every cause has the arguments of its code, or is a sentence below level 2.
 func checkCauses(t testing.TB, s *State) {
 	t.Helper()
 	var causes []Cause
@@ -272,7 +273,8 @@ func checkCauses(t testing.TB, s *State) {
 	}
 }
 
-// The count of blocks is part of the state, so it stays that of the ranges that the cause has.
+// TestCauseOfManyRanges checks that the cause keeps the number of blocks of its ranges. This number is part of the
+// state.
 func TestCauseOfManyRanges(t *testing.T) {
 	for level, most := range map[uint64]int{0: 40, LevelIdentities: 40, LevelCodes: wire.MaxMessageRanges} {
 		s := New()

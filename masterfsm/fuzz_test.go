@@ -8,7 +8,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// refusals are all errors that Apply may return.
+// refusals lists all errors that Apply may return.
 var refusals = []error{
 	ErrCommand, wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, ErrStale, ErrNonce, wire.ErrNameTaken,
 	ErrBadCommand, ErrUnknownNode, wire.ErrNotLost, wire.ErrTooFewCopies, wire.ErrRemoved,
@@ -24,7 +24,7 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// FuzzApply gives a busy table a command of any kind and body with the right checksum in front.
+// FuzzApply applies commands of any kind and body, with the correct checksum, to a busy table.
 func FuzzApply(f *testing.F) {
 	b := busyTable(f)
 	base := snapshotBytes(f, b.State)
@@ -75,7 +75,7 @@ func FuzzCheckSubmission(f *testing.F) {
 		if err != nil || time != startTime || leadership != (Leadership{Term: 1, Elapsed: 7}) || len(all) != 2 {
 			t.Fatalf("time %d, %d submissions, %v", time, len(all), err)
 		}
-		// The builder makes the same bytes of the same parts.
+		// The builder creates the same bytes from the same parts.
 		again := NewSubmission(nil, all[1].member, all[1].boot, all[1].seq)
 		for _, q := range all[1].requests {
 			again.StartRequest(q.project, q.key, q.body)
@@ -112,7 +112,8 @@ func FuzzParsePlacements(f *testing.F) {
 	})
 }
 
-// FuzzRestore gives Restore bytes with the right checksum behind them: it must never panic or take memory beyond them.
+// FuzzRestore restores arbitrary bytes with the correct checksum. Restore must never panic or allocate much more memory
+// than the input.
 func FuzzRestore(f *testing.F) {
 	for _, s := range []*State{New(), newTable(f, smallSettings()).State, busyTable(f).State} {
 		data := snapshotBytes(f, s)

@@ -10,10 +10,10 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// startTime is when the tests begin, unix milliseconds.
+// startTime is the time at which the tests begin, in Unix milliseconds.
 const startTime = 1_700_000_000_000
 
-// smallSettings cut after 4 records or 2,000 bytes, mine at once, and keep little.
+// smallSettings returns settings that cut after 4 records or 2,000 bytes, mine at once, and keep little.
 func smallSettings() Settings {
 	s := DefaultSettings()
 	s.MaxRecords, s.MaxBytes, s.Difficulty = 4, 2000, 4
@@ -21,14 +21,14 @@ func smallSettings() Settings {
 	return s
 }
 
-// table is a state under test: every command goes in through its encoded form, and the invariants are held after each.
+// table is a state under test. Every command is applied in its encoded form, and the invariants are checked after each.
 type table struct {
 	t testing.TB
 	*State
 	seq uint64
 }
 
-// newTable makes the table of a group with one leader and the projects 1 and 2.
+// newTable returns the table of a group with one leader and the projects 1 and 2.
 func newTable(t testing.TB, settings Settings) *table {
 	t.Helper()
 	b := &table{t: t, State: New()}
@@ -49,7 +49,7 @@ func (b *table) ok(c Command) any {
 	return result
 }
 
-// refused applies a command that must be refused with an error and leave every byte of the state as it was.
+// refused applies a command that must be refused with an error and must not change the state.
 func (b *table) refused(c Command, want error) {
 	b.t.Helper()
 	b.refusedBytes(Encode(c), want)
@@ -67,7 +67,7 @@ func (b *table) refusedBytes(data []byte, want error) {
 	}
 }
 
-// call is one client's request in a submission.
+// call is the request of one client in a submission.
 type call struct {
 	project  uint32
 	key      string // "" for none
@@ -82,7 +82,7 @@ func digest(s string) Digest {
 	return Digest(sum[:16])
 }
 
-// record is the record that a call's payload becomes, its time still zero.
+// record returns the record of a call's i-th payload, with a zero time.
 func (c *call) record(i int) chain.Record {
 	salt := sha256.Sum256([]byte(c.payloads[i]))
 	return chain.Record{
@@ -90,7 +90,7 @@ func (c *call) record(i int) chain.Record {
 	}
 }
 
-// sent makes the bytes of a submission as they travel between masters.
+// sent returns the encoding of a submission, as sent between masters.
 func sent(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
 	t.Helper()
 	s := NewSubmission(nil, member, boot, seq)
@@ -104,20 +104,20 @@ func sent(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
 	return bytes.Clone(s.Bytes())
 }
 
-// appendOf makes the command of one submission, by the leader of term 1.
+// appendOf returns the append command of one submission, from the leader of term 1.
 func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
 	return appendBy(t, 1, member, boot, seq, time, calls...)
 }
 
-// appendBy is appendOf by the leader of a term, who began it at the start of the test.
+// appendBy is like appendOf for the leader of a given term, which began at the start of the test.
 func appendBy(t testing.TB, term uint64, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
 	return EncodeAppend(time, Leadership{Term: term, Elapsed: max(time, startTime) - startTime},
 		sent(t, member, boot, seq, calls...))
 }
 
-// only is the outcome of the one submission of an append; the result of another command stays as it is.
+// only returns the outcome of the only submission of an append, and the result of any other command unchanged.
 func only(result any, err error) (any, error) {
 	outcomes, ok := result.([]Outcome)
 	switch {
@@ -129,7 +129,7 @@ func only(result any, err error) (any, error) {
 	return outcomes[0].Placements, err
 }
 
-// submit applies bytes that must be accepted as a whole.
+// submit applies a command in which all submissions must be accepted.
 func (b *table) submit(data []byte) []Placement {
 	b.t.Helper()
 	result, err := only(b.Apply(data))
@@ -140,14 +140,14 @@ func (b *table) submit(data []byte) []Placement {
 	return result.([]Placement)
 }
 
-// add appends the payloads of one call at a time.
+// add appends the calls in one submission at a given time.
 func (b *table) add(time uint64, calls ...call) []Placement {
 	b.t.Helper()
 	b.seq++
 	return b.submit(appendBy(b.t, b.Term().Term, "m1", 1, b.seq, time, calls...))
 }
 
-// fill appends count records, one a submission, and returns their positions.
+// fill appends count records, one per submission, and returns their positions.
 func (b *table) fill(count int) []Position {
 	b.t.Helper()
 	var at []Position
@@ -158,7 +158,7 @@ func (b *table) fill(count int) []Position {
 	return at
 }
 
-// solved is the command that brings the right nonce for the waiting block.
+// solved returns the command with the correct nonce for the waiting block.
 func (b *table) solved() *Mined {
 	b.t.Helper()
 	if b.waiting == nil {
@@ -172,7 +172,7 @@ func (b *table) solved() *Mined {
 	return &Mined{Block: header.Block, Nonce: nonce, Time: b.now}
 }
 
-// mine mines all blocks that are cut.
+// mine mines all cut blocks.
 func (b *table) mine() {
 	b.t.Helper()
 	for b.waiting != nil {
@@ -180,7 +180,7 @@ func (b *table) mine() {
 	}
 }
 
-// node registers a storage node that has height blocks, as they are in the chain.
+// node registers a storage node that has the first height blocks of the chain.
 func (b *table) node(id string, height uint64) *Storage {
 	b.t.Helper()
 	var hash chain.Hash
@@ -191,13 +191,13 @@ func (b *table) node(id string, height uint64) *Storage {
 		Time: b.now}).(*Storage)
 }
 
-// ack acknowledges a height in the name of a node.
+// ack acknowledges a height for a node.
 func (b *table) ack(id string, height uint64) {
 	b.t.Helper()
 	b.ok(&Acknowledge{Nodes: []NodeHeight{{ID: id, Version: b.storage(id).Version, Height: height}}, Time: b.now})
 }
 
-// is fails the test where a node is in another state.
+// is checks the state and the height of a node.
 func (b *table) is(id string, state NodeState, height uint64) {
 	b.t.Helper()
 	n := b.storage(id)
@@ -227,7 +227,7 @@ func restored(t testing.TB, s *State) *State {
 	return back
 }
 
-// checkInvariants holds the state against itself: what is kept beside the data is computed again from it.
+// checkInvariants checks the consistency of the state by computing all derived values again.
 func checkInvariants(t testing.TB, s *State) {
 	t.Helper()
 	checkBlocks(t, s)
@@ -274,8 +274,8 @@ func checkInvariants(t testing.TB, s *State) {
 	}
 }
 
-// checkBlocks: the held blocks follow one another without a gap, the mined ones first, and the head stands behind
-// those.
+// checkBlocks checks that the held blocks are consecutive, that the mined ones come first, and that the head is after
+// them.
 func checkBlocks(t testing.TB, s *State) {
 	t.Helper()
 	number, first := s.open.number, s.open.first
@@ -348,7 +348,7 @@ func checkSums(t testing.TB, s *State) {
 	for i := range s.projects {
 		records += s.projects[i].Records
 	}
-	if given := s.NextIndex() - s.Height(); records != given { // one leaf a block is its seal
+	if given := s.NextIndex() - s.Height(); records != given { // one leaf of each block is its seal
 		t.Fatalf("the projects have %d records, %d indices were given out", records, given)
 	}
 }
@@ -395,7 +395,7 @@ func checkWorkers(t testing.TB, s *State) {
 	}
 }
 
-// checkLeaves computes every leaf hash of the unmined records again.
+// checkLeaves recomputes the leaf hashes of all unmined records.
 func checkLeaves(t testing.TB, s *State) {
 	t.Helper()
 	check := func(b *heldBlock) {
@@ -414,8 +414,8 @@ func checkLeaves(t testing.TB, s *State) {
 	check(&s.open)
 }
 
-// checkHeldChain takes every held mined block into a chain verifier that starts at the boundary before them, which the
-// test must have kept: start is the head at heldFrom.
+// checkHeldChain verifies all held mined blocks with a chain verifier that starts at the boundary before them. start is
+// the head at heldFrom, which the test must have kept.
 func checkHeldChain(t testing.TB, s *State, start chain.Head) {
 	t.Helper()
 	v := chain.NewVerifier(start)

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// A wall clock that jumps forgets no key: they go by the clock that leaders count.
+// TestKeysOutliveAClockJump checks that a jump of the wall clock removes no key. The age of keys is measured by the
+// elapsed time that leaders report.
 func TestKeysOutliveAClockJump(t *testing.T) {
 	settings := smallSettings()
 	settings.KeyAge = 1000
@@ -27,7 +28,7 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	if p := send(startTime+year, 20); !p.Replay {
 		t.Fatal("a clock that jumped by a year made it forget")
 	}
-	// Nothing passes between two leaders, and what a leader counts adds to what was.
+	// No time passes between two leaders. The time that a leader reports is added to that of its predecessors.
 	b.ok(&BeginTerm{Term: 2, Time: startTime + 2*year, Settings: settings})
 	if p := send(startTime+2*year, 990); !p.Replay {
 		t.Error("forgotten before its age")
@@ -39,7 +40,7 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	if n, oldest := b.Keys(Leadership{}); n != 1 || oldest != 0 {
 		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
 	}
-	// What a leader says without sense does no harm.
+	// Absurd times of a leader do no harm.
 	send(startTime, math.MaxUint64)
 	b.ok(&BeginTerm{Term: 4, Time: startTime, Settings: settings})
 	send(startTime, math.MaxUint64)
@@ -48,8 +49,8 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	}
 }
 
-// What a leader counted in one term means nothing in another: a command that was on its way while the leader lost and
-// won its leadership may say how long the first one was.
+// TestKeysOfAnotherTerm checks that the elapsed time of one term has no effect in another. A command that was in flight
+// while the leader lost and regained the leadership may contain the elapsed time of the earlier term.
 func TestKeysOfAnotherTerm(t *testing.T) {
 	settings := smallSettings()
 	settings.KeyAge = 1000
@@ -88,7 +89,7 @@ func randomKey(random *rand.Rand) (d Digest) {
 	return d
 }
 
-// A million keys cost less than 64 bytes each, all in all.
+// TestKeysAreSmall checks that a million keys use less than 64 bytes each in total.
 func TestKeysAreSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a million keys")
@@ -103,7 +104,7 @@ func TestKeysAreSmall(t *testing.T) {
 	}
 	before := heap()
 	w := newKeyWindow()
-	// Twice as many come as are remembered, as in life.
+	// Twice as many keys arrive as are remembered, as in practice.
 	settings := Settings{MaxKeys: keys, KeyAge: math.MaxUint64}
 	for range 2 * keys {
 		w.add(keyEntry{key: randomKey(random)})
@@ -117,12 +118,12 @@ func TestKeysAreSmall(t *testing.T) {
 	runtime.KeepAlive(w)
 }
 
-// The table finds what a map finds, whatever comes and goes.
+// TestKeyTableAgainstMap compares the table with a map under random insertions and removals.
 func TestKeyTableAgainstMap(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 2))
 		w, want := newKeyWindow(), map[Digest]uint64{}
-		w.base, w.first, w.next = math.MaxUint32-50, math.MaxUint32-50, math.MaxUint32-50 // slots run over soon
+		w.base, w.first, w.next = math.MaxUint32-50, math.MaxUint32-50, math.MaxUint32-50 // slots soon wrap around
 		var order []Digest
 		most := 1 + random.IntN(300)
 		for range 3000 {

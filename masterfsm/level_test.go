@@ -32,12 +32,13 @@ func TestRaiseLevel(t *testing.T) {
 	}
 	b.refused(&RaiseLevel{Level: 1, Time: startTime + 2}, ErrStale)
 	b.refused(&RaiseLevel{Level: 0, Time: startTime + 2}, ErrStale)
-	// A program that does not know the level must stop, and not pass over it.
+	// A program that does not know the level must stop, and not skip the command.
 	b.refused(&RaiseLevel{Level: ProtocolLevel + 1, Time: startTime + 2}, ErrCommand)
 }
 
-// A master of commit b74b8ae may get a snapshot until the level is raised, so it must be that version's to the byte.
-// The digest was computed with that commit: sha256 of snapshotBytes(busyTable).
+// TestSnapshotAtLevelZero checks that a snapshot before the level is raised is byte for byte that of commit b74b8ae,
+// because masters of that version may receive it. The digest was computed with that commit: sha256 of
+// snapshotBytes(busyTable).
 func TestSnapshotAtLevelZero(t *testing.T) {
 	sum := sha256.Sum256(snapshotBytes(t, busyTable(t).State))
 	const want = "dee30e609ef4bca7014d6f8ef01c5ae873d57b4f472ca5c513350a22644b369b"
@@ -59,7 +60,7 @@ func TestSnapshotVersions(t *testing.T) {
 	if back.Level() != 1 || !reflect.DeepEqual(back.members, b.members) {
 		t.Errorf("restored: level %d, members %+v, want %+v", back.Level(), back.members, b.members)
 	}
-	// A version that does not fit the level: the program that wrote it is none of ours.
+	// A format version that does not match the level was not written by any of our programs.
 	for _, data := range [][]byte{old, now} {
 		other := bytes.Clone(data)
 		other[4] ^= 4 ^ 5
@@ -70,7 +71,8 @@ func TestSnapshotVersions(t *testing.T) {
 	}
 }
 
-// What is applied at level 0 leaves the same state on a master that was restored meanwhile and on one that was not.
+// TestRaiseAfterRestore checks that commands at level 0 lead to the same state on a master that was restored meanwhile
+// and on one that was not.
 func TestRaiseAfterRestore(t *testing.T) {
 	a := newTable(t, smallSettings())
 	first := appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"one"}})
@@ -78,7 +80,7 @@ func TestRaiseAfterRestore(t *testing.T) {
 	b := &table{t: t, State: restored(t, a.State)}
 	for _, x := range []*table{a, b} {
 		x.raise()
-		// It is not known what the submission of that name held: neither the old positions nor new ones are given.
+		// The content of the submission with that name is unknown. Neither the old positions nor new ones are returned.
 		x.refusedBytes(first, ErrNameReused)
 		x.submit(appendOf(t, "m2", 1, 2, startTime, call{project: 1, payloads: []string{"two"}}))
 	}
@@ -87,8 +89,8 @@ func TestRaiseAfterRestore(t *testing.T) {
 	}
 }
 
-// A name that is used for other content is refused, whatever differs, and changes nothing. The same content is answered
-// as before.
+// TestReusedNameOfASubmission checks that reusing a name for other content is refused, whatever differs, and changes
+// nothing. The same content gets the earlier response.
 func TestReusedNameOfASubmission(t *testing.T) {
 	base := func() []call {
 		return []call{{project: 1, key: "k", payloads: []string{"a", "b"}}, {project: 2, payloads: []string{"c"}}}
@@ -118,7 +120,7 @@ func TestReusedNameOfASubmission(t *testing.T) {
 			next := b.NextIndex()
 			other := appendOf(t, "m2", 3, 5, startTime, change(base())...)
 			b.refusedBytes(other, ErrNameReused)
-			b.refusedBytes(other, ErrStale) // what the masters of level 0 take it for
+			b.refusedBytes(other, ErrStale) // how the masters of level 0 treat it
 			if b.NextIndex() != next {
 				t.Errorf("something was appended")
 			}
@@ -129,13 +131,14 @@ func TestReusedNameOfASubmission(t *testing.T) {
 					t.Errorf("sent again: %+v, at first %+v", again, first)
 				}
 			}
-			// Under a name of its own it is appended.
+			// With a name of its own it is appended.
 			b.submit(appendOf(t, "m2", 3, 6, startTime, change(base())...))
 		})
 	}
 }
 
-// At level 0 a name alone counts, as on commit b74b8ae: masters of both versions must come to the same state.
+// TestReusedNameAtLevelZero checks that only the name counts at level 0, as with commit b74b8ae. Masters of both
+// versions must reach the same state.
 func TestReusedNameAtLevelZero(t *testing.T) {
 	b := newTable(t, smallSettings())
 	first := b.submit(appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"one"}}))
@@ -166,17 +169,17 @@ func TestRegisterOfAnotherStart(t *testing.T) {
 				}
 			}
 			b.ok(register(role, "1", "", false))
-			b.ok(register(role, "2", "", false)) // level 0: as ever
+			b.ok(register(role, "2", "", false)) // level 0: accepted as before
 			b.raise()
 			b.ok(register(role, "3", "", false)) // an older program
-			b.ok(register(role, "4", "", true))  // its first start with a list, which cannot know the ones before
+			b.ok(register(role, "4", "", true))  // its first start with a list, which cannot contain earlier starts
 			b.ok(register(role, "4", "", true))  // renewed
 			refused(register(role, "5", "", true), "4")
 			refused(register(role, "5", "3", true), "4")
 			refused(register(role, "5", "", false), "4")
 			refused(register(role, "4", "", false), "4")
 			b.ok(register(role, "5", "4", true))
-			refused(register(role, "4", "", true), "5") // the process that was copied
+			refused(register(role, "4", "", true), "5") // the process that runs on the copied folder
 			b.State = restored(t, b.State)
 			refused(register(role, "6", "4", true), "5")
 			b.ok(register(role, "6", "5", true))
@@ -184,8 +187,8 @@ func TestRegisterOfAnotherStart(t *testing.T) {
 	}
 }
 
-// BenchmarkApplyAppend applies submissions of 1,000 records of 100 bytes, at both protocol levels: what it costs to
-// tell submissions apart by their content.
+// BenchmarkApplyAppend applies submissions of 1,000 records of 100 bytes at both protocol levels. It measures the cost
+// of comparing submissions by content.
 func BenchmarkApplyAppend(b *testing.B) {
 	for level := range uint64(ProtocolLevel + 1) {
 		b.Run(fmt.Sprint("level=", level), func(b *testing.B) {
@@ -196,7 +199,7 @@ func BenchmarkApplyAppend(b *testing.B) {
 			if level > 0 {
 				s.raise()
 			}
-			s.t = nil // no invariants
+			s.t = nil // skip the invariants
 			c := call{project: 1, payloads: slices.Repeat([]string{payload}, 1000)}
 			data := make([][]byte, 64)
 			for i := range data {

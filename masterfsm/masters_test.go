@@ -14,7 +14,7 @@ func TestMasters(t *testing.T) {
 	b.refused(&AdmitMaster{ID: "m@2", URL: "http://m2", Raft: "m2:1", Time: startTime}, ErrBadCommand)
 	b.refused(&AdmitMaster{ID: "m2", Raft: "m2:1", Time: startTime}, ErrBadCommand)
 	b.refused(&AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2", Time: startTime}, ErrBadCommand)
-	// It moves, and stays since when it was.
+	// It moves, and keeps the time since which it is a member.
 	b.ok(&AdmitMaster{ID: "m1", URL: "http://new", Raft: "new:1", Time: startTime + 9})
 	want := []Master{
 		{ID: "m0", URL: "http://m0", Raft: "m0:1", Since: startTime + 6},
@@ -51,8 +51,8 @@ func TestMasters(t *testing.T) {
 	}
 }
 
-// One that has moved to where another was takes the address over. The other stays, without it, until it tells where it
-// is.
+// TestAddressesTakenOver checks that a master that has moved to the address of another takes it over. The other master
+// stays a member without an address until it announces a new one.
 func TestAddressesTakenOver(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.ok(&AdmitMaster{ID: "m1", URL: "http://a", Raft: "a:1", Time: startTime})
@@ -78,7 +78,8 @@ func TestAddressesTakenOver(t *testing.T) {
 	}
 }
 
-// What a removed master submits is refused, and what became of its submissions is not kept for ever.
+// TestSubmissionsOfARemovedMaster checks that submissions of a removed master are refused, and that the outcomes of its
+// earlier submissions are removed with it.
 func TestSubmissionsOfARemovedMaster(t *testing.T) {
 	b := newTable(t, smallSettings())
 	one := call{project: 1, payloads: []string{"x"}}

@@ -2,5 +2,5 @@
 
 package masterfsm
 
-// underRace: the test was built without the race detector.
+// underRace reports whether the test was built with the race detector.
 const underRace = false

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// oldSnapshot is the state that comes of a snapshot as a master of before the group signed would have written it.
+// oldSnapshot returns the state restored from a snapshot as written by a master before checkpoints existed.
 func oldSnapshot(t *testing.T, s *State) *State {
 	t.Helper()
 	data := snapshotBytes(t, s)
@@ -39,7 +39,7 @@ func oldSnapshot(t *testing.T, s *State) *State {
 	return back
 }
 
-// longChain is a table with so many blocks, of which both its nodes have the first stored.
+// longChain returns a table with a number of blocks. Both of its nodes have stored the first of them.
 func longChain(t *testing.T, blocks, stored int) *table {
 	settings := smallSettings()
 	settings.MaxRecords, settings.Difficulty, settings.MaxPendingBytes = 1, 0, 1<<30
@@ -57,8 +57,9 @@ func longChain(t *testing.T, blocks, stored int) *table {
 	return b
 }
 
-// A master that was restored from a snapshot of before the group signed goes on as one that has replayed its log,
-// wherever the storage nodes were: nothing is signed before the first key, and from then on both have the same.
+// TestSnapshotOfBeforeCheckpoints checks that a master that was restored from a snapshot without checkpoints ends in
+// the same state as one that has replayed its log, whatever the heights of the storage nodes. Nothing is signed before
+// the first key is added. From then on both have the same checkpoints.
 func TestSnapshotOfBeforeCheckpoints(t *testing.T) {
 	for name, b := range map[string]*table{
 		"stored":     longChain(t, 3, 3),

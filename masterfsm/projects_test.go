@@ -149,7 +149,7 @@ func TestTokensComeAndGoOnTheirOwn(t *testing.T) {
 			t.Errorf("the other token opens %+v, %v", a, ok)
 		}
 	}
-	// Ids are not given out again, also when the last one goes and after a snapshot.
+	// Ids are never reused, not even that of the last one, nor after a snapshot.
 	b.ok(&RevokeToken{Project: 1, Token: 2, Time: startTime})
 	b.State = restored(t, b.State)
 	if again := b.ok(&CreateToken{Project: 1, Rights: MayAppend, TokenHash: chain.Hash{7},
@@ -214,7 +214,7 @@ func TestWhoMayRead(t *testing.T) {
 	}
 }
 
-// quotaTable is a table whose project 1 has a quota; at sends an append at an age of the table.
+// quotaTable is a table whose project 1 has a quota; at sends an append at a given elapsed time of the term.
 type quotaTable struct{ *table }
 
 func newQuotaTable(t *testing.T, q Quota) quotaTable {
@@ -247,7 +247,7 @@ func TestQuotaOfRecords(t *testing.T) {
 	for _, row := range []struct {
 		elapsed uint64
 		n       int
-		want    Shortage // zero: accepted
+		want    Shortage // zero means accepted
 	}{
 		{0, 1, Shortage{Limit: 10, Left: 0, Wait: 100}},
 		{99, 1, Shortage{Limit: 10, Left: 0, Wait: 1}},
@@ -255,7 +255,7 @@ func TestQuotaOfRecords(t *testing.T) {
 		{100, 10, Shortage{Limit: 10, Left: 0, Wait: 1000}},
 		{350, 3, Shortage{Limit: 10, Left: 2, Wait: 50}},
 		{350, 2, Shortage{}},
-		{99_350, 10, Shortage{}}, // no more than a second's worth is ever saved up
+		{99_350, 10, Shortage{}}, // at most one second's worth accumulates
 		{99_350, 1, Shortage{Limit: 10, Left: 0, Wait: 100}},
 	} {
 		p := b.at(row.elapsed, records(row.n, 1))
@@ -268,7 +268,7 @@ func TestQuotaOfRecords(t *testing.T) {
 			t.Errorf("%d records at %d ms: %+v %+v, want %+v", row.n, row.elapsed, p, p.Shortage, row.want)
 		}
 	}
-	// Another project is not touched, nor is time that a clock makes up.
+	// Other projects are not affected, and a jump of the wall clock gives no extra quota.
 	if p := b.at(99_350, call{project: 2, payloads: payloads(50, "x")}); p.Err != Accepted {
 		t.Errorf("another project: %+v", p)
 	}
@@ -298,7 +298,8 @@ func TestQuotaOfBytes(t *testing.T) {
 	}
 }
 
-// A refusal takes nothing, a replay costs nothing, and a leader that follows another goes on from what was spent.
+// TestQuotaAcrossRefusalReplayAndTerm checks that refused and replayed requests use no quota, and that the used quota
+// carries over to the next leader.
 func TestQuotaAcrossRefusalReplayAndTerm(t *testing.T) {
 	b := newQuotaTable(t, Quota{RecordsPerSecond: 4})
 	keyed := records(3, 1)
@@ -320,7 +321,7 @@ func TestQuotaAcrossRefusalReplayAndTerm(t *testing.T) {
 	if p := b.at(0, records(1, 1)); p.Err != Accepted {
 		t.Errorf("what is left: %+v", p)
 	}
-	// Another quota begins anew, the same one does not.
+	// A changed quota starts fresh; setting the same quota again changes nothing.
 	b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](4)}, Time: startTime})
 	if p := b.at(0, records(1, 1)); p.Err != RefusedRate {
 		t.Errorf("the same quota: %+v", p)
@@ -331,8 +332,8 @@ func TestQuotaAcrossRefusalReplayAndTerm(t *testing.T) {
 	}
 }
 
-// Whatever is sent when, no more than a second's worth beyond the rate is ever accepted, and who waits as told is
-// accepted.
+// TestQuotaAgainstTheRate checks that the accepted amount never exceeds the rate by more than one second's worth,
+// whatever the times of the requests, and that a request is accepted after the reported wait.
 func TestQuotaAgainstTheRate(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 3))

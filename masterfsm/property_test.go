@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// simulation applies one random sequence of commands to two states, one of which is written down and restored now and
-// then, and remembers beside them what was promised to clients.
+// simulation applies one random sequence of commands to two states, one of which is occasionally written to a snapshot
+// and restored. It also records what was promised to clients.
 type simulation struct {
 	t     *testing.T
 	rng   *rand.Rand
@@ -22,18 +22,18 @@ type simulation struct {
 	time  uint64
 	seqs  map[string]uint64 // by member
 	boots map[string]uint64
-	sent  [][]byte // submissions that may be sent again
+	sent  [][]byte // submissions that may be repeated
 
 	v       *chain.Verifier
 	heads   []chain.Head // by height
 	records map[Position][]byte
 	byIndex map[uint64]Position
-	handed  [][2][]byte // bytes that the state handed out, and a copy of then
+	handed  [][2][]byte // bytes that the state returned, and a copy from that moment
 	taken   []takenSnapshot
-	shown   int // checkpoints that were published
+	shown   int // number of published checkpoints
 }
 
-// takenSnapshot is a snapshot that is written long after it was taken, and what it would have written then.
+// takenSnapshot is a snapshot that is written long after it was taken, and the bytes expected at that time.
 type takenSnapshot struct {
 	snapshot *Snapshot
 	want     []byte
@@ -48,8 +48,8 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	}
 }
 
-// TestRandomCommands holds the table's promises over random commands. A failure names its seed, which repeats it to the
-// bit:
+// TestRandomCommands checks the table's guarantees with random commands. A failure names its seed, which reproduces it
+// exactly:
 //
 //	go test ./masterfsm -run 'TestRandomCommands/seed=17$'
 func TestRandomCommands(t *testing.T) {
@@ -76,14 +76,13 @@ func TestRandomCommands(t *testing.T) {
 			all.add(s)
 		})
 	}
-	// Over all seeds, not in each: some advanceStored early on settings under which next to nothing is taken, and those
-	// count too.
+	// Check the totals, not each seed: some runs get settings early on under which almost nothing is accepted.
 	if all.runs == seeds && !all.enough() {
 		t.Errorf("too little happened in %d seeds: %+v", seeds, all)
 	}
 }
 
-// happenings counts what a test has seen happen.
+// happenings counts the events of a test.
 type happenings struct{ runs, blocks, records, handed, snapshots, shown, keys, cosigned int }
 
 func (h *happenings) add(s *simulation) {
@@ -99,17 +98,17 @@ func (h *happenings) add(s *simulation) {
 	}
 }
 
-// enough reports whether a run had, on the average, 20 blocks, 100 records, and reads and snapshots to hold against
-// them; and some checkpoints, keys and cosignatures.
+// enough reports whether the runs had, on average, 20 blocks, 100 records, and some reads and snapshots to check, and
+// whether there were checkpoints, keys and cosignatures.
 func (h *happenings) enough() bool {
 	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.blocks >= 20*h.runs &&
 		h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
 }
 
-// chance is true once in n times.
+// chance is true once in n times on average.
 func (s *simulation) chance(n int) bool { return s.rng.IntN(n) == 0 }
 
-// command makes the next random command: mostly one that fits the state, now and then one that does not.
+// command returns a random command, usually one that is valid in the current state.
 func (s *simulation) command() []byte {
 	s.time += uint64(s.rng.IntN(50))
 	time := s.time - uint64(s.rng.IntN(100)) // clocks differ
@@ -176,7 +175,7 @@ func (s *simulation) command() []byte {
 		Settings: settings})
 }
 
-// signing makes a command of the log's keys; some refer to what is not there.
+// signing returns a command about the log's keys. Some commands refer to keys that do not exist.
 func (s *simulation) signing(time uint64) Command {
 	if keys := s.a.Log().Keys; len(keys) > 0 && s.chance(3) {
 		return &RetireLogKey{ID: keys[s.rng.IntN(len(keys))].ID, Time: time}
@@ -186,7 +185,7 @@ func (s *simulation) signing(time uint64) Command {
 	return c
 }
 
-// cosigning makes the cosignatures of a boundary, mostly one that may be shown.
+// cosigning returns cosignatures of a boundary, usually one that may be served.
 func (s *simulation) cosigning(time uint64) Command {
 	of := s.a.Checkpoint()
 	if s.chance(4) && len(s.a.boundaries) > 0 {
@@ -200,9 +199,9 @@ func (s *simulation) cosigning(time uint64) Command {
 	return c
 }
 
-// project makes a command of projects, their tokens and quotas; some refer to what is not there.
+// project returns a command about projects, tokens and quotas. Some commands refer to objects that do not exist.
 func (s *simulation) project(time uint64) Command {
-	id, hash := uint32(s.rng.IntN(5)), chain.Hash{byte(s.rng.IntN(8))} // the zero hash is none
+	id, hash := uint32(s.rng.IntN(5)), chain.Hash{byte(s.rng.IntN(8))} // the zero hash is invalid
 	switch s.rng.IntN(5) {
 	case 0:
 		return &CreateToken{Project: id, Label: s.id(), Rights: Rights(s.rng.IntN(5)), TokenHash: hash, Time: time}
@@ -222,7 +221,7 @@ func (s *simulation) project(time uint64) Command {
 	return &CreateProject{Name: fmt.Sprint("p", s.rng.IntN(6)), TokenHash: hash, Time: time}
 }
 
-// integrity makes a command of checks and repairs, mostly one that fits a node's state.
+// integrity returns a command about checks and repairs, usually one that matches a node's state.
 func (s *simulation) integrity(time uint64) Command {
 	id := s.id()
 	n := Storage{ID: id, State: Invalid}
@@ -237,7 +236,7 @@ func (s *simulation) integrity(time uint64) Command {
 		bad = append(bad, chain.Range{From: at, To: at + 1})
 	}
 	if s.chance(3) && len(s.heads) > 2 {
-		bad = []chain.Range{{From: 1, To: 2}} // so that now and then all nodes lack the same
+		bad = []chain.Range{{From: 1, To: 2}} // so that sometimes all nodes lack the same block
 	}
 	what := s.rng.IntN(12)
 	switch n.State {
@@ -294,14 +293,14 @@ func (s *simulation) id() string { return string(rune('a' + s.rng.IntN(5))) }
 
 func (s *simulation) submission(time uint64) []byte {
 	if len(s.sent) > 0 && s.chance(6) {
-		return s.sent[max(0, len(s.sent)-1-s.rng.IntN(60))] // sent again, some of them long past
+		return s.sent[max(0, len(s.sent)-1-s.rng.IntN(60))] // a repetition, sometimes of a very old one
 	}
 	member := []string{"m1", "m2"}[s.rng.IntN(2)]
 	if s.chance(40) {
 		s.boots[member]++
 		s.seqs[member] = 0
 	}
-	if s.a.Level() < LevelIdentities || !s.chance(10) { // else a name that was used before, for other content
+	if s.a.Level() < LevelIdentities || !s.chance(10) { // otherwise reuse a name for other content
 		s.seqs[member] += 1 + uint64(s.rng.IntN(3))
 	}
 	var calls []call
@@ -329,7 +328,7 @@ func (s *simulation) registration(time uint64) []byte {
 	c.URL = "http://" + c.ID
 	switch {
 	case s.chance(6):
-		c.URL = "http://" + s.id() // in the place of another
+		c.URL = "http://" + s.id() // replaces another worker
 	case s.chance(4):
 		c.Role = RoleMiner
 	}
@@ -350,7 +349,7 @@ func (s *simulation) registration(time uint64) []byte {
 	return Encode(c)
 }
 
-// apply gives the command to both states, holds them against each other, and holds what was promised against the state.
+// apply applies a command to both states, compares them, and checks the state against earlier promises.
 func (s *simulation) apply(data []byte) {
 	s.t.Helper()
 	before, signed, shown := s.a.View(), s.a.Checkpoint(), s.a.Published().Boundary
@@ -388,7 +387,7 @@ func (s *simulation) apply(data []byte) {
 	}
 }
 
-// checkProgress holds what may only grow, and that blocks are stored and dropped for a reason.
+// checkProgress checks that no value goes back, and that blocks count as stored only with enough copies.
 func (s *simulation) checkProgress(before View) {
 	s.t.Helper()
 	now := s.a.View()
@@ -410,8 +409,8 @@ func (s *simulation) checkProgress(before View) {
 	}
 }
 
-// checkSigned holds what the group signs: it never goes back, is a boundary of the one chain that is stored, and what
-// is shown is no newer.
+// checkSigned checks the signed and the published checkpoint. They never go back, they are boundaries of the stored
+// chain, and the published one is not newer than the signed one.
 func (s *simulation) checkSigned(signed, shown Boundary) {
 	s.t.Helper()
 	now, published := s.a.Checkpoint(), s.a.Published()
@@ -436,8 +435,8 @@ func (s *simulation) checkSigned(signed, shown Boundary) {
 	}
 }
 
-// placed writes down what a submission was promised: no position or index is ever given out twice, and a replay leads
-// to where the first answer led.
+// placed records the positions that a submission received. No position or index may be given out twice, and a replay
+// must return the positions of the first response.
 func (s *simulation) placed(data []byte, placements []Placement) {
 	s.t.Helper()
 	_, body, err := checkCommand(data)
@@ -461,7 +460,7 @@ func (s *simulation) placed(data []byte, placements []Placement) {
 			for n := range run.Count {
 				at := Position{Block: run.Block, Offset: run.Offset + n, Index: run.Index + uint64(n)}
 				if p.Replay {
-					break // only where it starts is told
+					break // only the start is returned
 				}
 				want := bytes.Clone(q.records[count+n].record)
 				chain.SetEncodedTime(want, p.Time)
@@ -490,7 +489,7 @@ func (s *simulation) placed(data []byte, placements []Placement) {
 			if first, err := chain.ParseRecord(s.records[at]); err == nil {
 				chain.SetEncodedTime(r, first.Time)
 			}
-			// A retry may carry another salt in life; here payload and salt go together.
+			// In practice a retry may carry another salt. Here the same payload always has the same salt.
 			if !bytes.Equal(s.records[at], r) {
 				s.t.Fatalf("the replay of %q leads to other bytes at %+v", r, at)
 			}
@@ -498,7 +497,7 @@ func (s *simulation) placed(data []byte, placements []Placement) {
 	}
 }
 
-// checkRead reads one of the promised records and keeps the bytes that were handed out.
+// checkRead reads one of the acknowledged records, and keeps the returned bytes.
 func (s *simulation) checkRead() {
 	s.t.Helper()
 	next := s.a.NextIndex()
@@ -530,7 +529,7 @@ func (s *simulation) checkRead() {
 	s.handed = append(s.handed, [2][]byte{encoded, bytes.Clone(encoded)})
 }
 
-// finish holds the whole against the whole.
+// finish runs the final checks over the whole state.
 func (s *simulation) finish() {
 	t := s.t
 	if !bytes.Equal(snapshotBytes(t, s.a), snapshotBytes(t, s.b)) {
@@ -548,7 +547,7 @@ func (s *simulation) finish() {
 			t.Errorf("snapshot %d changed after it was taken: %v", i, err)
 		}
 	}
-	// Every index below the next is a record's or, once a block, a seal's.
+	// Every index below the next one belongs to a record or, once per block, to a seal.
 	seals := uint64(0)
 	for index := range s.a.NextIndex() {
 		if _, ok := s.byIndex[index]; !ok {
@@ -569,8 +568,8 @@ func (s *simulation) finish() {
 	}
 }
 
-// TestSameLogSameState: what a state becomes depends on the log alone, not on the order of maps or on when it was
-// restored.
+// TestSameLogSameState checks that the state depends only on the log, and not on the iteration order of maps or on when
+// it was restored.
 func TestSameLogSameState(t *testing.T) {
 	s := newSimulation(t, 77)
 	var log [][]byte
@@ -593,7 +592,7 @@ func TestSameLogSameState(t *testing.T) {
 			if !bytes.Equal(c, kept) {
 				t.Fatalf("Apply wrote into the log entry of kind %d", c[4])
 			}
-			clear(c[binary.Size(uint32(0)):]) // and it must not keep hold of it either
+			clear(c[binary.Size(uint32(0)):]) // Apply must not retain it
 			copy(c, kept)
 		}
 		if !bytes.Equal(snapshotBytes(t, again), want) {

@@ -2,5 +2,5 @@
 
 package masterfsm
 
-// underRace: the race detector, which looks at every byte that is copied, makes times say nothing.
+// underRace reports whether the test was built with the race detector, which makes measured times meaningless.
 const underRace = true

@@ -9,8 +9,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// lostGroup is a group whose chain some storage node has, and how its leader's log grew: what a survivor saw of it is a
-// prefix.
+// lostGroup is a group whose chain is on some storage nodes, and the log of its leader. A survivor has a prefix of that
+// log.
 type lostGroup struct {
 	*table
 	log    [][]byte
@@ -28,7 +28,7 @@ func newLostGroup(t *testing.T) *lostGroup {
 	return g
 }
 
-// do applies a command and keeps it, and every block that it mined.
+// do applies a command and records it, and records every block that it mined.
 func (g *lostGroup) do(data []byte) {
 	g.t.Helper()
 	if _, err := only(g.Apply(data)); err != nil {
@@ -50,7 +50,7 @@ func (g *lostGroup) append(calls ...call) {
 	g.do(appendOf(g.t, "m1", 1, g.seq, startTime+g.seq, calls...))
 }
 
-// survivor is a state that saw so much of the log.
+// survivor returns the state after a prefix of the log.
 func (g *lostGroup) survivor(entries int) *State {
 	g.t.Helper()
 	s := New()
@@ -62,7 +62,8 @@ func (g *lostGroup) survivor(entries int) *State {
 	return s
 }
 
-// adopt recovers a state with the storage nodes' blocks up to a height. stored of them are on as many nodes as are due.
+// adopt recovers a state with the storage nodes' blocks up to a height. stored of them are on the required number of
+// nodes.
 func (g *lostGroup) adopt(s *State, height int, stored uint64, nodes ...NodeHeight) Recovered {
 	g.t.Helper()
 	r := s.Recover(Group{ID: "g", Epoch: max(s.Group().Epoch, 1) + 1})
@@ -92,7 +93,7 @@ func (g *lostGroup) adopt(s *State, height int, stored uint64, nodes ...NodeHeig
 	return done
 }
 
-// fill lets the group do a good deal: blocks of four records, mined now and then.
+// fill appends to the group: blocks of four records, some of them mined.
 func (g *lostGroup) fill() {
 	for n := range 30 {
 		g.append(call{project: 1 + uint32(n%2), key: fmt.Sprint(n), payloads: payloads(1+n%5, fmt.Sprint(n))})
@@ -104,14 +105,15 @@ func (g *lostGroup) fill() {
 	}
 }
 
-// Whatever prefix of the log a survivor saw, and however far the storage nodes are: the chain is theirs, every record
-// that the survivor has and the chain does not contradict keeps its position, and the group goes on.
+// TestRecoverSurvivor checks the recovery for every prefix of the log and every height of the storage nodes. The
+// recovered state has the chain of the storage nodes. Every record of the survivor that does not contradict the chain
+// keeps its position, and the group continues.
 func TestRecoverSurvivor(t *testing.T) {
 	g := newLostGroup(t)
 	g.fill()
 	for entries := 1; entries <= len(g.log); entries++ {
 		for _, height := range []int{0, len(g.blocks) / 2, len(g.blocks)} {
-			for _, most := range []uint64{1, 1 << 20} { // bytes that the masters may hold
+			for _, most := range []uint64{1, 1 << 20} { // size limit of the masters
 				s := g.survivor(entries)
 				next, mined := s.NextIndex(), s.Head().Height
 				s.settings.MaxPendingBytes, s.settings.RetainBytes = most, 0
@@ -138,7 +140,7 @@ func TestRecoverSurvivor(t *testing.T) {
 	}
 }
 
-// compare holds every record that a state has against the group's.
+// compare compares all records of a state with those of the group.
 func (g *lostGroup) compare(s *State) {
 	g.t.Helper()
 	for block := s.heldFrom(); block <= s.Height(); block++ {
@@ -155,7 +157,7 @@ func (g *lostGroup) compare(s *State) {
 	}
 }
 
-// goOn appends to a recovered state and mines all of it.
+// goOn appends to a recovered state and mines all blocks.
 func (g *lostGroup) goOn(s *State) {
 	g.t.Helper()
 	b := &table{t: g.t, State: s, seq: 1000}
@@ -179,10 +181,11 @@ func (g *lostGroup) goOn(s *State) {
 	}
 }
 
-// A survivor whose log ends in entries that were never committed: the chain has other records at their places. What
-// tells of the dropped ones goes with them, so that a retry appends; what tells of the others stays.
+// TestRecoverDivergedSurvivor recovers a survivor whose log ends in entries that were never committed, so that the
+// chain has other records at their places. The keys and submissions of dropped records are removed, so that a retry
+// appends them. The others are kept.
 func TestRecoverDivergedSurvivor(t *testing.T) {
-	for _, own := range []int{1, 3, 4, 9} { // in the open block, up to several cut ones
+	for _, own := range []int{1, 3, 4, 9} { // in the open block, and up to several cut blocks
 		g := newLostGroup(t)
 		g.append(call{project: 1, key: "common", payloads: payloads(6, "common")})
 		s := g.survivor(len(g.log))
@@ -221,9 +224,10 @@ func TestRecoverDivergedSurvivor(t *testing.T) {
 	}
 }
 
-// Which keys survive, at every position at which a survivor's log may have gone another way.
+// TestRecoverKeys checks which idempotency keys are kept, for every position at which a survivor's log may have
+// diverged.
 func TestRecoverKeys(t *testing.T) {
-	const same = 9 // records before
+	const same = 9 // common records
 	for at := range same + 1 {
 		for size := 1; at+size <= same+3; size++ {
 			g := newLostGroup(t)
@@ -242,7 +246,7 @@ func TestRecoverKeys(t *testing.T) {
 			add(g, size, "k")
 			add(g, same+3-at-size, "")
 			s := g.survivor(len(g.log))
-			other := newLostGroup(t) // has the first nine records, and others behind
+			other := newLostGroup(t) // has the first nine records, and different ones after them
 			for _, data := range g.log[3:before] {
 				other.do(data)
 			}
@@ -253,7 +257,7 @@ func TestRecoverKeys(t *testing.T) {
 				for _, data := range g.log[before+1 : before+1+left] {
 					other.do(data)
 				}
-			} else { // a request of which only a part fits is another request there
+			} else { // a request of which only a part fits is a different request there
 				if other.seq = seq; left > 0 {
 					other.append(call{project: 1, key: "k", payloads: payloads(size, "k")[:left]})
 				}
@@ -272,8 +276,8 @@ func TestRecoverKeys(t *testing.T) {
 	}
 }
 
-// A survivor that cut a block at another time than the group did: what it holds behind was never committed, and is
-// older than the chain's head.
+// TestRecoverOtherCut recovers a survivor that cut a block at another time than the group did. Its later records were
+// never committed, and are older than the chain's head.
 func TestRecoverOtherCut(t *testing.T) {
 	for _, own := range []int{2, 5} {
 		g := newLostGroup(t)
@@ -292,7 +296,8 @@ func TestRecoverOtherCut(t *testing.T) {
 	}
 }
 
-// What the survivor held and no two nodes have stays with it, whatever nodes claim that do not count as copies.
+// TestRecoverKeepsBodies checks that the survivor keeps blocks that fewer than two nodes have, whatever is claimed by
+// nodes that do not count as copies.
 func TestRecoverKeepsBodies(t *testing.T) {
 	g := newLostGroup(t)
 	g.node("d1", 0)
@@ -324,7 +329,8 @@ func TestRecoverKeepsBodies(t *testing.T) {
 	}
 }
 
-// With no master left the chain of a storage node is all there is: projects come back private and without tokens.
+// TestRecoverFromNothing recovers from the chain of a storage node alone. Projects are restored as private, without
+// tokens.
 func TestRecoverFromNothing(t *testing.T) {
 	g := newLostGroup(t)
 	g.do(Encode(&CreateProject{Name: "three", TokenHash: chain.Hash{3}, Time: startTime}))
@@ -359,8 +365,8 @@ func TestRecoverFromNothing(t *testing.T) {
 	g.goOn(s)
 }
 
-// Two recoveries from the same chain, of which the first group left no record: no id that it may have given out is
-// given again.
+// TestRecoverTwice recovers twice from the same chain, which has no record of the first recovered group. No id that
+// this group may have assigned is assigned again.
 func TestRecoverTwice(t *testing.T) {
 	g := newLostGroup(t)
 	g.fill()
@@ -396,7 +402,7 @@ func TestRecoverTwice(t *testing.T) {
 	}
 }
 
-// A block that does not extend the chain is refused, and changes nothing.
+// TestRecoverRefusesForeignBlocks checks that a block that does not extend the chain is refused and changes nothing.
 func TestRecoverRefusesForeignBlocks(t *testing.T) {
 	g, other := newLostGroup(t), newLostGroup(t)
 	for _, x := range []*lostGroup{g, other} {
@@ -418,7 +424,7 @@ func TestRecoverRefusesForeignBlocks(t *testing.T) {
 	}
 }
 
-// Blocks below the head, or beyond the open block, contradict nothing.
+// TestContradictsOutsideOfTheLog checks that blocks below the head, or beyond the open block, contradict nothing.
 func TestContradictsOutsideOfTheLog(t *testing.T) {
 	g := newLostGroup(t)
 	g.fill()

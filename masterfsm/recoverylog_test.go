@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// signing is a lost group whose log has a key, with the storage nodes a and b.
+// signing returns a lost group whose log has a key, with the storage nodes a and b.
 func signing(t *testing.T) *lostGroup {
 	g := newLostGroup(t)
 	g.do(Encode(addKey(1, true)))
@@ -14,7 +14,7 @@ func signing(t *testing.T) *lostGroup {
 	return g
 }
 
-// stores mines so many blocks more and has both nodes store them.
+// stores mines a number of blocks, which both nodes store.
 func (g *lostGroup) stores(blocks int) {
 	g.t.Helper()
 	for range blocks {
@@ -29,16 +29,16 @@ func (g *lostGroup) stores(blocks int) {
 	}
 }
 
-// has is what a recovery learns of a node that has the whole chain.
+// has returns what a recovery learns from a node that has the whole chain.
 func (g *lostGroup) has(s *State, id string) NodeHeight {
 	return NodeHeight{ID: id, Version: s.storage(id).Version, Height: uint64(len(g.blocks))}
 }
 
-// mayShow reports whether a state may show its checkpoint.
+// mayShow reports whether a state may publish its checkpoint.
 func mayShow(s *State) bool { return s.Published().Boundary.Height >= s.Floor() }
 
-// A survivor that is behind, with one of its two nodes left out, knows a checkpoint that is older than what the group
-// has shown. It shows none until enough nodes have the chain again.
+// TestRecoveredSurvivorShowsNothingOlder recovers a survivor that lags, without one of its two nodes, so that it knows
+// only a checkpoint older than the published one. It must publish none until enough nodes have the chain again.
 func TestRecoveredSurvivorShowsNothingOlder(t *testing.T) {
 	g := signing(t)
 	g.stores(3)
@@ -56,7 +56,7 @@ func TestRecoveredSurvivorShowsNothingOlder(t *testing.T) {
 	}
 	b := &table{t: t, State: s, seq: 1000}
 	b.ok(&BeginTerm{Term: 9, Member: "m1", URL: "http://m1", Time: b.now, Settings: smallSettings()})
-	b.fill(4) // the group goes on meanwhile
+	b.fill(4) // the group continues meanwhile
 	b.mine()
 	b.ack("b", s.Floor()-1)
 	if mayShow(s) {
@@ -67,7 +67,7 @@ func TestRecoveredSurvivorShowsNothingOlder(t *testing.T) {
 		t.Errorf("%+v is shown, it was %+v before", c, shown)
 	}
 
-	// Where all nodes are asked and have all, the recovered group goes on at once.
+	// If all nodes are queried and have all blocks, the recovered group publishes at once.
 	s = g.survivor(behind)
 	g.adopt(s, len(g.blocks), 0, g.has(s, "a"), g.has(s, "b"))
 	if c := s.Published().Boundary; !mayShow(s) || c != shown {
@@ -75,8 +75,8 @@ func TestRecoveredSurvivorShowsNothingOlder(t *testing.T) {
 	}
 }
 
-// A group that was founded anew on a long chain, of which one node has all and the other little, shows nothing until
-// both have it.
+// TestRecoveredFromStorageShowsNothingOlder founds a group again from a long chain that one node has completely, and
+// the other in part. It must publish no checkpoint until both have the chain.
 func TestRecoveredFromStorageShowsNothingOlder(t *testing.T) {
 	lost := longChain(t, Boundaries+80, 0)
 	s := New()
@@ -109,7 +109,8 @@ func TestRecoveredFromStorageShowsNothingOlder(t *testing.T) {
 	}
 }
 
-// What was let go for want of room counts as stored; no checkpoint covers it before enough nodes have it.
+// TestRecoveredSignsNothingSingle checks that blocks that were dropped because of the size limit count as stored, but
+// that no checkpoint covers them until enough nodes have them.
 func TestRecoveredSignsNothingSingle(t *testing.T) {
 	g := signing(t)
 	early := len(g.log)
@@ -122,13 +123,14 @@ func TestRecoveredSignsNothingSingle(t *testing.T) {
 			s.Checkpoint().Height)
 	}
 	b := &table{t: t, State: s}
-	b.node("b", s.Head().Height) // it comes back with the chain
+	b.node("b", s.Head().Height) // it returns with the chain
 	if c := s.Checkpoint(); c != s.Boundary() {
 		t.Errorf("both nodes have the chain, %+v is signed", c)
 	}
 }
 
-// A recovery that gives up the log's name leaves nothing of what was signed under it.
+// TestRecoverAnotherLog checks that a recovery with another log name removes everything that was signed under the old
+// name.
 func TestRecoverAnotherLog(t *testing.T) {
 	g := signing(t)
 	g.stores(2)

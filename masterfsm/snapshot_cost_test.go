@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// The median of so many snapshots counts; where other processes took the processor away, that of the next round.
+	// The median of this many snapshots counts. If other processes used the processor, the next round counts.
 	snapshots, rounds = 15, 5
-	// snapshotShare bounds what taking a snapshot allocates: one byte for so many that the state holds. A copy of the
-	// records would show.
+	// snapshotShare bounds the memory that is allocated to take a snapshot: one byte for this many bytes of the state.
+	// A copy of the records would exceed this.
 	snapshotShare = 12
 )
 
-// holdUp is how long taking a snapshot may hold up applying on a machine that does nothing else: make times. Others are
-// held to ten times that.
+// holdUp is the maximum time for which taking a snapshot may block applying. With `make times`, on an idle machine, it
+// is a tenth of the usual limit.
 func holdUp() time.Duration {
 	if os.Getenv("CHAINSTORE_TIMES") == "" {
 		return 100 * time.Millisecond
@@ -30,8 +30,9 @@ func holdUp() time.Duration {
 	return 10 * time.Millisecond
 }
 
-// fullTable is a table with as much as the masters may hold by default, or a part of it: records of this size, so many
-// of them a block, beside remembered keys, projects, workers, masters with full windows, and a full story.
+// fullTable returns a table with the maximum content by default, or a fraction of it. It has perBlock records of the
+// given size in each block, and also remembered keys, projects, workers, masters with full windows, and a full
+// integrity log.
 func fullTable(t testing.TB, part, size, perBlock int) *table {
 	t.Helper()
 	settings := DefaultSettings()
@@ -79,8 +80,8 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 	return b
 }
 
-// snapshotShapes are tables whose parts are as many as they become: blocks that loads cut, and those that a trickle of
-// single records leaves while the storage nodes are away for three days.
+// snapshotShapes are tables with the maximum number of parts: blocks cut under load, and blocks of a slow trickle of
+// single records while the storage nodes are down for three days.
 var snapshotShapes = []struct {
 	name           string
 	size, perBlock int
@@ -90,8 +91,8 @@ var snapshotShapes = []struct {
 	{"a record a block", 1 << 10, 1},
 }
 
-// Taking a snapshot copies nothing that the clients sent, so applying waits for less than 10 ms, whatever the masters
-// hold.
+// TestSnapshotHoldsUpShortly checks that taking a snapshot does not copy client data, so that applying is blocked for
+// less than 10 ms whatever the masters hold.
 func TestSnapshotHoldsUpShortly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("256 MiB of records")
@@ -133,7 +134,7 @@ func TestSnapshotHoldsUpShortly(t *testing.T) {
 	}
 }
 
-// BenchmarkApplyBesideSnapshot applies 100 records of 256 bytes, alone and while snapshots of 256 MiB are written.
+// BenchmarkApplyBesideSnapshot applies 100 records of 256 bytes, without and with snapshots of 256 MiB being written.
 func BenchmarkApplyBesideSnapshot(b *testing.B) {
 	for _, writing := range []bool{false, true} {
 		b.Run(fmt.Sprint("writing=", writing), func(b *testing.B) {

@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// busyTable is a table with something of everything in it: dropped, stored, mined, pending and open records, keys,
-// submissions of several members, workers in several states, keys of the log, cosignatures.
+// busyTable returns a table with all kinds of content: dropped, stored, mined, pending and open records, keys,
+// submissions of several members, workers in several states, keys of the log, and cosignatures.
 func busyTable(t testing.TB) *table {
 	t.Helper()
 	b := newTable(t, smallSettings())
@@ -59,7 +59,7 @@ func busyTable(t testing.TB) *table {
 
 func TestSnapshotRestores(t *testing.T) {
 	waits := witnessed(t, 0)
-	shown := waits.stores() // by a policy that is no longer in force: what remains does not tell it
+	shown := waits.stores() // with an earlier quorum, which the state no longer shows
 	settings := waits.Settings()
 	settings.WitnessQuorum = 2
 	waits.ok(&BeginTerm{Term: 2, Member: "m1", URL: "http://m1", Time: startTime, Settings: settings})
@@ -110,7 +110,8 @@ func TestSnapshotRestores(t *testing.T) {
 	}
 }
 
-// A restored table answers retries, forgets and goes on like the one that it was taken of.
+// TestRestoredTableGoesOn checks that a restored table replays retries, forgets keys and continues like the original
+// one.
 func TestRestoredTableGoesOn(t *testing.T) {
 	b := busyTable(t)
 	back := &table{t: t, State: restored(t, b.State), seq: b.seq}
@@ -133,8 +134,8 @@ func TestRestoredTableGoesOn(t *testing.T) {
 	}
 }
 
-// The bytes that a snapshot writes are those of the moment when it was taken, while the state goes on beside it. Run
-// with the race detector, it also shows that nothing is shared that changes.
+// TestSnapshotIsWrittenWhileTheStateGoesOn checks that a snapshot writes the bytes of the moment at which it was taken,
+// while the state changes concurrently. With the race detector it also shows that they share no mutable memory.
 func TestSnapshotIsWrittenWhileTheStateGoesOn(t *testing.T) {
 	b := busyTable(t)
 	want := snapshotBytes(t, b.State)
@@ -167,7 +168,7 @@ func TestSnapshotIsWrittenWhileTheStateGoesOn(t *testing.T) {
 	writers.Wait()
 }
 
-// limitedWriter fails behind n bytes.
+// limitedWriter fails after n bytes.
 type limitedWriter struct{ n int }
 
 var errFull = errors.New("disk full")

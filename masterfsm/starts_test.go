@@ -2,8 +2,9 @@ package masterfsm
 
 import "testing"
 
-// From level 1 on a start is judged once, when it registers first: one that registers again, because the level has
-// risen or an answer was lost, has gone on meanwhile, and is neither damaged nor behind.
+// TestAStartIsJudgedOnce checks that from level 1 on a start is judged only at its first registration. A repeated
+// registration, because the level has risen or a response was lost, comes from a worker that has continued meanwhile.
+// It is neither damaged nor behind.
 func TestAStartIsJudgedOnce(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.fill(40)
@@ -19,9 +20,9 @@ func TestAStartIsJudgedOnce(t *testing.T) {
 		t.Errorf("%+v, events %+v", n, b.integrity.Events)
 	}
 	b.ack("a", 3)
-	b.ok(again) // the same once more
+	b.ok(again) // repeated
 	b.is("a", Valid, 3)
-	// A new start is judged, and so is one that has moved.
+	// A new start is judged, and so is a worker that has moved.
 	next := *again
 	next.Boot, next.Previous = "2", "1"
 	b.ok(&next)

@@ -18,7 +18,7 @@ func TestBeginTerm(t *testing.T) {
 		b.Settings() != settings || b.Now() != startTime {
 		t.Errorf("%+v, %+v, %+v, %d", b.Group(), b.Term(), b.Settings(), b.Now())
 	}
-	// The group's name is that of the first BeginTerm; leader, address and settings are those of the newest.
+	// The group's name is that of the first BeginTerm. Leader, address and settings are those of the newest.
 	settings.MaxRecords = 9
 	b.ok(&BeginTerm{Term: 4, Member: "m2", URL: "http://m2", Time: startTime + 1, Group: "other", Settings: settings})
 	if b.Group() != (Group{ID: "g", Epoch: 1}) || b.Term() != (Term{Term: 4, Leader: "m2", URL: "http://m2"}) ||
@@ -99,7 +99,7 @@ func TestDifficultyOfTheBlockThatWaits(t *testing.T) {
 	if again.waiting.header != b.waiting.header {
 		t.Errorf("restored with %+v, want %+v", again.waiting.header, b.waiting.header)
 	}
-	// The difficulty is part of what is hashed, so a nonce for the old header is judged by the new one.
+	// The difficulty is part of the hashed header, so a nonce for the old header is checked with the new one.
 	header := b.waiting.header
 	header.Nonce = solved.Nonce
 	if !chain.Mined(header.Hash(), 6) {
@@ -133,7 +133,7 @@ func TestSettingsChangeWhatIsHeld(t *testing.T) {
 	if b.Stored() != 3 {
 		t.Errorf("stored %d", b.Stored())
 	}
-	// Raised again: what was told is not taken back.
+	// Raised again: stored blocks stay stored.
 	settings.Replicas = 3
 	b.ok(&BeginTerm{Term: 3, Time: startTime, Settings: settings})
 	if b.Stored() != 3 || b.heldFrom() != 0 {

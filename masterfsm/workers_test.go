@@ -45,7 +45,7 @@ func TestRegisterFullTable(t *testing.T) {
 		checkInvariants(t, b.State)
 		b.refused(&Register{Role: role, ID: "one more", URL: "http://more", Time: startTime + 99}, ErrBadCommand)
 		b.ok(&Register{Role: role, ID: "w007", URL: "http://moved", Time: startTime})
-		// One that lost its identity takes the place of the one that it was.
+		// A worker that lost its identity replaces its former self.
 		b.ok(&Register{Role: role, ID: "new", URL: "http://w008", Time: startTime})
 		if n := len(b.Storages()) + len(b.Miners()); n != maxWorkers {
 			t.Errorf("%s: %d workers", role, n)
@@ -70,14 +70,15 @@ func TestRegisterStorage(t *testing.T) {
 	// The result is a copy.
 	n.Height = 99
 	b.is("b", Valid, 0)
-	// Again, at another address, with other tokens: a new version; the state began when it began.
+	// A repeated registration with another address and other tokens gets a new version, but keeps the time of its
+	// state.
 	n = b.ok(&Register{Role: RoleStorage, ID: "b", URL: "http://b2", MasterToken: "tok2", AccessHash: chain.Hash{8},
 		Boot: "2", Time: startTime + 5}).(*Storage)
 	want.URL, want.MasterToken, want.AccessHash, want.Boot, want.Version = "http://b2", "tok2", chain.Hash{8}, "2", 2
 	if !reflect.DeepEqual(*n, want) {
 		t.Errorf("%+v, want %+v", *n, want)
 	}
-	// They are kept by id.
+	// The list is ordered by id.
 	b.node("c", 0)
 	b.node("a", 0)
 	ids := []string{}
@@ -104,14 +105,14 @@ func TestRegisterMiner(t *testing.T) {
 	}
 	b.ok(&Register{Role: RoleMiner, ID: "a", URL: "http://a", Time: startTime})
 	b.ok(&Register{Role: RoleMiner, ID: "b", URL: "http://b2", Time: startTime})
-	b.ok(&Register{Role: RoleMiner, ID: "c", URL: "http://a", Time: startTime}) // in the place of a
+	b.ok(&Register{Role: RoleMiner, ID: "c", URL: "http://a", Time: startTime}) // replaces a
 	got := b.Miners()
 	if len(got) != 2 || got[0].ID != "b" || got[0].URL != "http://b2" || got[1].ID != "c" {
 		t.Errorf("%+v", got)
 	}
 }
 
-// In which state a node boots, by what it has.
+// TestJudge checks the state of a node at its start, by the blocks that it has.
 func TestJudge(t *testing.T) {
 	settings := smallSettings()
 	settings.Replicas = 1
@@ -170,7 +171,7 @@ func TestJudge(t *testing.T) {
 	})
 }
 
-// command makes the command by which a node would go to a state, whatever its own.
+// command returns the command that moves a node to a state, whatever its current state.
 func (b *table) command(id string, to NodeState) Command {
 	n := b.storage(id)
 	switch to {
@@ -199,7 +200,7 @@ func (b *table) command(id string, to NodeState) Command {
 }
 
 func TestTransitions(t *testing.T) {
-	// From where each state is reached out of Valid.
+	// How to reach each state from Valid.
 	paths := map[NodeState][]NodeState{
 		Valid: nil, Sending: {Sending}, Validating: {Validating}, Invalid: {Invalid}, Receiving: {Invalid, Receiving},
 	}
@@ -216,7 +217,7 @@ func TestTransitions(t *testing.T) {
 			version := b.storage("n").Version
 			if !slices.Contains(transitions[from], to) {
 				if from == Invalid && to == Sending {
-					b.ok(c) // it may send what it has good copies of, and stays Invalid
+					b.ok(c) // it may send its good blocks, and stays Invalid
 					b.is("n", Invalid, 0)
 					continue
 				}
@@ -254,7 +255,8 @@ func TestInvalidateRefusals(t *testing.T) {
 	}
 }
 
-// The word of a node that claims more blocks than there are must never make the masters drop what only they hold.
+// TestNodeWithMoreBlocksThanThereAreNeverCounts checks that the masters never drop the only copy of a block because of
+// a node that claims more blocks than exist.
 func TestNodeWithMoreBlocksThanThereAreNeverCounts(t *testing.T) {
 	settings := smallSettings()
 	settings.Replicas = 1
@@ -283,7 +285,7 @@ func TestRemoveStorage(t *testing.T) {
 	b.ack("a", 2)
 	b.ack("b", 2)
 	b.refused(&RemoveStorage{ID: "x", Time: startTime}, ErrUnknownNode)
-	b.refused(&RemoveStorage{ID: "a", Time: startTime}, wire.ErrTooFewCopies) // c has nothing yet
+	b.refused(&RemoveStorage{ID: "a", Time: startTime}, wire.ErrTooFewCopies) // c has no blocks yet
 	b.ack("c", 2)
 	b.ok(&RemoveStorage{ID: "a", Time: startTime})
 	if b.storage("a") != nil || len(b.Storages()) != 2 {

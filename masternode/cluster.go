@@ -20,37 +20,50 @@ const confirmTimeout = statusTimeout / 2
 // Cluster is the status table, with the leader's knowledge of which nodes are live. A master that cannot reach the
 // leader answers from its own table, with a notice.
 func (n *Node) Cluster(ctx context.Context) wire.Cluster {
-	if n.leader.Leads() {
-		return n.leaderCluster(ctx)
+	if c, err := n.LeaderCluster(ctx); err == nil {
+		return c
 	}
-	id, url := n.knownLeader()
-	if id != "" && id != n.cfg.Member.ID && url != "" {
-		ask, cancel := context.WithTimeout(ctx, statusTimeout)
-		defer cancel()
-		if c, err := n.cfg.Masters.Cluster(ask, url); err == nil {
-			c.NoticesCoded = orNone(c.NoticesCoded)  // of a leader before protocol level 2
-			for _, notice := range n.flagNotices() { // which the leader does not know
-				addNotices(&c.Notices, &c.NoticesCoded, wire.Message{
-					Code: wire.CodeMasterNotice, Args: wire.Args{"node": n.cfg.Member.ID, "cause": notice},
-				})
-			}
-			return c
-		}
+	c, err := askStatus(ctx, n, n.cfg.Masters.Cluster)
+	if err != nil {
+		c = n.describe(leader.Status{})
+		c.Leader = n.cfg.Ledger.Leader()
+		addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
+		return c
 	}
-	c := n.describe(leader.Status{})
-	c.Leader = id
-	addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
+	c.NoticesCoded = orNone(c.NoticesCoded)  // of a leader before protocol level 2
+	for _, notice := range n.flagNotices() { // which the leader does not know
+		addNotices(&c.Notices, &c.NoticesCoded, wire.Message{
+			Code: wire.CodeMasterNotice, Args: wire.Args{"node": n.cfg.Member.ID, "cause": notice},
+		})
+	}
 	return c
 }
 
-// leaderCluster is the status table by this leader, confirmed if possible.
-func (n *Node) leaderCluster(ctx context.Context) wire.Cluster {
+// askStatus asks the leader, which is another master, for a status.
+func askStatus[T any](
+	ctx context.Context, n *Node, ask func(ctx context.Context, url string) (T, error),
+) (status T, err error) {
+	id, url := n.knownLeader()
+	if id == "" || id == n.cfg.Member.ID || url == "" {
+		return status, wire.ErrNoLeader
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return ask(ctx, url)
+}
+
+// LeaderCluster is the status table by this leader, confirmed if possible. The error wraps [wire.ErrNotLeader] if this
+// master does not lead.
+func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
+	if !n.leader.Leads() {
+		return wire.Cluster{}, wire.ErrNotLeader
+	}
 	confirmed := n.confirmStatus(ctx)
 	c := n.describe(n.leader.Status())
 	if c.Authoritative = confirmed; !confirmed {
 		addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
 	}
-	return c
+	return c, nil
 }
 
 // confirmStatus reports whether this master leads and a majority confirmed it since the call. Status requests that come
@@ -59,14 +72,6 @@ func (n *Node) confirmStatus(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	return n.confirmShared(ctx) == nil && n.leader.Leads()
-}
-
-// LeaderCluster is Cluster for another master. The error wraps [wire.ErrNotLeader] if this master does not lead.
-func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
-	if !n.leader.Leads() {
-		return wire.Cluster{}, wire.ErrNotLeader
-	}
-	return n.leaderCluster(ctx), nil
 }
 
 // describe converts the table, and what the leader knows, to the form of the API.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -55,17 +56,8 @@ func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	return n.cfg.Ledger.ReadIndex(ctx)
 }
 
-// confirmed runs look, and if it found nothing, confirms with the leader and runs it again.
-func (n *Node) confirmed(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirm, look)
-}
-
-// confirmedShared is confirmed for reads that need no token.
-func (n *Node) confirmedShared(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirmShared, look)
-}
-
-func confirmedBy(ctx context.Context, confirm func(context.Context) error, look func() error) error {
+// confirmed runs look, and if it found nothing, calls confirm or confirmShared and runs it again.
+func confirmed(ctx context.Context, confirm func(context.Context) error, look func() error) error {
 	err := look()
 	if !errors.Is(err, errNotHere) {
 		return err
@@ -82,6 +74,19 @@ func confirmedBy(ctx context.Context, confirm func(context.Context) error, look 
 	default:
 		return err
 	}
+}
+
+// find returns what look finds in the state. That it finds nothing is confirmed with the leader: wire.ErrNotFound.
+func find[T any](ctx context.Context, n *Node, look func(*masterfsm.State) (T, bool)) (found T, err error) {
+	err = confirmed(ctx, n.confirm, func() error {
+		ok := false
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, ok = look(s) })
+		if !ok {
+			return errNotHere
+		}
+		return nil
+	})
+	return found, err
 }
 
 // errNotHere: this master's state does not have it. A newer state may.

@@ -16,39 +16,30 @@ import (
 // Integrity is how the storage nodes are, and the log of their damage and repairs, as the leader knows it. A master
 // that cannot reach the leader answers from its own table, with a notice.
 func (n *Node) Integrity(ctx context.Context) wire.Integrity {
-	if n.leader.Leads() {
-		return n.leaderIntegrity(ctx)
+	if i, err := n.LeaderIntegrity(ctx); err == nil {
+		return i
 	}
-	id, url := n.knownLeader()
-	if id != "" && id != n.cfg.Member.ID && url != "" {
-		ask, cancel := context.WithTimeout(ctx, statusTimeout)
-		defer cancel()
-		if i, err := n.cfg.Masters.Integrity(ask, url); err == nil {
-			i.NoticesCoded = orNone(i.NoticesCoded) // of a leader before protocol level 2
-			return i
-		}
+	i, err := askStatus(ctx, n, n.cfg.Masters.Integrity)
+	if err != nil {
+		i = n.integrity(leader.Status{})
+		addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
 	}
-	i := n.integrity(leader.Status{})
-	addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
+	i.NoticesCoded = orNone(i.NoticesCoded) // of a leader before protocol level 2
 	return i
 }
 
-// leaderIntegrity is the integrity by this leader, confirmed if possible.
-func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
+// LeaderIntegrity is the integrity by this leader, confirmed if possible. The error wraps [wire.ErrNotLeader] if this
+// master does not lead.
+func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
+	if !n.leader.Leads() {
+		return wire.Integrity{}, wire.ErrNotLeader
+	}
 	confirmed := n.confirmStatus(ctx)
 	i := n.integrity(n.leader.Status())
 	if i.Authoritative = confirmed; !confirmed {
 		addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
 	}
-	return i
-}
-
-// LeaderIntegrity is Integrity for another master. The error wraps [wire.ErrNotLeader] if this master does not lead.
-func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
-	if !n.leader.Leads() {
-		return wire.Integrity{}, wire.ErrNotLeader
-	}
-	return n.leaderIntegrity(ctx), nil
+	return i, nil
 }
 
 func (n *Node) integrity(leading leader.Status) wire.Integrity {
@@ -112,23 +103,25 @@ func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegri
 // findStorage returns the storage node of an id or an address. A negative answer is confirmed. Errors:
 // wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findStorage(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
-	url := strings.TrimRight(idOrURL, "/")
-	err = n.confirmed(ctx, func() error {
-		var nodes []masterfsm.Storage
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
-		for _, s := range nodes {
-			if s.ID == idOrURL || s.URL == url || s.URL == "http://"+url || s.URL == "https://"+url {
-				found = s
-				return nil
-			}
+	found, err = find(ctx, n, func(s *masterfsm.State) (masterfsm.Storage, bool) {
+		nodes := s.Storages()
+		at := slices.IndexFunc(nodes, func(s masterfsm.Storage) bool { return isNamed(s.ID, s.URL, idOrURL) })
+		if at < 0 {
+			return masterfsm.Storage{}, false
 		}
-		return errNotHere
+		return nodes[at], true
 	})
 	if errors.Is(err, wire.ErrNotFound) {
 		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q",
 			wire.ErrNotFound, idOrURL)
 	}
 	return found, err
+}
+
+// isNamed reports whether a user means the node of an id and a URL, which may be "".
+func isNamed(id, url, idOrURL string) bool {
+	address := strings.TrimRight(idOrURL, "/")
+	return id == idOrURL || url != "" && (url == address || url == "http://"+address || url == "https://"+address)
 }
 
 // CheckStorage makes a check of a storage node due at once. This master must lead. Errors: wire.ErrNotLeader,

@@ -33,7 +33,7 @@ func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64
 
 // anyRecord reads a record without checking permission.
 func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Record, err error) {
-	err = n.confirmed(ctx, func() (err error) {
+	err = confirmed(ctx, n.confirm, func() (err error) {
 		r, err = n.lookUp(ctx, block, offset)
 		return err
 	})
@@ -43,7 +43,7 @@ func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Re
 // RecordByIndex reads the record of a leaf index. Errors: as Record, and wire.ErrSealIndex.
 func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (Record, error) {
 	var r Record
-	err := n.confirmed(ctx, func() error {
+	err := confirmed(ctx, n.confirm, func() error {
 		var found masterfsm.Found
 		var at masterfsm.Position
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, at = s.Locate(index) })
@@ -136,7 +136,7 @@ func (r *Record) Position() wire.Position {
 // Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
-	look := func() error {
+	err := confirmed(ctx, n.confirm, func() error {
 		var mined, exists bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			v := s.View()
@@ -157,8 +157,7 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 		var err error
 		h, err = n.prover.Header(ctx, number)
 		return err
-	}
-	err := n.confirmed(ctx, look)
+	})
 	return h, err
 }
 
@@ -188,11 +187,16 @@ func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.He
 
 // WaitStored waits until enough storage nodes have a block on disk.
 func (n *Node) WaitStored(ctx context.Context, block uint64) error {
+	return n.waitFor(ctx, func(s *masterfsm.State) bool { return block < s.Stored() })
+}
+
+// waitFor waits until the state fulfils a condition. The error is the cause of the end of ctx.
+func (n *Node) waitFor(ctx context.Context, holds func(*masterfsm.State) bool) error {
 	for {
 		changed := n.cfg.Ledger.StateChanged()
-		var stored uint64
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Stored() })
-		if block < stored {
+		var now bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { now = holds(s) })
+		if now {
 			return nil
 		}
 		select {
@@ -207,7 +211,7 @@ func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 // wire.ErrNoLeader, and wire.ErrUnavailable if no storage node answered whose index has everything that the masters do
 // not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
-	err = n.confirmed(ctx, func() error {
+	err = confirmed(ctx, n.confirm, func() error {
 		var blocks []masterfsm.HeldBlock
 		var block, held uint64
 		var ok bool

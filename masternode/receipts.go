@@ -17,11 +17,7 @@ import (
 // that covers the record's block. Otherwise, after confirming that with the leader, it is at a committed block boundary
 // without a signature. Errors: wire.ErrNotSealed, wire.ErrLost, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
-	r, err := n.sealed(ctx, r)
-	if err != nil {
-		return wire.Proof{}, err
-	}
-	at, err := n.covering(ctx, r)
+	r, at, err := n.covered(ctx, r)
 	switch {
 	case errors.Is(err, wire.ErrNotCovered) || errors.Is(err, signing.ErrNoCheckpoint):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
@@ -88,24 +84,28 @@ func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof
 	}, nil
 }
 
-// covering returns the newest checkpoint that covers a sealed record, preferably one with cosignatures. That there is
-// none is confirmed with the leader. Errors: wire.ErrNotCovered, signing.ErrNoCheckpoint, signing.ErrNoLogKey,
-// wire.ErrNoLeader.
-func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
+// covered returns a record once its block is mined, with the newest checkpoint that covers it, preferably one with
+// cosignatures. That there is none is confirmed with the leader. Errors: wire.ErrNotSealed, and with the record
+// wire.ErrNotCovered, signing.ErrNoCheckpoint, signing.ErrNoLogKey, wire.ErrNoLeader.
+func (n *Node) covered(ctx context.Context, r Record) (Record, Checkpoint, error) {
+	r, err := n.sealed(ctx, r)
+	if err != nil {
+		return r, Checkpoint{}, err
+	}
 	at, err := n.checkpointHere()
 	if err != nil || r.At.Block >= at.Boundary.Height {
 		if at, err = n.Checkpoint(ctx); err != nil {
-			return Checkpoint{}, err
+			return r, Checkpoint{}, err
 		}
 	}
 	if r.At.Block >= at.Boundary.Height {
-		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d",
+		return r, Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d",
 			wire.ErrNotCovered, r.At.Block, at.Boundary.Height)
 	}
 	if witnessed, err := n.witnessedHere(); err == nil && r.At.Block < witnessed.Boundary.Height {
-		return witnessed, nil
+		return r, witnessed, nil
 	}
-	return at, nil
+	return r, at, nil
 }
 
 // LogProof is the inclusion proof of a record's leaf in the tree of a signed checkpoint (C2SP tlog-proof).
@@ -118,11 +118,7 @@ type LogProof struct {
 // LogProof returns the proof of a record in the newest checkpoint. The record must have been read with permission.
 // Errors: wire.ErrNotSealed, wire.ErrNotCovered, signing.ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
-	r, err := n.sealed(ctx, r)
-	if err != nil {
-		return LogProof{}, err
-	}
-	at, err := n.covering(ctx, r)
+	r, at, err := n.covered(ctx, r)
 	if err != nil {
 		return LogProof{}, err
 	}
@@ -133,11 +129,7 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 // Receipt returns the receipt of a record, which must have been read with permission. Errors: as LogProof, and
 // wire.ErrLost.
 func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
-	r, err := n.sealed(ctx, r)
-	if err != nil {
-		return wire.Receipt{}, err
-	}
-	at, err := n.covering(ctx, r)
+	r, at, err := n.covered(ctx, r)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
@@ -163,8 +155,10 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 	if _, err := n.checkpointHere(); err != nil { // a key, or what was lost, may take long to come
 		return wire.Receipt{}, err
 	}
-	if err := n.waitPublished(ctx, at.Block); err != nil {
-		return wire.Receipt{}, err
+	// Many may wait at a time, so this signs nothing when the state changes.
+	published := func(s *masterfsm.State) bool { return at.Block < s.Published().Boundary.Height }
+	if err := n.waitFor(ctx, published); err != nil {
+		return wire.Receipt{}, fmt.Errorf("%w: %w", err, wire.ErrNotCovered)
 	}
 	for pause := retryPause; ; pause = min(2*pause, receiptPause) {
 		r, err := n.anyRecord(ctx, at.Block, at.Offset)
@@ -187,24 +181,6 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 
 // receiptPause bounds the time between two tries to make a receipt.
 const receiptPause = time.Second
-
-// waitPublished waits until the published checkpoint covers a block. Many may wait at a time, so it signs nothing when
-// the table changes.
-func (n *Node) waitPublished(ctx context.Context, block uint64) error {
-	for {
-		changed := n.cfg.Ledger.StateChanged()
-		var height uint64
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Published().Boundary.Height })
-		if block < height {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), wire.ErrNotCovered)
-		case <-changed:
-		}
-	}
-}
 
 // isTransient reports whether a proof that failed for this reason may succeed soon.
 func isTransient(err error) bool {

@@ -11,10 +11,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-func (n *Node) logSecret(group string) signing.Sealer {
-	return signing.Sealer{Token: n.cfg.Log.Secret, Group: group}
-}
-
 // logOf returns the log's name and keys, its group, and the size of the published tree.
 func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
@@ -45,13 +41,9 @@ func (n *Node) cosigners(ctx context.Context) []wire.Witness {
 	if leading := n.leader.Status(); leading.Leads {
 		return leading.Witnesses
 	}
-	id, url := n.knownLeader()
-	if id == "" || url == "" || id == n.cfg.Member.ID {
-		return nil
-	}
 	// Without an answer the log's keys are shown without witnesses.
 	list, _ := n.cosigned.Do(ctx, struct{}{}, statusTimeout, func(ctx context.Context) ([]wire.Witness, error) {
-		c, err := n.cfg.Masters.Cluster(ctx, url)
+		c, err := askStatus(ctx, n, n.cfg.Masters.Cluster)
 		return c.Witnesses, err
 	})
 	return list
@@ -112,7 +104,7 @@ func (n *Node) signsWithout(id string) error {
 		return nil
 	}
 	for i := range others {
-		if _, err := n.logSecret(group).Open(keys.Origin, &others[i]); err == nil {
+		if _, err := n.cfg.Log.Sealer(group).Open(keys.Origin, &others[i]); err == nil {
 			return nil
 		}
 	}
@@ -156,7 +148,7 @@ func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoi
 		c, keys, group = which(s), s.Log(), s.Group().ID
 		floor, published = s.Floor(), s.Published().Boundary.Height
 	})
-	signed, err := n.signer.Sign(n.logSecret(group), keys, c)
+	signed, err := n.signer.Sign(n.cfg.Log.Sealer(group), keys, c)
 	if n.signer.IsNews(err) {
 		n.log.Error("no checkpoint can be signed", "error", err)
 	}
@@ -203,20 +195,31 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 
 // published checks that the tree of the newest checkpoint has a tile. A negative answer is confirmed.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
-	var size uint64
-	err := n.confirmedShared(ctx, func() error {
-		checkpoint, err := n.checkpointHere()
-		if err != nil {
-			return err
-		}
-		if size = checkpoint.Boundary.Size; wire.WidthOfTile(level, index, size) < width {
+	err := n.newestHas(ctx, func(size uint64) error {
+		if wire.WidthOfTile(level, index, size) < width {
 			return errNotHere
 		}
 		return nil
 	})
 	if errors.Is(err, wire.ErrNotFound) {
-		return fmt.Errorf("%w: the newest checkpoint has %d leaves, and its tree no such tile, or not so many hashes "+
-			"in it", err, size)
+		return fmt.Errorf("%w, and its tree no such tile, or not so many hashes in it", err)
+	}
+	return err
+}
+
+// newestHas runs look with the size of the newest checkpoint, and confirms that look does not find what it needs.
+func (n *Node) newestHas(ctx context.Context, look func(size uint64) error) error {
+	var size uint64
+	err := confirmed(ctx, n.confirmShared, func() error {
+		checkpoint, err := n.checkpointHere()
+		if err != nil {
+			return err
+		}
+		size = checkpoint.Boundary.Size
+		return look(size)
+	})
+	if errors.Is(err, wire.ErrNotFound) {
+		return fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
 	}
 	return err
 }
@@ -226,13 +229,7 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 // wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
-	var size uint64
-	err := n.confirmedShared(ctx, func() error {
-		checkpoint, err := n.checkpointHere()
-		if err != nil {
-			return err
-		}
-		size = checkpoint.Boundary.Size
+	err := n.newestHas(ctx, func(size uint64) error {
 		if answer.To = size; to != nil {
 			answer.To = *to
 		}
@@ -244,9 +241,6 @@ func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.C
 		}
 		return nil
 	})
-	if errors.Is(err, wire.ErrNotFound) {
-		err = fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
-	}
 	if err == nil {
 		answer.Proof, err = n.prover.Consistency(ctx, from, answer.To)
 	}

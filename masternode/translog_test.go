@@ -330,7 +330,7 @@ func TestCosignedCheckpoint(t *testing.T) {
 			t.Errorf("shown before it was cosigned: %+v", c.Boundary)
 		}
 		stored := table(r, (*masterfsm.State).Checkpoint)
-		unsigned, err := r.signer.Sign(r.logSecret("cs-test"), logKeys(r), masterfsm.Cosigned{Boundary: stored})
+		unsigned, err := r.signer.Sign(r.cfg.Log.Sealer("cs-test"), logKeys(r), masterfsm.Cosigned{Boundary: stored})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -72,7 +72,7 @@ func (s *Store) keepStarts(r *raft.Raft) {
 	a := &announcer{
 		store: s, raft: r, next: map[string]time.Time{}, renewed: time.Now(), applied: s.machine.appliedIndex(),
 	}
-	for s.pause(s.stop, announceInterval) {
+	for s.pause(announceInterval) {
 		if s.Refused() != nil {
 			return
 		}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // A master that has lost its log and votes does not start: it would vote twice, and continue as if it had never
@@ -96,4 +98,25 @@ func TestDamagedSnapshotMeta(t *testing.T) {
 		t.Error(err)
 	}
 	create(t, "after", n)
+}
+
+// The metadata of a snapshot and its checksum are not read through a symbolic link.
+func TestSnapshotMetaIsNoSymbolicLink(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{metaFile, sumFile} {
+		t.Run(name, func(t *testing.T) {
+			cfg := snapshotted(t)
+			paths, err := filepath.Glob(filepath.Join(cfg.Dir, "snapshots", "*", name))
+			if err != nil || len(paths) == 0 {
+				t.Fatal(paths, err)
+			}
+			outside := filepath.Join(t.TempDir(), name)
+			if err := errors.Join(os.Rename(paths[0], outside), os.Symlink(outside, paths[0])); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !errors.Is(err, durable.ErrNotFile) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
 }

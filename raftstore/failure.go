@@ -27,6 +27,13 @@ func (f *failure) report(err error) {
 	})
 }
 
+// disk reports the failure of an operation on the data folder, and returns it.
+func (f *failure) disk(what string, err error) error {
+	err = diskError(what, err)
+	f.report(err)
+	return err
+}
+
 // get returns the failure, nil where there is none.
 func (f *failure) get() error {
 	select {
@@ -41,6 +48,13 @@ func (f *failure) get() error {
 func (f *failure) exit(err error) {
 	f.report(err)
 	runtime.Goexit()
+}
+
+// exitIfFailed ends the goroutine where the store has failed before.
+func (f *failure) exitIfFailed() {
+	if err := f.get(); err != nil {
+		f.exit(err)
+	}
 }
 
 // guard runs work in a goroutine of its own and waits for it, so that an exit in it ends no other goroutine. It

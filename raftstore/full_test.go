@@ -13,8 +13,8 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
-	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -36,7 +36,7 @@ type fullFolder struct {
 	state   *masterfsm.State
 	last    raft.Log    // the newest entry
 	batch   []*raft.Log // entries that are not in the log store yet
-	grown   growth      // since the last snapshot
+	logged  logSize     // since the last snapshot
 	policy  snapshotPolicy
 	seq     uint64
 	members []wire.Member
@@ -61,13 +61,13 @@ func newFullFolder(t *testing.T) *fullFolder {
 	leaderOf(t, n)
 	n.stop()
 
-	bolt, err := tune.Bolt(filepath.Join(cfg.Dir, "raft.db"))
+	bolt, err := raftconfig.OpenLog(filepath.Join(cfg.Dir, "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	fail := newFailure()
 	dog := newWatchdog(time.Minute, fail)
-	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, dog: dog, snaps: &snapshotStore{}}
+	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, watchdog: dog, snaps: &snapshotStore{}}
 	f.close = func() {
 		f.flush()
 		dog.close()
@@ -121,8 +121,8 @@ func (f *fullFolder) add(data []byte) {
 	f.last = raft.Log{Index: f.last.Index + 1, Term: f.last.Term, Type: raft.LogCommand, Data: data}
 	l := f.last
 	f.batch = append(f.batch, &l)
-	f.grown.entries++
-	f.grown.bytes += uint64(len(data))
+	f.logged.entries++
+	f.logged.bytes += uint64(len(data))
 	if len(f.batch) == 256 {
 		f.flush()
 	}
@@ -190,7 +190,7 @@ func (f *fullFolder) snapshot() {
 	f.t.Helper()
 	f.flush()
 	trailing := f.logs.trailing(f.cfg.TrailingBytes, 2*f.cfg.SnapshotEntries)
-	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.dog, tune.Quiet(nil))
+	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.watchdog, raftconfig.WarningsOnly(nil))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func (f *fullFolder) snapshot() {
 			f.t.Fatal(err)
 		}
 	}
-	f.grown, f.policy.last = growth{}, uint64(size)
+	f.logged, f.policy.last = logSize{}, uint64(size)
 }
 
 // byteCount counts the bytes that are written to it.
@@ -231,7 +231,7 @@ func (n *byteCount) Write(b []byte) (int, error) {
 
 // due reports whether a store would take a snapshot after one more entry of that size.
 func (f *fullFolder) due(size uint64) bool {
-	return f.policy.due(growth{entries: f.grown.entries + 1, bytes: f.grown.bytes + size})
+	return f.policy.due(logSize{entries: f.logged.entries + 1, bytes: f.logged.bytes + size})
 }
 
 // A master that was killed just before a snapshot was due, with the largest snapshot and log that the defaults allow,
@@ -249,8 +249,8 @@ func TestRestartWithFullLog(t *testing.T) {
 					f.store()
 				}
 			}
-			if most := mostEntries * f.cfg.SnapshotEntries; f.grown.entries+1 != most {
-				f.t.Errorf("%d entries of %d before the next snapshot", f.grown.entries, most)
+			if most := mostEntries * f.cfg.SnapshotEntries; f.logged.entries+1 != most {
+				f.t.Errorf("%d entries of %d before the next snapshot", f.logged.entries, most)
 			}
 		},
 		"large entries": func(f *fullFolder) {
@@ -258,8 +258,8 @@ func TestRestartWithFullLog(t *testing.T) {
 				f.store()
 				f.records(2000, true)
 			}
-			if f.grown.bytes < f.policy.last-2<<20 {
-				f.t.Errorf("%d bytes of log behind a snapshot of %d bytes", f.grown.bytes, f.policy.last)
+			if f.logged.bytes < f.policy.last-2<<20 {
+				f.t.Errorf("%d bytes of log behind a snapshot of %d bytes", f.logged.bytes, f.policy.last)
 			}
 		},
 	} {
@@ -281,7 +281,7 @@ func TestRestartWithFullLog(t *testing.T) {
 			}
 			took := time.Since(start)
 			t.Logf("snapshot of %d MiB, %d entries of %d MiB behind it: open after %v, all applied after %v",
-				f.policy.last>>20, f.grown.entries, f.grown.bytes>>20, opened, took)
+				f.policy.last>>20, f.logged.entries, f.logged.bytes>>20, opened, took)
 			if took > restartWithin() {
 				t.Errorf("a restart takes %v", took)
 			}

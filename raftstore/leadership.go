@@ -27,19 +27,19 @@ type leadership struct {
 
 // readNotifications reads raft's notifications of leadership. It never calls raft, which blocks on them.
 func (s *Store) readNotifications() {
-	defer s.lead.set(false)
+	defer s.leadership.set(false)
 	for {
 		select {
-		case leads := <-s.lead.notify:
-			s.lead.set(leads)
+		case leads := <-s.leadership.notify:
+			s.leadership.set(leads)
 			s.leaderChanged.notify()
 		case <-s.fail.dead:
 			// Raft's main goroutine may have ended. Further notifications are read, and ignored.
-			s.lead.set(false)
+			s.leadership.set(false)
 			s.leaderChanged.notify()
 			for {
 				select {
-				case <-s.lead.notify:
+				case <-s.leadership.notify:
 				case <-s.stop:
 					return
 				}
@@ -107,7 +107,7 @@ func leaderTerm(r *raft.Raft) (uint64, bool) {
 func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
 	for {
 		changed := s.leaderChanged.wait()
-		leading := s.lead.current()
+		leading := s.leadership.current()
 		r := s.raft.Load()
 		if leading == nil || r == nil {
 			select {
@@ -217,7 +217,7 @@ func (s *Store) watchLeader(r *raft.Raft) {
 				s.checkLastContact(r)
 			}
 		}
-		if !s.pause(s.stop, wait) {
+		if !s.pause(wait) {
 			return
 		}
 	}
@@ -233,8 +233,8 @@ func (s *Store) checkLastContact(r *raft.Raft) {
 
 // reload changes raft's configuration.
 func (s *Store) reload(r *raft.Raft, change func(*raft.ReloadableConfig)) {
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
+	s.reloadMu.Lock()
+	defer s.reloadMu.Unlock()
 	c := r.ReloadableConfig()
 	change(&c)
 	if err := r.ReloadConfig(c); err != nil {

@@ -31,17 +31,17 @@ const leaseGap = 3
 // keepLease renews the lease while this master leads. Raft looks at the lease of a running leader at least once in each
 // timeout. After a longer gap, in which the process was halted, a majority must confirm the leader first.
 func (s *Store) keepLease(r *raft.Raft) {
-	for s.pause(s.stop, s.cfg.Timeout) {
+	for s.pause(s.cfg.Timeout) {
 		now := time.Now()
 		if r.State() != raft.Leader {
 			continue
 		}
-		if now.Sub(s.lead.lease()) > leaseGap*s.cfg.Timeout {
+		if now.Sub(s.leadership.lease()) > leaseGap*s.cfg.Timeout {
 			if _, err := s.confirm(r); err != nil {
 				continue
 			}
 		}
-		s.lead.renewLease(now)
+		s.leadership.renewLease(now)
 	}
 }
 
@@ -68,9 +68,9 @@ func (s *Store) LastContact() time.Duration {
 		return math.MaxInt64
 	}
 	heard := r.LastContact() // before the lock: raft steps down before it sends the notification
-	s.lead.mu.Lock()
-	last := s.lead.contact.last(heard, s.lead.end != nil)
-	s.lead.mu.Unlock()
+	s.leadership.mu.Lock()
+	last := s.leadership.contact.last(heard, s.leadership.end != nil)
+	s.leadership.mu.Unlock()
 	if last.IsZero() {
 		return math.MaxInt64
 	}

@@ -41,9 +41,9 @@ func TestLeaseAfterAHalt(t *testing.T) {
 		t.Fatalf("last contact of a leader: %v", c)
 	}
 	halt := func() {
-		leader.Store.lead.mu.Lock()
-		defer leader.Store.lead.mu.Unlock()
-		leader.Store.lead.contact.lease = time.Now().Add(-time.Hour)
+		leader.Store.leadership.mu.Lock()
+		defer leader.Store.leadership.mu.Unlock()
+		leader.Store.leadership.contact.lease = time.Now().Add(-time.Hour)
 	}
 	halt()
 	ctx := patience(t)
@@ -62,7 +62,7 @@ func TestLeaseAfterAHalt(t *testing.T) {
 	}
 	halt()
 	for {
-		if reigning := leader.Store.lead.current(); reigning == nil {
+		if reigning := leader.Store.leadership.current(); reigning == nil {
 			break
 		}
 		select {

@@ -15,8 +15,8 @@ import (
 const (
 	cachedEntries = 512
 	cachedBytes   = 16 << 20
-	// startBytes bounds the entries that are kept in memory between the two times that raft reads them at its start.
-	startBytes    = 64 << 20
+	// replayBytes bounds the entries that are kept in memory between the two times that raft reads them at its start.
+	replayBytes   = 64 << 20
 	entryOverhead = 128 // bytes of an entry in memory, besides its data
 	// deletedAtOnce bounds how long a trim of the log delays appends.
 	deletedAtOnce = 2048
@@ -26,16 +26,16 @@ const (
 // after the first failure. Its methods may be called by any goroutine.
 type logStore struct {
 	raft.LogStore
-	name  string // of the file, for errors
-	fail  *failure
-	dog   *watchdog
-	snaps *snapshotStore
+	name     string // of the file, for errors
+	fail     *failure
+	watchdog *watchdog
+	snaps    *snapshotStore
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
 	bytes  int              // of data in recent
-	again  window[raft.Log] // what raft has read to find its members, and will read again to apply
-	taken  int              // bytes of startBytes that were used so far
+	replay window[raft.Log] // what raft has read to find its members, and will read again to apply
+	used   int              // bytes of replayBytes that were used so far
 	sizes  window[uint32]   // bytes of data of the newest entries, back to the first that was seen since the start
 }
 
@@ -122,8 +122,8 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	// At its start, raft reads the last entry, and then all that follow the snapshot, in order.
 	if _, known := s.sizes.get(index); !known && (index == s.sizes.end() || len(s.sizes.items) <= 1) {
 		s.sizes.set(index, uint32(len(l.Data)))
-		if s.taken += len(l.Data) + entryOverhead; s.taken <= startBytes {
-			s.again.set(index, *l)
+		if s.used += len(l.Data) + entryOverhead; s.used <= replayBytes {
+			s.replay.set(index, *l)
 		}
 	}
 	return nil
@@ -132,38 +132,34 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 // isLost reports whether a missing entry should be there. Below the newest snapshot there may be a gap: a snapshot
 // from the leader leaves one.
 func (s *logStore) isLost(index uint64) bool {
-	if index <= s.snaps.newest.Load() {
-		return false
-	}
-	first, err1 := s.LogStore.FirstIndex()
-	last, err2 := s.LogStore.LastIndex()
-	return err1 == nil && err2 == nil && index >= first && index <= last
+	first, last, err := s.bounds()
+	return err == nil && index > s.snaps.newest.Load() && index >= first && index <= last
 }
 
 // cached returns an entry that is in memory.
 func (s *logStore) cached(index uint64) (raft.Log, bool) {
 	s.mu.RLock()
 	l, ok := s.recent.get(index)
-	again := !ok && len(s.again.items) > 0
+	search := !ok && len(s.replay.items) > 0
 	s.mu.RUnlock()
-	if !again {
+	if !search {
 		return l, ok
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, ok = s.again.get(index)
-	if index == s.again.first {
-		s.again.remove(index, index) // this was the second time: raft applies it now
+	l, ok = s.replay.get(index)
+	if index == s.replay.first {
+		s.replay.remove(index, index) // this was the second time: raft applies it now
 	}
 	return l, ok
 }
 
-// applied drops entries up to an index that are kept for raft's second read: they are in a snapshot, perhaps of another
-// master, so raft does not read them again.
-func (s *logStore) applied(index uint64) {
+// dropReplay drops entries up to an index that are kept for raft's second read: they are in a snapshot, perhaps of
+// another master, so raft does not read them again.
+func (s *logStore) dropReplay(index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.again.remove(s.again.first, index)
+	s.replay.remove(s.replay.first, index)
 }
 
 // StoreLog stores one entry.
@@ -172,9 +168,7 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 // StoreLogs stores entries. Those that came from another master are checked first. A failure of the disk ends the
 // calling goroutine.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	if err := s.fail.get(); err != nil {
-		s.fail.exit(err)
-	}
+	s.fail.exitIfFailed()
 	for _, l := range logs {
 		if len(l.Extensions) == 0 {
 			sum := checksum(l)
@@ -183,17 +177,15 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return fmt.Errorf("from the leader: %w", err)
 		}
 	}
-	done := s.dog.watch("append to " + s.name)
-	err := s.LogStore.StoreLogs(logs)
-	done()
-	if err != nil {
+	defer s.watchdog.watch("append to " + s.name)()
+	if err := s.LogStore.StoreLogs(logs); err != nil {
 		s.fail.exit(diskError("append to "+s.name, err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range logs {
-		s.forget(l.Index, l.Index) // an entry is replaced only where it was never committed
-		s.again.remove(l.Index, s.again.end())
+		s.evict(l.Index, l.Index) // an entry is replaced only where it was never committed
+		s.replay.remove(l.Index, s.replay.end())
 		if s.recent.end() != l.Index {
 			s.bytes = 0
 		}
@@ -202,13 +194,13 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		s.sizes.set(l.Index, uint32(len(l.Data)))
 	}
 	for len(s.recent.items) > 1 && (s.bytes > cachedBytes || len(s.recent.items) > cachedEntries) {
-		s.forget(s.recent.first, s.recent.first)
+		s.evict(s.recent.first, s.recent.first)
 	}
 	return nil
 }
 
-// forget removes entries from the cache. mu is held.
-func (s *logStore) forget(low, high uint64) {
+// evict removes entries from the cache. The caller holds mu.
+func (s *logStore) evict(low, high uint64) {
 	for i := max(low, s.recent.first); i <= high; i++ {
 		l, ok := s.recent.get(i)
 		if !ok {
@@ -225,56 +217,52 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	if err := s.fail.get(); err != nil {
 		return err
 	}
-	first, err := s.LogStore.FirstIndex()
+	first, _, err := s.bounds()
 	if err != nil {
-		return s.broken("read", err)
+		return err
 	}
 	s.mu.Lock()
-	s.forget(low, high)
-	s.again.remove(low, high)
+	s.evict(low, high)
+	s.replay.remove(low, high)
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
+	piece := uint64(deletedAtOnce)
 	if low > first {
-		if err := s.delete(low, high); err != nil {
-			return s.broken("cut", err)
-		}
-		return nil
+		piece = high - low + 1
 	}
-	for ; low <= high; low += deletedAtOnce {
-		if err := s.delete(low, min(low+deletedAtOnce-1, high)); err != nil {
-			return s.broken("trim", err)
+	for ; low <= high; low += piece {
+		done := s.watchdog.watch("trim " + s.name)
+		err := s.LogStore.DeleteRange(low, min(low+piece-1, high))
+		done()
+		if err != nil {
+			return s.fail.disk("trim "+s.name, err)
 		}
 	}
 	return nil
 }
 
-func (s *logStore) delete(low, high uint64) error {
-	defer s.dog.watch("trim " + s.name)()
-	return s.LogStore.DeleteRange(low, high)
-}
-
 // FirstIndex returns the index of the first entry, 0 where there is none.
 func (s *logStore) FirstIndex() (uint64, error) {
-	index, err := s.LogStore.FirstIndex()
-	if err != nil {
-		return 0, s.broken("read", err)
-	}
-	return index, nil
+	first, _, err := s.bounds()
+	return first, err
 }
 
 // LastIndex returns the index of the last entry, 0 where there is none.
 func (s *logStore) LastIndex() (uint64, error) {
-	index, err := s.LogStore.LastIndex()
-	if err != nil {
-		return 0, s.broken("read", err)
-	}
-	return index, nil
+	_, last, err := s.bounds()
+	return last, err
 }
 
-func (s *logStore) broken(what string, err error) error {
-	err = diskError(what+" "+s.name, err)
-	s.fail.report(err)
-	return err
+// bounds returns the indices of the first and the last entry, 0 where there is none. A failure is reported and
+// returned.
+func (s *logStore) bounds() (first, last uint64, err error) {
+	if first, err = s.LogStore.FirstIndex(); err == nil {
+		last, err = s.LogStore.LastIndex()
+	}
+	if err != nil {
+		return 0, 0, s.fail.disk("read "+s.name, err)
+	}
+	return first, last, nil
 }
 
 // trailing returns how many of the newest entries have at most maxBytes together: at most maxEntries, at least one, and

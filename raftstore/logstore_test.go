@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/raftstore/tune"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 var errTest = errors.New("the disk says no")
@@ -159,8 +159,8 @@ func TestStartReadsOnce(t *testing.T) {
 	restart()
 	read(1500, 1500) // a leader sends it to a follower
 	read(1001, 2000)
-	if disk.reads != 1001 || s.again.items != nil {
-		t.Errorf("%d reads of the disk, %d entries are kept", disk.reads, len(s.again.items))
+	if disk.reads != 1001 || s.replay.items != nil {
+		t.Errorf("%d reads of the disk, %d entries are kept", disk.reads, len(s.replay.items))
 	}
 
 	restart()
@@ -174,21 +174,21 @@ func TestStartReadsOnce(t *testing.T) {
 	if err := s.GetLog(1991, &l); err != nil || l.Term != 2 {
 		t.Errorf("entry 1991 is %+v, %v", l, err)
 	}
-	s.applied(1985)
-	if len(s.again.items) != 5 || s.again.first != 1986 {
-		t.Errorf("%d entries from %d on are kept, those of a snapshot among them", len(s.again.items), s.again.first)
+	s.dropReplay(1985)
+	if len(s.replay.items) != 5 || s.replay.first != 1986 {
+		t.Errorf("%d entries from %d on are kept, those of a snapshot among them", len(s.replay.items), s.replay.first)
 	}
 	if err := s.DeleteRange(1, 1988); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.again.items) != 2 {
-		t.Errorf("%d entries are kept, trimmed ones among them", len(s.again.items))
+	if len(s.replay.items) != 2 {
+		t.Errorf("%d entries are kept, trimmed ones among them", len(s.replay.items))
 	}
 }
 
 // The real store deletes the range that it is given, and no more.
 func TestBoltTrim(t *testing.T) {
-	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))
+	bolt, err := raftconfig.OpenLog(filepath.Join(t.TempDir(), "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

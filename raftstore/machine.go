@@ -15,25 +15,25 @@ import (
 
 // machine is raft's state machine: the status table under its lock.
 type machine struct {
-	log     hclog.Logger
-	fail    *failure
-	changed *broadcast      // when the state changes
-	begun   *broadcast      // when a term begins
-	due     chan<- struct{} // receives when a snapshot may be due
+	log       hclog.Logger
+	fail      *failure
+	changed   *broadcast      // notified when the state changes
+	termBegan *broadcast      // notified when a term begins
+	due       chan<- struct{} // receives when a snapshot may be due
 
 	level atomic.Uint64 // the group's protocol level: that of the state, or a higher one seen before this start
 
-	mu      sync.RWMutex // guards all below
-	state   *masterfsm.State
-	applied uint64 // index of the last entry that is in the state
-	broken  error  // why nothing is applied any more
-	grown   growth // of the log, since the start
-	marked  growth // grown, when the last snapshot began
-	policy  snapshotPolicy
+	mu         sync.RWMutex // guards all below
+	state      *masterfsm.State
+	applied    uint64  // index of the last entry that is in the state
+	broken     error   // why nothing is applied any more
+	logged     logSize // what was applied since the start
+	snapshotAt logSize // logged, when the last snapshot began
+	policy     snapshotPolicy
 }
 
-// growth is an amount of log.
-type growth struct{ entries, bytes uint64 }
+// logSize is an amount of log.
+type logSize struct{ entries, bytes uint64 }
 
 // snapshotPolicy decides when a snapshot is due: see DESIGN.md.
 type snapshotPolicy struct {
@@ -44,7 +44,7 @@ type snapshotPolicy struct {
 // mostEntries times the threshold of entries is when a snapshot is due at the latest, however large the last one was.
 const mostEntries = 16
 
-func (p snapshotPolicy) due(g growth) bool {
+func (p snapshotPolicy) due(g logSize) bool {
 	if g.entries < p.entries && g.bytes < p.bytes {
 		return false
 	}
@@ -65,8 +65,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 			continue
 		}
 		if l.Type == raft.LogCommand {
-			v, err := m.state.Apply(l.Data)
-			switch {
+			switch v, err := m.state.Apply(l.Data); {
 			case errors.Is(err, masterfsm.ErrCommand):
 				m.broken = fmt.Errorf("committed log entry %d: %w", l.Index, err)
 				m.fail.report(m.broken)
@@ -79,33 +78,34 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 			}
 		}
 		m.applied = l.Index
-		m.grown.entries++
-		m.grown.bytes += uint64(len(l.Data))
+		m.logged.entries++
+		m.logged.bytes += uint64(len(l.Data))
 	}
 	due := m.broken == nil && m.snapshotDue()
-	m.noteLevel()
-	begun := m.state.Term() != term
+	m.raiseLevel()
+	began := m.state.Term() != term
 	m.mu.Unlock()
-	m.tell(begun)
+	m.changed.notify()
+	if began {
+		m.termBegan.notify()
+	}
 	if due {
-		select {
-		case m.due <- struct{}{}:
-		default:
-		}
+		wake(m.due)
 	}
 	return results
 }
 
-// noteLevel raises the level to that of the state. mu is held.
-func (m *machine) noteLevel() {
+// raiseLevel raises the level to that of the state. The caller holds mu.
+func (m *machine) raiseLevel() {
 	if level := m.state.Level(); level > m.level.Load() {
 		m.level.Store(level)
 	}
 }
 
-// snapshotDue reports whether a snapshot is due. mu is held.
+// snapshotDue reports whether a snapshot is due. The caller holds mu.
 func (m *machine) snapshotDue() bool {
-	return m.policy.due(growth{entries: m.grown.entries - m.marked.entries, bytes: m.grown.bytes - m.marked.bytes})
+	last := m.snapshotAt
+	return m.policy.due(logSize{entries: m.logged.entries - last.entries, bytes: m.logged.bytes - last.bytes})
 }
 
 // Snapshot takes a snapshot of the state; raft calls it between two batches.
@@ -120,13 +120,15 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore replaces the state with that of a snapshot.
 func (m *machine) Restore(source io.ReadCloser) error {
-	reader, ok := unwrap(source)
+	for wrapper, ok := source.(raft.ReadCloserWrapper); ok; wrapper, ok = source.(raft.ReadCloserWrapper) {
+		source = wrapper.WrappedReadCloser()
+	}
+	reader, ok := source.(*snapshotReader)
 	if !ok {
 		return fmt.Errorf("a snapshot of type %T, without its index", source)
 	}
-	state, err := masterfsm.Restore(reader)
+	state, err := reader.restore()
 	if err != nil {
-		err = diskError("snapshot "+reader.name, err)
 		m.fail.report(err)
 		return err
 	}
@@ -135,20 +137,13 @@ func (m *machine) Restore(source io.ReadCloser) error {
 	if m.broken != nil {
 		return m.broken
 	}
-	m.state, m.applied, m.marked = state, reader.index, m.grown
-	m.policy.last = uint64(reader.size)
-	m.noteLevel()
-	m.log.Info("state read from a snapshot", "index", reader.index, "bytes", reader.size)
-	m.tell(true)
-	return nil
-}
-
-// tell wakes those that wait for a change of the state, and of the term if one has begun.
-func (m *machine) tell(begun bool) {
+	m.state, m.applied, m.snapshotAt = state, reader.meta.Index, m.logged
+	m.policy.last = uint64(reader.meta.Size)
+	m.raiseLevel()
+	m.log.Info("state read from a snapshot", "index", reader.meta.Index, "bytes", reader.meta.Size)
 	m.changed.notify()
-	if begun {
-		m.begun.notify()
-	}
+	m.termBegan.notify()
+	return nil
 }
 
 // stateSnapshot writes a snapshot of the state into raft's store.

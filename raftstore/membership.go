@@ -4,12 +4,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
+
+// Found makes this master the founder of a group of members, of which it is one. The group exists when Found returns.
+// The other members must be adopted then. A second call for the same group does nothing. The error wraps
+// [ErrOtherGroup] where this master belongs to another group.
+func (s *Store) Found(group string, members []wire.Member) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(members) == 0 {
+		return errors.New("a group needs members")
+	}
+	return s.join(group, 1, members)
+}
+
+// Founding returns the members that the group was founded with. It returns nil unless this master founded the group
+// or was adopted by its founder.
+func (s *Store) Founding() []wire.Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.identity.Founding)
+}
+
+// Adopt makes this master part of a group for ever. The error wraps [ErrOtherMember] where member is not the id of this
+// master, and [ErrOtherGroup] where this master belongs to another group. A second call does nothing.
+//
+// founding are the members of [Store.Found], given where the founder itself calls. They become the first entry of this
+// master's log, as in the founder's: when the founder is lost right after, the group still knows its members.
+func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wire.Member) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if member != s.identity.ID {
+		return fmt.Errorf("%w: %q, this is %q (a wiped data folder makes a new member)",
+			ErrOtherMember, member, s.identity.ID)
+	}
+	return s.join(group, epoch, founding)
+}
+
+// join makes this master part of a group, unless it already is. founding are the members of a new group, of which this
+// master is one; they are empty for a group that exists. The caller holds mu.
+func (s *Store) join(group string, epoch uint64, founding []wire.Member) error {
+	s.callsMu.Lock()
+	closing := s.closing
+	s.callsMu.Unlock()
+	if closing {
+		return ErrClosed
+	}
+	if err := s.fail.get(); err != nil {
+		return err
+	}
+	switch own := s.identity.Group; {
+	case own == group && group != "":
+		return nil
+	case own != "":
+		return fmt.Errorf("%w: %q, not %q", ErrOtherGroup, own, group)
+	case group == "" || epoch == 0:
+		return errors.New("a group needs an id and an epoch")
+	}
+	if len(founding) > 0 {
+		if err := checkMembers(group, founding, s.id); err != nil {
+			return err
+		}
+	}
+	next := s.identity
+	next.Group, next.Epoch, next.Founding = group, epoch, slices.Clone(founding)
+	if err := s.saveIdentity(next); err != nil {
+		return err
+	}
+	return s.startRaft()
+}
+
+func checkMembers(group string, members []wire.Member, self string) error {
+	if group == "" || len(group) > 255 {
+		return fmt.Errorf("a group id has 1 to 255 bytes, not %d", len(group))
+	}
+	seen := map[string]bool{}
+	for _, m := range members {
+		if _, _, err := net.SplitHostPort(m.Raft); err != nil {
+			return fmt.Errorf("raft address of member %q: %w", m.ID, err)
+		}
+		if _, _, err := transport.SplitAddress(transport.ServerAddress(m.ID, m.Raft)); err != nil || len(m.ID) > 255 {
+			return fmt.Errorf("%q is not a member id", m.ID)
+		}
+		if seen[m.ID] || seen[m.Raft] {
+			return fmt.Errorf("member %q at %s is listed twice", m.ID, m.Raft)
+		}
+		seen[m.ID], seen[m.Raft] = true, true
+	}
+	if !seen[self] {
+		return fmt.Errorf("this master, %q, is not among the members", self)
+	}
+	return nil
+}
 
 // AddMember adds a member without a vote. Where the member exists, it gives it another raft address, and the member
 // keeps its vote. A second call does nothing. Only the leader can do it. Errors are those of [Store.Propose].
@@ -19,11 +112,11 @@ func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 		return fmt.Errorf("%q at %q cannot be a member: it needs an id and host:port", m.ID, m.Raft)
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
-		server, there := serverOf(r, m.ID)
+		server, found := serverOf(r, m.ID)
 		switch {
-		case there && server.Address == address:
+		case found && server.Address == address:
 			return nil, nil
-		case there && server.Suffrage == raft.Voter:
+		case found && server.Suffrage == raft.Voter:
 			return r.AddVoter(server.ID, address, 0, 0), nil
 		}
 		return r.AddNonvoter(raft.ServerID(m.ID), address, 0, 0), nil
@@ -33,9 +126,9 @@ func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 // Promote gives a member its vote. Only the leader can do it. Errors are those of [Store.Propose], and [ErrNoMember].
 func (s *Store) Promote(ctx context.Context, id string) error {
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
-		server, there := serverOf(r, id)
+		server, found := serverOf(r, id)
 		switch {
-		case !there:
+		case !found:
 			return nil, fmt.Errorf("%w: %q", ErrNoMember, id)
 		case server.Suffrage == raft.Voter:
 			return nil, nil
@@ -51,7 +144,7 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 		return errors.New("a leader does not remove itself: transfer the leadership first")
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
-		if _, there := serverOf(r, id); !there {
+		if _, found := serverOf(r, id); !found {
 			return nil, nil
 		}
 		return r.RemoveServer(raft.ServerID(id), 0, 0), nil
@@ -62,7 +155,10 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 // where there is nothing to do. It may still run after change has returned.
 func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
 	defer s.changed.notify()
-	_, err := s.callLeader(ctx, func(r *raft.Raft) (any, error) {
+	_, err := s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
+		if r.State() != raft.Leader {
+			return nil, ErrNotLeader
+		}
 		future, err := begin(r)
 		if err != nil || future == nil {
 			return nil, err
@@ -102,36 +198,23 @@ func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 // TransferLeadership transfers the leadership to a member, "" for the one whose log is the longest. The error wraps
 // [ErrNotLeader] where this master does not lead, and [ErrNoMember] where the member cannot lead.
 func (s *Store) TransferLeadership(to string) error {
-	r, err := s.enter()
-	if err != nil {
+	_, err := s.callRaft(context.Background(), ErrClosed, func(r *raft.Raft) (any, error) {
+		if to == "" {
+			return nil, r.LeadershipTransfer().Error()
+		}
+		server, found := serverOf(r, to)
+		if !found || server.Suffrage != raft.Voter || to == s.id {
+			return nil, fmt.Errorf("%w that can lead: %q", ErrNoMember, to)
+		}
+		return nil, r.LeadershipTransferToServer(server.ID, server.Address).Error()
+	})
+	switch {
+	case errors.Is(err, raft.ErrNotLeader):
+		return ErrNotLeader
+	case err == nil, errors.Is(err, ErrNotLeader), errors.Is(err, ErrNoMember):
 		return err
 	}
-	begin := r.LeadershipTransfer
-	if to != "" {
-		server, there := serverOf(r, to)
-		if !there || server.Suffrage != raft.Voter || to == s.Member().ID {
-			s.calls.Done()
-			return fmt.Errorf("%w that can lead: %q", ErrNoMember, to)
-		}
-		begin = func() raft.Future { return r.LeadershipTransferToServer(server.ID, server.Address) }
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer s.calls.Done()
-		done <- begin().Error()
-	}()
-	select {
-	case err = <-done:
-	case <-s.fail.dead: // raft's main goroutine may have ended without an answer
-		return ErrClosed
-	}
-	if errors.Is(err, raft.ErrNotLeader) {
-		return ErrNotLeader
-	}
-	if err != nil {
-		return fmt.Errorf("transfer the leadership: %w", err)
-	}
-	return nil
+	return fmt.Errorf("transfer the leadership: %w", err)
 }
 
 // Reaches reports whether a member answers raft's handshake now, at a raft address. Where that is "", the addresses are

@@ -12,7 +12,10 @@ import (
 // its refusal, which is an error of package masterfsm. Otherwise the error wraps [ErrNotLeader], and nothing was
 // appended, or [ErrUnknownOutcome]. The caller must not use cmd afterwards, whatever is returned.
 func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
-	return s.callLeader(ctx, func(r *raft.Raft) (any, error) {
+	return s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
+		if r.State() != raft.Leader {
+			return nil, ErrNotLeader
+		}
 		future := r.Apply(cmd, 0)
 		if err := future.Error(); err != nil {
 			return nil, proposeError(err)
@@ -24,16 +27,12 @@ func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
 	})
 }
 
-// callLeader runs call where this master leads, and waits for its result, for ctx, or for a failure of the store. After
-// the latter two the outcome is unknown, and call continues in its goroutine.
-func (s *Store) callLeader(ctx context.Context, call func(*raft.Raft) (any, error)) (any, error) {
+// callRaft runs a call of raft and waits for its result. When ctx ends first, or the store fails or stops, after which
+// raft may never answer, the error wraps unanswered, and call continues in its goroutine.
+func (s *Store) callRaft(ctx context.Context, unanswered error, call func(*raft.Raft) (any, error)) (any, error) {
 	r, err := s.enter()
 	if err != nil {
 		return nil, err
-	}
-	if r.State() != raft.Leader {
-		s.calls.Done()
-		return nil, ErrNotLeader
 	}
 	type outcome struct {
 		value any
@@ -49,14 +48,17 @@ func (s *Store) callLeader(ctx context.Context, call func(*raft.Raft) (any, erro
 	case o := <-done:
 		return o.value, o.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, context.Cause(ctx))
+		return nil, fmt.Errorf("%w: %w", unanswered, context.Cause(ctx))
+	case <-s.stop:
+		err = ErrClosed
 	case <-s.fail.dead:
-		select {
-		case o := <-done:
-			return o.value, o.err
-		default:
-			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, s.fail.get())
-		}
+		err = s.fail.get()
+	}
+	select {
+	case o := <-done:
+		return o.value, o.err
+	default:
+		return nil, fmt.Errorf("%w: %w", unanswered, err)
 	}
 }
 

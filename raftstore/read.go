@@ -65,13 +65,10 @@ func (s *Store) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 		return wire.ReadIndex{}, ErrNotLeader
 	}
 	answer := make(chan readAnswer, 1)
-	s.wmu.Lock()
-	s.wait = append(s.wait, answer)
-	s.wmu.Unlock()
-	select {
-	case s.reads <- struct{}{}:
-	default:
-	}
+	s.readMu.Lock()
+	s.queued = append(s.queued, answer)
+	s.readMu.Unlock()
+	wake(s.reads)
 	select {
 	case a := <-answer:
 		return a.index, a.err
@@ -90,10 +87,10 @@ func (s *Store) confirmReads(r *raft.Raft) {
 		case <-s.stop:
 			return
 		}
-		s.wmu.Lock()
-		waiting := s.wait
-		s.wait = nil
-		s.wmu.Unlock()
+		s.readMu.Lock()
+		waiting := s.queued
+		s.queued = nil
+		s.readMu.Unlock()
 		var a readAnswer
 		a.index, a.err = s.confirm(r)
 		for _, w := range waiting {
@@ -108,32 +105,19 @@ func (s *Store) confirm(r *raft.Raft) (wire.ReadIndex, error) {
 	if !ok {
 		return wire.ReadIndex{}, ErrNotLeader
 	}
-	var begun uint64
-	s.machine.read(func(state *masterfsm.State) { begun = state.Term().Term })
-	if begun != term {
+	var began uint64
+	s.machine.read(func(state *masterfsm.State) { began = state.Term().Term })
+	if began != term {
 		return wire.ReadIndex{}, fmt.Errorf("%w: its term %d has not begun", ErrNotLeader, term)
 	}
 	index := r.CommitIndex()
-	// Raft never answers when its main goroutine has ended after a failure.
-	verified := make(chan error, 1)
-	if _, err := s.enter(); err != nil {
-		return wire.ReadIndex{}, err
+	_, err := s.callRaft(context.Background(), ErrClosed, func(r *raft.Raft) (any, error) {
+		return nil, r.VerifyLeader().Error()
+	})
+	if now, ok := leaderTerm(r); err != nil || !ok || now != term {
+		return wire.ReadIndex{}, errors.Join(ErrNotLeader, err)
 	}
-	go func() {
-		defer s.calls.Done()
-		verified <- r.VerifyLeader().Error()
-	}()
-	select {
-	case err := <-verified:
-		if now, ok := leaderTerm(r); err != nil || !ok || now != term {
-			return wire.ReadIndex{}, errors.Join(ErrNotLeader, err)
-		}
-		return wire.ReadIndex{Index: index, Term: term}, nil
-	case <-s.fail.dead:
-		return wire.ReadIndex{}, ErrClosed
-	case <-s.stop:
-		return wire.ReadIndex{}, ErrClosed
-	}
+	return wire.ReadIndex{Index: index, Term: term}, nil
 }
 
 // broadcast wakes all goroutines that wait for the next change of one kind.

@@ -22,22 +22,19 @@ import (
 // Recovery is the open data folder of a master that does not run. The majority of its group is lost, and the master
 // becomes the only member. Only one goroutine may use it.
 type Recovery struct {
-	dir      string
-	lock     *durable.Lock
-	log      hclog.Logger
-	files    *Store // only its files are open; nil for a folder that has none yet
-	identity identity
-	fresh    bool // see Fresh
-	state    *masterfsm.State
-	base     *raft.SnapshotMeta // the snapshot that was read, nil where there is none
-	settled  uint64             // number of blocks of the chain in it
-	minedAt  map[uint64]uint64  // log entry that mined a block, by block
-	damaged  []Damage
-	retired  []masterfsm.LogKey // keys that were retired by an entry behind the snapshot
-	last     uint64             // index of the last entry or snapshot
-	lastTerm uint64             // its term
-	term     uint64             // the highest in the folder
-	undo     bool               // see OpenUndo
+	*dataFolder // not open where the folder has no raft.db yet
+	log         hclog.Logger
+	fresh       bool // see Fresh
+	state       *masterfsm.State
+	base        *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	settled     uint64             // number of blocks of the chain in it
+	minedAt     map[uint64]uint64  // log entry that mined a block, by block
+	damaged     []Damage
+	retired     []masterfsm.LogKey // keys that were retired by an entry behind the snapshot
+	last        uint64             // index of the last entry or snapshot
+	lastTerm    uint64             // its term
+	term        uint64             // the highest in the folder
+	undo        bool               // see OpenUndo
 }
 
 // Damage is a snapshot that cannot be read. A master does not start with one, so Commit moves it aside.
@@ -116,21 +113,16 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	if err := durable.MkdirAll(dir); err != nil {
+	folder, err := lockFolder(dir)
+	if err != nil {
 		return nil, err
 	}
-	r := &Recovery{dir: dir, log: log, state: masterfsm.New()}
-	if r.lock, err = durable.LockDir(dir); err != nil {
-		return nil, err
-	}
+	r := &Recovery{dataFolder: folder, log: log, state: masterfsm.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	if r.identity, err = loadIdentity(dir); err != nil {
-		return nil, err
-	}
 	_, missing := os.Stat(filepath.Join(dir, "raft.db"))
 	empty := errors.Is(missing, fs.ErrNotExist)
 	r.fresh = r.identity.Group == "" && (empty || r.identity.Recovering)
@@ -140,26 +132,16 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	case r.identity.Group == "" && !r.fresh:
 		return nil, fmt.Errorf("%s is of a master that never belonged to a group: it has nothing to recover", dir)
 	}
-	if err := r.openFiles(); err != nil {
+	if err := r.open(log); err != nil {
 		return nil, err
 	}
-	err = r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) })
-	if err != nil {
+	if err := r.fail.guard(func() error { return errors.Join(r.votes.check(r.identity), r.read()) }); err != nil {
 		return nil, err
 	}
 	if r.fresh {
 		r.state = masterfsm.New()
 	}
 	return r, nil
-}
-
-func (r *Recovery) openFiles() error {
-	s := &Store{cfg: Config{Dir: r.dir}, log: r.log, fail: newFailure()}
-	if err := s.openFiles(); err != nil {
-		return err
-	}
-	r.files = s
-	return nil
 }
 
 // Member describes the master.
@@ -211,7 +193,7 @@ func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error 
 	if err := r.begin(); err != nil {
 		return err
 	}
-	if err := r.files.fail.guard(func() error { return r.write(raftAddress) }); err != nil {
+	if err := r.fail.guard(func() error { return r.write(raftAddress) }); err != nil {
 		return err
 	}
 	done := r.identity
@@ -227,8 +209,8 @@ func (r *Recovery) begin() error {
 	if err := r.saveIdentity(begun); err != nil {
 		return err
 	}
-	if r.files == nil {
-		if err := r.openFiles(); err != nil {
+	if r.bolt == nil {
+		if err := r.open(r.log); err != nil {
 			return err
 		}
 	}
@@ -239,17 +221,8 @@ func (r *Recovery) begin() error {
 	return r.setAside()
 }
 
-func (r *Recovery) saveIdentity(id identity) error {
-	if err := id.save(r.dir); err != nil {
-		return diskError("write to "+r.dir, err)
-	}
-	r.identity = id
-	return nil
-}
-
 // write writes the state as a snapshot behind every entry of the folder, and empties the log.
 func (r *Recovery) write(raftAddress string) error {
-	s := r.files
 	configuration := raft.Configuration{Servers: []raft.Server{{
 		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID),
 		Address: transport.ServerAddress(r.identity.ID, raftAddress),
@@ -259,7 +232,7 @@ func (r *Recovery) write(raftAddress string) error {
 		index, term = max(index, d.Index+1), max(term, d.term)
 	}
 	_, trans := raft.NewInmemTransport("") // Create asks it for a name, for an old form of snapshots
-	sink, err := s.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, trans)
+	sink, err := r.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, trans)
 	if err != nil {
 		return err
 	}
@@ -269,20 +242,16 @@ func (r *Recovery) write(raftAddress string) error {
 	if err := sink.Close(); err != nil {
 		return err
 	}
-	first, err := s.logs.FirstIndex()
-	if err != nil {
-		return err
-	}
-	last, err := s.logs.LastIndex()
+	first, last, err := r.logs.bounds()
 	if err != nil {
 		return err
 	}
 	if last > 0 {
-		if err := s.logs.DeleteRange(first, last); err != nil {
+		if err := r.logs.DeleteRange(first, last); err != nil {
 			return err
 		}
 	}
-	return s.votes.SetUint64([]byte(keyTerm), term)
+	return r.votes.SetUint64([]byte(keyTerm), term)
 }
 
 // setAside moves the snapshots that cannot be read to the folder "damaged".
@@ -302,26 +271,9 @@ func (r *Recovery) setAside() error {
 	return nil
 }
 
-// Close releases the folder.
-func (r *Recovery) Close() error {
-	var err error
-	if r.files != nil {
-		err = r.files.bolt.Close()
-	}
-	if r.lock != nil {
-		err = errors.Join(err, r.lock.Close())
-	}
-	return err
-}
-
 // read chooses a snapshot, and reads the state from there to the end of the log.
 func (r *Recovery) read() error {
-	s := r.files
-	first, err := s.logs.FirstIndex()
-	if err != nil {
-		return err
-	}
-	last, err := s.logs.LastIndex()
+	first, last, err := r.logs.bounds()
 	if err != nil {
 		return err
 	}
@@ -338,14 +290,14 @@ func (r *Recovery) read() error {
 		for _, d := range r.damaged {
 			err = errors.Join(err, d.Err)
 		}
-		return diskError(s.logs.name, err)
+		return diskError(r.logs.name, err)
 	}
 	r.minedAt = map[uint64]uint64{}
 	if err := r.replay(last); err != nil {
 		return err
 	}
-	term, err := s.votes.GetUint64([]byte(keyTerm))
-	if err != nil && err.Error() != errNoValue.Error() {
+	term, err := r.votes.GetUint64([]byte(keyTerm))
+	if err != nil && !errors.Is(err, errNoValue) {
 		return err
 	}
 	r.term = max(r.lastTerm, term)
@@ -354,8 +306,7 @@ func (r *Recovery) read() error {
 
 // choose reads the newest snapshot that can be read, and lists those that cannot.
 func (r *Recovery) choose() error {
-	snaps := r.files.snaps
-	list, err := snaps.List()
+	list, err := r.snaps.List()
 	if err != nil {
 		return err
 	}
@@ -367,16 +318,16 @@ func (r *Recovery) choose() error {
 		}
 		r.foundDamaged(meta.ID, err)
 	}
-	folders, err := os.ReadDir(snaps.dir)
+	folders, err := os.ReadDir(r.snaps.dir)
 	if err != nil {
-		return diskError("read "+snaps.dir, err)
+		return diskError("read "+r.snaps.dir, err)
 	}
 	for _, f := range folders {
 		listed := slices.ContainsFunc(list, func(m *raft.SnapshotMeta) bool { return m.ID == f.Name() })
 		if !f.IsDir() || listed {
 			continue
 		}
-		if err := snaps.check(f.Name()); err != nil {
+		if err := r.snaps.check(f.Name()); err != nil {
 			r.foundDamaged(f.Name(), err)
 		}
 	}
@@ -384,7 +335,7 @@ func (r *Recovery) choose() error {
 }
 
 func (r *Recovery) foundDamaged(id string, err error) {
-	d := Damage{Path: filepath.Join(r.files.snaps.dir, id), Aside: filepath.Join(r.dir, "damaged", id), Err: err}
+	d := Damage{Path: filepath.Join(r.snaps.dir, id), Aside: filepath.Join(r.dir, "damaged", id), Err: err}
 	// Raft names a snapshot term-index-time.
 	if _, err := fmt.Sscanf(id, "%d-%d-", &d.term, &d.Index); err != nil {
 		d.term, d.Index = 0, 0 // not one of raft's
@@ -394,17 +345,13 @@ func (r *Recovery) foundDamaged(id string, err error) {
 
 // restore reads a snapshot.
 func (r *Recovery) restore(id string) (*masterfsm.State, error) {
-	path := filepath.Join(r.files.snaps.dir, id)
-	if err := r.files.snaps.check(id); err != nil {
+	reader, err := r.snaps.open(id)
+	if err != nil {
 		return nil, err
 	}
-	_, reader, err := r.files.snaps.FileSnapshotStore.Open(id)
-	if err != nil {
-		return nil, diskError("snapshot "+path, err)
-	}
-	state, err := masterfsm.Restore(reader)
+	state, err := reader.restore()
 	if err = errors.Join(err, reader.Close()); err != nil {
-		return nil, diskError("snapshot "+path, err)
+		return nil, err
 	}
 	return state, nil
 }
@@ -417,7 +364,7 @@ func (r *Recovery) ReadBelow(block uint64) error {
 		return fmt.Errorf("no entry of the log in %s mines block %d: what is in the snapshot cannot be undone", r.dir,
 			block)
 	}
-	return r.files.fail.guard(func() (err error) {
+	return r.fail.guard(func() (err error) {
 		r.state = masterfsm.New()
 		if r.base != nil {
 			if r.state, err = r.restore(r.base.ID); err != nil {
@@ -435,10 +382,10 @@ func (r *Recovery) replay(upTo uint64) error {
 	if r.base != nil {
 		next = r.base.Index + 1
 	}
-	name := r.files.logs.name
+	name := r.logs.name
 	for index := next; index <= upTo; index++ {
 		var entry raft.Log // a new one each time: the log store may keep its bytes
-		if err := r.files.logs.GetLog(index, &entry); err != nil {
+		if err := r.logs.GetLog(index, &entry); err != nil {
 			return diskError(name, err)
 		}
 		if entry.Type == raft.LogCommand {

@@ -45,7 +45,7 @@ func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest s
 	n.stop()
 	recovery := openRecovery(t, n.cfg.Dir)
 	defer closeRecovery(t, recovery)
-	return n, last, filepath.Join(recovery.files.snaps.dir, recovery.base.ID)
+	return n, last, filepath.Join(recovery.snaps.dir, recovery.base.ID)
 }
 
 // propose commits a command.
@@ -86,10 +86,13 @@ func openRecovery(t *testing.T, dir string) *Recovery {
 
 func closeRecovery(t *testing.T, r *Recovery) {
 	t.Helper()
+	if r.lock == nil {
+		return // closed before
+	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	r.files, r.lock = nil, nil
+	r.lock = nil
 }
 
 // The state can be read up to an entry that was never committed. The end of the log, by which survivors are compared,

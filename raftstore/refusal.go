@@ -32,12 +32,9 @@ func (s *Store) refuse(why error) {
 	}
 	s.log.Error("this master is refused", "error", err)
 	s.stream.Disable()
-	s.lead.set(false)
+	s.leadership.set(false)
 	s.tasks.Go(func() {
-		var down raft.Future
-		if r := s.raft.Load(); r != nil {
-			down = r.Shutdown()
-		}
+		down := s.shutDownRaft()
 		s.mu.Lock()
 		next := s.identity
 		next.Stale = true
@@ -46,11 +43,17 @@ func (s *Store) refuse(why error) {
 		if saved != nil {
 			s.log.Error("the refusal is not recorded", "error", saved)
 		}
-		if down != nil {
-			if err := down.Error(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
-				s.log.Error("stop of raft", "error", err)
-			}
+		if err := down(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
+			s.log.Error("stop of raft", "error", err)
 		}
 		s.leaderChanged.notify()
 	})
+}
+
+// shutDownRaft begins the shutdown of raft, where it runs. down waits for its end.
+func (s *Store) shutDownRaft() (down func() error) {
+	if r := s.raft.Load(); r != nil {
+		return r.Shutdown().Error
+	}
+	return func() error { return nil }
 }

@@ -15,28 +15,29 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 const (
-	keptSnapshots   = 2
-	snapshotSuffix  = ".tmp" // of one that is being written
-	metaFile        = "meta.json"
-	sumFile         = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
-	afterNoSnapshot = time.Second
+	keptSnapshots  = 2
+	snapshotSuffix = ".tmp" // of one that is being written
+	metaFile       = "meta.json"
+	sumFile        = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
+	retrySnapshot  = time.Second
 )
 
 // snapshotStore wraps raft's snapshot store. It reports failures, and makes the files private.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
-	dir    string
-	fail   *failure
-	dog    *watchdog
-	newest atomic.Uint64 // the highest index of a snapshot
+	dir      string
+	fail     *failure
+	watchdog *watchdog
+	newest   atomic.Uint64 // the highest index of a snapshot
 }
 
 // openSnapshots opens the folder "snapshots" in dir, and removes snapshots that a crash left unfinished.
-func openSnapshots(dir string, fail *failure, dog *watchdog, log hclog.Logger) (*snapshotStore, error) {
-	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail, dog: dog}
+func openSnapshots(dir string, fail *failure, watchdog *watchdog, log hclog.Logger) (*snapshotStore, error) {
+	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail, watchdog: watchdog}
 	if err := durable.MkdirAll(s.dir); err != nil {
 		return nil, err
 	}
@@ -79,45 +80,26 @@ func (s *snapshotStore) checkAll() error {
 	return nil
 }
 
-// check checks the metadata of a snapshot, its index and members among it, against its checksum. Where a crash came
-// between a snapshot and its checksum, it writes the checksum.
+// check checks the metadata of a snapshot, its index and members among it, against its checksum. It writes the checksum
+// of a new snapshot, and of one where a crash came in between.
 func (s *snapshotStore) check(id string) error {
-	path := filepath.Join(s.dir, id, metaFile)
-	meta, err := os.ReadFile(path)
+	path, sumPath := filepath.Join(s.dir, id, metaFile), filepath.Join(s.dir, id, sumFile)
+	meta, err := durable.ReadFile(path)
 	if err != nil {
 		return diskError("read "+path, err)
 	}
-	sum, err := os.ReadFile(filepath.Join(s.dir, id, sumFile))
-	switch {
+	want := fmt.Sprintf("%08x", durable.Checksum(meta))
+	switch sum, err := durable.ReadFile(sumPath); {
 	case errors.Is(err, fs.ErrNotExist):
-		return s.sum(id)
+		if err := durable.WriteFile(sumPath, []byte(want), 0o600); err != nil {
+			return diskError("write "+sumPath, err)
+		}
 	case err != nil:
-		return diskError("read "+filepath.Join(s.dir, id, sumFile), err)
-	case string(sum) != metaSum(meta):
-		return diskError("snapshot "+path, fmt.Errorf("its checksum is %.8q, its bytes have %s", sum, metaSum(meta)))
+		return diskError("read "+sumPath, err)
+	case string(sum) != want:
+		return diskError("snapshot "+path, fmt.Errorf("its checksum is %.8q, its bytes have %s", sum, want))
 	}
 	return nil
-}
-
-// sum writes the checksum of a snapshot's metadata.
-func (s *snapshotStore) sum(id string) error {
-	dir := filepath.Join(s.dir, id)
-	meta, err := os.ReadFile(filepath.Join(dir, metaFile))
-	if err == nil {
-		err = durable.WriteFile(filepath.Join(dir, sumFile), []byte(metaSum(meta)), 0o600)
-	}
-	if err != nil {
-		return diskError("finish snapshot "+dir, err)
-	}
-	return nil
-}
-
-func metaSum(meta []byte) string { return fmt.Sprintf("%08x", durable.Checksum(meta)) }
-
-func (s *snapshotStore) broken(what string, err error) error {
-	err = diskError(what+" "+s.dir, err)
-	s.fail.report(err)
-	return err
 }
 
 // Create begins a snapshot.
@@ -129,13 +111,13 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	}
 	sink, err := s.FileSnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
-		return nil, s.broken("begin a snapshot in", err)
+		return nil, s.fail.disk("begin a snapshot in "+s.dir, err)
 	}
 	dir := filepath.Join(s.dir, sink.ID()+snapshotSuffix)
 	err = errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, "state.bin"), 0o600),
-		os.Chmod(filepath.Join(dir, "meta.json"), 0o600))
+		os.Chmod(filepath.Join(dir, metaFile), 0o600))
 	if err != nil {
-		return nil, errors.Join(s.broken("begin a snapshot in", err), sink.Cancel())
+		return nil, errors.Join(s.fail.disk("begin a snapshot in "+s.dir, err), sink.Cancel())
 	}
 	return &snapshotSink{SnapshotSink: sink, store: s, index: index}, nil
 }
@@ -144,28 +126,35 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	list, err := s.FileSnapshotStore.List()
 	if err != nil {
-		return nil, s.broken("list", err)
+		return nil, s.fail.disk("list "+s.dir, err)
 	}
 	return list, nil
 }
 
-// Open opens a snapshot after a check of its metadata.
+// Open opens a snapshot after a check of its metadata. The reader is a *snapshotReader. A failure is reported.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if _, err := os.Stat(filepath.Join(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err // newer ones replaced it
 	}
-	if err := s.check(id); err != nil {
+	reader, err := s.open(id)
+	if err != nil {
 		s.fail.report(err)
 		return nil, nil, err
+	}
+	return reader.meta, reader, nil
+}
+
+// open is Open for a snapshot that exists. A failure is not reported.
+func (s *snapshotStore) open(id string) (*snapshotReader, error) {
+	if err := s.check(id); err != nil {
+		return nil, err
 	}
 	path := filepath.Join(s.dir, id)
 	meta, reader, err := s.FileSnapshotStore.Open(id)
 	if err != nil {
-		err = diskError("snapshot "+path, err)
-		s.fail.report(err)
-		return nil, nil, err
+		return nil, diskError("snapshot "+path, err)
 	}
-	return meta, &snapshotReader{ReadCloser: reader, name: path, index: meta.Index, size: meta.Size}, nil
+	return &snapshotReader{ReadCloser: reader, path: path, meta: meta}, nil
 }
 
 // snapshotSink reports failures of a snapshot that is being written.
@@ -176,10 +165,10 @@ type snapshotSink struct {
 }
 
 func (k *snapshotSink) Write(b []byte) (int, error) {
-	defer k.store.dog.watch("write a snapshot in " + k.store.dir)()
+	defer k.store.watchdog.watch("write a snapshot in " + k.store.dir)()
 	n, err := k.SnapshotSink.Write(b)
 	if err != nil {
-		err = k.store.broken("write a snapshot in", err)
+		err = k.store.fail.disk("write a snapshot in "+k.store.dir, err)
 	}
 	return n, err
 }
@@ -190,10 +179,10 @@ func (k *snapshotSink) Close() error {
 	// disk that hangs.
 	err := k.SnapshotSink.Close()
 	if err == nil {
-		err = k.store.sum(k.ID()) // it syncs the folder
+		err = k.store.check(k.ID()) // it writes the checksum and syncs the folder
 	}
 	if err != nil {
-		return k.store.broken("finish a snapshot in", err)
+		return k.store.fail.disk("finish a snapshot in "+k.store.dir, err)
 	}
 	k.store.newest.Store(max(k.index, k.store.newest.Load()))
 	return nil
@@ -202,23 +191,17 @@ func (k *snapshotSink) Close() error {
 // snapshotReader knows which snapshot it reads, which raft does not pass to the state machine.
 type snapshotReader struct {
 	io.ReadCloser
-	name  string
-	index uint64
-	size  int64
+	path string
+	meta *raft.SnapshotMeta
 }
 
-// unwrap returns the snapshotReader inside raft's wrappers.
-func unwrap(r io.ReadCloser) (*snapshotReader, bool) {
-	for {
-		switch v := r.(type) {
-		case *snapshotReader:
-			return v, true
-		case raft.ReadCloserWrapper:
-			r = v.WrappedReadCloser()
-		default:
-			return nil, false
-		}
+// restore returns the state in the snapshot.
+func (r *snapshotReader) restore() (*masterfsm.State, error) {
+	state, err := masterfsm.Restore(r)
+	if err != nil {
+		return nil, diskError("snapshot "+r.path, err)
 	}
+	return state, nil
 }
 
 // takeSnapshots takes a snapshot whenever one is due, until the store stops.
@@ -229,16 +212,13 @@ func (s *Store) takeSnapshots(r *raft.Raft) {
 		case <-s.stop:
 			return
 		}
-		for {
-			err := s.takeSnapshot(r)
-			if err == nil || s.fail.get() != nil {
-				break
-			}
+		if err := s.takeSnapshot(r); err != nil && s.fail.get() == nil {
 			// Raft takes none while a change of the members is being committed.
 			s.log.Debug("no snapshot", "error", err)
-			if !s.pause(s.stop, afterNoSnapshot) {
+			if !s.pause(retrySnapshot) {
 				return
 			}
+			wake(s.due)
 		}
 	}
 }
@@ -246,7 +226,7 @@ func (s *Store) takeSnapshots(r *raft.Raft) {
 // takeSnapshot takes a snapshot when one is due.
 func (s *Store) takeSnapshot(r *raft.Raft) error {
 	s.machine.mu.RLock()
-	due, mark := s.machine.snapshotDue(), s.machine.grown
+	due, logged := s.machine.snapshotDue(), s.machine.logged
 	s.machine.mu.RUnlock()
 	if !due {
 		return nil
@@ -264,9 +244,9 @@ func (s *Store) takeSnapshot(r *raft.Raft) error {
 	}
 	s.machine.mu.Lock()
 	defer s.machine.mu.Unlock()
-	s.machine.marked = mark
+	s.machine.snapshotAt = logged
 	if len(list) > 0 {
-		s.logs.applied(list[0].Index)
+		s.logs.dropReplay(list[0].Index)
 		s.machine.policy.last = uint64(list[0].Size)
 		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
 	}

@@ -24,9 +24,9 @@ var errNoValue = errors.New("not found")
 // (hashicorp/raft#661). A failure ends the calling goroutine, since raft would panic.
 type stableStore struct {
 	raft.StableStore
-	name string
-	fail *failure
-	dog  *watchdog
+	name     string // of the file, for errors
+	fail     *failure
+	watchdog *watchdog
 
 	mu       sync.Mutex
 	voteTerm uint64 // the first half of a vote
@@ -40,11 +40,9 @@ func (s *stableStore) Set(key, value []byte) error {
 		s.mu.Unlock()
 		key = []byte(keyVote)
 	}
-	s.stop()
-	done := s.dog.watch("write a vote to " + s.name)
-	err := s.StableStore.Set(key, value)
-	done()
-	if err != nil {
+	s.fail.exitIfFailed()
+	defer s.watchdog.watch(fmt.Sprintf("write %s to %s", key, s.name))()
+	if err := s.StableStore.Set(key, value); err != nil {
 		s.fail.exit(diskError("write to "+s.name, err))
 	}
 	return nil
@@ -58,14 +56,7 @@ func (s *stableStore) SetUint64(key []byte, v uint64) error {
 		s.mu.Unlock()
 		return nil
 	}
-	s.stop()
-	done := s.dog.watch("write a term to " + s.name)
-	err := s.StableStore.SetUint64(key, v)
-	done()
-	if err != nil {
-		s.fail.exit(diskError("write to "+s.name, err))
-	}
-	return nil
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, v))
 }
 
 // Get returns a value.
@@ -118,11 +109,4 @@ func (s *stableStore) check(id identity) error {
 			"move the whole folder away and start the master with --join"))
 	}
 	return err
-}
-
-// stop ends the goroutine where the store has failed before.
-func (s *stableStore) stop() {
-	if err := s.fail.get(); err != nil {
-		s.fail.exit(err)
-	}
 }

@@ -7,19 +7,18 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
-	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
-// begin starts raft for the group that the identity names. It finishes the founding first. mu is held.
-func (s *Store) begin() error {
-	config := tune.Raft(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
-	s.lead.notify = make(chan bool, 16)
-	config.NotifyCh = s.lead.notify
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: s.stream, MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
-		Logger: config.Logger,
-	})
+// startRaft starts raft for the group that the identity names. It finishes the founding first. The caller holds mu.
+func (s *Store) startRaft() error {
+	config := raftconfig.New(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
+	s.leadership.notify = make(chan bool, 16)
+	config.NotifyCh = s.leadership.notify
+	transportConfig := raftconfig.Transport(s.log.Named("raft"))
+	transportConfig.Stream = s.stream
+	trans := raft.NewNetworkTransportWithConfig(transportConfig)
 	s.tasks.Go(s.readNotifications)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {
@@ -97,11 +96,7 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.snaps.List()
-	if err != nil {
-		return err
-	}
-	if last > 0 || len(list) > 0 {
+	if last > 0 || s.snaps.newest.Load() > 0 {
 		return nil
 	}
 	// Raft writes the term before the configuration. Where it finds a term it assumes that both are there.
@@ -126,24 +121,12 @@ func (s *Store) checkFolder() error {
 	if err := s.snaps.checkAll(); err != nil {
 		return err
 	}
-	return s.checkGap()
-}
-
-// checkGap returns an error for a log that does not begin where the newest snapshot ends.
-func (s *Store) checkGap() error {
+	// The log must not begin behind the end of the newest snapshot.
 	first, err := s.logs.FirstIndex()
 	if err != nil {
 		return err
 	}
-	list, err := s.snaps.List()
-	if err != nil {
-		return err
-	}
-	var snapshot uint64
-	if len(list) > 0 {
-		snapshot = list[0].Index
-	}
-	if first > snapshot+1 {
+	if snapshot := s.snaps.newest.Load(); first > snapshot+1 {
 		return diskError(s.logs.name,
 			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, snapshot))
 	}

@@ -1,21 +1,19 @@
 package raftstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
-	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -53,73 +51,54 @@ func (c *Config) prepare() error {
 	case c.ClusterToken == "":
 		return errors.New("a master needs the cluster token")
 	}
-	if c.Timeout == 0 {
-		c.Timeout = 300 * time.Millisecond
+	c.Timeout = cmp.Or(c.Timeout, 300*time.Millisecond)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 2*time.Second)
+	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 64<<20)
+	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 8192)
+	c.TrailingBytes = cmp.Or(c.TrailingBytes, 2*c.SnapshotBytes)
+	c.RenewEvery = cmp.Or(c.RenewEvery, 10*time.Second)
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
 	}
 	if least := 20 * time.Millisecond; c.Timeout < least {
 		return fmt.Errorf("a raft timeout of %v is too short, at least %v is needed", c.Timeout, least)
 	}
-	if c.WriteTimeout == 0 {
-		c.WriteTimeout = 2 * time.Second
-	}
 	if least := 10 * time.Millisecond; c.WriteTimeout < least {
 		return fmt.Errorf("a write time-out of %v is too short, at least %v is needed", c.WriteTimeout, least)
-	}
-	if c.SnapshotBytes == 0 {
-		c.SnapshotBytes = 64 << 20
-	}
-	if c.SnapshotEntries == 0 {
-		c.SnapshotEntries = 8192
-	}
-	if c.TrailingBytes == 0 {
-		c.TrailingBytes = 2 * c.SnapshotBytes
-	}
-	if c.RenewEvery == 0 {
-		c.RenewEvery = 10 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = hclog.NewNullLogger()
 	}
 	return nil
 }
 
-// Store is this master's copy of the replicated state, and its membership in the group. Its methods may be called by
-// any goroutine.
+// Store is this master's copy of the replicated state, and its membership in the group. Any goroutine may call its
+// methods.
 type Store struct {
+	*dataFolder
 	cfg  Config
 	log  hclog.Logger
 	id   string // member id
 	boot uint64
 
-	lock    *durable.Lock
-	bolt    *raftboltdb.BoltStore
-	logs    *logStore
-	votes   *stableStore
-	snaps   *snapshotStore
 	stream  *transport.Stream
 	machine *machine
 	starts  *transport.Starts
-	refused atomic.Pointer[error] // why this master takes part in nothing
+	refused atomic.Pointer[error] // why this master takes no part in the group
 
-	fail          *failure
-	dog           *watchdog
 	changed       broadcast // of the state and of the members
 	leaderChanged broadcast
-	due           chan struct{} // a snapshot may be due
-	lead          leadership
+	due           chan struct{} // receives when a snapshot may be due
+	leadership    leadership
 
-	reads chan struct{} // receives when wait is not empty
-	wmu   sync.Mutex
-	wait  []chan<- readAnswer // ReadIndex calls that wait for the next confirmation
+	reads  chan struct{} // receives when queued is not empty
+	readMu sync.Mutex
+	queued []chan<- readAnswer // ReadIndex calls that wait for the next confirmation
 
-	mu       sync.Mutex // guards identity, and the starting of raft
-	identity identity
-	raft     atomic.Pointer[raft.Raft] // nil while the master is new
+	mu   sync.Mutex                // guards identity, and the start of raft
+	raft atomic.Pointer[raft.Raft] // nil while the master is new
 
-	reloading sync.Mutex // held while raft's configuration is changed
+	reloadMu sync.Mutex // held while raft's configuration is changed
 
-	gate    sync.Mutex
-	closing bool           // guarded by gate
+	callsMu sync.Mutex
+	closing bool           // guarded by callsMu
 	calls   sync.WaitGroup // calls of raft in progress
 
 	closed chan struct{}  // closed when Close begins
@@ -135,32 +114,23 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	var undo []func() error
-	defer func() {
-		if err != nil {
-			for i := len(undo) - 1; i >= 0; i-- {
-				err = errors.Join(err, undo[i]())
-			}
-		}
-	}()
 	listener, advertise, err := transport.Listen(cfg.Bind, cfg.Advertise)
 	if err != nil {
 		return nil, err
 	}
+	undo := listener.Close
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undo())
+		}
+	}()
 	cfg.Advertise = advertise
-	undo = append(undo, listener.Close)
-	if err := durable.MkdirAll(cfg.Dir); err != nil {
-		return nil, err
-	}
-	lock, err := durable.LockDir(cfg.Dir)
+	folder, err := lockFolder(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	undo = append(undo, lock.Close)
-	id, err := loadIdentity(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
+	undo = func() error { return errors.Join(folder.Close(), listener.Close()) }
+	id := folder.identity
 	if err := id.mayOpen(cfg.Dir, cfg.ClusterToken); err != nil {
 		return nil, err
 	}
@@ -170,41 +140,38 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	cfg.ClusterToken = ""
 
+	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
+	if err := folder.open(cfg.Logger); err != nil {
+		return nil, err
+	}
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, id: id.ID, lock: lock, fail: newFailure(),
+		dataFolder: folder, cfg: cfg, log: cfg.Logger, id: id.ID, boot: id.Boot + 1,
 		due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
 		closed: make(chan struct{}), stop: make(chan struct{}),
 	}
-	s.dog = newWatchdog(cfg.WriteTimeout, s.fail)
-	if err := s.openFiles(); err != nil {
-		return nil, err
-	}
-	undo = append(undo, s.bolt.Close)
 	s.machine = &machine{
-		log: s.log, fail: s.fail, changed: &s.changed, begun: &s.leaderChanged, due: s.due, state: masterfsm.New(),
+		log: s.log, fail: s.fail, changed: &s.changed, termBegan: &s.leaderChanged, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	s.machine.level.Store(id.Level)
 	if err := s.openStarts(id); err != nil {
 		return nil, err
 	}
-	id.Boot++
-	if err := id.save(cfg.Dir); err != nil {
-		return nil, diskError("write to "+cfg.Dir, err)
+	id.Boot = s.boot
+	if err := s.saveIdentity(id); err != nil {
+		return nil, err
 	}
-	s.identity, s.boot = id, id.Boot
-
 	s.stream = transport.New(transport.Config{
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Stale: s.refuse, Log: s.log,
 		Failed: func(err error) { s.fail.report(startsError(err)) },
 	})
-	undo = []func() error{s.Close}
+	undo = s.Close
 	switch {
 	case id.Stale:
 		s.refuse(errors.New("it was refused before"))
 	case id.Group != "":
-		if err := s.begin(); err != nil {
+		if err := s.startRaft(); err != nil {
 			return nil, err
 		}
 	}
@@ -216,26 +183,12 @@ func (s *Store) openStarts(id identity) (err error) {
 	s.starts, err = transport.OpenStarts(startsPath(s.cfg.Dir), id.Level >= masterfsm.LevelIdentities)
 	switch {
 	case err == nil:
-		s.starts.Watch = s.dog.watch
+		s.starts.Watch = s.watchdog.watch
 		return nil
 	case errors.Is(err, durable.ErrNewerFormat):
 		return err
 	}
 	return startsError(err)
-}
-
-// openFiles opens the log, the stable store and the snapshots of the folder.
-func (s *Store) openFiles() (err error) {
-	path := filepath.Join(s.cfg.Dir, "raft.db")
-	if s.bolt, err = tune.Bolt(path); err != nil {
-		return diskError("open "+path, err)
-	}
-	s.votes = &stableStore{StableStore: s.bolt, name: path, fail: s.fail, dog: s.dog}
-	if s.snaps, err = openSnapshots(s.cfg.Dir, s.fail, s.dog, tune.Quiet(s.log)); err != nil {
-		return errors.Join(diskError("open "+filepath.Join(s.cfg.Dir, "snapshots"), err), s.bolt.Close())
-	}
-	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail, dog: s.dog, snaps: s.snaps}
-	return nil
 }
 
 // Member describes this master. Its Group is "" while it is new.
@@ -285,16 +238,15 @@ func (s *Store) close() error {
 }
 
 func (s *Store) shutDown() error {
-	s.gate.Lock()
+	s.callsMu.Lock()
 	s.closing = true
-	s.gate.Unlock()
+	s.callsMu.Unlock()
 	close(s.closed)
 	// After this, no start of raft is in progress, and none begins.
 	s.mu.Lock()
 	r := s.raft.Load()
 	s.mu.Unlock()
 
-	var err error
 	if r != nil {
 		if s.fail.get() == nil && r.State() == raft.Leader {
 			if err := r.LeadershipTransfer().Error(); err != nil {
@@ -303,16 +255,13 @@ func (s *Store) shutDown() error {
 		}
 		s.awaitCalls()
 		s.lastRenewal(r)
-		down := r.Shutdown()
-		err = s.stream.Close()
-		err = errors.Join(err, down.Error())
-	} else {
-		err = s.stream.Close()
 	}
+	down := s.shutDownRaft()
+	err := s.stream.Close()
+	err = errors.Join(err, down())
 	close(s.stop)
 	s.tasks.Wait()
-	s.dog.close()
-	return errors.Join(err, s.bolt.Close(), s.lock.Close())
+	return errors.Join(err, s.dataFolder.Close())
 }
 
 // awaitCalls waits until raft has answered the calls in progress: after its shutdown it would never answer some of
@@ -333,8 +282,8 @@ func (s *Store) awaitCalls() {
 
 // enter begins a call of raft, which ends with s.calls.Done.
 func (s *Store) enter() (*raft.Raft, error) {
-	s.gate.Lock()
-	defer s.gate.Unlock()
+	s.callsMu.Lock()
+	defer s.callsMu.Unlock()
 	if s.closing || s.fail.get() != nil {
 		return nil, ErrClosed
 	}
@@ -349,14 +298,20 @@ func (s *Store) enter() (*raft.Raft, error) {
 	return r, nil
 }
 
-// pause waits; it reports whether the channel is still open.
-func (s *Store) pause(end <-chan struct{}, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
+// pause waits; it reports whether the store still runs.
+func (s *Store) pause(d time.Duration) bool {
 	select {
-	case <-t.C:
+	case <-time.After(d):
 		return true
-	case <-end:
+	case <-s.stop:
 		return false
+	}
+}
+
+// wake sends to a channel that has room for one value, unless it is full.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }

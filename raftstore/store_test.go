@@ -266,21 +266,21 @@ func TestSnapshotPolicy(t *testing.T) {
 	t.Parallel()
 	p := snapshotPolicy{entries: 100, bytes: 1000}
 	for _, c := range []struct {
-		last  uint64
-		grown growth
-		due   bool
+		last   uint64
+		logged logSize
+		due    bool
 	}{
-		{0, growth{99, 999}, false},
-		{0, growth{100, 1}, true},
-		{0, growth{1, 1000}, true},
-		{5000, growth{1, 1000}, false},
-		{5000, growth{1, 5000}, true},
-		{5000, growth{100, 4999}, false},
-		{5000, growth{1600, 10}, true},
+		{0, logSize{99, 999}, false},
+		{0, logSize{100, 1}, true},
+		{0, logSize{1, 1000}, true},
+		{5000, logSize{1, 1000}, false},
+		{5000, logSize{1, 5000}, true},
+		{5000, logSize{100, 4999}, false},
+		{5000, logSize{1600, 10}, true},
 	} {
 		p.last = c.last
-		if got := p.due(c.grown); got != c.due {
-			t.Errorf("after %+v with a snapshot of %d bytes: due %v", c.grown, c.last, got)
+		if got := p.due(c.logged); got != c.due {
+			t.Errorf("after %+v with a snapshot of %d bytes: due %v", c.logged, c.last, got)
 		}
 	}
 }

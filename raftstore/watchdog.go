@@ -99,6 +99,9 @@ func (d *watchdog) count(idle *int) (late *write, more bool) {
 
 // close ends the watchdog.
 func (d *watchdog) close() {
+	if d == nil {
+		return
+	}
 	d.mu.Lock()
 	ended := d.ended
 	d.ended = true

@@ -12,8 +12,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Interrupt ends a repair in its midst. What was received until then is durable, what comes later is refused, and
-// another repair may begin.
+// TestInterrupt checks that Interrupt ends a repair in progress. Blocks received so far are durable, later ones are
+// refused, and another repair may begin.
 func TestInterrupt(t *testing.T) {
 	const whole = 20
 	c := newTestChain(78)
@@ -50,7 +50,7 @@ func TestInterrupt(t *testing.T) {
 	write(head.AppendTo(nil))
 	write(block(0))
 	next := block(1)
-	write(next[:1]) // block 0 is taken when the reader asks for more
+	write(next[:1]) // block 0 is processed when the reader requests more
 	if err := n.Interrupt(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("%d blocks wait for their sync at height %d of %d", waiting, height, n.index.Len())
 	}
 	go func() {
-		_, _ = to.Write(next[1:]) // it fails when nothing reads any more
+		_, _ = to.Write(next[1:]) // fails if the stream is no longer read
 		_ = to.Close()
 	}()
 	if err := <-taken; !errors.Is(err, ErrTicket) {
@@ -82,7 +82,8 @@ func TestInterrupt(t *testing.T) {
 	mustClose(t, n)
 }
 
-// Abort ends a check, a transfer and a repair in their midst, and lets none begin again. The chain is as it was.
+// TestAbort checks that Abort ends a check, a transfer and a repair in progress, and that no other can begin. The chain
+// does not change.
 func TestAbort(t *testing.T) {
 	const height, whole = 20, 40
 	c := newTestChain(77)
@@ -136,7 +137,7 @@ func TestAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		_, _ = to.Write(head.AppendTo(nil)) // it fails when nothing reads any more
+		_, _ = to.Write(head.AppendTo(nil)) // fails if the stream is no longer read
 		data, _ := piece.block(height)
 		_, _ = to.Write(append([]byte{0, 0, byte(len(data) >> 8), byte(len(data))}, data...))
 		_ = to.Close()

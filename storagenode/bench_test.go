@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BenchmarkPut puts blocks of 4,096 records of 256 bytes, to the disk of the temporary folder and to memory; verify is
-// what the verifier alone takes for the same blocks, the floor.
+// BenchmarkPut puts blocks of 4,096 records of 256 bytes, to the disk of the temporary folder and to memory. The case
+// verify is a lower bound: it runs only the verifier on the same blocks.
 func BenchmarkPut(b *testing.B) {
 	const count, size = 4096, 256
 	c := newTestChain(1)
@@ -100,7 +100,7 @@ func growFixed(b testing.TB, c *testChain, count, size int) {
 	c.sizes = append(c.sizes, c.verifier.Head().Tree.Size())
 }
 
-// processor is the processor time of this process, which other processes do not change as they do the time on the wall.
+// processor returns the processor time of this process. Unlike elapsed time, it does not depend on other processes.
 func processor(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -109,7 +109,7 @@ func processor(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// readChain makes a node with a chain of blocks of count records of 256 bytes.
+// readChain creates a node with a chain of blocks of count records of 256 bytes.
 func readChain(b *testing.B, blocks, count int) (*Node, Config) {
 	c := newTestChain(2)
 	cfg := Config{Dir: memDir(b)}
@@ -124,8 +124,8 @@ func readChain(b *testing.B, blocks, count int) (*Node, Config) {
 	return n, cfg
 }
 
-// BenchmarkRead reads single records, uniform over a chain of half a million records of 256 bytes in the page cache, in
-// batches as a master gathers them.
+// BenchmarkRead reads single records, uniformly from a chain of half a million records of 256 bytes in the page cache,
+// in batches like those of a master.
 func BenchmarkRead(b *testing.B) {
 	const blocks, count = 64, 8192
 	n, _ := readChain(b, blocks, count)
@@ -178,8 +178,8 @@ func BenchmarkVerify(b *testing.B) {
 	b.SetBytes(total)
 }
 
-// BenchmarkCheck checks a chain of records of 1 KiB on one thread and on two; sha is what the bare hash takes for the
-// same bytes.
+// BenchmarkCheck checks a chain of records of 1 KiB with one and with two threads. The case sha only hashes the same
+// bytes.
 func BenchmarkCheck(b *testing.B) {
 	const count, size, blocks = 4096, 1024, 24
 	c := newTestChain(1)

@@ -19,14 +19,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// damage is a row of the damage matrix: it is done to a node with matrixHeight blocks, to block at, and its segment.
+// damage is a row of the damage matrix. It is done to block at and its segment, on a node with matrixHeight blocks.
 type damage struct {
 	name string
 	do   func(t *testing.T, m *matrix)
 	what string                            // of the first finding
 	code string                            // of each finding's detail, or the second of two; "" for any
 	bad  func(m *matrix) (from, to uint64) // while it runs; nil for the block alone
-	nop  bool                              // it is healed without a bad block
+	nop  bool                              // repaired without a bad block
 }
 
 const matrixHeight, matrixAt = 60, 20
@@ -46,7 +46,7 @@ func (m *matrix) frame(change func(frame []byte)) func(data []byte) []byte {
 	}
 }
 
-// sealed makes the checksum of a changed frame fit.
+// sealed corrects the checksum of a changed frame.
 func sealed(frame []byte) {
 	binary.BigEndian.PutUint32(frame[4:], durable.Checksum(frame[segment.FrameHeader:]))
 }
@@ -148,9 +148,9 @@ func damages() []damage {
 	}
 }
 
-// TestDamageMatrix does each kind of damage while the node runs and while it is down: the check finds exactly what is
-// bad, the offline verifier finds the same, nothing wrong is read, a repair from another node sends just that, and
-// the next check is clean.
+// TestDamageMatrix does each kind of damage while the node runs and while it is down. The check must find exactly the
+// bad blocks, and the offline verifier must find the same. No wrong data may be read. A repair from another node must
+// send only the bad blocks, and the next check must be clean.
 func TestDamageMatrix(t *testing.T) {
 	c, cfg := filled(t, 20, matrixHeight)
 	source := c.source(t)
@@ -220,7 +220,7 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 		!reflect.DeepEqual(summary.Bad, bad) || summary.Findings[0].What != r.Findings[0].What {
 		t.Errorf("the verifier says %+v, %v", summary, err)
 	}
-	// What is not bad is read, and nothing else.
+	// All blocks that are not bad are readable, and no others.
 	for number := range uint64(matrixHeight) {
 		if number < from || number >= to {
 			c.checkBlock(t, n, number, false)
@@ -248,8 +248,8 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 	c.clean(t, n, matrixHeight)
 }
 
-// TestEveryBit flips every bit of a small chain's segments, one at a time, in a running node: each is found, and is
-// healed from another node.
+// TestEveryBit flips every bit of a small chain's segments, one at a time, in a running node. Each must be found, and
+// repaired from another node.
 func TestEveryBit(t *testing.T) {
 	c := newTestChain(21)
 	for range 3 {
@@ -272,7 +272,7 @@ func TestEveryBit(t *testing.T) {
 		}
 		every := 1
 		if testing.Short() {
-			every = 7 // about one bit of each byte, another one in the next
+			every = 7 // about one bit of each byte, a different one in the next
 		}
 		for bit := 0; bit < 8*len(good); bit += every {
 			data := bytes.Clone(good)
@@ -303,8 +303,8 @@ func TestEveryBit(t *testing.T) {
 	c.clean(t, n, height)
 }
 
-// TestOtherChain: only the last hash shows that a consistent chain is another one from a block on. It is moved aside,
-// and the group's chain is received.
+// TestOtherChain checks a consistent chain that differs from the group's chain from some block on, which only the last
+// hash shows. It must be moved aside, and the group's chain received.
 func TestOtherChain(t *testing.T) {
 	const height, fork = 40, 23
 	c := newTestChain(22)
@@ -421,8 +421,8 @@ func remine(t *testing.T, c *testChain, n *Node, from, to uint64) {
 	}
 }
 
-// TestDerivedFiles damages what is computed from the blocks, while the node runs: it is written again, and no block is
-// reported.
+// TestDerivedFiles damages files that are derived from the blocks while the node runs. They must be written again, and
+// no block reported.
 func TestDerivedFiles(t *testing.T) {
 	const height = 60
 	c, filledCfg := filled(t, 24, height)

@@ -80,10 +80,10 @@ func edit(t testing.TB, path string, change func([]byte) []byte) {
 	}
 }
 
-// noFolder puts a file in the place of a folder.
+// noFolder puts a file in place of a folder.
 func noFolder(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("no folder"), 0o600)) }
 
-// misplace puts something else in the place of a file or folder of the node.
+// misplace puts something else in place of a file or folder of the node.
 func misplace(t *testing.T, path string, put func(*testing.T, string)) {
 	t.Helper()
 	must(t, os.RemoveAll(path))
@@ -100,7 +100,7 @@ func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
 	return chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
 }
 
-// segmentOf returns the path of a block's segment, and the block's place.
+// segmentOf returns the path of a block's segment, and the block's place in it.
 func segmentOf(t testing.TB, n *Node, number uint64) (path string, p blockindex.Place) {
 	t.Helper()
 	p, seg, ok := n.index.Get(number)
@@ -126,7 +126,7 @@ func quarantined(t testing.TB, n *Node) map[string][]byte {
 	return kept
 }
 
-// shortenLast cuts bytes off the last segment. It removes the file if bytes is negative.
+// shortenLast truncates the last segment by a number of bytes. It removes the file if bytes is negative.
 func shortenLast(t *testing.T, dir string, bytes int64) {
 	t.Helper()
 	list, err := segment.List(dir + "/segments")
@@ -160,7 +160,8 @@ func damageCopy(t *testing.T, from string, running bool, damage func(n *Node)) (
 	return mustOpen(t, cfg), cfg
 }
 
-// repairAll repairs blocks of a node from another one. The node must be clean and complete then, and stay so.
+// repairAll repairs blocks of a node from another one. The node must then be clean and complete. It is
+// closed, and the offline verifier must find the same.
 func (c *testChain) repairAll(t *testing.T, source, n *Node, height int, bad []chain.Range) {
 	t.Helper()
 	c.repair(t, source, n, n.Status().Height, bad...)

@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestTornTail cuts the last segment at every byte of its last frame, with the index as it was before that frame, as
-// after a power cut, and without any index.
+// TestTornTail truncates the last segment at every byte of its last frame: with the index as it was before that frame,
+// as after a power failure, and without an index.
 func TestTornTail(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 7)
@@ -71,7 +71,7 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
-// TestGarbageTail: any bytes after the last block are kept in quarantine.
+// TestGarbageTail checks that bytes after the last block are kept in quarantine, whatever they are.
 func TestGarbageTail(t *testing.T) {
 	for name, garbage := range map[string][]byte{
 		"zeros": make([]byte, 5000),
@@ -108,7 +108,7 @@ func TestGarbageTail(t *testing.T) {
 	}
 }
 
-// TestUnfinishedSegment: a crash can leave a segment without a block, or without a whole header.
+// TestUnfinishedSegment checks a segment without a block, or with an incomplete header, as a crash can leave it.
 func TestUnfinishedSegment(t *testing.T) {
 	for size := range segment.HeaderSize + 1 {
 		c, cfg := filled(t, 3, 9)
@@ -119,7 +119,7 @@ func TestUnfinishedSegment(t *testing.T) {
 		}
 		data := append([]byte(nil), header[:segment.HeaderSize]...)
 		if size == segment.HeaderSize {
-			n := mustOpen(t, Config{Dir: memDir(t)}) // a good header, of block 9
+			n := mustOpen(t, Config{Dir: memDir(t)}) // a valid header of block 9
 			w, err := segment.Create(segment.OpenFile, n.cfg.Dir, 9)
 			if err != nil {
 				t.Fatal(err)
@@ -147,9 +147,9 @@ func TestUnfinishedSegment(t *testing.T) {
 	}
 }
 
-// TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node opens with or without its
-// index, the damaged block reads as damaged, all others read, and blocks are still accepted; the verifier names the
-// block.
+// TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node must open with and without its
+// index. The damaged block must read as damaged, all others must be readable, and new blocks must be accepted. The
+// verifier must report the block.
 func TestBitFlips(t *testing.T) {
 	const height, damaged = 16, 7
 	c, cfg := filled(t, 4, height)
@@ -164,7 +164,7 @@ func TestBitFlips(t *testing.T) {
 			continue
 		}
 		if at > p.Offset+130 {
-			at += 10 // records, one like the other
+			at += 10 // the records are similar
 			if at >= end {
 				break
 			}
@@ -196,8 +196,8 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestHeadersBehindADamagedOne: a list of headers ends before one that cannot be read. A list from the next block on
-// has the others.
+// TestHeadersBehindADamagedOne checks that a list of headers ends before one that cannot be read, and that a list that
+// begins at the next block has the others.
 func TestHeadersBehindADamagedOne(t *testing.T) {
 	const height, damaged = 12, 7
 	_, cfg := filled(t, 5, height)
@@ -216,8 +216,8 @@ func TestHeadersBehindADamagedOne(t *testing.T) {
 	}
 }
 
-// TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, the blocks up to the next segment
-// count as lost.
+// TestLostBlocks checks that the blocks up to the next segment count as lost if a frame's length is damaged, or a
+// segment is missing, and there is no index.
 func TestLostBlocks(t *testing.T) {
 	const height, damaged = 60, 20
 	for _, gone := range []bool{false, true} {
@@ -268,7 +268,7 @@ func TestLostBlocks(t *testing.T) {
 	}
 }
 
-// TestSegmentGoneIndexThere: the index knows which blocks a lost file had.
+// TestSegmentGoneIndexThere checks that the index knows which blocks a missing file had.
 func TestSegmentGoneIndexThere(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 6, height)
@@ -289,7 +289,7 @@ func TestSegmentGoneIndexThere(t *testing.T) {
 	mustClose(t, n)
 }
 
-// TestLastSegmentGone: the chain ends earlier, and goes on from there.
+// TestLastSegmentGone checks that the chain ends earlier without the last segment, and continues from there.
 func TestLastSegmentGone(t *testing.T) {
 	const height = 60
 	for _, index := range []bool{false, true} {
@@ -316,7 +316,7 @@ func TestLastSegmentGone(t *testing.T) {
 	}
 }
 
-// TestRebuild removes or damages each file that can be computed again, after a clean end and after a crash.
+// TestRebuild removes or damages each derived file, after a clean stop and after a crash.
 func TestRebuild(t *testing.T) {
 	const height = 70
 	for name, damage := range map[string]func(t *testing.T, dir string){
@@ -370,8 +370,8 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// TestBadTileIsNoBadBlock damages hashes far from the tree's edge, where Open does not look: the chain verifies, the
-// verifier names the tile, and no block reads as damaged.
+// TestBadTileIsNoBadBlock damages hashes far from the tree's edge, which Open does not read. The chain must verify, the
+// verifier must report the tile, and no block may read as damaged.
 func TestBadTileIsNoBadBlock(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 9, height)
@@ -406,8 +406,9 @@ func TestBadTileIsNoBadBlock(t *testing.T) {
 	verified(t, cfg.Dir, c, height)
 }
 
-// TestDamagedBlockAndNoTiles: the tree behind the damaged block cannot be known, so the node's height ends before it.
-// Nothing is deleted: when the block is good again, the node has everything.
+// TestDamagedBlockAndNoTiles damages a block and removes the tiles, so that the tree after the block is unknown. The
+// node's height must end before the block, and nothing may be deleted. When the block is restored, the node must have
+// everything.
 func TestDamagedBlockAndNoTiles(t *testing.T) {
 	const height, damaged = 40, 17
 	c, cfg := filled(t, 10, height)
@@ -441,8 +442,8 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 	mustClose(t, n)
 }
 
-// TestDamagedLastBlock: the rest of the chain does not show the loss of the last block. Its bytes are kept in
-// quarantine, and the block is put again.
+// TestDamagedLastBlock damages the last block, whose loss the rest of the chain does not show. Its bytes must be kept
+// in quarantine, and the block can be put again.
 func TestDamagedLastBlock(t *testing.T) {
 	const height = 20
 	c, cfg := filled(t, 11, height)

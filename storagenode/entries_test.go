@@ -32,7 +32,7 @@ func (c *testChain) leaves(t testing.TB) (list [][]byte) {
 	return list
 }
 
-// mustEntries reads a run of entries that must be there.
+// mustEntries reads a run of entries, which must be available.
 func mustEntries(t testing.TB, n *Node, first uint64, count int) []byte {
 	t.Helper()
 	e, err := n.Entries(t.Context(), first, count)
@@ -42,8 +42,8 @@ func mustEntries(t testing.TB, n *Node, first uint64, count int) []byte {
 	return e.Bundle
 }
 
-// TestEntriesOfAnyRun reads runs that begin and end anywhere in blocks, over segments, and one that is larger than
-// what is read at a time.
+// TestEntriesOfAnyRun reads runs that begin and end anywhere in blocks, across segments, and one that is larger than a
+// single read.
 func TestEntriesOfAnyRun(t *testing.T) {
 	c := newTestChain(3)
 	c.growTo(t, 30)
@@ -118,8 +118,8 @@ func TestTilesAreThoseOfTheTree(t *testing.T) {
 	}
 }
 
-// TestEntriesOfDamage: an entry that does not fit its leaf hash is not returned, and the answer names the block. The
-// others are.
+// TestEntriesOfDamage checks that an entry that does not match its leaf hash is not returned, and that the response
+// names the block. The other entries must be returned.
 func TestEntriesOfDamage(t *testing.T) {
 	c, cfg := filled(t, 5, 12)
 	n := mustOpen(t, cfg)
@@ -153,7 +153,8 @@ func TestEntriesOfDamage(t *testing.T) {
 	mustEntries(t, n, first, int(p.Count)+1)
 }
 
-// TestEntriesWaitForTheirTurn: only so many calls compute entries at a time. A call that waits ends with its context.
+// TestEntriesWaitForTheirTurn checks that the number of calls that compute entries concurrently is limited. A waiting
+// call must end with its context.
 func TestEntriesWaitForTheirTurn(t *testing.T) {
 	_, cfg := filled(t, 6, 3)
 	n := mustOpen(t, cfg)

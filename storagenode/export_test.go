@@ -14,7 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// PutAll accepts what Put accepts, and syncs in groups. It refuses a bad block; the blocks before it are durable.
+// TestPutAll checks that PutAll accepts what Put accepts, and syncs in groups. It must refuse a bad block, and the
+// blocks before it must be durable.
 func TestPutAll(t *testing.T) {
 	const height = 600 // more than two groups
 	c := newTestChain(61)
@@ -49,7 +50,8 @@ func TestPutAll(t *testing.T) {
 	verified(t, n.cfg.Dir, c, 10)
 }
 
-// ReadFolder passes the blocks as they were put, each with the head behind it, and ends at the first that is not good.
+// TestReadFolder checks that ReadFolder passes the blocks in order, each with the head after it, and ends at the first
+// bad one.
 func TestReadFolder(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 62, height)

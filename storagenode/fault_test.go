@@ -12,19 +12,19 @@ import (
 
 var errDisk = errors.New("the disk said no")
 
-// How an operation fails.
+// The ways in which an operation fails.
 const (
 	notDone  = "not done"
 	halfDone = "half done" // of a write
 	done     = "done all the same"
 )
 
-// faultyDisk opens real files and fails their operations from one on. It keeps what each file held when it was last
-// synced, so that a power cut can undo the rest.
+// faultyDisk opens real files and fails their operations from a given one on. It keeps the content of each file at its
+// last sync, so that a power failure can undo later writes.
 type faultyDisk struct {
 	mu     sync.Mutex
 	left   int    // operations before the first that fails
-	how    string // it fails
+	how    string // the way in which it fails
 	hit    string // the first operation that failed
 	synced map[string][]byte
 }
@@ -48,7 +48,7 @@ func (d *faultyDisk) open(path string, flag int) (segment.File, error) {
 	return &faultyFile{File: f, disk: d, path: path}, nil
 }
 
-// try runs an operation, or fails it; half is what it does when it is cut short.
+// try runs an operation, or fails it. half is the partial operation if it is interrupted.
 func (d *faultyDisk) try(name string, whole, half func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +71,7 @@ func (d *faultyDisk) try(name string, whole, half func() error) error {
 	return errDisk
 }
 
-// powerCut undoes what was not synced.
+// powerCut undoes writes that were not synced.
 func (d *faultyDisk) powerCut(t *testing.T) {
 	t.Helper()
 	for path, data := range d.synced {
@@ -111,9 +111,9 @@ func (f *faultyFile) sync() (err error) {
 func (f *faultyFile) Sync() error     { return f.disk.try("sync "+f.path, f.sync, f.sync) }
 func (f *faultyFile) DataSync() error { return f.Sync() }
 
-// TestFaults fails every single operation on the node's files while blocks are put, in each way, and ends the process
-// or cuts the power then. What was acknowledged is there at the next start, the node takes the rest, and the chain
-// verifies.
+// TestFaults fails every single operation on the node's files while blocks are put, in each way, and then ends the
+// process or cuts the power. At the next start all acknowledged blocks must be there, the node must accept the rest,
+// and the chain must verify.
 func TestFaults(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 9)
@@ -188,13 +188,13 @@ func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
 				t.Fatalf("Put after a failure: %+v, %v", status, err)
 			}
 		}
-		c.check(t, n, int(acked)) // reads go on
+		c.check(t, n, int(acked)) // reads continue
 		break
 	}
 	return acked
 }
 
-// TestCloseFails: Close reports a sync that fails, and nothing is lost.
+// TestCloseFails checks that Close reports a failed sync, and that nothing is lost.
 func TestCloseFails(t *testing.T) {
 	c := newTestChain(2)
 	c.growTo(t, 5)
@@ -214,14 +214,15 @@ func TestCloseFails(t *testing.T) {
 	c.check(t, n, 5)
 }
 
-// TestLostTilePages: after a power cut, any page behind the synced head may be missing, even if later ones are there.
+// TestLostTilePages checks that any page after the synced head may be missing after a power failure, even if later ones
+// are there.
 func TestLostTilePages(t *testing.T) {
 	c, cfg := filled(t, 3, 20)
 	n := mustOpen(t, cfg)
 	from := n.Status().Size
 	n.cfg.SegmentBytes = 1 << 30
 	c.growTo(t, 60)
-	_ = n.writer.Close() // a new one is made
+	_ = n.writer.Close() // replaced by a new one
 	n.writer = nil
 	c.putAll(t, n)
 	crash(t, n)
@@ -240,8 +241,7 @@ func TestLostTilePages(t *testing.T) {
 	verified(t, cfg.Dir, c, 60)
 }
 
-// TestDamageAfterCrash: a block behind the synced head is damaged, and the blocks behind it show that the tree is
-// right.
+// TestDamageAfterCrash damages a block after the synced head. The blocks after it show that the tree is correct.
 func TestDamageAfterCrash(t *testing.T) {
 	for _, index := range []bool{true, false} {
 		c := newTestChain(4)

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// upToDate waits until a node's index of records goes up to its chain's end.
+// upToDate waits until a node's index of records has reached the end of the chain.
 func upToDate(t testing.TB, n *Node) {
 	t.Helper()
 	end := time.Now().Add(time.Minute)
@@ -27,7 +27,7 @@ func upToDate(t testing.TB, n *Node) {
 				status.Height, status.Size)
 		}
 		n.indexer.chainGrew()
-		time.Sleep(time.Millisecond) // what is waited for is looked at again
+		time.Sleep(time.Millisecond) // polling interval
 	}
 }
 
@@ -77,7 +77,7 @@ func (c *testChain) indexed(t *testing.T, n *Node, height int) {
 	}
 }
 
-// mended repeats a query that found the index damaged, until the index is complete again.
+// mended repeats a query that found a damaged index, until the index is complete again.
 func mended(t *testing.T, n *Node, find func() (wire.RecordHits, error)) (found wire.RecordHits, err error) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
@@ -85,7 +85,7 @@ func mended(t *testing.T, n *Node, find func() (wire.RecordHits, error)) (found 
 			return found, err
 		}
 		n.indexer.chainGrew()
-		time.Sleep(time.Millisecond) // what is waited for is looked at again
+		time.Sleep(time.Millisecond) // polling interval
 	}
 }
 
@@ -101,7 +101,7 @@ func TestFind(t *testing.T) {
 	c.indexed(t, n, 40)
 	size := n.Status().Size
 	first := func(block int) uint64 { return c.blocks[block].Header.First }
-	at := func(block int) uint64 { return startTime + 1000*uint64(block) } // the time of all its records
+	at := func(block int) uint64 { return startTime + 1000*uint64(block) } // the time of all records of the block
 	last := func(block int) uint64 { return c.blocks[block].Header.Seal() - 1 }
 	for _, test := range []struct {
 		q           wire.RecordQuery
@@ -133,7 +133,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestIndexFollowsTheChain damages the index of records and the chain in many ways: the index is complete again soon.
+// TestIndexFollowsTheChain damages the index of records and the chain in many ways. The index must soon be complete
+// again.
 func TestIndexFollowsTheChain(t *testing.T) {
 	const height = 40
 	other := newTestChain(99)
@@ -202,14 +203,14 @@ func runs(t *testing.T, dir string) []string {
 	return list
 }
 
-// TestIndexAfterACrash: nothing of the index is synced, so a start uses it only as far as it fits the
-// chain.
+// TestIndexAfterACrash checks that a start uses the index only as far as it matches the chain, because the index is not
+// synced.
 func TestIndexAfterACrash(t *testing.T) {
 	c, cfg := filled(t, 34, 30)
 	n := mustOpen(t, cfg)
 	c.indexed(t, n, 30)
 	crash(t, n)
-	// The index knows of blocks that the chain has lost.
+	// The index has blocks that the chain has lost.
 	list := listSegments(t, cfg.Dir)
 	must(t, os.Remove(list[len(list)-1]))
 	n = mustOpen(t, cfg)
@@ -231,7 +232,8 @@ func listSegments(t *testing.T, dir string) []string {
 	return list
 }
 
-// TestIndexPassesOverLostBlocks: the index waits at a damaged block, and passes over one that is confirmed as lost.
+// TestIndexPassesOverLostBlocks checks that the index waits at a damaged block, and skips one that is confirmed as
+// lost.
 func TestIndexPassesOverLostBlocks(t *testing.T) {
 	const height, damaged = 30, 11
 	c, cfg := filled(t, 35, height)
@@ -263,7 +265,7 @@ func TestIndexPassesOverLostBlocks(t *testing.T) {
 	}
 }
 
-// TestNewerIndexIsLeftAlone: nothing in the folder is changed if a newer version wrote the index of records.
+// TestNewerIndexIsLeftAlone checks that nothing in the folder changes if a newer version wrote the index of records.
 func TestNewerIndexIsLeftAlone(t *testing.T) {
 	c, cfg := filled(t, 36, 10)
 	n := mustOpen(t, cfg)

@@ -14,8 +14,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// FuzzSegment opens a node on a segment of any bytes, with a good index and tiles and without. It must not panic, and
-// whatever it then has must be a chain: each block extends the one before, and each record is proven by its header.
+// FuzzSegment opens a node on a segment of arbitrary bytes, with and without a valid index and tiles. It must not
+// panic, and the blocks that it has must be a chain: each block extends the previous one, and each record is proven by
+// its header.
 func FuzzSegment(f *testing.F) {
 	c := newTestChain(1)
 	c.growTo(f, 6)
@@ -53,7 +54,7 @@ func FuzzSegment(f *testing.F) {
 		before, verifyErr := audit.Verify(context.Background(), dir, nil)
 		n, err := Open(Config{Dir: dir})
 		if err != nil {
-			return // told, and nothing served
+			return // reported, and nothing is served
 		}
 		defer func() { _ = n.Close() }()
 		height := n.Status().Height
@@ -70,7 +71,7 @@ func FuzzSegment(f *testing.F) {
 	})
 }
 
-// checkServed reads everything and verifies what it gets. good reports that all was read.
+// checkServed reads everything and verifies the results. good reports that everything could be read.
 func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 	t.Helper()
 	good = true
@@ -109,7 +110,7 @@ func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 	return good
 }
 
-// FuzzIndex opens a node on an index file of any bytes: it must have the whole chain nevertheless.
+// FuzzIndex opens a node on an index file of arbitrary bytes. It must still have the whole chain.
 func FuzzIndex(f *testing.F) {
 	c, cfg := filled(f, 3, 8)
 	good, err := os.ReadFile(filepath.Join(cfg.Dir, "index"))

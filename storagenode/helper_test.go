@@ -13,13 +13,13 @@ import (
 
 const startTime = 1_700_000_000_000
 
-// Sizes of the index file, in bytes.
+// The sizes in the index file, in bytes.
 const (
 	indexHeader = 8
 	indexEntry  = 28
 )
 
-// testChain grows a chain and keeps it in memory, to compare a node with it.
+// testChain grows a chain and keeps it in memory, to compare nodes with it.
 type testChain struct {
 	verifier *chain.Verifier
 	blocks   []chain.Block
@@ -82,7 +82,7 @@ func (c *testChain) growTo(t testing.TB, height int) {
 	}
 }
 
-// memDir returns a folder in memory, if the system has one: tests of many kinds of damage sync a lot, and do not need a
+// memDir returns a folder in memory, if the system has one. Tests of many kinds of damage sync often, and do not need a
 // disk.
 func memDir(t testing.TB) string {
 	t.Helper()
@@ -104,7 +104,7 @@ func mustOpen(t testing.TB, cfg Config) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = n.Close() }) // tests that care close it themselves
+	t.Cleanup(func() { _ = n.Close() }) // tests that check Close call it themselves
 	return n
 }
 
@@ -115,7 +115,7 @@ func mustClose(t testing.TB, n *Node) {
 	}
 }
 
-// crash ends a node as the end of its process would: nothing more is synced.
+// crash ends a node like the end of its process: nothing more is synced.
 func crash(t testing.TB, n *Node) {
 	t.Helper()
 	if err := n.indexer.stop(); err != nil {
@@ -129,7 +129,7 @@ func crash(t testing.TB, n *Node) {
 	}
 }
 
-// putAll puts the chain's blocks from the node's height on.
+// putAll puts the chain's blocks, beginning at the node's height.
 func (c *testChain) putAll(t testing.TB, n *Node) {
 	t.Helper()
 	for number := n.Status().Height; number < uint64(len(c.blocks)); number++ {
@@ -151,7 +151,7 @@ func filled(t testing.TB, seed uint64, height int) (*testChain, Config) {
 	return c, cfg
 }
 
-// statusAt is the status of a node with that many blocks of the chain.
+// statusAt returns the status of a node with the first height blocks of the chain.
 func (c *testChain) statusAt(height int) Status {
 	if height == 0 {
 		return Status{}
@@ -199,7 +199,7 @@ func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 	for offset, a := range n.Read(places, nil) {
 		index := b.Header.First + uint64(offset)
 		if bad && a.Status == wire.ReadBad {
-			continue // where only one record is damaged the others stay readable
+			continue // if only one record is damaged, the others can be read
 		}
 		if uint32(offset) == b.Header.Count {
 			if a.Status != wire.ReadBeyond {

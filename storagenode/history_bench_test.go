@@ -11,16 +11,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The index that is measured: a million records over a thousand keys, in blocks as a busy cluster cuts them.
+// The index under test: a million records over a thousand keys, in blocks as a busy cluster cuts them.
 const (
 	historyRecords = 1_000_000
 	historyKeys    = 1000
 	historyBlock   = 16_384
 )
 
-// BenchmarkHistory looks up pages of a key's history, and reads their records with their proofs, as a master asks a
-// storage node for them. It also reports what the index costs: bytes on disk and in memory per record, and the
-// time to build it.
+// BenchmarkHistory looks up pages of a key's history and reads their records with proofs, as a master requests them
+// from a storage node. It also reports the cost of the index: bytes on disk and in memory per record, and the time to
+// build it.
 func BenchmarkHistory(b *testing.B) {
 	c := newTestChain(1)
 	for at := 0; at < historyRecords; at += historyBlock {

@@ -51,7 +51,7 @@ func TestInbox(t *testing.T) {
 	if got := n.Status().Inbox; got != (chain.Range{From: 10, To: 11}) {
 		t.Errorf("after a crash: %v", got)
 	}
-	// With block 3 the next two follow; the damaged one is moved aside.
+	// After block 3 the next two follow; the damaged one is moved aside.
 	status, err := n.Put(3, c.blocks[3].Bytes())
 	if err != nil || status.Height != 6 {
 		t.Fatalf("%+v, %v", status, err)
@@ -67,7 +67,7 @@ func TestInbox(t *testing.T) {
 		t.Fatalf("%+v, %v", status, err)
 	}
 	mustClose(t, n)
-	n = mustOpen(t, cfg) // what follows is taken at the start
+	n = mustOpen(t, cfg) // the blocks that follow are moved to the chain at the start
 	c.check(t, n, 11)
 	if entries, err := os.ReadDir(cfg.Dir + "/inbox"); err != nil || len(entries) != 0 {
 		t.Errorf("left in the inbox: %v, %v", entries, err)
@@ -75,14 +75,15 @@ func TestInbox(t *testing.T) {
 	c.clean(t, n, 11)
 }
 
-// n2 gives the node a status without the inbox, which check compares.
+// n2 returns a status without the inbox, which check does not compare.
 func n2(n *Node, at Status) *Node {
 	at.Inbox = chain.Range{}
 	n.status.Store(&at)
 	return n
 }
 
-// TestInboxOfOtherChain: a block that does not follow the chain's end waits; the chain may be the wrong one.
+// TestInboxOfOtherChain checks that a block that does not follow the end of the chain stays in the inbox, because the
+// chain may be the wrong one.
 func TestInboxOfOtherChain(t *testing.T) {
 	c, other := newTestChain(51), newTestChain(52)
 	c.growTo(t, 6)
@@ -101,8 +102,8 @@ func TestInboxOfOtherChain(t *testing.T) {
 	}
 }
 
-// TestInboxFaults fails the write of a block to the inbox, with and without the block being written: the node stops,
-// and does not report a block that it may not have.
+// TestInboxFaults fails the write of a block to the inbox, with and without the block being written. The node must
+// stop, and must not report a block that it may not have.
 func TestInboxFaults(t *testing.T) {
 	c := newTestChain(53)
 	c.growTo(t, 4)
@@ -138,7 +139,8 @@ func TestInboxFaults(t *testing.T) {
 	}
 }
 
-// Blocks arrive in order, so no leader sent a block behind a gap. It is moved aside and does not keep new blocks out.
+// TestStrayInInbox checks that a block after a gap is moved aside and does not block new ones. Leaders send blocks in
+// order, so none has sent it.
 func TestStrayInInbox(t *testing.T) {
 	c := newTestChain(51)
 	c.growTo(t, 8)

@@ -10,14 +10,15 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestReplacedJobDoesNotBegin: of three jobs, the second is replaced while it waits for the first.
+// TestReplacedJobDoesNotBegin starts three jobs. The second must not run if it is replaced while it waits for the
+// first.
 func TestReplacedJobDoesNotBegin(t *testing.T) {
 	began, release := make(chan int, 3), make(chan struct{})
 	run := func(i int) func(context.Context) {
 		return func(context.Context) {
 			began <- i
 			if i == 1 {
-				<-release // it does not heed its end
+				<-release // it ignores its context
 			}
 		}
 	}
@@ -35,8 +36,8 @@ func TestReplacedJobDoesNotBegin(t *testing.T) {
 	}
 }
 
-// TestPollDoesNotWaitForTheDisk polls a check and a transfer while another call holds the lock of the writes, as it
-// does during a sync, and the one that a repair holds to replace the state.
+// TestPollDoesNotWaitForTheDisk polls a check and a transfer while another call holds the write lock, as during a sync,
+// and the lock with which a repair replaces the state.
 func TestPollDoesNotWaitForTheDisk(t *testing.T) {
 	const height = 10
 	c := newTestChain(77)

@@ -36,7 +36,7 @@ var misplacedKinds = map[string]func(t *testing.T, path string){
 	},
 	"fifo": func(t *testing.T, path string) { must(t, syscall.Mkfifo(path, 0o600)) },
 	"socket": func(t *testing.T, path string) {
-		short := filepath.Join(memDir(t), "s") // a socket's path has at most 108 bytes
+		short := filepath.Join(memDir(t), "s") // the path of a socket is limited to 108 bytes
 		l, err := net.Listen("unix", short)
 		must(t, err)
 		t.Cleanup(func() { _ = l.Close() })
@@ -44,8 +44,8 @@ var misplacedKinds = map[string]func(t *testing.T, path string){
 	},
 }
 
-// TestMisplacedFiles puts something else in the place of a file that is computed from the blocks, and flips a bit of
-// a payload: the check moves the one aside, names it, and finds the other.
+// TestMisplacedFiles puts something else in place of a file that is derived from the blocks, and flips a bit of a
+// payload. The check must move the object aside and report it, and must find the flipped bit.
 func TestMisplacedFiles(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 31, height)
@@ -59,7 +59,7 @@ func TestMisplacedFiles(t *testing.T) {
 	}
 }
 
-// TestMisplacedFolders is the same for folders of the node.
+// TestMisplacedFolders does the same for folders of the node.
 func TestMisplacedFolders(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 32, height)
@@ -110,8 +110,8 @@ func aboutPath(f wire.Finding, path string) bool {
 	return f.What == chain.WrongFile && f.DetailCoded.Args["path"] == path
 }
 
-// TestMisplacedSegment puts something else in the place of a segment: its blocks are missing, and come from another
-// node.
+// TestMisplacedSegment puts something else in place of a segment. Its blocks must be reported as missing, and received
+// from another node.
 func TestMisplacedSegment(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 33, height)
@@ -119,7 +119,7 @@ func TestMisplacedSegment(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		for kind, put := range misplacedKinds {
 			if kind == "link to a file elsewhere" {
-				continue // old segments may lie on another disk: what is in the file is judged
+				continue // a segment may be a link to another disk: its content is checked
 			}
 			name := kind + ", down"
 			if running {
@@ -148,8 +148,8 @@ func TestMisplacedSegment(t *testing.T) {
 	}
 }
 
-// TestMisplacedAtTheStart puts something else in the place of files and folders while the node is down: it starts,
-// moves them aside and asks for a check, which names them.
+// TestMisplacedAtTheStart puts something else in place of files and folders while the node is down. The node must
+// start, move them aside and request a check, which reports them.
 func TestMisplacedAtTheStart(t *testing.T) {
 	const height = 60
 	c, filledCfg := filled(t, 34, height)
@@ -186,7 +186,8 @@ func TestMisplacedAtTheStart(t *testing.T) {
 	}
 }
 
-// TestSegmentsAreAFile: without the folder of the segments all blocks are missing, and come from another node.
+// TestSegmentsAreAFile checks that all blocks are missing without the folder of the segments, and are received from
+// another node.
 func TestSegmentsAreAFile(t *testing.T) {
 	const height = 30
 	c, filledCfg := filled(t, 38, height)
@@ -204,8 +205,8 @@ func TestSegmentsAreAFile(t *testing.T) {
 	}
 }
 
-// A link in the place of the folder of segments may lead to a disk that is away: then nothing is moved and no block
-// counts as missing.
+// TestSegmentsAreALinkToNowhere checks a broken link in place of the folder of segments. Its disk may be disconnected,
+// so nothing may be moved, and no block may count as missing.
 func TestSegmentsAreALinkToNowhere(t *testing.T) {
 	const height = 20
 	c, cfg := filled(t, 35, height)
@@ -229,7 +230,7 @@ func TestSegmentsAreALinkToNowhere(t *testing.T) {
 	c.check(t, n, height)
 }
 
-// failing opens no segment for reading while it is on.
+// failing fails to open segments for reading while it is on.
 type failing struct{ on atomic.Bool }
 
 func (f *failing) open(path string, flag int) (segment.File, error) {
@@ -239,8 +240,8 @@ func (f *failing) open(path string, flag int) (segment.File, error) {
 	return segment.OpenFile(path, flag)
 }
 
-// TestCheckEndsEarly: a check that cannot open a file reports why, and nothing that a leader of any version takes for a
-// good check.
+// TestCheckEndsEarly checks that a check that cannot open a file reports the reason, and that leaders of all versions
+// see that it did not succeed.
 func TestCheckEndsEarly(t *testing.T) {
 	const height = 30
 	c, cfg := filled(t, 36, height)
@@ -255,7 +256,7 @@ func TestCheckEndsEarly(t *testing.T) {
 	if !strings.Contains(status.Error, "too many open files") || status.Blocks != 0 {
 		t.Errorf("%+v", status)
 	}
-	// An older leader sees neither report nor error, and asks on under the same name: the node tries again, with a
+	// An older leader sees neither a report nor an error, and polls with the same name. The node tries again after a
 	// pause.
 	o := wire.CheckOrder{Check: n.check.order.Check, Height: height, Hash: c.statusAt(height).Hash}
 	if again, err := n.Check(o); err != nil || again.Error == "" {
@@ -273,8 +274,8 @@ func TestCheckEndsEarly(t *testing.T) {
 	}
 }
 
-// TestCheckEndsEarlyBehindDamage: a check that ends early reports what it found, and the first block that it did not
-// reach.
+// TestCheckEndsEarlyBehindDamage checks that a check that ends early reports its findings, and the first block that it
+// did not reach.
 func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	const height, damaged = 60, 3
 	c, cfg := filled(t, 37, height)

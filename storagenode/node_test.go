@@ -43,14 +43,14 @@ func TestPutReadReopen(t *testing.T) {
 	n = mustOpen(t, cfg)
 	c.check(t, n, 90)
 	mustClose(t, n)
-	mustClose(t, n) // again is fine
+	mustClose(t, n) // closing it again is allowed
 	if _, err := n.Put(90, c.blocks[0].Bytes()); !errors.Is(err, ErrFailed) {
 		t.Errorf("Put after Close: %v", err)
 	}
 	verified(t, cfg.Dir, c, 90)
 }
 
-// verified runs the full verifier over a folder.
+// verified runs the full verifier on a folder.
 func verified(t testing.TB, dir string, c *testChain, height int) {
 	t.Helper()
 	got, err := audit.Verify(context.Background(), dir, nil)
@@ -158,7 +158,7 @@ func TestSecondProcessIsKeptOut(t *testing.T) {
 	}
 }
 
-// TestConcurrentReads reads all that is there while blocks are put, with a tile cache that fills on the way.
+// TestConcurrentReads reads everything while blocks are put. The tile cache fills meanwhile.
 func TestConcurrentReads(t *testing.T) {
 	c := newTestChain(5)
 	c.growTo(t, 150)
@@ -210,7 +210,7 @@ func TestFewOpenFiles(t *testing.T) {
 	n.files.mu.Lock()
 	n.files.most = 2
 	n.files.mu.Unlock()
-	if err := n.files.closeAll(); err != nil { // those that the index has read from already
+	if err := n.files.closeAll(); err != nil { // those that the index has already opened
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -231,7 +231,7 @@ func TestFewOpenFiles(t *testing.T) {
 	}
 }
 
-// TestManyPlaces reads a batch that several goroutines share, with all outcomes in it, in order.
+// TestManyPlaces reads a batch that several goroutines process, with all kinds of results, in order.
 func TestManyPlaces(t *testing.T) {
 	c, cfg := filled(t, 8, 30)
 	n := mustOpen(t, cfg)
@@ -274,11 +274,11 @@ func TestNewerFormatChangesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data[4] = 2 // the version stands there in every file
+		data[4] = 2 // the version is at this offset in every file
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		// What a crash leaves must stay as it is, too.
+		// The remains of a crash must stay unchanged, too.
 		tail := filepath.Join(cfg.Dir, "segments", segment.Name(0))
 		f, err := os.OpenFile(tail, os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestRewriteFaults fails every single operation on the node's files during a repair of two holes and the chain's
-// end, in each way, and ends the process then. The next start has all that was good before, and the repair goes
-// through.
+// TestRewriteFaults fails every single operation on the node's files during a repair of two missing ranges and of the
+// end of the chain, in each way, and then ends the process. The next start must have all blocks that were good before,
+// and the repair must succeed.
 func TestRewriteFaults(t *testing.T) {
 	const height, end = 30, 36
 	c, cfg := filled(t, 60, height)
@@ -38,8 +38,8 @@ func TestRewriteFaults(t *testing.T) {
 	}
 }
 
-// rewriteFault runs the steps once, and reports whether they reached the operation. With blind there is no index, so
-// the places of the damaged blocks are not known.
+// rewriteFault runs the steps once, and reports whether they reached the operation. If blind is true there is no index,
+// so that the places of the damaged blocks are unknown.
 func rewriteFault(
 	t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, stream []byte, left int, how string, blind bool,
 ) bool {
@@ -49,7 +49,7 @@ func rewriteFault(
 	disk := newFaultyDisk(1<<30, how)
 	cfg.open = disk.open
 	n := mustOpen(t, cfg)
-	// The end of a segment is gone, or cannot be found.
+	// The end of a segment is missing, or cannot be found.
 	path, p := segmentOf(t, n, 8)
 	if span := segmentSpan(t, n, 8); span.To != 10 {
 		t.Fatalf("the segment of block 8 is %v", span)
@@ -115,7 +115,7 @@ func rewriteFault(
 	return disk.hit != ""
 }
 
-// sourceOnce returns a source that is created once for a chain that does not grow any more.
+// sourceOnce returns a source that is created once, for a chain that does not grow any more.
 func (c *testChain) sourceOnce(t testing.TB) *Node {
 	if c.full == nil {
 		c.full = c.source(t)
@@ -123,7 +123,7 @@ func (c *testChain) sourceOnce(t testing.TB) *Node {
 	return c.full
 }
 
-// TestRebuildFaults fails the writes of a check that rewrites the tree's hashes: the node stops.
+// TestRebuildFaults fails the writes of a check that rewrites the tree's hashes. The node must stop.
 func TestRebuildFaults(t *testing.T) {
 	const height = 40
 	c, base := filled(t, 61, height)
@@ -163,7 +163,8 @@ func TestRebuildFaults(t *testing.T) {
 	}
 }
 
-// TestConfirmedLost: blocks that are confirmed as lost are no finding, and the offline verifier knows them.
+// TestConfirmedLost checks that blocks that are confirmed as lost are not reported, and that the offline verifier knows
+// them.
 func TestConfirmedLost(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 62, height)
@@ -192,7 +193,7 @@ func TestConfirmedLost(t *testing.T) {
 		t.Fatalf("verified %+v, %v", got, err)
 	}
 	n = mustOpen(t, cfg)
-	if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{lost}) { // found again somewhere
+	if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{lost}) { // found again later
 		t.Fatalf("report %+v", r)
 	}
 	c.repair(t, c.source(t), n, height, lost)
@@ -201,7 +202,8 @@ func TestConfirmedLost(t *testing.T) {
 	verified(t, cfg.Dir, c, height)
 }
 
-// TestCheckJobs: a check starts once per name, another name replaces it, and Close ends one that waits.
+// TestCheckJobs checks that a check starts once per name, that another name replaces it, and that Close ends a waiting
+// one.
 func TestCheckJobs(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 63, height)
@@ -244,7 +246,7 @@ func TestCheckJobs(t *testing.T) {
 	c.clean(t, empty, 0)
 }
 
-// TestManyThreads: a check with several threads finds the same.
+// TestManyThreads checks that a check with several threads has the same findings.
 func TestManyThreads(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 64, height)

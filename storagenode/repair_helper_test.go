@@ -29,7 +29,7 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 	}
 }
 
-// ended runs a new check to its end, whatever that is.
+// ended runs a new check to its end, which may be early.
 func (c *testChain) ended(t testing.TB, n *Node, height int, lost ...chain.Range) wire.CheckStatus {
 	t.Helper()
 	o := wire.CheckOrder{Check: "check", Height: uint64(height), Hash: c.statusAt(height).Hash, Lost: lost}
@@ -52,7 +52,7 @@ func (c *testChain) ended(t testing.TB, n *Node, height int, lost ...chain.Range
 	return status
 }
 
-// checked runs a new check to its end, which must not be early.
+// checked runs a new check, which must not end early.
 func (c *testChain) checked(t testing.TB, n *Node, height int, lost ...chain.Range) wire.Report {
 	t.Helper()
 	status := c.ended(t, n, height, lost...)
@@ -76,7 +76,7 @@ func (c *testChain) clean(t testing.TB, n *Node, height int) {
 	}
 }
 
-// pieces returns the pieces of a repair of ranges.
+// pieces returns the pieces of a repair of the given ranges.
 func (c *testChain) pieces(ranges ...chain.Range) []wire.Piece {
 	var list []wire.Piece
 	for _, r := range ranges {
@@ -91,7 +91,7 @@ func (c *testChain) pieces(ranges ...chain.Range) []wire.Piece {
 // tickets counts the tickets of repair.
 var tickets atomic.Uint64
 
-// repair sends blocks from one node to another on the orders that a leader gives. Nothing may be missing then.
+// repair sends blocks from one node to another with the orders of a leader. No block may be missing afterwards.
 func (c *testChain) repair(t testing.TB, from, to *Node, keep uint64, ranges ...chain.Range) wire.ReceiveStatus {
 	t.Helper()
 	ticket := fmt.Sprintf("ticket-%d", tickets.Add(1))

@@ -19,7 +19,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestFillEmptyNode: a new node gets the whole chain, and what waits in its inbox.
+// TestFillEmptyNode checks that a new node receives the whole chain, and then appends the blocks in its inbox.
 func TestFillEmptyNode(t *testing.T) {
 	const height = 300
 	c := newTestChain(30)
@@ -43,7 +43,7 @@ func TestFillEmptyNode(t *testing.T) {
 	verified(t, cfg.Dir, c, height+5)
 }
 
-// TestHoles repairs several holes at once, in the middle, over the border of segments, and in the last segment while
+// TestHoles repairs several missing ranges at once: in the middle, across segments, and in the last segment, while
 // blocks are appended and read.
 func TestHoles(t *testing.T) {
 	const height, last = 120, 160
@@ -106,8 +106,8 @@ func TestHoles(t *testing.T) {
 	verified(t, cfg.Dir, c, last)
 }
 
-// TestBlockedByDamage: a node whose tree behind a damaged block is not known ends before it. When it gets the block, it
-// goes on.
+// TestBlockedByDamage checks a node whose chain ends before a damaged block, because the tree after it is unknown. It
+// must continue after it has received the block.
 func TestBlockedByDamage(t *testing.T) {
 	const height, damaged = 40, 17
 	c, cfg := filled(t, 32, height)
@@ -128,7 +128,7 @@ func TestBlockedByDamage(t *testing.T) {
 			t.Fatalf("report %+v", r)
 		}
 		to := uint64(damaged + 1)
-		if most { // everything behind, and more
+		if most { // all blocks after it, and more
 			to = height + 6
 			c.growTo(t, height+6)
 			c.putAll(t, source)
@@ -198,7 +198,7 @@ func streamOf(t testing.TB, n *Node, pieces []wire.Piece) []byte {
 	return out.Bytes()
 }
 
-// cutReader ends a stream as a broken connection does.
+// cutReader ends a stream like a broken connection.
 type cutReader struct{ io.Reader }
 
 var errCut = errors.New("connection reset")
@@ -211,7 +211,8 @@ func (c cutReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestCutStream cuts a transfer at every byte: the blocks that arrived whole are kept, and the rest is resumed.
+// TestCutStream cuts a transfer at every byte. Blocks that arrived completely must be kept, and the transfer must
+// resume after them.
 func TestCutStream(t *testing.T) {
 	const height, had = 5, 3
 	c := newTestChain(34)
@@ -279,7 +280,7 @@ func TestCutStream(t *testing.T) {
 	}
 }
 
-// TestLyingSender flips every eighth bit of a stream: no wrong byte is kept.
+// TestLyingSender flips every eighth bit of a stream. No wrong byte may be kept.
 func TestLyingSender(t *testing.T) {
 	const height = 2
 	c := newTestChain(35)
@@ -292,7 +293,7 @@ func TestLyingSender(t *testing.T) {
 	for at := range stream {
 		bad := bytes.Clone(stream)
 		bad[at] ^= 1 << (at % 8)
-		order := wire.ReceiveOrder{Ticket: "t" + string(rune('a'+at%7)), Pieces: pieces} // another one: it starts anew
+		order := wire.ReceiveOrder{Ticket: "t" + string(rune('a'+at%7)), Pieces: pieces} // starts a new transfer
 		if _, err := n.Receive(order); err != nil {
 			t.Fatal(err)
 		}
@@ -315,7 +316,7 @@ func TestLyingSender(t *testing.T) {
 	must(t, n.Close())
 }
 
-// TestFaultySender: a sender that lacks a block reports it, and the blocks that it has are kept.
+// TestFaultySender checks that a sender that lacks a block reports it, and that the blocks that it has are kept.
 func TestFaultySender(t *testing.T) {
 	const height, damaged = 30, 12
 	c := newTestChain(36)
@@ -335,10 +336,10 @@ func TestFaultySender(t *testing.T) {
 	if n.Status().Height != damaged {
 		t.Errorf("status %+v", n.Status())
 	}
-	// Another sender goes on from there.
+	// Another sender continues from there.
 	c.send(t, c.source(t), n, wire.SendOrder{Ticket: "t", Pieces: c.pieces(chain.Range{From: damaged, To: height})})
 	c.check(t, n, height)
-	// One that has another chain is refused by its own proof, one that is not let in is not to blame.
+	// A sender with another chain is refused because of its own proof. One that is not admitted is not blamed.
 	other := newTestChain(37)
 	other.growTo(t, height)
 	if s := sent(t, other.source(t), n, wire.SendOrder{Ticket: "t", Pieces: order.Pieces}); !s.Faulty {
@@ -350,7 +351,7 @@ func TestFaultySender(t *testing.T) {
 	}
 }
 
-// TestHangingSender: a new transfer replaces one that hangs in the middle of a segment.
+// TestHangingSender checks that a new transfer replaces one that hangs in the middle of a segment.
 func TestHangingSender(t *testing.T) {
 	const height = 30
 	c, cfg := filled(t, 38, height)
@@ -389,8 +390,8 @@ func TestHangingSender(t *testing.T) {
 	c.clean(t, n, height)
 }
 
-// TestRepairAgainAfterCrash: a node that ends in the middle of a repair keeps what was synced, and is repaired under a
-// new ticket.
+// TestRepairAgainAfterCrash checks that a node that ends in the middle of a repair keeps the synced blocks, and is
+// repaired with a new ticket.
 func TestRepairAgainAfterCrash(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 39, height)
@@ -418,7 +419,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 		t.Fatalf("height %d", h)
 	}
 	c.check(t, n, int(h))
-	// The leader opens the same ticket again, and what was appended under it stays.
+	// The leader opens the same ticket again. Blocks that were appended meanwhile stay.
 	again, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces})
 	if want := []chain.Range{{From: 20, To: 21}, {From: h, To: 60}}; err != nil || again.Height != h ||
 		!reflect.DeepEqual(again.Missing, want) {
@@ -443,7 +444,8 @@ func segmentLeftover(dir string) error {
 	return f.Close()
 }
 
-// TestQuarantineKeepsOldBytes: a repair keeps what it replaces, frame by frame, or the whole file if it replaces much.
+// TestQuarantineKeepsOldBytes checks that a repair keeps the bytes that it replaces: frame by frame, or the whole file
+// if it replaces much.
 func TestQuarantineKeepsOldBytes(t *testing.T) {
 	c, cfg := filled(t, 40, 60)
 	source := c.source(t)
@@ -462,7 +464,7 @@ func TestQuarantineKeepsOldBytes(t *testing.T) {
 	}
 }
 
-// One rotten block of many is one finding, and only that block is sent.
+// TestOneRottenBlockOfMany checks that one damaged block of many is one finding, and that only this block is sent.
 func TestOneRottenBlockOfMany(t *testing.T) {
 	c := newTestChain(99)
 	const height, rotten = 5000, 2345

@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// TestVerifyBesideRunningNode verifies while blocks are put: the chain is always good, and at least
-// as high as it was at the start. Nothing is changed.
+// TestVerifyBesideRunningNode verifies while blocks are put. The chain must always be good, and at least as high as it
+// was at the start. Nothing may change.
 func TestVerifyBesideRunningNode(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 200)
@@ -77,7 +77,7 @@ func TestVerifyEnds(t *testing.T) {
 	}
 }
 
-// TestVerifyForgery: blocks that are whole, have right checksums and do not belong to the chain.
+// TestVerifyForgery checks complete blocks with correct checksums that do not belong to the chain.
 func TestVerifyForgery(t *testing.T) {
 	const height, forged = 12, 6
 	c := newTestChain(4)
@@ -121,15 +121,15 @@ func TestVerifyForgery(t *testing.T) {
 		if !errors.As(err, &bad) || bad.Block != forged || !errors.Is(err, row.want) || got.Height != forged {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
-		// A node that opens the folder does not serve it either.
+		// A node that opens the folder does not serve them either.
 		n := mustOpen(t, Config{Dir: dir})
 		c.check(t, n, forged)
 		mustClose(t, n)
 	}
 }
 
-// TestVerifyMissesTheEnd: segments that end between two blocks are consistent; the index shows that there was
-// more.
+// TestVerifyMissesTheEnd checks that segments that end between two blocks are consistent, but that the index shows that
+// blocks are missing.
 func TestVerifyMissesTheEnd(t *testing.T) {
 	_, cfg := filled(t, 9, 30)
 	dir := filepath.Join(cfg.Dir, "segments")

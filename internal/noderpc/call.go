@@ -4,11 +4,23 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
+
+// target is a node that is called once, and the header of that call.
+type target struct {
+	send   exchange.Send
+	url    string
+	header http.Header
+}
+
+func newTarget(t *Transport, url string, auth []string) target {
+	return target{send: t.RoundTrip, url: url, header: nodeHeader(auth)}
+}
 
 // nodeHeader returns the header of a call between nodes.
 func nodeHeader(auth []string) http.Header {
@@ -21,30 +33,76 @@ func nodeHeader(auth []string) http.Header {
 	return header
 }
 
-// call sends a request. It returns an error for an answer that is a problem, and with it the answer.
-func call(ctx context.Context, send exchange.Send, q *exchange.Request) (*exchange.Answer, error) {
-	a, err := exchange.Do(ctx, send, q)
+// get requests an answer of up to limit bytes.
+func (t target) get(ctx context.Context, path string, limit int) (*exchange.Answer, error) {
+	return t.call(ctx, &exchange.Request{Method: http.MethodGet, Path: path, Limit: limit})
+}
+
+// post sends a body as JSON.
+func (t target) post(ctx context.Context, path string, body any, limit int) (*exchange.Answer, error) {
+	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
-	return a, fenced(a, a.Problem())
+	t.header["Content-Type"] = exchange.TypeJSON
+	return t.call(ctx, &exchange.Request{Method: http.MethodPost, Path: path, Body: data, Limit: limit})
 }
 
-// callFor is call for an answer of JSON.
-func callFor[T any](ctx context.Context, send exchange.Send, q *exchange.Request) (T, error) {
-	var v T
-	a, err := call(ctx, send, q)
+// octets sends a binary body.
+func (t target) octets(ctx context.Context, method, path string, body []byte, limit int) (*exchange.Answer, error) {
+	t.header["Content-Type"] = exchange.TypeOctets
+	return t.call(ctx, &exchange.Request{Method: method, Path: path, Body: body, Limit: limit})
+}
+
+// call sends a request. An answer that is a problem is an error.
+func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer, error) {
+	q.Base, q.Header = t.url, t.header
+	a, err := exchange.Do(ctx, t.send, q)
+	if err != nil {
+		return nil, err
+	}
+	return a, withDetails(a, a.Problem())
+}
+
+// withDetails returns the error type of a problem whose answer says more than a problem does.
+func withDetails(a *exchange.Answer, problem error) error {
+	switch {
+	case errors.Is(problem, wire.ErrFenced):
+		f, err := decode[wire.Fenced](a, nil)
+		if err == nil && f.Epoch != nil {
+			return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: problem}
+		}
+	case errors.Is(problem, wire.ErrNotNext):
+		has, err := decode[wire.NotNext](a, nil)
+		if err != nil {
+			return err
+		}
+		return &wire.NotNextError{Err: problem, Status: has.StorageStatus}
+	case errors.Is(problem, wire.ErrOtherStart):
+		other, err := decode[wire.OtherStart](a, nil)
+		if err != nil {
+			return err
+		}
+		return &wire.OtherStartError{Err: problem, Start: other.Start}
+	}
+	return problem
+}
+
+// decode decodes the answer of a call, which is JSON.
+func decode[T any](a *exchange.Answer, err error) (v T, _ error) {
 	if err == nil {
 		err = a.Decode(&v)
 	}
 	return v, err
 }
 
-// fenced turns the refusal of an order that names the worker's highest order into a [*wire.FencedError].
-func fenced(a *exchange.Answer, problem error) error {
-	var f wire.Fenced
-	if !errors.Is(problem, wire.ErrFenced) || json.Unmarshal(a.Body, &f) != nil || f.Epoch == nil {
-		return problem
+// parsed parses the answer of a call, which is binary.
+func parsed[T any](a *exchange.Answer, err error, parse func([]byte) (T, error)) (v T, _ error) {
+	if err != nil {
+		return v, err
 	}
-	return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: problem}
+	if v, err = parse(a.Body); err != nil {
+		return v, fmt.Errorf("%s: %w: %w", a.Base, exchange.ErrAnswer, err)
+	}
+	return v, nil
 }

@@ -21,19 +21,14 @@ const maxChainBlock = 256 << 20
 
 // ChainStatus asks a storage node for the height of its chain, for a recovery of the masters.
 func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus, error) {
-	return get[wire.ChainStatus](ctx, m, url, wire.PathChain, exchange.MaxSmall)
+	return decode[wire.ChainStatus](m.at(url, false).get(ctx, wire.PathChain, exchange.MaxSmall))
 }
 
 // NewEpoch makes a storage node refuse the leaders of all epochs below the given one, and returns its status
 // afterwards. The error wraps [wire.ErrForbidden] if a leader has given it orders recently, [wire.ErrFenced] if it has
 // that epoch already, [wire.ErrOtherGroup] if it belongs to another group.
 func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch) (wire.ChainStatus, error) {
-	var status wire.ChainStatus
-	a, err := m.post(ctx, url, wire.PathChainEpoch, order, false)
-	if err == nil {
-		err = a.Decode(&status)
-	}
-	return status, err
+	return decode[wire.ChainStatus](m.at(url, false).post(ctx, wire.PathChainEpoch, order, exchange.MaxSmall))
 }
 
 // ChainBlocks reads the blocks from number from up to but not including to from a storage node, and passes each to

@@ -2,8 +2,6 @@ package noderpc
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"net/http"
 
 	"github.com/chainstore/chainstore/internal/exchange"
@@ -32,12 +30,12 @@ func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
 
 // Member asks a master for its identity.
 func (m *Masters) Member(ctx context.Context, url string) (wire.Member, error) {
-	return get[wire.Member](ctx, m, url, wire.PathMember, exchange.MaxSmall)
+	return decode[wire.Member](m.at(url, false).get(ctx, wire.PathMember, exchange.MaxSmall))
 }
 
 // Adopt makes a new master part of a group.
 func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption) error {
-	_, err := m.post(ctx, url, wire.PathAdopt, adoption, false)
+	_, err := m.at(url, false).post(ctx, wire.PathAdopt, adoption, exchange.MaxSmall)
 	return err
 }
 
@@ -45,38 +43,30 @@ func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption)
 // reuse the submission when Submit has returned. With fresh the call uses a connection of its own: kept connections may
 // be dead and not yet closed.
 func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
-	header := nodeHeader(m.auth)
-	header["Content-Type"] = exchange.TypeOctets
-	header[wire.HeaderHops] = oneHop
-	send := m.transport.RoundTrip
+	leader := m.at(url, true)
 	if fresh {
-		send = m.transport.fresh.RoundTrip
+		leader.send = m.transport.fresh.RoundTrip
 	}
-	a, err := call(ctx, send, &exchange.Request{
-		Method: http.MethodPost, Base: url, Path: wire.PathSubmissions, Header: header, Body: submission,
-		Limit: exchange.MaxMedium,
-	})
+	a, err := leader.octets(ctx, http.MethodPost, wire.PathSubmissions, submission, exchange.MaxMedium)
 	if err != nil {
 		return nil, err
 	}
 	return a.Body, nil
 }
 
-var oneHop = []string{"1"}
-
 // ReadIndex asks the leader for its commit index, confirmed by a majority.
 func (m *Masters) ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error) {
-	return get[wire.ReadIndex](ctx, m, url, wire.PathReadIndex, exchange.MaxSmall)
+	return decode[wire.ReadIndex](m.at(url, false).get(ctx, wire.PathReadIndex, exchange.MaxSmall))
 }
 
 // Cluster asks the leader for its view of the cluster, including liveness.
 func (m *Masters) Cluster(ctx context.Context, url string) (wire.Cluster, error) {
-	return get[wire.Cluster](ctx, m, url, wire.PathLeaderStatus, exchange.MaxMedium)
+	return decode[wire.Cluster](m.at(url, false).get(ctx, wire.PathLeaderStatus, exchange.MaxMedium))
 }
 
 // Integrity asks the leader for its view of the storage nodes' integrity.
 func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, error) {
-	return get[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, exchange.MaxMedium)
+	return decode[wire.Integrity](m.at(url, false).get(ctx, wire.PathLeaderIntegrity, exchange.MaxMedium))
 }
 
 // Announce announces a master to another one, which lets it join if it is new. The error wraps [wire.ErrRemoved] if the
@@ -84,22 +74,18 @@ func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, er
 // [wire.ErrTooFewMasters] if it cannot replace another master now.
 func (m *Masters) Announce(
 	ctx context.Context, url string, member wire.Member, forwarded bool,
-) (announced wire.Announced, err error) {
-	a, err := m.post(ctx, url, wire.PathMasters, member, forwarded)
-	if err == nil {
-		err = a.Decode(&announced)
-	}
-	return announced, err
+) (wire.Announced, error) {
+	return decode[wire.Announced](m.at(url, forwarded).post(ctx, wire.PathMasters, member, exchange.MaxSmall))
 }
 
 // State asks a master for the hash of its state.
 func (m *Masters) State(ctx context.Context, url string) (wire.StateHash, error) {
-	return get[wire.StateHash](ctx, m, url, wire.PathState, exchange.MaxSmall)
+	return decode[wire.StateHash](m.at(url, false).get(ctx, wire.PathState, exchange.MaxSmall))
 }
 
 // Suspect reports a storage node that gave a wrong answer to the leader.
 func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) error {
-	_, err := m.post(ctx, url, wire.PathSuspects, s, false)
+	_, err := m.at(url, false).post(ctx, wire.PathSuspects, s, exchange.MaxSmall)
 	return err
 }
 
@@ -108,38 +94,17 @@ func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) err
 // the worker is registered.
 func (m *Masters) Register(
 	ctx context.Context, url string, r wire.Registration, forwarded bool,
-) (registered wire.Registered, err error) {
-	a, err := m.post(ctx, url, wire.PathWorkers, r, forwarded)
-	var other wire.OtherStart
-	switch {
-	case err == nil:
-		err = a.Decode(&registered)
-	case errors.Is(err, wire.ErrOtherStart):
-		if broken := a.Decode(&other); broken != nil {
-			return wire.Registered{}, broken
-		}
-		err = &wire.OtherStartError{Err: err, Start: other.Start}
-	}
-	return registered, err
+) (wire.Registered, error) {
+	return decode[wire.Registered](m.at(url, forwarded).post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
 }
 
-func get[T any](ctx context.Context, m *Masters, url, path string, limit int) (T, error) {
-	return callFor[T](ctx, m.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodGet, Base: url, Path: path, Header: nodeHeader(m.auth), Limit: limit,
-	})
-}
-
-func (m *Masters) post(ctx context.Context, url, path string, body any, forwarded bool) (*exchange.Answer, error) {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	header := nodeHeader(m.auth)
-	header["Content-Type"] = exchange.TypeJSON
+// at returns the target of a call to a node under the cluster token.
+func (m *Masters) at(url string, forwarded bool) target {
+	t := newTarget(m.transport, url, m.auth)
 	if forwarded {
-		header[wire.HeaderHops] = oneHop
+		t.header[wire.HeaderHops] = oneHop
 	}
-	return call(ctx, m.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodPost, Base: url, Path: path, Header: header, Body: data, Limit: exchange.MaxSmall,
-	})
+	return t
 }
+
+var oneHop = []string{"1"}

@@ -2,7 +2,6 @@ package noderpc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,12 +31,12 @@ func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
 
 // StorageStatus asks a storage node for its status.
 func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error) {
-	return workerGet[wire.StorageStatus](ctx, c, w, orderHeader(w, o), wire.PathWorkerStatus)
+	return decode[wire.StorageStatus](c.order(w, o).get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
 }
 
 // MinerStatus asks a miner for its status.
 func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
-	return workerGet[wire.MinerStatus](ctx, c, w, orderHeader(w, o), wire.PathWorkerStatus)
+	return decode[wire.MinerStatus](c.order(w, o).get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
 }
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
@@ -62,24 +61,8 @@ func (c *Workers) PutInbox(
 func (c *Workers) put(
 	ctx context.Context, w wire.Worker, o wire.Order, path string, number uint64, block []byte,
 ) (wire.StorageStatus, error) {
-	header := orderHeader(w, o)
-	header["Content-Type"] = exchange.TypeOctets
-	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodPut, Base: w.URL, Path: path + strconv.FormatUint(number, 10),
-		Header: header, Body: block, Limit: exchange.MaxSmall,
-	})
-	var status wire.StorageStatus
-	var has wire.NotNext
-	switch {
-	case err == nil:
-		err = a.Decode(&status)
-	case errors.Is(err, wire.ErrNotNext):
-		if broken := a.Decode(&has); broken != nil {
-			return wire.StorageStatus{}, broken
-		}
-		err = &wire.NotNextError{Err: err, Status: has.StorageStatus}
-	}
-	return status, err
+	path += strconv.FormatUint(number, 10)
+	return decode[wire.StorageStatus](c.order(w, o).octets(ctx, http.MethodPut, path, block, exchange.MaxSmall))
 }
 
 // ReadRecords reads records with their proofs from a storage node, one for each place in order, and up to
@@ -91,7 +74,7 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 	for len(records) < len(places) {
 		left := places[len(records):]
 		request := wire.AppendPlaces(make([]byte, 0, 12*len(left)), left)
-		a, err := c.octets(ctx, w, http.MethodPost, wire.PathReadRecords, request, exchange.MaxRecords)
+		a, err := c.at(w).octets(ctx, http.MethodPost, wire.PathReadRecords, request, exchange.MaxRecords)
 		if err != nil {
 			return nil, err
 		}
@@ -122,13 +105,10 @@ func (c *Workers) Headers(
 ) ([]wire.ProvenHeader, error) {
 	path := wire.PathHeaders + "?from=" + strconv.FormatUint(from, 10) + "&limit=" + strconv.Itoa(limit) +
 		"&size=" + strconv.FormatUint(size, 10)
-	a, err := c.octets(ctx, w, http.MethodGet, path, nil, exchange.MaxMedium)
+	a, err := c.at(w).get(ctx, path, exchange.MaxMedium)
+	headers, err := parsed(a, err, wire.ParseProvenHeaders)
 	if err != nil {
 		return nil, err
-	}
-	headers, err := wire.ParseProvenHeaders(a.Body)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 	}
 	if len(headers) > limit {
 		return nil, fmt.Errorf("%s: %w: %d headers instead of %d", w.URL, exchange.ErrAnswer, len(headers), limit)
@@ -145,53 +125,40 @@ func (c *Workers) Headers(
 // Locate asks a storage node which block has a leaf. The answer is a hint. The proof of the record proves it.
 func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error) {
 	path := wire.PathLocate + strconv.FormatUint(index, 10)
-	located, err := workerGet[wire.Located](ctx, c, w, workerHeader(w), path)
+	located, err := decode[wire.Located](c.at(w).get(ctx, path, exchange.MaxSmall))
 	return located.Block, err
 }
 
 // ReadTiles reads up to [wire.MaxTiles] tiles of the tree's hashes from a storage node. It proves nothing.
 func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error) {
-	a, err := c.octets(ctx, w, http.MethodPost, wire.PathReadTiles, wire.AppendTiles(nil, tiles), exchange.MaxSmall)
-	if err != nil {
-		return wire.TileData{}, err
-	}
-	d, err := wire.ParseTileData(a.Body, tiles)
-	if err != nil {
-		return d, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
-	}
-	return d, nil
+	request := wire.AppendTiles(nil, tiles)
+	a, err := c.at(w).octets(ctx, http.MethodPost, wire.PathReadTiles, request, exchange.MaxSmall)
+	return parsed(a, err, func(body []byte) (wire.TileData, error) { return wire.ParseTileData(body, tiles) })
 }
 
 // Entries reads the data of count leaves from leaf first on, up to [wire.TileWidth], from a storage node. It proves
 // nothing.
 func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error) {
 	path := wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count)
-	a, err := c.octets(ctx, w, http.MethodGet, path, nil, exchange.MaxSmall)
-	if err != nil {
-		return wire.Entries{}, err
-	}
-	e, err := wire.ParseEntries(a.Body)
-	if err != nil {
-		return e, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
-	}
-	return e, nil
+	a, err := c.at(w).get(ctx, path, exchange.MaxSmall)
+	return parsed(a, err, wire.ParseEntries)
 }
 
 // FindRecords asks a storage node's index for the places of records, in order. They are hints. The proofs of the
 // records prove them. If the index does not reach the start of the query, the answer's End is that start.
 func (c *Workers) FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error) {
-	return workerPost[wire.RecordHits](ctx, c, w, workerHeader(w), wire.PathFindRecords, q, exchange.MaxSmall)
+	return decode[wire.RecordHits](c.at(w).post(ctx, wire.PathFindRecords, q, exchange.MaxSmall))
 }
 
 // FindHash asks a storage node's index for the leaves that may have a hash.
 func (c *Workers) FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error) {
-	return workerGet[wire.RecordHits](ctx, c, w, workerHeader(w), wire.PathFindHash+h.String())
+	return decode[wire.RecordHits](c.at(w).get(ctx, wire.PathFindHash+h.String(), exchange.MaxSmall))
 }
 
 // Mine makes a miner search for a nonce and waits for it. The end of the context stops the miner. The nonce is not
 // checked.
 func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error) {
-	found, err := workerPost[wire.Found](ctx, c, w, orderHeader(w, o), wire.PathMine, order, exchange.MaxMedium)
+	found, err := decode[wire.Found](c.order(w, o).post(ctx, wire.PathMine, order, exchange.MaxMedium))
 	return found.Nonce, err
 }
 
@@ -199,21 +166,21 @@ func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order w
 func (c *Workers) Check(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder,
 ) (wire.CheckStatus, error) {
-	return workerPost[wire.CheckStatus](ctx, c, w, orderHeader(w, o), wire.PathCheck, order, exchange.MaxMedium)
+	return decode[wire.CheckStatus](c.order(w, o).post(ctx, wire.PathCheck, order, exchange.MaxMedium))
 }
 
 // Receive opens a storage node for a repair, or returns the status of that repair.
 func (c *Workers) Receive(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder,
 ) (wire.ReceiveStatus, error) {
-	return workerPost[wire.ReceiveStatus](ctx, c, w, orderHeader(w, o), wire.PathReceive, order, exchange.MaxMedium)
+	return decode[wire.ReceiveStatus](c.order(w, o).post(ctx, wire.PathReceive, order, exchange.MaxMedium))
 }
 
 // Send makes a storage node send blocks to another one, or returns the status of that.
 func (c *Workers) Send(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder,
 ) (wire.SendStatus, error) {
-	return workerPost[wire.SendStatus](ctx, c, w, orderHeader(w, o), wire.PathSend, order, exchange.MaxMedium)
+	return decode[wire.SendStatus](c.order(w, o).post(ctx, wire.PathSend, order, exchange.MaxMedium))
 }
 
 // Transfer streams the bytes of write from one storage node to another, whose repair has that ticket, and waits for the
@@ -252,46 +219,14 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 	return writeErr
 }
 
-// octets makes a call whose answer is binary, and its body too where there is one.
-func (c *Workers) octets(
-	ctx context.Context, w wire.Worker, method, path string, body []byte, limit int,
-) (*exchange.Answer, error) {
-	header := workerHeader(w)
-	if body != nil {
-		header["Content-Type"] = exchange.TypeOctets
-	}
-	return call(ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: method, Base: w.URL, Path: path, Header: header, Body: body, Limit: limit,
-	})
+// at returns the target of a call that reads.
+func (c *Workers) at(w wire.Worker) target {
+	return newTarget(c.transport, w.URL, exchange.Bearer(w.Token))
 }
 
-// workerGet makes a call without a body. The answer is JSON.
-func workerGet[T any](ctx context.Context, c *Workers, w wire.Worker, header http.Header, path string) (T, error) {
-	return callFor[T](ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodGet, Base: w.URL, Path: path, Header: header, Limit: exchange.MaxSmall,
-	})
-}
-
-// workerPost sends a body as JSON. The answer is JSON of up to limit bytes.
-func workerPost[T any](
-	ctx context.Context, c *Workers, w wire.Worker, header http.Header, path string, body any, limit int,
-) (T, error) {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return *new(T), err
-	}
-	header["Content-Type"] = exchange.TypeJSON
-	return callFor[T](ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodPost, Base: w.URL, Path: path, Header: header, Body: data, Limit: limit,
-	})
-}
-
-// workerHeader returns the header of a call that reads.
-func workerHeader(w wire.Worker) http.Header { return nodeHeader(exchange.Bearer(w.Token)) }
-
-// orderHeader returns the header of an order.
-func orderHeader(w wire.Worker, o wire.Order) http.Header {
-	header := workerHeader(w)
-	header[wire.HeaderFence] = []string{o.String()}
-	return header
+// order returns the target of an order.
+func (c *Workers) order(w wire.Worker, o wire.Order) target {
+	t := c.at(w)
+	t.header[wire.HeaderFence] = []string{o.String()}
+	return t
 }

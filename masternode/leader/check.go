@@ -167,27 +167,18 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 	}
 	end.Strange = true
 	keep, err := l.commonHeight(ctx, n, status, min(status.Height, n.Target.Height))
-	if err != nil && ctx.Err() == nil && n.Target.Height > 0 {
-		last := n.Target.Height - 1
-		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
-		end.Findings = append(end.Findings, masterfsm.Finding{
-			Block: last, What: chain.WrongChain,
-			Detail: masterfsm.Cause{Code: wire.CodeForkUnknown, Args: detailOf(err)},
-		})
-		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
+	detail := masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": keep}}
+	switch {
+	case err != nil && (ctx.Err() != nil || n.Target.Height == 0):
+		return fmt.Errorf("find the first block that differs: %w", err)
+	case err != nil:
+		keep, detail = n.Target.Height-1, masterfsm.Cause{Code: wire.CodeForkUnknown, Args: detailOf(err)}
+	case keep >= n.Target.Height:
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("find the first block that differs: %w", err)
-	}
-	if keep < n.Target.Height {
-		end.Bad = chain.AddRange(end.Bad, chain.Range{From: keep, To: n.Target.Height})
-		end.Findings = append(end.Findings, masterfsm.Finding{
-			Block: keep, What: chain.WrongChain,
-			Detail: masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": keep}},
-		})
-		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
-	}
+	end.Bad = chain.AddRange(end.Bad, chain.Range{From: keep, To: n.Target.Height})
+	end.Findings = append(end.Findings, masterfsm.Finding{Block: keep, What: chain.WrongChain, Detail: detail})
+	end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (l *leadership) submit(
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w",
 			errNotSubmitted, old, c.Size, err)
 	}
-	signed, err := l.cfg.Signer.Sign(l.sealer(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
+	signed, err := l.cfg.Signer.Sign(l.cfg.Log.Sealer(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
 	if err != nil {
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errNotSubmitted, err)
 	}
@@ -66,17 +66,17 @@ func (l *leadership) submit(
 
 // learnCosigning applies the end of a submission to what the leader knows of the witness, and logs changes.
 func (l *leadership) learnCosigning(w *knownWitness, err error, size, stored uint64, now time.Time) {
-	before, had := w.state, w.size
+	before, had := w.State, w.Size
 	w.learn(err, size, stored, l.pace, now)
 	switch {
-	case w.state == before:
-	case w.state == wire.WitnessOK:
-		l.log.Info("witness cosigns", "witness", w.name, "size", w.size)
+	case w.State == before:
+	case w.State == wire.WitnessOK:
+		l.log.Info("witness cosigns", "witness", w.Name, "size", w.Size)
 	default:
-		l.log.Warn("witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.problem)
+		l.log.Warn("witness does not cosign", "witness", w.Name, "url", w.URL, "state", w.State, "error", w.Error)
 	}
-	if w.size < had {
-		l.log.Warn("witness has cosigned less than before", "witness", w.name, "size", w.size, "had", had)
+	if w.Size < had {
+		l.log.Warn("witness has cosigned less than before", "witness", w.Name, "size", w.Size, "had", had)
 	}
 }
 

@@ -60,9 +60,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actDropMaster:
 		return l.change(a, "removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
-		return l.foundLog(view)
+		return l.addLogKey(view, true)
 	case actAddLogKey:
-		return l.addGivenKey(view)
+		return l.addLogKey(view, false)
 	case actRaiseLevel:
 		return l.raiseLevel()
 	case actCosign:
@@ -81,12 +81,7 @@ func (l *leadership) propose(c masterfsm.Command) job {
 }
 
 func (l *leadership) mine(a action, view masterfsm.View) job {
-	var target wire.Worker
-	for _, miner := range view.Miners {
-		if miner.ID == a.node {
-			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
-		}
-	}
+	target := minerWorker(view.Miner(a.node))
 	header := *view.Waiting
 	order := wire.MineOrder{
 		Block: header.Block, Inner: header.Inner(), Difficulty: header.Difficulty, Start: a.share.start(),
@@ -112,7 +107,7 @@ type putFunc func(
 
 // put gives a storage node one block of this master's state.
 func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
-	target := storageWorker(view, a.node)
+	target := worker(view.Storage(a.node))
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		var block chain.Block
 		var held bool
@@ -180,7 +175,7 @@ func (l *leadership) invalidate(a action, m *memory) job {
 }
 
 func (l *leadership) pingStorage(a action, view masterfsm.View) job {
-	target := storageWorker(view, a.node)
+	target := worker(view.Storage(a.node))
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -193,12 +188,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 }
 
 func (l *leadership) pingMiner(a action, view masterfsm.View) job {
-	var target wire.Worker
-	for _, miner := range view.Miners {
-		if miner.ID == a.node {
-			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
-		}
-	}
+	target := minerWorker(view.Miner(a.node))
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -249,4 +239,4 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 
 func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
 
-func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(view.Storage(id)) }
+func minerWorker(m masterfsm.Miner) wire.Worker { return wire.Worker{URL: m.URL, Token: m.MasterToken} }

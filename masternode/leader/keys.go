@@ -8,28 +8,21 @@ import (
 	"github.com/chainstore/chainstore/masternode/signing"
 )
 
-// foundLog adds the log's first key. If another leader was quicker, its key stays.
-func (l *leadership) foundLog(view masterfsm.View) job {
+// addLogKey adds the log's first key, or the key that this master was given. If another leader was quicker, its first
+// key stays.
+func (l *leadership) addLogKey(view masterfsm.View, first bool) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		key, err := l.cfg.Log.FirstKey(view.Group)
 		if err == nil {
-			_, err = l.AddLogKey(ctx, key, view.Group.ID, true)
+			_, err = l.AddLogKey(ctx, key, view.Group.ID, first)
 		}
-		return nil, err
-	}
-}
-
-// addGivenKey adds the key that this master was given.
-func (l *leadership) addGivenKey(view masterfsm.View) job {
-	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		_, err := l.AddLogKey(ctx, l.cfg.Log.Key, view.Group.ID, false)
 		return nil, err
 	}
 }
 
 // AddLogKey seals a key and commits it.
 func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, first bool) (*masterfsm.LogKey, error) {
-	sealed, err := l.sealer(group).Seal(key)
+	sealed, err := l.cfg.Log.Sealer(group).Seal(key)
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +33,4 @@ func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, 
 		l.log.Info("the log has a key that signs", "key", key.VerifierKey(), "first", first)
 	}
 	return added, err
-}
-
-// sealer seals and opens the log's private keys in the table of a group.
-func (l *Leader) sealer(group string) signing.Sealer {
-	return signing.Sealer{Token: l.cfg.Log.Secret, Group: group}
 }

@@ -140,6 +140,16 @@ func (w *planner) want(a action) {
 	w.decided.start = append(w.decided.start, a)
 }
 
+// inFlight reports whether an action of a kind is in flight for a node.
+func (w *planner) inFlight(kind actionKind, node string) bool {
+	for a := range w.memory.inflight {
+		if a.kind == kind && a.node == node {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *planner) wakeAt(t time.Time) {
 	if t.Before(w.decided.wake) {
 		w.decided.wake = t

@@ -61,7 +61,7 @@ func (w *planner) checks() {
 		n := &w.view.Storages[i]
 		switch {
 		case n.State == masterfsm.Validating:
-			w.checking(n)
+			w.pollOrAbort(n, actCheck, actAbortCheck)
 			return
 		case n.State == masterfsm.Valid:
 			valid++
@@ -79,8 +79,8 @@ func (w *planner) checks() {
 			w.wakeAt(again)
 			continue
 		}
-		if w.ending(actCheck, n.ID) {
-			continue
+		if w.inFlight(actCheck, n.ID) {
+			continue // its last check has ended, and the memory does not have that yet
 		}
 		if next == nil || !n.Due.IsZero() && next.Due.IsZero() ||
 			n.Due.IsZero() == next.Due.IsZero() && n.Checked < next.Checked {
@@ -90,17 +90,6 @@ func (w *planner) checks() {
 	if next != nil {
 		w.want(action{kind: actBeginCheck, node: next.ID, version: next.Version})
 	}
-}
-
-// ending reports whether the end of a node's check or repair is committed and not in the memory yet. The memory may say
-// that the next one has to wait.
-func (w *planner) ending(kind actionKind, id string) bool {
-	for a := range w.memory.inflight {
-		if a.kind == kind && a.node == id {
-			return true
-		}
-	}
-	return false
 }
 
 // due reports whether a node should be checked now. If not, the loop plans again when it should.
@@ -119,14 +108,8 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 	return true
 }
 
-// checking polls a check. If the node does not answer, the check is aborted, so that others can be checked. It is due
-// at once when the node is back.
-func (w *planner) checking(n *masterfsm.Storage) {
-	w.pollOrAbort(n, actCheck, actAbortCheck)
-}
-
-// pollOrAbort polls the work of a node. It aborts the work if the node does not answer and the leader has led for long
-// enough to know.
+// pollOrAbort polls the check or repair of a node. It aborts it if the node does not answer and the leader has led for
+// long enough to know, so that others have their turn.
 func (w *planner) pollOrAbort(n *masterfsm.Storage, poll, abort actionKind) {
 	ask := action{kind: poll, node: n.ID, version: n.Version}
 	_, asking := w.memory.inflight[ask]
@@ -155,8 +138,8 @@ func (w *planner) repairs() {
 			w.wakeAt(again)
 			continue
 		}
-		if w.ending(actRepair, n.ID) {
-			continue
+		if w.inFlight(actRepair, n.ID) {
+			continue // as with checks
 		}
 		a := action{kind: actBeginRepair, node: n.ID, version: n.Version}
 		w.want(a)

@@ -43,7 +43,7 @@ func (g *givenKey) update(c *signing.LogConfig, view masterfsm.View) {
 	case !ok || !known.Signs():
 		*g = givenKey{due: !ok}
 	case g.seal == nil || !bytes.Equal(g.seal, known.Sealed):
-		_, err := signing.Sealer{Token: c.Secret, Group: view.Group.ID}.Open(view.Log.Origin, &known)
+		_, err := c.Sealer(view.Group.ID).Open(view.Log.Origin, &known)
 		*g = givenKey{due: err != nil, seal: known.Sealed}
 	}
 }

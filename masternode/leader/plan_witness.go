@@ -25,26 +25,23 @@ type witnessMemory struct {
 
 // knownWitness is what a leader knows of one witness.
 type knownWitness struct {
-	name, url, key string
-	size           uint64    // of the newest checkpoint that it has cosigned, 0 if that is not known
-	signed         uint64    // size that it last cosigned for this leader
-	last           time.Time // of that
-	conflicts      int       // submissions in a row from another size than it had
-	failedInRow    int       // submissions in a row that failed
-	failures       uint64    // failed submissions in this term
-	notBefore      time.Time // the next submission
-	state          wire.WitnessState
-	problem        string // "" if there is none
+	wire.Witness           // Size is 0 if it is not known, Failures are those of this term
+	signed       uint64    // size that it last cosigned for this leader
+	conflicts    int       // submissions in a row from another size than it had
+	failedInRow  int       // submissions in a row that failed
+	notBefore    time.Time // the next submission
 }
 
 // newWitnessMemory begins with what the table has of the witnesses.
 func newWitnessMemory(list []signing.Witness, view masterfsm.View) witnessMemory {
 	var m witnessMemory
 	for i := range list {
-		w := &knownWitness{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
+		w := &knownWitness{Witness: wire.Witness{
+			Name: list[i].Name, URL: list[i].URL, VerifierKey: list[i].VerifierKey, State: wire.WitnessNew,
+		}}
 		for _, c := range view.Cosigned { // the newest is the last
-			if line, ok := cosignatureOf(c.Cosignatures, w.name); ok {
-				w.size, w.last = c.Boundary.Size, signing.CosignedAt(line)
+			if line := cosignatureOf(c.Cosignatures, w.Name); line != nil {
+				w.Size, w.Last = c.Boundary.Size, signing.CosignedAt(*line)
 			}
 		}
 		m.list = append(m.list, w)
@@ -54,7 +51,7 @@ func newWitnessMemory(list []signing.Witness, view masterfsm.View) witnessMemory
 
 // witness returns the witness of a name, which must exist.
 func (m *witnessMemory) witness(name string) *knownWitness {
-	at := slices.IndexFunc(m.list, func(w *knownWitness) bool { return w.name == name })
+	at := slices.IndexFunc(m.list, func(w *knownWitness) bool { return w.Name == name })
 	return m.list[at]
 }
 
@@ -78,10 +75,10 @@ func (m *witnessMemory) replaceable(view masterfsm.View, p pace, now time.Time) 
 	signed := cosignatures(view, m.nominee.Size)
 	waiting := false
 	for _, w := range m.list {
-		if w.size > m.nominee.Size && w.size <= view.Checkpoint.Size {
+		if w.Size > m.nominee.Size && w.Size <= view.Checkpoint.Size {
 			return true // it can no longer cosign the nominee
 		}
-		waiting = waiting || !signedBy(signed, w.name) && w.signed < m.nominee.Size && w.failedInRow == 0
+		waiting = waiting || cosignatureOf(signed, w.Name) == nil && w.signed < m.nominee.Size && w.failedInRow == 0
 	}
 	// A nominee that some witnesses have signed is kept until enough have: each signs it when it can. One without a
 	// signature is not.
@@ -101,26 +98,23 @@ func cosignatures(view masterfsm.View, size uint64) []masterfsm.Cosignature {
 	return nil
 }
 
-func cosignatureOf(list []masterfsm.Cosignature, name string) (masterfsm.Cosignature, bool) {
-	at := slices.IndexFunc(list, func(c masterfsm.Cosignature) bool { return c.Witness == name })
-	if at < 0 {
-		return masterfsm.Cosignature{}, false
+// cosignatureOf returns the cosignature of a witness, nil if there is none.
+func cosignatureOf(list []masterfsm.Cosignature, name string) *masterfsm.Cosignature {
+	for i := range list {
+		if list[i].Witness == name {
+			return &list[i]
+		}
 	}
-	return list[at], true
-}
-
-func signedBy(list []masterfsm.Cosignature, name string) bool {
-	_, ok := cosignatureOf(list, name)
-	return ok
+	return nil
 }
 
 // from returns the size from which a submission goes. It is 0 if nothing is known, or if the witness has more than that
 // checkpoint. Then the witness answers with the size that it has.
 func (w *knownWitness) from(size uint64) uint64 {
-	if w.size > size {
+	if w.Size > size {
 		return 0
 	}
-	return w.size
+	return w.Size
 }
 
 // cosigning asks every witness for its cosignature of the nominee, with one submission at a time.
@@ -132,12 +126,12 @@ func (w *planner) cosigning() {
 	signed := cosignatures(w.view, m.nominee.Size)
 	for _, one := range m.list {
 		switch {
-		case w.asking(one.name) || signedBy(signed, one.name) || one.signed == m.nominee.Size:
-		case one.size > m.nominee.Size && one.state != wire.WitnessBehind: // it waits for the next nominee
+		case w.inFlight(actCosign, one.Name) || cosignatureOf(signed, one.Name) != nil || one.signed == m.nominee.Size:
+		case one.Size > m.nominee.Size && one.State != wire.WitnessBehind: // it waits for the next nominee
 		case w.now.Before(one.notBefore) && !one.reached(m.nominee.Size):
 			w.wakeAt(one.notBefore)
 		default:
-			w.want(action{kind: actCosign, node: one.name, block: m.nominee.Height})
+			w.want(action{kind: actCosign, node: one.Name, block: m.nominee.Height})
 		}
 	}
 	if w.view.Checkpoint.Size > m.nominee.Size {
@@ -151,29 +145,7 @@ func (w *planner) cosigning() {
 
 // reached reports whether the nominee has reached the size of a witness that was ahead. Then there is no pause.
 func (w *knownWitness) reached(size uint64) bool {
-	return w.state == wire.WitnessBehind && w.size <= size
-}
-
-// asking reports whether a submission to the witness is in flight, of any checkpoint.
-func (w *planner) asking(name string) bool {
-	for a := range w.memory.inflight {
-		if a.kind == actCosign && a.node == name {
-			return true
-		}
-	}
-	return false
-}
-
-// status returns the witness as the API has it.
-func (w *knownWitness) status() wire.Witness {
-	s := wire.Witness{
-		Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size,
-		State: w.state, Error: w.problem, Failures: w.failures,
-	}
-	if !w.last.IsZero() {
-		s.Last = uint64(w.last.UnixMilli())
-	}
-	return s
+	return w.State == wire.WitnessBehind && w.Size <= size
 }
 
 // learn applies the end of a submission of a size. stored is the size that the group has stored.
@@ -182,16 +154,16 @@ func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Ti
 	var refusal *wire.WitnessRefusal
 	switch {
 	case err == nil:
-		w.size, w.signed, w.last = size, size, now
-		w.conflicts, w.failedInRow, w.notBefore, w.state, w.problem = 0, 0, time.Time{}, wire.WitnessOK, ""
+		w.Size, w.signed, w.Last = size, size, uint64(now.UnixMilli())
+		w.conflicts, w.failedInRow, w.notBefore, w.State, w.Error = 0, 0, time.Time{}, wire.WitnessOK, ""
 	case errors.As(err, &conflict) && conflict.Size > stored:
-		w.size = conflict.Size
+		w.Size = conflict.Size
 		w.fail(wire.WitnessBehind, fmt.Errorf(
 			"the witness has cosigned %d leaves of this log, and %d are stored here: "+
 				"the group has lost some of its past, or another log signs with its key",
 			conflict.Size, stored), p.witnessMost, p, now)
 	case errors.As(err, &conflict):
-		w.size = conflict.Size
+		w.Size = conflict.Size
 		w.conflicts++
 		if w.conflicts > maxConflicts {
 			w.fail(wire.WitnessRefused, fmt.Errorf("%w, and another one at each try", err), 0, p, now)
@@ -203,7 +175,7 @@ func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Ti
 	case errors.Is(err, wire.ErrNoAnswer):
 		w.fail(wire.WitnessDown, err, 0, p, now)
 	case errors.Is(err, errNotSubmitted):
-		w.notBefore, w.problem = now.Add(p.witness), clip(err.Error())
+		w.notBefore, w.Error = now.Add(p.witness), clip(err.Error())
 	default:
 		w.fail(wire.WitnessRefused, err, 0, p, now)
 	}
@@ -219,11 +191,11 @@ const maxRetryAfter = time.Hour
 // fail records a failed submission and delays the next one, twice as long each time.
 func (w *knownWitness) fail(state wire.WitnessState, err error, least time.Duration, p pace, now time.Time) {
 	w.failedInRow++
-	w.failures++
+	w.Failures++
 	pause := p.witnessMost
 	if w.failedInRow < 16 {
 		pause = min(p.witness<<(w.failedInRow-1), p.witnessMost)
 	}
 	w.notBefore = now.Add(max(pause, min(least, maxRetryAfter)))
-	w.state, w.problem = state, clip(err.Error())
+	w.State, w.Error = state, clip(err.Error())
 }

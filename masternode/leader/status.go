@@ -56,7 +56,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 		s.Live[id] = m.live(id, now, l.pace)
 	}
 	for _, w := range m.witnesses.list {
-		s.Witnesses = append(s.Witnesses, w.status())
+		s.Witnesses = append(s.Witnesses, w.Witness)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

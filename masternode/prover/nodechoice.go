@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Nodes gives the storage nodes that have at least a number of blocks by the table, in the order in which they should be
-// asked, until ctx ends.
+// Nodes gives the storage nodes of at least a height by the table, in the order in which they should be asked, until
+// ctx ends.
 func (p *Prover) Nodes(ctx context.Context, height uint64) iter.Seq[masterfsm.Storage] {
 	return p.nodes(ctx, height, nil)
 }

@@ -98,7 +98,7 @@ func (c *CheckpointSigner) open(secret Sealer, keys masterfsm.Log) ([]note.Signe
 		if signers[i] == nil {
 			private, err := secret.Open(keys.Origin, k)
 			if err == nil {
-				signers[i], err = private.signer()
+				signers[i], err = note.NewSigner(private.Text())
 			}
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w; start the masters with the token that they had, or with "+

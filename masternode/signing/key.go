@@ -77,6 +77,3 @@ func (k *Key) Text() string {
 
 // Format prints the key's name for every verb.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "private key of %s", k.origin) }
-
-// signer signs notes.
-func (k *Key) signer() (note.Signer, error) { return note.NewSigner(k.Text()) }

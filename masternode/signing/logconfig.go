@@ -37,6 +37,9 @@ func (c *LogConfig) Check() error {
 	return nil
 }
 
+// Sealer seals and opens the private keys of a group's log.
+func (c *LogConfig) Sealer(group string) Sealer { return Sealer{Token: c.Secret, Group: group} }
+
 // FirstKey returns the key with which this master founds the log of a group. The default origin differs between the
 // epochs of a group: if a group was recovered without its old key, the log under the old origin must not get a key that
 // the old one has not introduced.

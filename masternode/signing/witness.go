@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 
 	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
@@ -152,11 +151,11 @@ func (w *Witness) Cosignature(checkpoint, answer []byte) (masterfsm.Cosignature,
 	return masterfsm.Cosignature{Witness: w.Name, Line: "— " + signature.Name + " " + signature.Base64}, nil
 }
 
-// CosignedAt is the time in a cosignature, zero if it cannot be read.
-func CosignedAt(c masterfsm.Cosignature) time.Time {
+// CosignedAt is the time in a cosignature, in unix milliseconds, 0 if it cannot be read.
+func CosignedAt(c masterfsm.Cosignature) uint64 {
 	at, err := formats.CoSigV1Timestamp(note.Signature{Base64: c.Line[strings.LastIndexByte(c.Line, ' ')+1:]})
 	if err != nil {
-		return time.Time{}
+		return 0
 	}
-	return at
+	return uint64(max(0, at.UnixMilli()))
 }

@@ -58,7 +58,7 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// TestFile changes the index file in each way, and reads it as a start does.
+// TestFile changes the index file in different ways, and reads it as a start does.
 func TestFile(t *testing.T) {
 	const height = 10
 	for name, row := range map[string]struct {
@@ -113,7 +113,7 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// TestDiffering lists the entries on disk that are not those in memory.
+// TestDiffering lists the entries on disk that differ from those in memory.
 func TestDiffering(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "index")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestMemoryOfIndex checks the promise of at most 64 bytes of memory per block.
+// TestMemoryOfIndex checks the documented bound of 64 bytes of memory per block.
 func TestMemoryOfIndex(t *testing.T) {
 	const blocks = 200_000
 	var before, after runtime.MemStats

@@ -22,7 +22,8 @@ func someHead() chain.Head {
 // sealed adds the checksum to a file.
 func sealed(data []byte) []byte { return binary.BigEndian.AppendUint32(data, durable.Checksum(data)) }
 
-// TestFormats compares the bytes of the small files with their drawings. Each flipped bit and each cut must be noticed.
+// TestFormats compares the bytes of the small files with their drawings. Each flipped bit and each truncation must be
+// detected.
 func TestFormats(t *testing.T) {
 	head, list := someHead(), []chain.Range{{From: 3, To: 5}, {From: 9, To: 10}}
 	d := Dir(t.TempDir())
@@ -103,7 +104,7 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// FuzzSynced decodes a file tiles/synced of any bytes.
+// FuzzSynced decodes a file tiles/synced of arbitrary bytes.
 func FuzzSynced(f *testing.F) {
 	head := someHead()
 	f.Add(syncedFormat.Append(nil, head.AppendTo(nil)))
@@ -120,7 +121,7 @@ func FuzzSynced(f *testing.F) {
 	})
 }
 
-// FuzzLost decodes a list of lost blocks of any bytes.
+// FuzzLost decodes a list of lost blocks of arbitrary bytes.
 func FuzzLost(f *testing.F) {
 	f.Add(EncodeLost([]chain.Range{{From: 3, To: 5}}))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -36,7 +36,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// FuzzInbox decodes a file of any bytes.
+// FuzzInbox decodes a file of arbitrary bytes.
 func FuzzInbox(f *testing.F) {
 	f.Add(Encode(7, []byte("block")))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// blocks are blocks whose numbers and leaves are consistent, which is all that the index needs.
+// blocks are blocks with consistent numbers and leaves, which is all that the index needs.
 type blocks struct {
 	list   []chain.Block
 	all    []placed // the records
@@ -71,7 +71,7 @@ func (b *blocks) add(t testing.TB, x *Index, from, to int) {
 	}
 }
 
-// find returns what a look-up must find among the first blocks; "" for all records of the project.
+// find returns the expected result of a look-up in the first blocks; "" means all records of the project.
 func (b *blocks) find(height int, project uint32, key string, g Range) (hits []uint64) {
 	for _, r := range b.all {
 		if r.block < uint64(height) && r.project == project && (key == "" || r.key == key) && r.index >= g.From &&
@@ -88,7 +88,7 @@ func mustOpen(t testing.TB, dir string) *Index {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = x.Close() }) // only read
+	t.Cleanup(func() { _ = x.Close() }) // read only
 	return x
 }
 
@@ -168,7 +168,7 @@ func TestLookUps(t *testing.T) {
 	if n := len(x.runs); n > 2*fanOut {
 		t.Errorf("%d runs: they are not merged", n)
 	}
-	// The same after a start; a batch that does not follow is refused.
+	// The same after a restart. A batch that does not follow is refused.
 	y := mustOpen(t, x.dir)
 	b.compare(t, y, 100)
 	b.grow(t, 5, 4, 6)
@@ -190,7 +190,7 @@ func TestLostBlocksArePassedOver(t *testing.T) {
 	}
 	x := mustOpen(t, t.TempDir())
 	b.add(t, x, 0, 3)
-	batch := NewBatch(3) // block 3 is lost, and so is block 6
+	batch := NewBatch(3) // blocks 3 and 6 are lost
 	for _, i := range []int{4, 5, 7} {
 		batch.Add(&b.list[i], b.leaves[i])
 	}
@@ -210,8 +210,8 @@ func TestLostBlocksArePassedOver(t *testing.T) {
 	}
 }
 
-// TestDamage damages every file in every way: no look-up is wrong, the damage is reported, and the index is complete
-// again when the blocks that it dropped are added again.
+// TestDamage damages every file in many ways. No look-up may return a wrong result, the damage must be reported, and
+// the index must be complete again after the dropped blocks are added again.
 func TestDamage(t *testing.T) {
 	b := newBlocks(3)
 	for range 30 {
@@ -287,7 +287,7 @@ func flip(path string, at int) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// TestDamageIsNoticedByLookUps: without a check, a look-up fails and returns nothing wrong.
+// TestDamageIsNoticedByLookUps checks that a look-up in a damaged index fails, even before a check.
 func TestDamageIsNoticedByLookUps(t *testing.T) {
 	b := newBlocks(4)
 	for range 4 {
@@ -341,7 +341,8 @@ func TestNewerFormatIsLeftAlone(t *testing.T) {
 	}
 }
 
-// CheckVersion takes no notice of what is not of a newer version: damage, and files that are no runs.
+// TestCheckVersion checks that CheckVersion only reports files of a newer version. It ignores damage, and files that
+// are not runs.
 func TestCheckVersion(t *testing.T) {
 	b := newBlocks(6)
 	b.grow(t, 20, 3, 5)
@@ -394,7 +395,7 @@ func TestCut(t *testing.T) {
 	b.compare(t, x, 20)
 }
 
-// TestMergeStopsInTheMiddle: a merged run and its parts are both there after a crash.
+// TestMergeStopsInTheMiddle checks that a merged run and its parts may both exist after a crash.
 func TestMergeStopsInTheMiddle(t *testing.T) {
 	b := newBlocks(7)
 	for range 8 {

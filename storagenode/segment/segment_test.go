@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// write writes a segment; its blocks can be any bytes.
+// write writes a segment. Its blocks may be arbitrary bytes.
 func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []int64) {
 	t.Helper()
 	w, err := Create(OpenFile, dir, first)
@@ -173,7 +173,7 @@ func TestFramesOverDamage(t *testing.T) {
 	}
 }
 
-// FuzzFrames walks over any bytes: frames follow each other, and each good one has its checksum.
+// FuzzFrames reads the frames of arbitrary bytes: they follow each other, and each good one has its checksum.
 func FuzzFrames(f *testing.F) {
 	dir := f.TempDir()
 	write(f, dir, 0, blockOf(1, 5), blockOf(2, 6))

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// TestOpenExisting: a path without a segment is nil, whatever is there.
+// TestOpenExisting checks that a path without a segment gives nil, whatever is there.
 func TestOpenExisting(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, 7, blockOf(1, 0))
@@ -41,8 +41,8 @@ func TestOpenExisting(t *testing.T) {
 	}
 }
 
-// TestBeginAndRestoreHeader: a file that is begun again has a header only, and a damaged header is written again with
-// the frames as they are.
+// TestBeginAndRestoreHeader checks that a file that is begun again has only a header, and that restoring a damaged
+// header keeps the frames.
 func TestBeginAndRestoreHeader(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, Name(3))
@@ -90,7 +90,7 @@ func TestBeginAndRestoreHeader(t *testing.T) {
 
 func errorOf(_ *Writer, err error) error { return err }
 
-// failing is a file of which one operation fails.
+// failing is a file with one failing operation.
 type failing struct {
 	File
 	op string
@@ -119,7 +119,7 @@ func (f failing) DataSync() error {
 	return f.File.DataSync()
 }
 
-// TestWritesThatFail: each operation that fails is reported, and a writer that works has what it wrote.
+// TestWritesThatFail checks that each failed operation is reported, and that a working writer keeps what it wrote.
 func TestWritesThatFail(t *testing.T) {
 	for _, op := range []string{"", "header", "sync", "write", "payload", "datasync"} {
 		open := func(path string, flag int) (File, error) {
@@ -149,7 +149,7 @@ func TestWritesThatFail(t *testing.T) {
 	}
 }
 
-// TestAppendFrame: a frame is read back, and its length can be restored.
+// TestAppendFrame checks that a frame can be read back, and that its length can be restored.
 func TestAppendFrame(t *testing.T) {
 	block := blockOf(9, 4)
 	frame := AppendFrame([]byte("before"), block)[len("before"):]

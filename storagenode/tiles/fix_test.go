@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// TestFilesAreRestored damages a file of an open store, and has the store put it right again.
+// TestFilesAreRestored damages a file of an open store, and checks that the store restores it.
 func TestFilesAreRestored(t *testing.T) {
 	const size = 500
 	flip := func(at int64) func(*testing.T, string) {
@@ -75,7 +75,7 @@ func TestFilesAreRestored(t *testing.T) {
 			if got := readFiles(t, dir); got != good {
 				t.Error("the files are other ones")
 			}
-			// It goes on from there.
+			// The store continues from there.
 			if err := s.Append(leavesOf(size, 20), nil); err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestFilesAreRestored(t *testing.T) {
 	}
 }
 
-// TestRow reads rows of hashes, and none that the store does not have.
+// TestRow reads rows of hashes, including rows that the store does not have.
 func TestRow(t *testing.T) {
 	const size = 40
 	s := openStore(t, t.TempDir(), 0)

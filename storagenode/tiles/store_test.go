@@ -99,8 +99,8 @@ func samePath(a, b []chain.Hash) bool {
 	return true
 }
 
-// TestPathsOfSmallTrees compares every path of every tree up to some size with tlog's, read while the store has more
-// leaves than the tree that is asked for, and while it has just as many.
+// TestPathsOfSmallTrees compares every path of every small tree with that of tlog, while the store has more leaves than
+// the tree, and while it has as many.
 func TestPathsOfSmallTrees(t *testing.T) {
 	const most = 300
 	s := openStore(t, t.TempDir(), 0)
@@ -166,8 +166,8 @@ func TestPathsOfLargeTree(t *testing.T) {
 	}
 }
 
-// TestReopenAtAnySize opens the same files again at every size up to what they hold, appends from there, and ends with
-// the same bytes.
+// TestReopenAtAnySize opens the same files again at every size up to their content, appends from there, and must end
+// with the same bytes.
 func TestReopenAtAnySize(t *testing.T) {
 	const most = 600
 	dir := t.TempDir()
@@ -299,13 +299,13 @@ func TestHeaders(t *testing.T) {
 	if err := CheckVersion(dir); err != nil {
 		t.Error(err)
 	}
-	s = openStore(t, dir, 0) // the file with the bad header is begun anew
+	s = openStore(t, dir, 0) // the file with the bad header is created again
 	if _, err := s.Tree(20); !errors.Is(err, ErrMissing) {
 		t.Errorf("hashes behind a bad header were used: %v", err)
 	}
 }
 
-// FuzzPath compares a path with tlog's for any run lengths, leaf and size.
+// FuzzPath compares a path with that of tlog for any run lengths, leaf and size.
 func FuzzPath(f *testing.F) {
 	f.Add(uint16(1), uint16(300), uint16(5), uint16(290))
 	f.Add(uint16(256), uint16(0), uint16(255), uint16(256))
@@ -362,8 +362,8 @@ func BenchmarkPath(b *testing.B) {
 	}
 }
 
-// TestKnownSubtrees: hashes that the caller passes, as the verifier knows them, lead to the same files as computed
-// ones.
+// TestKnownSubtrees checks that hashes passed by the caller, as the verifier knows them, lead to the same files as
+// computed ones.
 func TestKnownSubtrees(t *testing.T) {
 	type emitted struct {
 		level int

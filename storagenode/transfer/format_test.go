@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// stream encodes pieces of one and two blocks. Their headers need not fit the blocks to be decoded.
+// stream encodes pieces of one and two blocks. To decode them, their headers need not match the blocks.
 func stream(t testing.TB) []byte {
 	var buf bytes.Buffer
 	buf.Write(AppendHeader(nil))
@@ -57,8 +57,8 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// FuzzTransfer decodes a stream of any bytes. The result must be an error of the package or the end mark, and each
-// piece that was decoded must be encoded to the same bytes.
+// FuzzTransfer decodes a stream of arbitrary bytes. The result must be an error of the package or the end mark, and
+// each decoded piece must encode to the same bytes.
 func FuzzTransfer(f *testing.F) {
 	good := stream(f)
 	f.Add(good)

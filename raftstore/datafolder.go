@@ -1,0 +1,77 @@
+package raftstore
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
+)
+
+// dataFolder is a master's data folder, locked by this process.
+type dataFolder struct {
+	dir      string
+	lock     *durable.Lock
+	identity identity // a Store guards it by mu
+	fail     *failure
+	watchdog *watchdog // nil in a recovery: writes are not watched
+
+	// Set by open.
+	bolt  *raftboltdb.BoltStore
+	logs  *logStore
+	votes *stableStore
+	snaps *snapshotStore
+}
+
+// lockFolder locks a folder, which it creates where it is missing, and reads the identity.
+func lockFolder(dir string) (*dataFolder, error) {
+	if err := durable.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	id, err := loadIdentity(dir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &dataFolder{dir: dir, lock: lock, identity: id, fail: newFailure()}, nil
+}
+
+// open opens the log, the stable store and the snapshots.
+func (f *dataFolder) open(log hclog.Logger) (err error) {
+	path := filepath.Join(f.dir, "raft.db")
+	if f.bolt, err = raftconfig.OpenLog(path); err != nil {
+		return diskError("open "+path, err)
+	}
+	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, raftconfig.WarningsOnly(log)); err != nil {
+		return diskError("open "+filepath.Join(f.dir, "snapshots"), err)
+	}
+	f.votes = &stableStore{StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog}
+	f.logs = &logStore{LogStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, snaps: f.snaps}
+	return nil
+}
+
+// saveIdentity writes the identity to disk and replaces the present one.
+func (f *dataFolder) saveIdentity(id identity) error {
+	defer f.watchdog.watch("write master.json in " + f.dir)()
+	if err := id.save(f.dir); err != nil {
+		return f.fail.disk("write to "+f.dir, err)
+	}
+	f.identity = id
+	return nil
+}
+
+// Close releases the folder.
+func (f *dataFolder) Close() error {
+	f.watchdog.close()
+	var err error
+	if f.bolt != nil {
+		err = f.bolt.Close()
+	}
+	return errors.Join(err, f.lock.Close())
+}
