@@ -67,7 +67,7 @@ func TestTreeRootIsThatOfTlog(t *testing.T) {
 	for size := 0; size <= most; size++ {
 		want := store.root(t, size)
 		if size == 0 {
-			want = chain.Tree{}.Root() // tlog defines the root of the empty tree differently; the vectors have that of RFC 6962
+			want = chain.Tree{}.Root() // tlog differs from RFC 6962 and the vectors here
 		}
 		if at := (chain.Tree{}).Append(leaves[:size]...); at.Root() != want || at.Size() != uint64(size) {
 			t.Fatalf("%d leaves at once: root %v, want %v", size, at.Root(), want)

@@ -273,6 +273,12 @@ func (v *View) Storage(id string) Storage {
 	return n
 }
 
+// Miner is the entry of a miner, zero if there is none.
+func (v *View) Miner(id string) Miner {
+	m, _ := find(v.Miners, func(m *Miner) bool { return m.ID == id })
+	return m
+}
+
 // find returns the first element that matches, the zero value if none does.
 func find[T any](list []T, matches func(*T) bool) (found T, ok bool) {
 	for i := range list {

@@ -22,7 +22,7 @@ import (
 
 // masters is a fake of the masters that a registrar calls.
 type masters struct {
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	answer func(master string, r wire.Registration) (wire.Registered, error)
 	calls  []string // the masters that were called, in order
 	got    []wire.Registration
@@ -43,7 +43,7 @@ func (m *masters) seen() (calls []string, got []wire.Registration) {
 	return slices.Clone(m.calls), slices.Clone(m.got)
 }
 
-// change sets another answer and forgets the calls so far.
+// change sets another response and forgets the calls so far.
 func (m *masters) change(answer func(string, wire.Registration) (wire.Registered, error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,7 +166,7 @@ func TestRegistrarTriesTheNextMaster(t *testing.T) {
 	})
 }
 
-// A restart registers with another start.
+// TestRegistrarsBoot checks that a worker registers with a new start after a restart.
 func TestRegistrarsBoot(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -231,8 +231,8 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 	})
 }
 
-// A worker whose fence is ahead of the masters' orders gets one id, which it keeps over a restart, and is not
-// registered. The log says so once.
+// TestRegistrarWithAFenceAheadOfTheMasters checks that a worker whose fence is ahead of the masters' orders gets one
+// id, which it keeps over a restart, and is not registered. The log must report this once.
 func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
