@@ -166,7 +166,7 @@ func TestRegistrarTriesTheNextMaster(t *testing.T) {
 	})
 }
 
-// A restart registers with another start.
+// TestRegistrarsBoot checks that a worker registers with a new start after a restart.
 func TestRegistrarsBoot(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

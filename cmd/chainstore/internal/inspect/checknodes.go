@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -33,7 +32,7 @@ const checkPoll = 200 * time.Millisecond
 
 // NewCheck makes storage nodes check their chains.
 func NewCheck() *cobra.Command {
-	var noWait, asJSON bool
+	var noWait bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "check [ID|URL]...",
 		Short: "Make storage nodes check their whole chain, and wait for the results",
@@ -51,25 +50,24 @@ The exit status is 1 if a node is not valid in the end, if a check could not be 
 the loss is not confirmed.`,
 		Example: "  chainstore check\n  chainstore check http://127.0.0.1:8082",
 		Args:    cobra.ArbitraryArgs,
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		now, err := c.Integrity(cmd.Context())
+	}, cli.Use{Role: cli.AsAdmin, JSON: "print one JSON object a line for each node"}, func(c *cli.Call) error {
+		now, err := c.Integrity(c.Ctx)
 		if err != nil {
 			return err
 		}
-		nodes, err := chooseNodes(&now, args)
+		nodes, err := chooseNodes(&now, c.Args)
 		if err != nil {
 			return err
 		}
 		if noWait {
-			return orderChecks(cmd, c, nodes, asJSON)
+			return orderChecks(c, nodes)
 		}
 		tick := time.NewTicker(checkPoll)
 		defer tick.Stop()
-		k := &checker{cluster: c, ticks: tick.C, errs: cmd.ErrOrStderr(), now: now}
-		return k.run(cmd.Context(), cmd.OutOrStdout(), nodes, asJSON)
+		k := &checker{cluster: c, ticks: tick.C, errs: c.Cmd.ErrOrStderr(), now: now}
+		return k.run(c.Ctx, c.Out, nodes, c.JSON)
 	})
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "order the checks and do not wait for them")
-	cli.AddJSON(cmd, &asJSON, "print one JSON object a line for each node")
 	return cmd
 }
 
@@ -99,29 +97,24 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 	return chosen, nil
 }
 
-// checkCluster is the part of [client.Client] that a checker needs.
+// checkCluster is the part of a client that a checker needs.
 type checkCluster interface {
 	Integrity(ctx context.Context) (wire.Integrity, error)
 	CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error)
 }
 
 // orderChecks makes the checks due and does not wait for them.
-func orderChecks(cmd *cobra.Command, c checkCluster, nodes []wire.NodeIntegrity, asJSON bool) error {
-	out := cmd.OutOrStdout()
+func orderChecks(c *cli.Call, nodes []wire.NodeIntegrity) error {
 	for i := range nodes {
-		n, err := c.CheckStorage(cmd.Context(), nodes[i].ID)
+		n, err := c.CheckStorage(c.Ctx, nodes[i].ID)
 		if err != nil {
 			return err
 		}
-		switch {
-		case asJSON:
-			err = render.JSON(out, n)
-		case !n.Live:
-			_, err = fmt.Fprintf(out, "%s is not live; it is checked when it is back\n", render.Node(&n))
-		default:
-			_, err = fmt.Fprintf(out, "the check of %s is due\n", render.Node(&n))
+		text := "the check of " + render.Node(&n) + " is due\n"
+		if !n.Live {
+			text = render.Node(&n) + " is not live; it is checked when it is back\n"
 		}
-		if err != nil {
+		if err := c.Print(n, text); err != nil {
 			return err
 		}
 	}

@@ -226,7 +226,7 @@ func warnRecovery(r roles.Recovery) string {
 	default:
 		if r.Asked < r.Replicas {
 			say("Only %s named, and each block must be on %d: blocks of other nodes are ignored, and those nodes are "+
-				"repaired from this chain.", render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"),
+				"repaired from this chain.", render.Count(r.Asked, "storage node is", "storage nodes are"),
 				r.Replicas)
 		}
 		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, " +

@@ -105,7 +105,7 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 	case err == nil && len(report.Unchecked) > 0:
 		blocks := render.Count(chain.CountBlocks(report.Unchecked), "block")
 		if report.UncheckedLeaves > 0 {
-			blocks += fmt.Sprintf(" or more (%s)", render.CountAs(report.UncheckedLeaves, "leaf", "leaves"))
+			blocks += fmt.Sprintf(" or more (%s)", render.Count(report.UncheckedLeaves, "leaf", "leaves"))
 		}
 		err = fmt.Errorf("%s of the %s could not be checked, since no node has complete copies any more; "+
 			"everything else is good", blocks, what)
@@ -149,10 +149,10 @@ func logText(r *verify.LogReport, width int) string {
 	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
 	if r.SignaturesChecked && r.SignedHeight < r.Height {
 		fmt.Fprintf(&b, "signed     %d of these blocks, %d of their %s\n", r.SignedHeight, r.SignedSize,
-			render.CountAs(r.Size, "leaf", "leaves"))
+			render.Count(r.Size, "leaf", "leaves"))
 	}
 	if r.New+r.UncheckedLeaves < r.Size {
-		fmt.Fprintf(&b, "new        %s, the others were checked before\n", render.CountAs(r.New, "leaf", "leaves"))
+		fmt.Fprintf(&b, "new        %s, the others were checked before\n", render.Count(r.New, "leaf", "leaves"))
 	}
 	if r.Payloads+r.Hidden > 0 {
 		fmt.Fprintf(&b, "payloads   %d checked, %d not shown\n", r.Payloads, r.Hidden)

@@ -138,7 +138,7 @@ func (b *TaskBar) Show(n *wire.NodeIntegrity) {
 		if t.Kind == wire.TaskReceive {
 			what = "repair "
 		}
-		b.kind, b.bar = t.Kind, NewByteBar(b.w, what+Elide(Plain(n.ID), MaxID))
+		b.kind, b.bar = t.Kind, NewByteBar(b.w, what+ID(Plain(n.ID)))
 		if t.Total == 0 {
 			b.bar.Unit = "blocks"
 		}
