@@ -271,14 +271,19 @@ func (n *Node) BlockRecords(
 		return nil, false, err
 	}
 	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
-	first, count, sealed, stored := body.First, body.Count(), body.Header != nil, body.Stored
-	encoded := func(offset uint32) ([]byte, error) { return body.Encoded(offset), nil }
-	if !held {
+	var first uint64
+	var count uint32
+	sealed, stored := true, true
+	var encoded func(offset uint32) ([]byte, error)
+	if held {
+		first, count, sealed, stored = body.First, body.Count(), body.Header != nil, body.Stored
+		encoded = func(offset uint32) ([]byte, error) { return body.Encoded(offset), nil }
+	} else {
 		h, err := n.prover.Header(ctx, block)
 		if err != nil {
 			return nil, false, n.prover.ExplainLost(block, err)
 		}
-		first, count, sealed, stored = h.First, h.Count, true, true
+		first, count = h.First, h.Count
 		var ahead []*prover.RecordRead // of the next records
 		encoded = func(offset uint32) ([]byte, error) {
 			if len(ahead) == 0 {
