@@ -248,8 +248,8 @@ type Membership interface {
 	AddMember(ctx context.Context, m wire.Member) error
 	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
 	TransferLeadership(to string) error
-	// Meet sets the address at which a member is reached, whatever raft's configuration has.
-	Meet(m wire.Member)
+	// UpdateAddress sets the address at which a member is reached, whatever raft's configuration has.
+	UpdateAddress(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.
 	Adopt(group string, epoch uint64, id string, founding ...wire.Member) error
 	// Refused returns why this master takes part in nothing and must not serve, because its data folder is an older
