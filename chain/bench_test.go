@@ -8,7 +8,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// BenchmarkVerifier takes blocks of 4,096 records; BenchmarkSHA256 hashes the same payloads bare, to compare.
+// BenchmarkVerifier verifies blocks of 4,096 records. BenchmarkSHA256 only hashes the same payloads, for comparison.
 func BenchmarkVerifier(b *testing.B) {
 	for _, size := range []int{256, 1024} {
 		b.Run(fmt.Sprintf("payload=%d", size), func(b *testing.B) {

@@ -140,7 +140,7 @@ func TestSolve(t *testing.T) {
 		{0, nonce + 1, true},         // ends with it
 		{nonce, 1, true},             // starts with it
 		{nonce, 0, false},            //
-		{1<<64 - 3, nonce + 4, true}, // wraps around: no nonce below 0 is expected to fit
+		{1<<64 - 3, nonce + 4, true}, // wraps around: no nonce below 0 may be found
 	} {
 		got, ok := chain.Solve(inner, 10, c.start, c.tries)
 		if ok != c.found || ok && c.start <= nonce && got != nonce {

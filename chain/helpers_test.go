@@ -9,13 +9,13 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// startTime is when the chains of these tests begin, unix milliseconds.
+// startTime is the time at which the chains of these tests begin, in Unix milliseconds.
 const startTime = 1_700_000_000_000
 
-// workBits is the difficulty of their blocks: low, so that mining costs nothing.
+// workBits is the difficulty of their blocks, low enough to make mining fast.
 const workBits = 8
 
-// makeRecord makes a record that differs from all others in every part.
+// makeRecord returns a record that differs from all others in every field.
 func makeRecord(n int, time uint64, size int) chain.Record {
 	r := chain.Record{
 		Project: uint32(n%5 + 1), Time: time, Key: fmt.Sprintf("key/%d", n), Type: fmt.Sprintf("text/n%d", n%7),
@@ -30,7 +30,7 @@ func makeRecord(n int, time uint64, size int) chain.Record {
 	return r
 }
 
-// makeRecords makes count records of one time.
+// makeRecords returns count records with the same time.
 func makeRecords(first, count int, time uint64, size int) []chain.Record {
 	records := make([]chain.Record, count)
 	for i := range records {
@@ -39,7 +39,7 @@ func makeRecords(first, count int, time uint64, size int) []chain.Record {
 	return records
 }
 
-// headerFor makes the unmined header of a block of records that extends the chain at head.
+// headerFor returns the unmined header of a block of records that extends the chain at head.
 func headerFor(head chain.Head, time uint64, difficulty uint8, records []chain.Record) chain.Header {
 	tree := head.Tree
 	for i := range records {
@@ -77,7 +77,7 @@ func assemble(t testing.TB, h chain.Header, records []chain.Record) chain.Block 
 	return b
 }
 
-// makeBlock makes the good block of records that extends the chain at head.
+// makeBlock returns the valid block of records that extends the chain at head.
 func makeBlock(t testing.TB, head chain.Head, time uint64, difficulty uint8, records []chain.Record) chain.Block {
 	t.Helper()
 	h := headerFor(head, time, difficulty, records)
@@ -85,7 +85,7 @@ func makeBlock(t testing.TB, head chain.Head, time uint64, difficulty uint8, rec
 	return assemble(t, h, records)
 }
 
-// makeChain makes a chain of blocks of 1, 2, 3, … records, and its head.
+// makeChain returns a chain of blocks with 1, 2, 3, … records, and its head.
 func makeChain(t testing.TB, blocks, size int, difficulty uint8) ([]chain.Block, chain.Head) {
 	t.Helper()
 	v := chain.NewVerifier(chain.Head{})

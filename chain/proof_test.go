@@ -85,7 +85,7 @@ func TestProofsThatDoNotHold(t *testing.T) {
 	}
 }
 
-// A path of another length has not the siblings of any tree before its leaf, or those of another.
+// TestProofBeforeOfABadPath checks that Before rejects a path whose length does not match its leaf and tree size.
 func TestProofBeforeOfABadPath(t *testing.T) {
 	for _, p := range []chain.Proof{
 		{Index: 5, Size: 9}, {Index: 5, Size: 0}, {Index: 0, Size: 1, Path: make([]chain.Hash, 70)},

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// set is a list of ranges as the blocks that it holds: the plain way to say what the functions do.
+// set is the set of blocks in a list of ranges. It is a simple model of the functions.
 type set map[uint64]bool
 
 func setOf(list []Range) set {

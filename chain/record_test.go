@@ -14,7 +14,7 @@ func TestRecordCheck(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		record chain.Record
-		want   string // part of the error, "" where the record is fine
+		want   string // part of the error, "" if the record is valid
 	}{
 		{"empty", chain.Record{}, ""},
 		{"longest key and type", chain.Record{Key: strings.Repeat("k", 255), Type: strings.Repeat("t", 255)}, ""},
@@ -39,7 +39,7 @@ func TestRecordCheck(t *testing.T) {
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	// The sizes lie around the length at which commit changes its way of hashing.
+	// The sizes are around the length at which commit changes its method of hashing.
 	for _, size := range []int{0, 1, 31, 900, 990, 991, 992, 993, 1000, 1024, 1025, 70_000} {
 		r := makeRecord(size, startTime, size)
 		encoded := r.AppendTo([]byte("before"))[len("before"):]
@@ -64,7 +64,8 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
-// Each part of a record must change its leaf, and no two parts may run into each other.
+// TestEveryPartIsInTheLeaf checks that each field of a record changes its leaf, and that the boundaries between fields
+// are unambiguous.
 func TestEveryPartIsInTheLeaf(t *testing.T) {
 	base := chain.Record{Project: 1, Time: 2, Key: "ab", Type: "cd", Payload: []byte("ef")}
 	seen := map[chain.Hash]string{base.Leaf().Hash(): "base"}

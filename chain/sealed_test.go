@@ -7,8 +7,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// sealedProof proves a record of a block in the tree of everything in the store, and gives its leaf and that tree's
-// root.
+// sealedProof proves a record of a block in the tree of all leaves in the store. It returns the record's leaf and the
+// root of that tree.
 func sealedProof(t *testing.T, blocks []chain.Block, block, offset int) (p chain.SealedProof, leaf, root chain.Hash) {
 	t.Helper()
 	store := &logStore{}
@@ -74,7 +74,8 @@ func TestSealedProof(t *testing.T) {
 	}
 }
 
-// A header that is in the tree and names the root of another one proves nothing of what is under that root.
+// TestSealedProofOfAnotherTree checks that a header in the tree that names the root of another tree proves nothing
+// about the leaves of that other tree.
 func TestSealedProofOfAnotherTree(t *testing.T) {
 	blocks, head := makeChain(t, 3, 20, 4)
 	shown, hidden := makeRecords(900, 1, head.Time, 20), makeRecords(901, 1, head.Time, 20)

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// logStore keeps every node of a tree the way tlog does: the other implementation that Tree is held against.
+// logStore keeps every node of a tree as tlog does. It is the reference implementation for Tree.
 type logStore struct {
 	nodes []tlog.Hash
 	size  int64
@@ -67,7 +67,7 @@ func TestTreeRootIsThatOfTlog(t *testing.T) {
 	for size := 0; size <= most; size++ {
 		want := store.root(t, size)
 		if size == 0 {
-			want = chain.Tree{}.Root() // tlog has another idea of the empty tree; the vectors hold RFC 6962's
+			want = chain.Tree{}.Root() // tlog differs from RFC 6962 and the vectors here
 		}
 		if at := (chain.Tree{}).Append(leaves[:size]...); at.Root() != want || at.Size() != uint64(size) {
 			t.Fatalf("%d leaves at once: root %v, want %v", size, at.Root(), want)
@@ -102,7 +102,8 @@ func TestTreeRootOfRandomSteps(t *testing.T) {
 	}
 }
 
-// A tree is a value: whatever is appended to it or to its copies, what it was stays.
+// TestTreeAppendNeverChangesACopy checks that a tree is a value: appending to it or to its copies does not change any
+// earlier value.
 func TestTreeAppendNeverChangesACopy(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	leaves := leafHashes(400)
@@ -114,7 +115,7 @@ func TestTreeAppendNeverChangesACopy(t *testing.T) {
 	trees := []kept{{root: chain.Tree{}.Root()}}
 	for range 3000 {
 		from := trees[rng.IntN(len(trees))].tree
-		// Other leaves than the sibling's: an append into shared memory would show.
+		// Append other leaves than to the sibling: an append into shared memory would be detected.
 		at := rng.IntN(len(leaves) - 40)
 		grown := from.Append(leaves[at : at+rng.IntN(40)]...)
 		if grown.Size() > 1<<16 {

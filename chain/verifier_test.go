@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Each row is one way in which a block can be wrong while everything else about it is right.
+// TestVerifierRefuses has a row for each way in which a block can be invalid while everything else about it is valid.
 func TestVerifierRefuses(t *testing.T) {
 	_, head := makeChain(t, 3, 50, workBits)
 	const now = startTime + 10_000
@@ -17,7 +17,7 @@ func TestVerifierRefuses(t *testing.T) {
 		records := makeRecords(1000, 4, now, 60)
 		return records, headerFor(head, now+5, workBits, records)
 	}
-	// mutate changes the header before it is mined: the work is right.
+	// header changes the header before it is mined, so that the work is valid.
 	header := func(change func(*chain.Header)) func(*testing.T) chain.Block {
 		return func(t *testing.T) chain.Block {
 			records, h := good()
@@ -26,7 +26,7 @@ func TestVerifierRefuses(t *testing.T) {
 			return assemble(t, h, records)
 		}
 	}
-	// record changes one record and leaves the header, which is mined, as it was.
+	// record changes one record, and keeps the mined header.
 	record := func(change func(*chain.Record)) func(*testing.T) chain.Block {
 		return func(t *testing.T) chain.Block {
 			records, h := good()
@@ -35,7 +35,7 @@ func TestVerifierRefuses(t *testing.T) {
 			return assemble(t, h, records)
 		}
 	}
-	// times gives the records other times, with the root and the work made to fit.
+	// times changes the times of the records, and computes root and work again.
 	times := func(times ...uint64) func(*testing.T) chain.Block {
 		return func(t *testing.T) chain.Block {
 			records := makeRecords(1000, len(times), 0, 60)
@@ -118,7 +118,7 @@ func TestVerifierRefuses(t *testing.T) {
 			if !reflect.DeepEqual(v.Head(), head) {
 				t.Error("the head moved")
 			}
-			// Its leaves and its seal alone show the same.
+			// Its leaves and its seal give the same result.
 			apart := chain.NewVerifier(head)
 			if err := takeApart(t, apart, &b); !errors.Is(err, c.want) || !errors.As(err, &bad) ||
 				bad.Block != head.Height {
@@ -127,7 +127,7 @@ func TestVerifierRefuses(t *testing.T) {
 			if !reflect.DeepEqual(apart.Head(), head) {
 				t.Error("the head moved by leaves")
 			}
-			// The verifier goes on: the good block is still taken.
+			// The verifier continues: it still accepts the valid block.
 			records, h := good()
 			mine(t, &h)
 			fine := assemble(t, h, records)
@@ -138,7 +138,7 @@ func TestVerifierRefuses(t *testing.T) {
 	}
 }
 
-// takeApart gives a block to a verifier as its leaves, a few at a time, and its seal.
+// takeApart passes a block to a verifier as leaves, a few at a time, and a seal.
 func takeApart(t *testing.T, v *chain.Verifier, b *chain.Block) error {
 	t.Helper()
 	var leaves []chain.Leaf
@@ -156,7 +156,8 @@ func takeApart(t *testing.T, v *chain.Verifier, b *chain.Block) error {
 	return v.TakeSeal(b.Header)
 }
 
-// A chain that comes as leaves and seals ends in the head that its blocks end in, and the two ways may take turns.
+// TestVerifierTakesLeaves checks that a chain that is passed as leaves and seals has the same head as its blocks, and
+// that both forms may be mixed.
 func TestVerifierTakesLeaves(t *testing.T) {
 	blocks, head := makeChain(t, 9, 20, workBits)
 	for turns := range 3 {
@@ -179,7 +180,7 @@ func TestVerifierTakesLeaves(t *testing.T) {
 			t.Errorf("the head is %+v, not %+v", v.Head(), head)
 		}
 	}
-	// A leaf too many, one too few.
+	// One leaf too many, and one too few.
 	v := chain.NewVerifier(chain.Head{})
 	v.TakeLeaves(chain.Leaf{}, chain.Leaf{})
 	if err := v.TakeSeal(blocks[0].Header); !errors.Is(err, chain.ErrCount) || v.Open().Size() != 2 {
@@ -245,8 +246,8 @@ func TestVerifierGivesTheLeavesOfTheTree(t *testing.T) {
 	}
 }
 
-// Whichever single bit of an encoded chain flips, the parser or the verifier finds it; in the last block's header,
-// which no later block links to, the hash of the head that the caller trusts does.
+// TestEveryBitFlipIsFound checks that the parser or the verifier detects every single bit flip in an encoded chain. In
+// the header of the last block, to which no later block links, the hash of the trusted head detects it.
 func TestEveryBitFlipIsFound(t *testing.T) {
 	blocks, head := makeChain(t, 3, 24, 12)
 	for k := range blocks {
@@ -287,7 +288,7 @@ func flipIsFound(t *testing.T, start, head chain.Head, flipped []byte, rest []ch
 			return true
 		}
 	}
-	// No block behind it: only the header can have got through.
+	// Only the last header may be accepted, since no block follows it.
 	return len(rest) == 0 && v.Head().Hash != head.Hash
 }
 
@@ -321,7 +322,8 @@ func TestHeadRoundTrip(t *testing.T) {
 	}
 }
 
-// The subtrees that a verifier tells are those of the tree, whatever the blocks are cut like.
+// TestVerifierSubtrees checks that the subtrees that a verifier returns are those of the tree, however the leaves are
+// divided into blocks.
 func TestVerifierSubtrees(t *testing.T) {
 	v := chain.NewVerifier(chain.Head{})
 	var leaves, subtrees []chain.Hash

@@ -17,15 +17,15 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ledger is a master that appends batches and remembers them.
+// ledger is a master that appends batches and records them.
 type ledger struct {
 	mu       sync.Mutex
 	payloads []string
-	batches  []int // how many records each good batch had
+	batches  []int // number of records of each accepted batch
 	refused  int   // batches
 
-	bad  string        // a batch that holds this payload is refused as too large
-	gate chan struct{} // where it is not nil, each batch takes one from it first
+	bad  string        // a batch with this payload is refused as too large
+	gate chan struct{} // if it is not nil, each batch first takes a value from it
 	busy atomic.Int32  // batches at the gate
 }
 
@@ -66,7 +66,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusCreated, answer)
 }
 
-// at is the payload that stands at a position the ledger gave.
+// at returns the payload at a position that the ledger returned.
 func (l *ledger) at(p wire.Position) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -295,7 +295,7 @@ func TestBatcherStopsWithTheCluster(t *testing.T) {
 }
 
 func TestBatcherKeepsWhatWasAppendedBeforeItStopped(t *testing.T) {
-	// The batch of four is refused for its last entry; the first half goes in, then the cluster goes away.
+	// The batch of four is refused because of its last entry. The first half is appended, then the cluster fails.
 	l := &ledger{bad: "3"}
 	var asked atomic.Int32
 	gate, under := make(chan struct{}), make(chan struct{})
@@ -321,7 +321,7 @@ func TestBatcherKeepsWhatWasAppendedBeforeItStopped(t *testing.T) {
 		futures = append(futures, f)
 	}
 	add("first")
-	<-under // the first entry is under way alone; the others gather behind it
+	<-under // the first entry is in flight alone; the others wait for the next batch
 	for i := range 4 {
 		add(fmt.Sprint(i))
 	}

@@ -140,7 +140,7 @@ func TestAppendWait(t *testing.T) {
 func TestRetriesGoOnWithTheNextMasterUnderOneKey(t *testing.T) {
 	var keys calls[string]
 	c := newClient(t, -1,
-		nil, // dead
+		nil, // down
 		func(_ http.ResponseWriter, r *http.Request) {
 			keys.add(r.Header.Get(wire.HeaderIdempotencyKey))
 			panic(http.ErrAbortHandler)
@@ -303,7 +303,7 @@ func TestUnknownOutcomeNamesTheKey(t *testing.T) {
 		!strings.Contains(err.Error(), u.IdempotencyKey) {
 		t.Error(err)
 	}
-	// A refusal is no unknown outcome.
+	// A refusal is not an unknown outcome.
 	c = newClient(t, -1, refuse(http.StatusUnprocessableEntity, wire.ErrKeyReused.Name))
 	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrKeyReused) ||
 		errors.Is(err, wire.ErrUnknownOutcome) {
@@ -311,11 +311,12 @@ func TestUnknownOutcomeNamesTheKey(t *testing.T) {
 	}
 }
 
-// A problem type of a newer version is judged by its HTTP status, and its name is in the error.
+// TestUnknownProblemTypes checks that a problem type of a newer version is handled by its HTTP status, and that its
+// name is in the error.
 func TestUnknownProblemTypes(t *testing.T) {
 	for _, c := range []struct {
 		status int
-		others int // masters that are asked after the first
+		others int // masters that are tried after the first
 		maybe  bool
 	}{
 		{http.StatusServiceUnavailable, 1, true}, {http.StatusTooManyRequests, 1, false},
@@ -460,7 +461,7 @@ func TestALargeRecordIsAnnouncedFirst(t *testing.T) {
 	}
 	defer c.CloseIdle()
 	payload := make([]byte, 8<<20)
-	for range 5 { // the refusal comes through whole every time, rather than as a broken connection
+	for range 5 { // the refusal must always arrive completely, not as a broken connection
 		if _, err := c.Append(t.Context(), Entry{Payload: payload}); !errors.Is(err, wire.ErrTooLarge) {
 			t.Error(err)
 		}

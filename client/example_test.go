@@ -24,7 +24,7 @@ func Example() {
 	m, url := master()
 	defer m.Close()
 	c, err := client.New(client.Config{
-		Masters: []string{"http://127.0.0.1:1", url}, // the first one is dead: the client goes on with the next
+		Masters: []string{"http://127.0.0.1:1", url}, // the first one is down: the client tries the next
 		Token:   "project-token",
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ func ExampleClient_AppendBatch() {
 		fmt.Println(err)
 		return
 	}
-	// The key makes a second call with the same batch, after a crash for example, give the same positions.
+	// With the key, a second call with the same batch, for example after a crash, returns the same positions.
 	positions, err := c.AppendBatch(context.Background(), []client.Entry{
 		{Payload: []byte("one")}, {Payload: []byte("two")},
 	}, "import-2026-01-02")
@@ -156,7 +156,7 @@ func ExampleClient_Stream() {
 			return
 		}
 	}
-	// It goes on for ever, whichever master dies: whoever loops over it says when it is enough.
+	// The stream continues through failures of masters. The loop decides when to stop.
 	for record, err := range c.Stream(ctx, client.StreamQuery{From: 1}) {
 		if err != nil {
 			fmt.Println(err)
@@ -186,7 +186,7 @@ func ExampleClient_Proof() {
 		fmt.Println(err)
 		return
 	}
-	// The proof was checked before it is returned; it can be kept, and checked again without any cluster.
+	// The client has verified the proof. It can be stored, and verified again without a cluster.
 	proof, err := c.Proof(ctx, at.Index)
 	if err != nil {
 		fmt.Println(err)

@@ -15,7 +15,7 @@ import (
 
 const testToken = "s3cret-project-token"
 
-// handlers is a cluster without a network: one handler for each host. A nil handler stands for a host without a
+// handlers is a cluster without a network: one handler for each host. A nil handler represents a host without a
 // listener.
 type handlers map[string]http.HandlerFunc
 
@@ -35,7 +35,7 @@ func (h handlers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// newClient is a client of hosts m0, m1, …, each with its handler.
+// newClient returns a client of the hosts m0, m1, …, each with its handler.
 func newClient(t *testing.T, retryFor time.Duration, masters ...http.HandlerFunc) *Client {
 	t.Helper()
 	cfg := Config{Token: testToken, RetryFor: retryFor}

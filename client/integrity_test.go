@@ -10,10 +10,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// called is what a handler was asked.
+// called is a request to a handler.
 type called struct{ method, uri, body string }
 
-// record answers with serve and notes what was asked.
+// record responds with serve and records the requests.
 func record(t *testing.T, into *calls[called], serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body []byte
@@ -83,7 +83,7 @@ func TestCheckStorage(t *testing.T) {
 
 func TestConfirmLost(t *testing.T) {
 	var asked calls[called]
-	// The first master may have carried it out: to ask again does no harm.
+	// The first master may have executed the request. Repeating it does no harm.
 	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name),
 		record(t, &asked, func(w http.ResponseWriter, _ *http.Request) {
 			reply(w, http.StatusOK, wire.Integrity{Confirmed: []chain.Range{{From: 7, To: 8}}})

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// history is a list of n sealed records, each two leaves behind the one before.
+// history returns n sealed records. Their indexes differ by two.
 func history(n int) (records []wire.Record) {
 	for i := range n {
 		r := sealed(uint64(i), 0, fmt.Sprint("record ", i))
@@ -25,7 +25,7 @@ func history(n int) (records []wire.Record) {
 	return records
 }
 
-// servePages answers a list in pages of three, whose cursors are places.
+// servePages returns a list in pages of three, with positions as cursors.
 func servePages(records []wire.Record) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		at, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
@@ -72,7 +72,7 @@ func TestList(t *testing.T) {
 			t.Errorf("%s: no %s", url, want[i])
 		}
 	}
-	// What was not asked for is no answer, and nothing comes behind an error.
+	// A record that was not requested is an error, and nothing follows an error.
 	for name, change := range map[string]func([]wire.Record){
 		"another key":  func(r []wire.Record) { r[4].Key = "other" },
 		"a payload":    func(r []wire.Record) { r[4].Payload = []byte("forged") },
@@ -97,8 +97,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-// serveEvents streams records behind the event that the reader has, up to the one before end; then the stream breaks
-// off.
+// serveEvents streams the records after the last event of the reader, up to the one before end. Then the stream breaks.
 func serveEvents(t *testing.T, records []wire.Record, begin uint64, end int, seen *calls[string]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		last := r.Header.Get(wire.HeaderLastEventID)
@@ -151,19 +150,19 @@ func TestStreamGoesOnAtTheNextMaster(t *testing.T) {
 	}
 }
 
-// TestStreamFromNowOn: the place of the begin is the first master's to say, also when nothing was appended yet when it
-// dies.
+// TestStreamFromNowOn checks that the first master determines where the stream begins, even if nothing had been
+// appended before it fails.
 func TestStreamFromNowOn(t *testing.T) {
 	for _, begin := range []uint64{0, 8} {
 		records := history(9)
 		var asked [2]calls[string]
 		c := newClient(t, 0, serveEvents(t, records, begin, 0, &asked[0]), serveEvents(t, records, 14, 9, &asked[1]))
 		for r, err := range c.Stream(t.Context(), StreamQuery{Now: true, Key: "k"}) {
-			// The second master must be asked for what came from the first one's begin on, or for all where that is the
-			// chain's.
+			// The second master must be asked for the records after the first one's begin, or for all if that is the
+			// begin of the chain.
 			want := begin
 			if begin == 0 {
-				want = 14 // this fake's own begin: it does not look at from
+				want = 14 // the begin of this fake, which ignores from
 			}
 			if err != nil || r.Index != want {
 				t.Errorf("begin %d: index %d, %v", begin, r.Index, err)
@@ -204,7 +203,7 @@ func TestStreamEnds(t *testing.T) {
 	serve := serveEvents(t, history(3), 0, 3, &asked)
 	c := newClient(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(wire.HeaderLastEventID) != "" {
-			cancel() // it has all three, and asks for more
+			cancel() // it has all three, and requests more
 		}
 		serve(w, r)
 	})
@@ -226,14 +225,14 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// provenLog is a log of one block with one record.
+// provenLog returns a log of one block with one record.
 func provenLog() *signedlog.Log {
 	l := signedlog.New("log", 1)
 	l.Mine(7, chain.Record{Project: 1, Time: 7, Payload: []byte("x")})
 	return l
 }
 
-// provenBlock is the proof of that record.
+// provenBlock returns the proof of that record.
 func provenBlock() wire.Proof {
 	l := provenLog()
 	return l.Proof(0, 0, l.Size())
@@ -278,7 +277,7 @@ func TestProof(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// A header that is in the tree and names the root of another one: what is under that root is not in the tree.
+	// A header that is in the tree and names the root of another tree: leaves of that tree are not in the log.
 	hidden, shown := provenBlock(), chain.Hash{9}
 	header := hidden.Header.Header()
 	hidden.SealPath, hidden.Root = []chain.Hash{shown}, chain.NodeHash(shown, header.SealHash())

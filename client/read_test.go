@@ -53,7 +53,7 @@ func TestGetChecksWhatItGets(t *testing.T) {
 	}
 }
 
-// mined is a header with a little work in it.
+// mined returns a header with a little work.
 func mined(t *testing.T, number uint64) wire.Block {
 	t.Helper()
 	h := chain.Header{Version: chain.Version, Block: number, First: 10 * number, Count: 9, Time: 5, Difficulty: 4}

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// provenReceipt is the receipt of the record of provenLog.
+// provenReceipt returns the receipt of the record of provenLog.
 func provenReceipt() wire.Receipt {
 	l := provenLog()
 	return l.Receipt(0, 0, l.Size())
@@ -65,8 +65,8 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-// The receipt that comes with an append is of what was appended. One that is not makes no append fail: it is not sent
-// again, and its position is told.
+// TestAppendWaitReceipt checks that the receipt of an append must match the appended record. If it does not, the append
+// still succeeds with its position, and is not repeated.
 func TestAppendWaitReceipt(t *testing.T) {
 	receipt := provenReceipt()
 	good := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored},

@@ -43,7 +43,7 @@ func TestLogCalls(t *testing.T) {
 	}
 }
 
-// A key that may have been made is not made twice.
+// TestLogKeyIsAddedOnce checks that the client does not repeat the creation of a key that may have succeeded.
 func TestLogKeyIsAddedOnce(t *testing.T) {
 	var asked calls[string]
 	lost := func(w http.ResponseWriter, r *http.Request) {

@@ -46,7 +46,8 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
-// A refused body is drained up to a bound, so that the client reads the answer.
+// TestRefusedBodyIsDrained checks that a refused body is drained up to a limit, so that the client can read the
+// response.
 func TestRefusedBodyIsDrained(t *testing.T) {
 	for _, size := range []int{1 << 20, 4 << 20} {
 		body := strings.NewReader(strings.Repeat("x", size))

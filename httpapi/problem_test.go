@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// failing is the handler of an engine whose route GET / returns an error.
+// failing returns the handler of an engine whose route GET / returns an error.
 func failing(err error) http.Handler {
 	e := New(hclog.NewNullLogger())
 	e.AnswerAs(errDamaged, wire.ErrUnavailable)
@@ -47,7 +47,7 @@ func TestFail(t *testing.T) {
 		err    error
 		want   *wire.ProblemType
 		detail string
-		header [2]string // one that the answer must have
+		header [2]string // a header that the response must have
 	}{
 		{fmt.Errorf("%w: block 7", wire.ErrNotFound), wire.ErrNotFound, "block 7", [2]string{"Retry-After", ""}},
 		{wire.ErrNotMined, wire.ErrNotMined, "block not mined yet", [2]string{"Retry-After", "1"}},
@@ -66,7 +66,7 @@ func TestFail(t *testing.T) {
 		{context.DeadlineExceeded, wire.ErrUnavailable, "context deadline exceeded", [2]string{}},
 		{refusal, wire.ErrRemoved, "w-1", [2]string{"Cache-Control", "no-store"}},
 		{fmt.Errorf("%w: %w", wire.ErrNoLeader, refusal), wire.ErrNoLeader, refusal.Error(), [2]string{}},
-		// Neither a refusal of this node's own token, nor a failure of the other node, is the answer to the request.
+		// A refusal of this node's own token, or a failure of another node, must not be forwarded to the client.
 		{token, wire.ErrInternal, "the log of this node has the cause", [2]string{"WWW-Authenticate", ""}},
 		{busy, wire.ErrInternal, "the log of this node has the cause", [2]string{}},
 		{newer, wire.ErrInternal, "the log of this node has the cause", [2]string{}},
@@ -86,7 +86,7 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// Three refusals carry data, which the client decodes.
+// TestFailWithData checks the three refusals with additional data, which the client decodes.
 func TestFailWithData(t *testing.T) {
 	for want, err := range map[string]error{
 		`"epoch":3,"term":9`:  &wire.FencedError{Highest: wire.Order{Epoch: 3, Term: 9}, Err: wire.ErrFenced},

@@ -11,7 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// A server that is told to stop ends the answers without an end, waits for the others, and accepts no more.
+// TestServeDrains checks that a server that is stopped ends its endless responses, waits for the others, and accepts no
+// more requests.
 func TestServeDrains(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +69,7 @@ func TestServeDrains(t *testing.T) {
 	}
 }
 
-// A context that no server made ends with the request.
+// TestUntilDrainWithoutServer checks that a context without a server ends with the request.
 func TestUntilDrainWithoutServer(t *testing.T) {
 	ctx, stop := UntilDrain(t.Context())
 	if ctx.Err() != nil {

@@ -51,7 +51,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 // TestRandomCommands checks the table's guarantees with random commands. A failure names its seed, which reproduces it
 // exactly:
 //
-// >       go test ./masterfsm -run 'TestRandomCommands/seed=17$'
+//	go test ./masterfsm -run 'TestRandomCommands/seed=17$'
 func TestRandomCommands(t *testing.T) {
 	seeds := 20
 	if testing.Short() {

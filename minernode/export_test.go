@@ -1,6 +1,6 @@
 package minernode
 
-// Callers returns how many calls wait for the running job.
+// Callers returns the number of calls that wait for the running job.
 func (n *Node) Callers() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -45,7 +45,7 @@ func TestMine(t *testing.T) {
 	}
 }
 
-// One thread finds the first nonce from Start on, also across the end of the nonce space.
+// TestStart checks that one thread finds the first nonce from Start on, also across the end of the nonce space.
 func TestStart(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 1})
 	defer func() { _ = n.Close() }()
@@ -92,7 +92,7 @@ func mining(ctx context.Context, n *minernode.Node, o wire.MineOrder) <-chan err
 	return out
 }
 
-// until waits for a state of the miner that another goroutine is about to cause.
+// until waits for a condition of the miner that another goroutine causes.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for !holds() {
@@ -127,7 +127,7 @@ func TestSuperseded(t *testing.T) {
 	}
 }
 
-// A job runs as long as one caller waits, and ends with the last.
+// TestCallersLeave checks that a job runs as long as one caller waits, and ends with the last.
 func TestCallersLeave(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 2})
 	defer func() { _ = n.Close() }()
@@ -155,7 +155,7 @@ func TestCallersLeave(t *testing.T) {
 	}
 }
 
-// All callers of a job get its nonce.
+// TestJoinedFinishTogether checks that all callers of a job get its nonce.
 func TestJoinedFinishTogether(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 2})
 	defer func() { _ = n.Close() }()
@@ -173,7 +173,8 @@ func TestJoinedFinishTogether(t *testing.T) {
 	wg.Wait()
 }
 
-// When Close returns, all callers have an answer and no thread is left. synctest fails on a goroutine that stays.
+// TestCloseWaits checks that all callers have a result and no thread is left when Close returns. synctest fails if a
+// goroutine is left.
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := minernode.New(minernode.Config{Threads: 3})
@@ -191,7 +192,7 @@ func TestCloseWaits(t *testing.T) {
 	})
 }
 
-// BenchmarkMine measures tries a second of one thread in a job; BenchmarkSHA256 is the bare hash of 40 bytes.
+// BenchmarkMine measures the tries per second of one thread in a job. BenchmarkSHA256 only hashes 40 bytes.
 func BenchmarkMine(b *testing.B) {
 	n := minernode.New(minernode.Config{Threads: 1})
 	defer func() { _ = n.Close() }()

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	firstAnnounce    = time.Second            // for all peers at the start, before connections are for raft
+	firstAnnounce    = time.Second            // for all peers at the start, before raft's connections
 	lastAnnounce     = 500 * time.Millisecond // for all peers at the stop
 	announceTime     = time.Second            // for one peer
 	announcePause    = time.Second            // between two attempts with one peer
-	announceInterval = 250 * time.Millisecond // between two looks for peers that lack the present start
+	announceInterval = 250 * time.Millisecond // between two checks for peers that lack the present start
 )
 
 // announcer announces the start of this master to its peers, so that none of them accepts an older copy of its data
-// folder. The goroutine of keepStarts owns it.
+// folder. It belongs to the goroutine of runAnnouncer.
 type announcer struct {
 	store *Store
 	raft  *raft.Raft
@@ -30,9 +30,9 @@ type announcer struct {
 	applied uint64               // what was applied then
 }
 
-// announceToAll announces the present start of this master to all peers that lack it, at the same time. It ends when
-// each has answered, or cannot be reached, or ctx ends. By then this master has heard from every peer that it reaches
-// whether its data folder is an older copy.
+// announceToAll announces the present start of this master to all peers that lack it, concurrently. It returns when
+// each has answered or cannot be reached, or when ctx ends. Every peer that was reached has then reported whether this
+// data folder is an older copy.
 func (s *Store) announceToAll(ctx context.Context, r *raft.Raft) {
 	if s.machine.level.Load() < masterfsm.LevelIdentities {
 		return
@@ -66,9 +66,9 @@ func (s *Store) announceTo(ctx context.Context, server raft.Server) {
 	}
 }
 
-// keepStarts announces this master's start to peers, renews the start while the state changes, and records the group's
+// runAnnouncer announces this master's start to peers, renews it while the state changes, and records the group's
 // protocol level, until the store ends.
-func (s *Store) keepStarts(r *raft.Raft) {
+func (s *Store) runAnnouncer(r *raft.Raft) {
 	a := &announcer{
 		store: s, raft: r, next: map[string]time.Time{}, renewed: time.Now(), applied: s.machine.appliedIndex(),
 	}
@@ -76,7 +76,7 @@ func (s *Store) keepStarts(r *raft.Raft) {
 		if s.Refused() != nil {
 			return
 		}
-		if err := s.keepLevel(); err != nil {
+		if err := s.recordLevel(); err != nil {
 			return // it was reported
 		}
 		if s.machine.level.Load() < masterfsm.LevelIdentities {
@@ -119,9 +119,9 @@ func (a *announcer) announce(now time.Time) {
 	tasks.Wait()
 }
 
-// keepLevel records the group's protocol level in the identity once it has risen: at the next start the handshake
+// recordLevel records the group's protocol level in the identity once it has risen: at the next start the handshake
 // needs it before the state is read.
-func (s *Store) keepLevel() error {
+func (s *Store) recordLevel() error {
 	level := s.machine.level.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,9 +142,9 @@ func (s *Store) keepLevel() error {
 	return s.saveIdentity(next)
 }
 
-// lastRenewal renews the start before this master stops, and announces it to the peers: a copy that was made of the
-// folder while the master ran is then known to be older.
-func (s *Store) lastRenewal(r *raft.Raft) {
+// renewLast renews the start before this master stops, and announces it to the peers. So they refuse a copy of the
+// folder that was made while the master ran.
+func (s *Store) renewLast(r *raft.Raft) {
 	if s.machine.level.Load() < masterfsm.LevelIdentities || s.fail.get() != nil || s.Refused() != nil {
 		return
 	}

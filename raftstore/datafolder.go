@@ -8,7 +8,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/chainstore/chainstore/internal/durable"
-	"github.com/chainstore/chainstore/raftstore/tune"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 // dataFolder is a master's data folder, locked by this process.
@@ -45,10 +45,10 @@ func lockFolder(dir string) (*dataFolder, error) {
 // open opens the log, the stable store and the snapshots.
 func (f *dataFolder) open(log hclog.Logger) (err error) {
 	path := filepath.Join(f.dir, "raft.db")
-	if f.bolt, err = tune.Bolt(path); err != nil {
+	if f.bolt, err = raftconfig.OpenLog(path); err != nil {
 		return diskError("open "+path, err)
 	}
-	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, tune.Quiet(log)); err != nil {
+	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, raftconfig.WarningsOnly(log)); err != nil {
 		return diskError("open "+filepath.Join(f.dir, "snapshots"), err)
 	}
 	f.votes = &stableStore{StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
-	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -61,7 +61,7 @@ func newFullFolder(t *testing.T) *fullFolder {
 	leaderOf(t, n)
 	n.stop()
 
-	bolt, err := tune.Bolt(filepath.Join(cfg.Dir, "raft.db"))
+	bolt, err := raftconfig.OpenLog(filepath.Join(cfg.Dir, "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func (f *fullFolder) snapshot() {
 	f.t.Helper()
 	f.flush()
 	trailing := f.logs.trailing(f.cfg.TrailingBytes, 2*f.cfg.SnapshotEntries)
-	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.watchdog, tune.Quiet(nil))
+	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.watchdog, raftconfig.WarningsOnly(nil))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestRestartWithFullLog(t *testing.T) {
 					f.store()
 				}
 			}
-			if most := mostEntries * f.cfg.SnapshotEntries; f.logged.entries+1 != most {
+			if most := maxEntriesFactor * f.cfg.SnapshotEntries; f.logged.entries+1 != most {
 				f.t.Errorf("%d entries of %d before the next snapshot", f.logged.entries, most)
 			}
 		},

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/raftstore/tune"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 var errTest = errors.New("the disk says no")
@@ -188,13 +188,13 @@ func TestStartReadsOnce(t *testing.T) {
 
 // The real store deletes the range that it is given, and no more.
 func TestBoltTrim(t *testing.T) {
-	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))
+	bolt, err := raftconfig.OpenLog(filepath.Join(t.TempDir(), "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer bolt.Close()
 	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
-	const n = 2*deletedAtOnce + 100
+	const n = 2*deleteBatch + 100
 	var logs []*raft.Log
 	for i := range uint64(n) {
 		logs = append(logs, entry(i+1, "some data that is a little longer"))

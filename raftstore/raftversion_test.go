@@ -13,8 +13,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
-	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
 // TestRaftUpgrade fails when raft is upgraded. The store relies on details of raft that its API does not promise. Each
@@ -51,7 +51,7 @@ func raftWritesVotes(t *testing.T) {
 	leaderOf(t, n)
 	term, address := n.raft.Load().CurrentTerm(), transport.ServerAddress(n.Member().ID, n.Member().Raft)
 	n.stop()
-	bolt, err := tune.Bolt(filepath.Join(n.cfg.Dir, "raft.db"))
+	bolt, err := raftconfig.OpenLog(filepath.Join(n.cfg.Dir, "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func raftChecksLastContact(t *testing.T) {
 	s := &Store{cfg: Config{Timeout: time.Hour}, log: hclog.NewNullLogger()}
 	logs, address := raft.NewInmemStore(), raft.ServerAddress("here")
 	_, trans := raft.NewInmemTransport(address)
-	config := tune.Raft("a", s.cfg.Timeout, nil)
+	config := raftconfig.New("a", s.cfg.Timeout, nil)
 	err := raft.BootstrapCluster(config, logs, logs, raft.NewInmemSnapshotStore(), trans, raft.Configuration{
 		Servers: []raft.Server{{ID: "a", Address: address}, {ID: "b", Address: "nowhere"}},
 	})

@@ -35,8 +35,8 @@ type Config struct {
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
 	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
 
-	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. A renewal
-	// tells the folder of a running master from a copy that was made before it.
+	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. An older
+	// copy of the folder is recognised if it was made before a renewal.
 	RenewEvery time.Duration
 
 	Logger hclog.Logger // nil for none
@@ -108,7 +108,7 @@ type Store struct {
 	err    error // of Close
 }
 
-// Open opens a master's data folder and starts raft where the master belongs to a group. The error names the folder
+// Open opens a master's data folder and starts raft if the master belongs to a group. The error names the folder
 // or the port. It wraps [durable.ErrLocked], [durable.ErrNewerFormat], [ErrDisk] or the system's error.
 func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
@@ -131,7 +131,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	undo = func() error { return errors.Join(folder.Close(), listener.Close()) }
 	id := folder.identity
-	if err := id.mayOpen(cfg.Dir, cfg.ClusterToken); err != nil {
+	if err := id.checkOpen(cfg.Dir, cfg.ClusterToken); err != nil {
 		return nil, err
 	}
 	key, err := transport.NewKey(cfg.ClusterToken)
@@ -178,7 +178,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	return s, nil
 }
 
-// openStarts opens the file of starts, which must be there once the group is at the level that needs it.
+// openStarts opens the file of starts, which must exist once the group is at the level that needs it.
 func (s *Store) openStarts(id identity) (err error) {
 	s.starts, err = transport.OpenStarts(startsPath(s.cfg.Dir), id.Level >= masterfsm.LevelIdentities)
 	switch {
@@ -254,7 +254,7 @@ func (s *Store) shutDown() error {
 			}
 		}
 		s.awaitCalls()
-		s.lastRenewal(r)
+		s.renewLast(r)
 	}
 	down := s.shutDownRaft()
 	err := s.stream.Close()
@@ -280,7 +280,7 @@ func (s *Store) awaitCalls() {
 	}
 }
 
-// enter begins a call of raft, which ends with s.calls.Done.
+// enter registers a call of raft. The caller ends it with s.calls.Done.
 func (s *Store) enter() (*raft.Raft, error) {
 	s.callsMu.Lock()
 	defer s.callsMu.Unlock()

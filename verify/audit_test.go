@@ -19,7 +19,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// audit runs Log against a URL with the state of the run before, and gives the state that it leaves.
+// audit runs Log on a URL with the state of the previous run, and returns the new state.
 func (l *testLog) audit(url string, since *State, change ...func(*Options)) (LogReport, *State, error) {
 	l.t.Helper()
 	var left *State
@@ -65,7 +65,7 @@ func TestLogGood(t *testing.T) {
 		state.Checkpoint.Size != 718 {
 		t.Errorf("%d of %d, state %+v", last, total, state)
 	}
-	// The next run looks at nothing twice.
+	// The next run reads nothing twice.
 	asked := l.asked("tile/entries/000")
 	if report, _, err := l.audit(url, state); err != nil || !report.Good() || report.New != 0 ||
 		l.asked("tile/entries/000") != asked {
@@ -81,7 +81,7 @@ func TestLogGood(t *testing.T) {
 	}
 }
 
-// A log that is empty is one, and grows into another.
+// TestLogEmpty checks that an empty log is valid, and can grow.
 func TestLogEmpty(t *testing.T) {
 	l := newTestLog(t)
 	url := l.serve()
@@ -95,7 +95,7 @@ func TestLogEmpty(t *testing.T) {
 	}
 }
 
-// A partial tile may be gone where the full one is there.
+// TestLogFullTileInThePlaceOfAPartialOne checks that a partial tile may be missing if the full one exists.
 func TestLogFullTileInThePlaceOfAPartialOne(t *testing.T) {
 	l := newTestLog(t, 100, 100, 300)
 	state := func() *State {
@@ -124,7 +124,7 @@ func TestLogFullTileInThePlaceOfAPartialOne(t *testing.T) {
 	}
 }
 
-// forge makes a header of a block that is mined and wrong.
+// forge returns the header of a block that is mined but wrong.
 func (l *testLog) forge(block int, change func(*chain.Header)) []byte {
 	h := l.Blocks[block].Header
 	change(&h)
@@ -132,11 +132,11 @@ func (l *testLog) forge(block int, change func(*chain.Header)) []byte {
 	return h.AppendTo(nil)
 }
 
-// Each row is a log that serves something else than its chain.
+// TestLogFindings has a row for each kind of log that serves data that differs from its chain.
 func TestLogFindings(t *testing.T) {
 	// The blocks begin at 0, 4, 9, 13; their seals are 3, 8, 12, 18.
 	counts := []int{3, 4, 3, 5}
-	// entry puts another entry in the place of one.
+	// entry replaces an entry.
 	entry := func(index int, data func(l *testLog) []byte) func(*testLog) {
 		return func(l *testLog) { l.Entries[index] = data(l) }
 	}
@@ -271,7 +271,8 @@ func TestLogFindings(t *testing.T) {
 	}
 }
 
-// A log that signs two histories is found by whoever has seen one of them, and the two signed checkpoints are shown.
+// TestLogForkAndRollback checks that an auditor that has seen one of two signed histories detects the other, and
+// reports the two signed checkpoints.
 func TestLogForkAndRollback(t *testing.T) {
 	l := newTestLog(t, 3, 4, 3)
 	_, state, err := l.audit(l.serve(), nil)
@@ -283,7 +284,7 @@ func TestLogForkAndRollback(t *testing.T) {
 			name  string
 			other *testLog
 			want  string
-			parts string // without the log's hashes it is the first block that parts which shows it
+			parts string // the code without the log's hashes, where the first differing block shows the fork
 		}{
 			{"rollback", l.fork(2, ""), CodeRollback, ""},
 			{"another tree of that size", l.fork(2, "x", 3), CodeFork, ""},
@@ -355,7 +356,7 @@ func TestLogForkAndRollback(t *testing.T) {
 	}
 }
 
-// A server that repeats the token in its answer does not get it into an error.
+// TestTokenInNoError checks that errors do not contain the token, even if a server repeats it in its response.
 func TestTokenInNoError(t *testing.T) {
 	l := newTestLog(t, 3)
 	l.answers(func(w http.ResponseWriter, _ string) bool {
@@ -369,7 +370,7 @@ func TestTokenInNoError(t *testing.T) {
 	}
 }
 
-// A run that ends early leaves how far it came, and the next one goes on there.
+// TestLogResumes checks that a run that ends early keeps its progress, and that the next run continues there.
 func TestLogResumes(t *testing.T) {
 	l := newTestLog(t, 200, 200, 200, 200, 200)
 	url := l.serve()
@@ -393,7 +394,7 @@ func TestLogResumes(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 
-	// A server that lied to the run that was cut short: what it served is forgotten.
+	// If a server lied to the interrupted run, the data that it served is discarded.
 	lies := l.fork(0, "lie", 200, 200)
 	l.answers(func(w http.ResponseWriter, path string) bool {
 		switch path {
@@ -447,7 +448,7 @@ func TestLogInterrupted(t *testing.T) {
 	}
 }
 
-// What fails for a moment is asked for again.
+// TestLogTriesAgain checks that requests are retried after temporary failures.
 func TestLogTriesAgain(t *testing.T) {
 	l := newTestLog(t, 3)
 	var n atomic.Int32
@@ -471,7 +472,8 @@ func TestLogTriesAgain(t *testing.T) {
 	}
 }
 
-// Leaves that nobody has any more: what is behind them is checked from the next seal on, and what cannot be is told.
+// TestLogLost checks a log with lost leaves. The leaves after them are checked from the next seal on, and those that
+// cannot be checked are reported.
 func TestLogLost(t *testing.T) {
 	gone := func(l *testLog, paths ...string) {
 		l.answers(func(w http.ResponseWriter, path string) bool {
@@ -560,7 +562,7 @@ func TestLogLost(t *testing.T) {
 	}
 }
 
-// With a token the payloads that it opens are held against their leaves.
+// TestLogPayloads checks that payloads that the token may read are compared with their leaves.
 func TestLogPayloads(t *testing.T) {
 	l := newTestLog(t, 3, 4, 300, 1)
 	report, state, err := l.audit(l.serve(), nil, withToken)
@@ -634,7 +636,7 @@ func TestLogPayloads(t *testing.T) {
 	}
 }
 
-// What is hidden on a later page is counted from there.
+// TestLogPayloadsHiddenLater checks the count of hidden payloads on a later page.
 func TestLogPayloadsHiddenLater(t *testing.T) {
 	l := newTestLog(t, 10)
 	l.answers(func(w http.ResponseWriter, path string) bool {
@@ -650,7 +652,7 @@ func TestLogPayloadsHiddenLater(t *testing.T) {
 	}
 }
 
-// Behind a hole nothing is told to be verified that is not.
+// TestLogReportBehindAHole checks that the report does not claim to have verified unverified data after a lost range.
 func TestLogReportBehindAHole(t *testing.T) {
 	gone := func(w http.ResponseWriter, path string) bool {
 		if path == "tile/entries/000" {
@@ -716,7 +718,7 @@ func TestStateRefused(t *testing.T) {
 	}
 }
 
-// FuzzParseBundle: no bundle makes the reader panic, and what it reads is what was there.
+// FuzzParseBundle checks that the parser does not panic on any bundle, and that its result corresponds to the input.
 func FuzzParseBundle(f *testing.F) {
 	l := newTestLog(f, 3, 4)
 	data, _ := l.Tile("tile/entries/000.p/9")

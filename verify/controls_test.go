@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestControlCharactersInExport verifies an export with keys and types that hold control characters. Its files are
-// described in masterfsm/testdata/controls.
+// TestControlCharactersInExport verifies an export with control characters in keys and types. Its files are described
+// in masterfsm/testdata/controls.
 func TestControlCharactersInExport(t *testing.T) {
 	data, err := os.ReadFile("testdata/controls/chain.export")
 	if err != nil {

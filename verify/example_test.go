@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/verify"
 )
 
-// A receipt that was kept for years is held against the log's key, and against the document that it is of.
+// ExampleReceipt verifies an old receipt with the log's key and the document.
 func ExampleReceipt() {
 	kept, key, document := keptReceipt()
 	trust, err := verify.NewTrust([]string{key}, nil, 0)
@@ -31,7 +31,7 @@ func ExampleReceipt() {
 	// payload: the payload's commitment does not fit
 }
 
-// keptReceipt is a receipt as a client kept it, with the log's key and the document.
+// keptReceipt returns a receipt as a client kept it, the log's key, and the document.
 func keptReceipt() (receipt []byte, key string, document []byte) {
 	data, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {

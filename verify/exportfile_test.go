@@ -15,10 +15,10 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// trusting are the options of the strictest check.
+// trusting returns the options of the strictest check.
 func trusting(t Trust) ExportOptions { return ExportOptions{Trust: t} }
 
-// export writes some of the log's blocks, changed or not.
+// export writes blocks of the log, possibly modified.
 func (l *testLog) export(checkpoints []string, blocks ...chain.Block) []byte {
 	l.t.Helper()
 	var out bytes.Buffer
@@ -53,7 +53,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// newerBlock is an export whose first block says that it is of a version which nobody knows yet.
+// newerBlock returns an export whose first block has an unknown future version.
 func (l *testLog) newerBlock(checkpoints []string) []byte {
 	data := l.export(checkpoints, l.Blocks...)
 	header := l.Blocks[0].Header.AppendTo(nil)

@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// sealLeaves adds leaves and a mined header of the caller's making behind the log's blocks, as only the holder of the
+// sealLeaves appends leaves and a mined header that the caller chooses to the log's blocks, as only the holder of the
 // log's key can.
 func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 	l.t.Helper()
@@ -32,7 +32,7 @@ func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 	return h
 }
 
-// forgedReceipt is the receipt of the first leaf under a header, for a record that need not be its.
+// forgedReceipt returns the receipt of the first leaf under a header, for a record that may not belong to this leaf.
 func (l *testLog) forgedReceipt(h chain.Header, record *chain.Record, leafData []byte, path []chain.Hash) wire.Receipt {
 	leaf := record.Leaf()
 	return wire.Receipt{
@@ -45,7 +45,8 @@ func (l *testLog) forgedReceipt(h chain.Header, record *chain.Record, leafData [
 	}
 }
 
-// A block of the signed tree whose header names the root of another tree proves nothing of the records under that root.
+// TestReceiptOfARecordNotInTheSignedTree checks that a block of the signed tree whose header names the root of another
+// tree proves nothing about the records of that other tree.
 func TestReceiptOfARecordNotInTheSignedTree(t *testing.T) {
 	shown := chain.Record{Project: 1, Time: startTime, Payload: []byte("what the log shows")}
 	hidden := chain.Record{Project: 1, Time: startTime, Payload: []byte("what is nowhere")}
@@ -60,7 +61,8 @@ func TestReceiptOfARecordNotInTheSignedTree(t *testing.T) {
 	}
 }
 
-// A leaf that is no record's has bytes that mean nothing: whatever a receipt says of it was made up.
+// TestReceiptOfALeafOfAnotherKind checks a receipt for a leaf that is not a record. Its bytes have no meaning, so the
+// content of the receipt is forged.
 func TestReceiptOfALeafOfAnotherKind(t *testing.T) {
 	data := bytes.Repeat([]byte{9}, chain.LeafSize)
 	l := newTestLog(t, 3, 5)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// withholds answers that there is nothing below some paths, and the log's own hashes are never there.
+// withholds makes the server respond with a status to some paths, and always to those of the log's own hashes.
 func (l *testLog) withholds(status int, prefixes ...string) {
 	l.answers(func(w http.ResponseWriter, path string) bool {
 		hidden := strings.HasPrefix(path, "tile/") && !strings.HasPrefix(path, "tile/entries/")
@@ -20,7 +20,7 @@ func (l *testLog) withholds(status int, prefixes ...string) {
 	})
 }
 
-// cutShort is the state of a run that came no further than the log's first bundle.
+// cutShort returns the state of a run that ended after the log's first bundle.
 func (l *testLog) cutShort() *State {
 	l.t.Helper()
 	l.withholds(http.StatusForbidden, "tile/entries/002", "tile/entries/003")
@@ -31,8 +31,8 @@ func (l *testLog) cutShort() *State {
 	return state
 }
 
-// A fork whose blocks end elsewhere than the checkpoint of the run before, from a log that serves no hashes: the leaves
-// show it, at that very leaf.
+// TestLogForkHiddenBehindNoTiles checks a fork whose blocks end at other leaves than the checkpoint of the previous
+// run, from a log that serves no hashes. The leaves show the fork at that leaf.
 func TestLogForkHiddenBehindNoTiles(t *testing.T) {
 	l := newTestLog(t, 300, 300, 300)
 	state := l.cutShort()
@@ -44,11 +44,12 @@ func TestLogForkHiddenBehindNoTiles(t *testing.T) {
 	}
 }
 
-// A run that fails before it has seen whether the log has only grown leaves the checkpoint that a fork contradicts.
+// TestLogForkLaundered checks that a run that fails before it has verified the consistency of the log does not replace
+// the checkpoint that a fork contradicts.
 func TestLogForkLaundered(t *testing.T) {
 	l := newTestLog(t, 300, 300, 300)
 	state := l.cutShort()
-	f := l.fork(0, "other", 300, 300, 300, 10) // its blocks end where those of l do
+	f := l.fork(0, "other", 300, 300, 300, 10) // its blocks end at the same leaves as those of l
 	for _, broken := range []string{"tile/entries/000", "tile/entries/001", "tile/entries/003"} {
 		f.withholds(http.StatusNotFound, broken)
 		if report, left, err := f.audit(f.serve(), state); err == nil || left != nil {
@@ -61,7 +62,7 @@ func TestLogForkLaundered(t *testing.T) {
 	}
 }
 
-// A log that serves no hashes and has grown is shown to have by its leaves.
+// TestLogGrownWithoutTiles checks that the leaves prove the consistency of a log that has grown and serves no hashes.
 func TestLogGrownWithoutTiles(t *testing.T) {
 	l := newTestLog(t, 300, 300)
 	_, state, err := l.audit(l.serve(), nil)
@@ -78,8 +79,8 @@ func TestLogGrownWithoutTiles(t *testing.T) {
 	}
 }
 
-// Leaves that nobody has any more hide no fork: their hashes, and the leaves behind them, are as many as the log had
-// signed once.
+// TestLogForkInAHole checks that lost leaves cannot hide a fork: their hashes and the later leaves must match the size
+// that the log had signed.
 func TestLogForkInAHole(t *testing.T) {
 	l := newTestLog(t, 300, 300, 300)
 	state := l.cutShort()

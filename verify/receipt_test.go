@@ -26,7 +26,7 @@ func mustJSON(t testing.TB, v any) []byte {
 	return data
 }
 
-// receiptOf makes a log, the receipt of one of its records, and gives that record's payload.
+// receiptOf returns a log, the receipt of one of its records, and that record's payload.
 func receiptOf(t testing.TB) (*testLog, wire.Receipt, []byte) {
 	t.Helper()
 	l := newTestLog(t, 3, 5, 2, 1)
@@ -54,7 +54,8 @@ func TestReceiptGood(t *testing.T) {
 	}
 }
 
-// What an append answers that waited for its block is a receipt too, whatever else it may hold one day.
+// TestReceiptInAPosition checks that the response to an append that waited for its block is a receipt too, even with
+// additional fields.
 func TestReceiptInAPosition(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	answer := map[string]any{
@@ -110,7 +111,7 @@ func flip(h chain.Hash) chain.Hash {
 	return h
 }
 
-// Each field of a receipt that is altered is found by itself, and named.
+// TestReceiptEachField checks that a change of each field of a receipt is detected and reported by name.
 func TestReceiptEachField(t *testing.T) {
 	l, good, payload := receiptOf(t)
 	alter := map[string]struct {
@@ -180,7 +181,8 @@ func TestReceiptEachField(t *testing.T) {
 	}
 }
 
-// One byte of the payload: the receipt holds, the payload does not fit it, and nothing else is said.
+// TestReceiptPayload changes one byte of the payload. The receipt must still be valid, and the mismatch of the payload
+// must be the only finding.
 func TestReceiptPayload(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	data := mustJSON(t, r)
@@ -206,7 +208,7 @@ func TestReceiptPayload(t *testing.T) {
 	}
 }
 
-// What nobody altered and is still not right: a log that signs what it should not.
+// TestReceiptOfABadLog checks unmodified receipts of a log that signs invalid data.
 func TestReceiptOfABadLog(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	easy := r
@@ -215,7 +217,7 @@ func TestReceiptOfABadLog(t *testing.T) {
 	if report := Receipt(mustJSON(t, easy), l.trust(), payload); codes(report.Findings) != CodeWork {
 		t.Errorf("no work: %v", report.Findings)
 	}
-	// A leaf that is in the tree, of a block before.
+	// A leaf of an earlier block in the tree.
 	other := l.receipt(0, 1, l.sizes[3])
 	mixed := r
 	mixed.Index, mixed.Leaf, mixed.LeafData, mixed.RecordPath = other.Index, other.Leaf, other.LeafData,
@@ -326,7 +328,7 @@ func TestTrustRefused(t *testing.T) {
 	}
 }
 
-// What one JSON reader reads in one way and another in another is refused.
+// TestReceiptForm checks that JSON that different parsers may interpret differently is refused.
 func TestReceiptForm(t *testing.T) {
 	l, r, _ := receiptOf(t)
 	good := string(mustJSON(t, r))
@@ -356,6 +358,8 @@ func TestReceiptForm(t *testing.T) {
 		"nonce as number": {replace(fmt.Sprintf(`"nonce":"%d"`, r.Header.Nonce), `"nonce":1`), ",string"},
 		"short salt": {replace(`"salt":"`+base64.StdEncoding.EncodeToString(r.Salt)+`"`, `"salt":"`+short+`"`),
 			"salt has 15 bytes, not 16"},
+		"bytes as a list": {replace(`"salt":"`+base64.StdEncoding.EncodeToString(r.Salt)+`"`,
+			`"salt":[`+strings.Repeat("1,", 15)+`1]`), "a list where none is due"},
 		"short leaf data": {replace(base64.StdEncoding.EncodeToString(r.LeafData), "AQID"),
 			"leaf_data has 3 bytes, not 49"},
 		"short hash": {replace(`"commit":"`, `"commit":"00`), "hex digits"},
@@ -371,7 +375,7 @@ func TestReceiptForm(t *testing.T) {
 	}
 }
 
-// Of a receipt without white space no byte can be another.
+// TestReceiptEachByte checks that every changed byte of a receipt without white space is detected.
 func TestReceiptEachByte(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	good := mustJSON(t, r)
@@ -386,7 +390,7 @@ func TestReceiptEachByte(t *testing.T) {
 	}
 }
 
-// A receipt of which any byte is another is found wanting, or says the same.
+// TestReceiptFlips checks that a receipt with any changed byte is invalid, or has the same meaning.
 func TestReceiptFlips(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	data := mustJSON(t, r)
@@ -401,7 +405,7 @@ func TestReceiptFlips(t *testing.T) {
 			continue
 		}
 		parsed, _, err := parseReceipt(flipped)
-		parsed.Checkpoint = r.Checkpoint // the last bits of a base64 text mean nothing
+		parsed.Checkpoint = r.Checkpoint // the last bits of a base64 text are ignored
 		if err != nil || !reflect.DeepEqual(parsed, r) {
 			t.Fatalf("good: %s", flipped)
 		}
@@ -459,7 +463,8 @@ func TestTlogProof(t *testing.T) {
 	}
 }
 
-// FuzzReceipt: no receipt makes the check panic, and only what says the same as the good one is good.
+// FuzzReceipt checks that no receipt makes the check panic, and that only receipts with the same meaning as the valid
+// one are accepted.
 func FuzzReceipt(f *testing.F) {
 	l, r, payload := receiptOf(f)
 	trust := l.trust()

@@ -22,27 +22,27 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// startTime is when the chains of these tests begin, workBits the difficulty of their blocks.
+// startTime is the time at which the chains of these tests begin; workBits is the difficulty of their blocks.
 const (
 	startTime = 1_700_000_000_000
 	workBits  = signedlog.Difficulty
 )
 
-// testLog is a log in memory, and the server of it.
+// testLog is an in-memory log with a server.
 type testLog struct {
 	*signedlog.Log
 	t       testing.TB
 	records map[uint64]chain.Record // by leaf index
 	sizes   []uint64                // block boundaries
 
-	// What the server does. answer may replace the answer to any path; it returns false to keep it.
-	mu       sync.Mutex // guards all below
-	size     uint64     // of the checkpoint that is served
+	// The behaviour of the server. answer may replace the response for any path; it returns false to keep it.
+	mu       sync.Mutex // guards the fields below
+	size     uint64     // of the served checkpoint
 	answer   func(w http.ResponseWriter, path string) bool
 	requests map[string]int
 }
 
-// newTestLog makes a log of blocks of so many records each.
+// newTestLog returns a log of blocks with the given numbers of records.
 func newTestLog(t testing.TB, counts ...int) *testLog {
 	t.Helper()
 	l := &testLog{
@@ -53,7 +53,7 @@ func newTestLog(t testing.TB, counts ...int) *testLog {
 	return l
 }
 
-// fork is the log again, with its first blocks and others behind them.
+// fork returns a copy of the log's first blocks with other blocks after them.
 func (l *testLog) fork(blocks int, salt string, counts ...int) *testLog {
 	l.t.Helper()
 	other := newTestLog(l.t)
@@ -64,7 +64,7 @@ func (l *testLog) fork(blocks int, salt string, counts ...int) *testLog {
 	return other
 }
 
-// grow adds blocks of so many records each; another salt makes other records.
+// grow appends blocks with the given numbers of records. A different salt gives different records.
 func (l *testLog) grow(salt string, counts ...int) {
 	l.t.Helper()
 	for _, count := range counts {
@@ -85,7 +85,7 @@ func (l *testLog) grow(salt string, counts ...int) {
 // add adds a block.
 func (l *testLog) add(b *chain.Block) { l.added(func() *chain.Block { return l.Add(b) }) }
 
-// added adds a block, and keeps its records and its boundary.
+// added calls add, and keeps the records and the boundary of the block.
 func (l *testLog) added(add func() *chain.Block) {
 	l.t.Helper()
 	l.mu.Lock()
@@ -123,14 +123,14 @@ func (l *testLog) serve() string {
 	return server.URL
 }
 
-// answers puts something in the place of what the server answers.
+// answers sets a function that replaces responses of the server.
 func (l *testLog) answers(f func(w http.ResponseWriter, path string) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answer = f
 }
 
-// asked is how often a path was asked for.
+// asked returns how often a path was requested.
 func (l *testLog) asked(path string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -166,7 +166,7 @@ func (l *testLog) serveTile(w http.ResponseWriter, path string) {
 	_, _ = w.Write(data)
 }
 
-// serveRecords shows the records of project 1, three a page.
+// serveRecords serves the records of project 1, three per page.
 func (l *testLog) serveRecords(w http.ResponseWriter, r *http.Request) {
 	block, _ := strconv.Atoi(strings.Split(r.URL.Path, "/")[3])
 	from, _ := strconv.Atoi(r.URL.Query().Get("from"))
@@ -191,7 +191,7 @@ func (l *testLog) serveRecords(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// codes are the codes of findings.
+// codes returns the codes of findings.
 func codes(found []Finding) string {
 	var list []string
 	for _, f := range found {
@@ -200,7 +200,7 @@ func codes(found []Finding) string {
 	return strings.Join(list, " ")
 }
 
-// testWitness makes a witness's signer and key.
+// testWitness returns a witness's signer and key.
 func testWitness(t testing.TB, name string, seed byte) (note.Signer, string) {
 	t.Helper()
 	_, vkey := signedlog.Key(name, seed)
@@ -216,5 +216,5 @@ func testWitness(t testing.TB, name string, seed byte) (note.Signer, string) {
 	return signer, vkey
 }
 
-// testRand makes random numbers that are the same in each run.
+// testRand returns a generator whose numbers are the same in each run.
 func testRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }

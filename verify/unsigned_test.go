@@ -8,7 +8,7 @@ import (
 	"github.com/chainstore/chainstore/internal/signedlog"
 )
 
-// trustOf names keys, witnesses and a quorum.
+// trustOf returns a Trust with keys, witnesses and a quorum.
 func trustOf(t *testing.T, keys, witnesses []string, quorum int) Trust {
 	t.Helper()
 	trust, err := NewTrust(keys, witnesses, quorum)
@@ -18,12 +18,12 @@ func trustOf(t *testing.T, keys, witnesses []string, quorum int) Trust {
 	return trust
 }
 
-// Export accepts no block that no checkpoint of a named key covers. Log l is the genuine one: its 3 blocks end at 4, 6
-// and 12 leaves.
+// TestExportOfBlocksThatNoKeySigned checks that Export accepts no block that is not covered by a checkpoint of a named
+// key. Log l is the genuine one: its 3 blocks end at 4, 6 and 12 leaves.
 func TestExportOfBlocksThatNoKeySigned(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
-	forged := l.fork(2, "forged", 5) // another block in the place of the last
-	longer := l.fork(3, "forged", 2) // another block behind the last
+	forged := l.fork(2, "forged", 5) // another block in place of the last
+	longer := l.fork(3, "forged", 2) // another block after the last
 	foreign := newTestLog(t).fork(0, "Mallory's", 3, 1, 5)
 	strangerSigner, strangerKey := signedlog.Key("chainstore/stranger", 9)
 	witness, witnessKey := testWitness(t, "witness.example/w", 7)
@@ -96,7 +96,8 @@ func TestExportOfBlocksThatNoKeySigned(t *testing.T) {
 	}
 }
 
-// An export that was cut and continued with forged blocks is no better than one that was only continued.
+// TestExportCutAndForged checks that an export that was truncated and continued with forged blocks is treated like one
+// that was only continued.
 func TestExportCutAndForged(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	for kept := range 4 {
@@ -109,7 +110,7 @@ func TestExportCutAndForged(t *testing.T) {
 	}
 }
 
-// Whoever keeps the key that a log had then can check what it signed then.
+// TestExportAfterKeysChanged checks that an earlier key of a log still verifies what it signed at that time.
 func TestExportAfterKeysChanged(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	second, secondKey := signedlog.Key(l.Origin, 2)
@@ -141,7 +142,7 @@ func TestExportAfterKeysChanged(t *testing.T) {
 	}
 }
 
-// What is not checked is allowed by name only, and is in the report.
+// TestExportAllowed checks that a check is omitted only if the options name it, and that the report shows the omission.
 func TestExportAllowed(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	longer := l.fork(3, "forged", 2, 2)
@@ -156,7 +157,7 @@ func TestExportAllowed(t *testing.T) {
 		data    []byte
 		o       ExportOptions
 		want    string // codes of the findings
-		remark  string // the first remark, where nothing is found
+		remark  string // the first remark, if there are no findings
 		checked bool
 		signed  uint64 // blocks
 	}{
@@ -206,7 +207,8 @@ func TestExportAllowed(t *testing.T) {
 	}
 }
 
-// A running log is checked up to its checkpoint, and the report speaks of nothing that it serves behind that.
+// TestLogBehindItsCheckpoint checks that a running log is verified up to its checkpoint, and that the report does not
+// cover data that it serves beyond.
 func TestLogBehindItsCheckpoint(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	forged := l.fork(3, "forged", 300)
@@ -227,7 +229,8 @@ func TestLogBehindItsCheckpoint(t *testing.T) {
 	}
 }
 
-// A receipt whose checkpoint no named key has signed is not good, and without a key none is.
+// TestReceiptThatNoKeySigned checks that a receipt is invalid if no named key has signed its checkpoint, or if no key
+// is named.
 func TestReceiptThatNoKeySigned(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	witness, witnessKey := testWitness(t, "witness.example/w", 7)

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// docs/codes.md lists each code once, with its arguments, and no other code.
+// TestCodesAreDocumented checks that docs/codes.md lists each code once, with its arguments, and no other code.
 func TestCodesAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/codes.md")
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Every row has a name and a title of its own, and an answer of its type is found by errors.Is.
+// TestProblemTypes checks that every row has a unique name and title, and that errors.Is matches the error of a
+// response of its type.
 func TestProblemTypes(t *testing.T) {
 	names, titles := map[string]bool{}, map[string]bool{}
 	for _, p := range wire.ProblemTypes() {
@@ -59,7 +60,7 @@ func TestProblemOf(t *testing.T) {
 	}
 }
 
-// Neither an answer nor the error that it is decoded to says the same twice.
+// TestErrorTexts checks that neither a response nor the error that is decoded from it repeats itself.
 func TestErrorTexts(t *testing.T) {
 	for _, c := range []struct{ err, detail, text string }{
 		{"not found", "not found", "http://m: Not found (HTTP 404)"},

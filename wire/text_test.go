@@ -26,7 +26,7 @@ func TestCheckText(t *testing.T) {
 	}
 }
 
-// What FitsHeader accepts comes back through net/http as it was.
+// TestFitsHeader checks that net/http preserves every text that FitsHeader accepts.
 func TestFitsHeader(t *testing.T) {
 	var text string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,

@@ -14,7 +14,7 @@ import (
 )
 
 func TestWidthOfTile(t *testing.T) {
-	// The tree of 70,000 is the example of the page of C2SP tlog-tiles.
+	// The tree of size 70,000 is the example in the specification of C2SP tlog-tiles.
 	for _, c := range []struct {
 		level, index, size uint64
 		want               int

@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
-	"github.com/chainstore/chainstore/raftstore/tune"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 const (
@@ -103,10 +103,7 @@ type group struct {
 func (g *group) open(dir string) error {
 	var configuration raft.Configuration
 	for i := range members {
-		transport, err := raft.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raft.NetworkTransportConfig{
-			MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
-			Logger: tune.Quiet(nil),
-		})
+		transport, err := raft.NewTCPTransportWithConfig("127.0.0.1:0", nil, raftconfig.Transport(nil))
 		if err != nil {
 			return err
 		}
@@ -120,7 +117,7 @@ func (g *group) open(dir string) error {
 		if err := os.Mkdir(own, 0o700); err != nil {
 			return err
 		}
-		bolt, err := tune.Bolt(filepath.Join(own, "raft.db"))
+		bolt, err := raftconfig.OpenLog(filepath.Join(own, "raft.db"))
 		if err != nil {
 			return err
 		}
@@ -129,11 +126,11 @@ func (g *group) open(dir string) error {
 		if err != nil {
 			return err
 		}
-		snapshots, err := raft.NewFileSnapshotStoreWithLogger(own, 1, tune.Quiet(nil))
+		snapshots, err := raft.NewFileSnapshotStoreWithLogger(own, 1, raftconfig.WarningsOnly(nil))
 		if err != nil {
 			return err
 		}
-		config := tune.Raft(string(configuration.Servers[i].ID), timeout, nil)
+		config := raftconfig.New(string(configuration.Servers[i].ID), timeout, nil)
 		if err := raft.BootstrapCluster(config, cache, bolt, snapshots, transport, configuration); err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// small makes a chain of two blocks.
+// small returns a chain of two blocks.
 func small(t *testing.T) built {
 	t.Helper()
 	var told uint64

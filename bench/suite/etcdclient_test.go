@@ -16,12 +16,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// fakeKV is etcd's key-value service. It keeps every key that was put and counts the requests.
+// fakeKV is etcd's key-value service. It keeps every key that was put, and counts the requests.
 type fakeKV struct {
 	pb.UnimplementedKVServer
 	refuse error // of every request; nil for none
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards the fields below
 	requests uint64
 	puts     []int // of each request
 	keys     map[string]int
@@ -54,7 +54,7 @@ func (f *fakeKV) record(puts ...*pb.PutRequest) error {
 	return f.refuse
 }
 
-// serveKV serves it on a free port and returns the URL.
+// serveKV serves f on a free port and returns the URL.
 func serveKV(t *testing.T, f *fakeKV) string {
 	t.Helper()
 	f.keys = map[string]int{}
@@ -75,7 +75,7 @@ func serveKV(t *testing.T, f *fakeKV) string {
 	return "http://" + listener.Addr().String()
 }
 
-// etcdClients are n clients of one endpoint.
+// etcdClients returns n clients of one endpoint.
 func etcdClients(endpoint string, n, batch int) fleet {
 	var f fleet
 	for i := range n {

@@ -32,7 +32,7 @@ func serve(t *testing.T, h http.HandlerFunc) (addr string, connections *atomic.I
 	return server.Listener.Addr().String(), connections
 }
 
-// appenders are clients that append to one server.
+// appenders returns n clients that append to one server.
 func appenders(addr string, n int) fleet {
 	var f fleet
 	for i := range n {
@@ -92,8 +92,8 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 	}
 }
 
-// longEnough runs a test for longer and longer until it reports that its load was sufficient. On a busy
-// machine a short run may be over after its first request.
+// longEnough runs a test with increasing durations until it reports that its load was sufficient. On a busy machine a
+// short run may end after its first request.
 func longEnough(t *testing.T, test func(d time.Duration) bool) {
 	t.Helper()
 	for d := 100 * time.Millisecond; d < time.Minute; d *= 2 {
@@ -250,7 +250,7 @@ func TestMalformedResponses(t *testing.T) {
 	}
 }
 
-// reading is a client that reads a response without a server.
+// reading returns a client that reads a response without a server.
 func reading(answer string) *httpClient {
 	return &httpClient{socket: &socket{in: bufio.NewReaderSize(strings.NewReader(answer), 32<<10)}}
 }

@@ -13,7 +13,7 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
-// example is a report with every part filled.
+// example returns a report with every part filled.
 func example() *Report {
 	r := &Report{
 		Time: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Machine: "linux/amd64, 2 processors, go1.26", Runs: 3,

@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// steady takes the times out of a summary.
+// steady removes the times from a summary.
 func steady(s string) string {
 	return regexp.MustCompile(`in \S+ \(\d+ records/s\)`).ReplaceAllString(s, "in TIME (RATE)")
 }
@@ -98,7 +98,8 @@ func TestAppendRefused(t *testing.T) {
 	}
 }
 
-// An append that may have been carried out names the key to repeat it with, and the repetition appends once.
+// TestAppendUnknownOutcome checks that an append of unknown outcome names the key with which to repeat it, and that the
+// repetition appends once.
 func TestAppendUnknownOutcome(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)
@@ -157,11 +158,12 @@ func TestAppendLines(t *testing.T) {
 	}
 }
 
-// More lines than a batch has and than are read ahead: each is appended in order and has its position.
+// TestAppendManyLines appends more lines than fit into a batch and into the read-ahead buffer. Each must be appended in
+// order and have its position.
 func TestAppendManyLines(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)
-	const lines = 1<<15 + 7 // more than are read ahead
+	const lines = 1<<15 + 7 // more than the read-ahead buffer holds
 	var in strings.Builder
 	for i := range lines {
 		fmt.Fprintf(&in, "line %d\n", i)
@@ -187,7 +189,8 @@ func TestAppendManyLines(t *testing.T) {
 	}
 }
 
-// A record that the cluster refuses stops the rest; what went with it or was under way is appended and told.
+// TestAppendLinesRefused checks that a refused record stops the command. Records in the same batch or in flight are
+// appended and reported.
 func TestAppendLinesRefused(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)
@@ -221,7 +224,8 @@ func TestAppendLineTooLong(t *testing.T) {
 	}
 }
 
-// The second batch fails, carried out or not: what is acknowledged is told, and what is not known.
+// TestAppendLinesUnknownOutcome checks the error of a second batch that fails, whether it was executed or not. It must
+// report the acknowledged lines and those of unknown outcome.
 func TestAppendLinesUnknownOutcome(t *testing.T) {
 	for _, done := range []bool{false, true} {
 		f := clitest.NewCluster(t)
@@ -240,7 +244,7 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 		const lines = wire.MaxBatchRecords + 500
 		_, _, err := run(t, strings.NewReader(strings.Repeat("x\n", lines)), "append", "--lines")
 		clitest.MustFail(t, err, "Internal error")
-		known := 0 // of the first batch, which may have had any number of lines
+		known := 0 // records of the first batch, which may have had any number of lines
 		if _, err := fmt.Sscanf(err.Error()[strings.Index(err.Error(), "; ")+2:], "%d record", &known); err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +261,8 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 	}
 }
 
-// An interrupt ends a run whose input goes on, tells what is acknowledged, and loses none of it.
+// TestAppendLinesInterrupted checks that an interrupt stops a command whose input continues, and that all acknowledged
+// records are reported and appended.
 func TestAppendLinesInterrupted(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)
@@ -280,7 +285,7 @@ func TestAppendLinesInterrupted(t *testing.T) {
 	clitest.MustFail(t, err, "nothing was appended")
 }
 
-// Positions that cannot be written stop the run.
+// TestAppendOutputFails checks that the command stops if it cannot write the positions.
 func TestAppendOutputFails(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)

@@ -81,7 +81,8 @@ func TestCheckEndsInLost(t *testing.T) {
 	}
 }
 
-// A confirmed loss is reported and is not a failure. An unconfirmed loss is a failure.
+// TestCheckTellsOfLostBlocks checks that a confirmed loss is reported without a failure, and that an unconfirmed loss
+// is a failure.
 func TestCheckTellsOfLostBlocks(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)
@@ -157,7 +158,7 @@ func TestCheckFlags(t *testing.T) {
 	}
 }
 
-// aborted is a step: the check has ended early, for the nth time in a row.
+// aborted returns a step in which the check ends early for the given number of times in a row.
 func aborted(count int) clitest.Step {
 	return func(_ *wire.Integrity, n *wire.NodeIntegrity) {
 		n.State, n.Task, n.Due = "valid", nil, "asked for"
@@ -166,7 +167,7 @@ func aborted(count int) clitest.Step {
 	}
 }
 
-// TestCheckThatEndedEarly: an incomplete check is never reported as valid.
+// TestCheckThatEndedEarly checks that an incomplete check is never reported as valid.
 func TestCheckThatEndedEarly(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)
@@ -185,7 +186,7 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 		t.Errorf("said %q", errs)
 	}
 
-	// The next one ends early as well: that it did before is no news.
+	// The next one ends early as well: earlier ends are not reported again.
 	f.CheckSteps("s-aaaabbbbcccc", clitest.Same, clitest.Checking, aborted(2))
 	out, _, err = run(t, nil, "check", "--json", "s-aaaabbbbcccc")
 	clitest.MustFail(t, err, "1 of 1 node could not be checked to the end")
@@ -210,7 +211,7 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 	}
 }
 
-// TestCheckNamesWhatWasMovedAside: it is something that was found, though no block is bad.
+// TestCheckNamesWhatWasMovedAside checks that a misplaced file is reported as a finding, even if no block is bad.
 func TestCheckNamesWhatWasMovedAside(t *testing.T) {
 	f := clitest.NewCluster(t)
 	f.Use(t)

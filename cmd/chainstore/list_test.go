@@ -94,7 +94,7 @@ func TestTail(t *testing.T) {
 			t.Errorf("%q: %s, %v", test.args, got, err)
 		}
 	}
-	// Following, through streams that break off all the time, to which a record is added each time.
+	// Follow through streams that always break. A record is added each time.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	added := 9

@@ -11,7 +11,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The receipt of an append is in its file, whether it came with the position or a checkpoint covered the record later.
+// TestAppendReceipt checks that the receipt of an append is written to its file, whether the response contains it or a
+// checkpoint covers the record later.
 func TestAppendReceipt(t *testing.T) {
 	for _, uncovered := range []int{0, 3} {
 		f := clitest.NewCluster(t)

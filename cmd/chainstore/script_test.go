@@ -13,7 +13,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"chainstore": main})
 }
 
-// TestScripts runs the program as a process of its own: what it prints where, and how it ends.
+// TestScripts runs the program as a separate process, and checks its output and its exit status.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv(name, value)
 			}
 			env.Setenv("STORAGE", newStorageDir(env.T().(testing.TB), 3))
-			env.Setenv("LONGER", newStorageDir(env.T().(testing.TB), 5)) // the log has not signed all of it
+			env.Setenv("LONGER", newStorageDir(env.T().(testing.TB), 5)) // the log has signed only a part of it
 			return nil
 		},
 	})

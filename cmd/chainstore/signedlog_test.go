@@ -41,7 +41,7 @@ func (l *signedLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// receipt returns the answer to an append that waited for its block.
+// receipt returns the response to an append that waited for its block.
 func (l *signedLog) receipt(block, offset uint32) []byte {
 	receipt := l.Receipt(uint64(block), offset, l.Size())
 	answer := wire.Appended{
@@ -58,8 +58,8 @@ func (l *signedLog) receipt(block, offset uint32) []byte {
 	return data
 }
 
-// layOut writes what the scripts check into a folder: receipts of block 1, offset 2, and who signs; and gives the
-// variables that name the rest.
+// layOut writes the files that the scripts check into a folder: receipts of block 1, offset 2, and the keys that sign.
+// It returns the variables that name the rest.
 func (l *signedLog) layOut(dir string) map[string]string {
 	l.t.Helper()
 	server := httptest.NewServer(l)

@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// newStorageDir makes the data folder of a storage node that has the test chain.
+// newStorageDir creates the data folder of a storage node that has the test chain.
 func newStorageDir(t testing.TB, blocks int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,7 @@ func newStorageDir(t testing.TB, blocks int) string {
 	return dir
 }
 
-// damage changes a text in a folder's segments to another of the same length.
+// damage replaces a text in a folder's segments by another of the same length.
 func damage(t *testing.T, dir, text, to string) {
 	t.Helper()
 	segments, err := filepath.Glob(filepath.Join(dir, "segments", "*"))
@@ -111,7 +111,7 @@ func TestVerifyRefused(t *testing.T) {
 	}
 }
 
-// What was stopped could not be checked, which is another status than what does not fit.
+// TestVerifyStopped checks that an interrupted verification has a different exit status than a failed one.
 func TestVerifyStopped(t *testing.T) {
 	l := newSignedLog(t, 3)
 	variables := l.layOut(t.TempDir())

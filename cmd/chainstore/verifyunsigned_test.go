@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// writeExport writes any blocks and checkpoints into a file.
+// writeExport writes blocks and checkpoints, valid or not, into a file.
 func writeExport(t *testing.T, blocks []chain.Block, checkpoints ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "chain.export")
@@ -44,7 +44,8 @@ func writeExport(t *testing.T, blocks []chain.Block, checkpoints ...string) stri
 	return path
 }
 
-// What no named key has signed is never valid: not in the words, not in the JSON, and not by the exit status.
+// TestVerifyFileThatNoKeySigned checks that content that no named key has signed is never reported as valid: in the
+// text, in the JSON, and by the exit status.
 func TestVerifyFileThatNoKeySigned(t *testing.T) {
 	const witness = "witness.example/w1+87bdf71b+BN/pzdTnRWByCzToegNS+a9Zoc7+anacV0jA7o+4GnRZ"
 	l := newSignedLog(t, 3)
@@ -66,7 +67,7 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 		args   []string
 		status int
 		codes  string // of the findings, in the JSON
-		says   string // on standard output, or in the error where nothing could be checked
+		says   string // on standard output, or in the error if nothing could be checked
 		ends   string // the last line
 	}{
 		{"no checkpoint", []string{unsigned, "--key", l.VKey}, 1, "unsigned", "the file holds no signed checkpoint",
@@ -159,7 +160,7 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 	}
 }
 
-// The flags of signatures go with what has some.
+// TestVerifyUnsignedTailRefused checks that the flags for signatures are refused for data without signatures.
 func TestVerifyUnsignedTailRefused(t *testing.T) {
 	l := newSignedLog(t, 3)
 	variables := l.layOut(t.TempDir())
@@ -176,7 +177,7 @@ func TestVerifyUnsignedTailRefused(t *testing.T) {
 	}
 }
 
-// With --json, what is printed agrees with how the program ends, whatever is checked.
+// TestVerifyJSONAgreesWithTheStatus checks that the output with --json agrees with the exit status in all cases.
 func TestVerifyJSONAgreesWithTheStatus(t *testing.T) {
 	l := newSignedLog(t, 3)
 	dir := t.TempDir()

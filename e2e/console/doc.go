@@ -1,12 +1,13 @@
-// Package console holds the tests of the console in a real browser: Debian's chromium, driven by chromedp.
+// Package console contains the tests of the console in a real browser: Debian's chromium, driven by chromedp.
 //
-// Most of them look at a fake cluster (fake_test.go), three servers that answer the console's routes out of memory,
-// from a chain whose hashes, work and proofs are true (chain_test.go): there a test has at once the state that it wants
-// to look at. TestConsoleOnCluster does the main steps on a whole cluster.
+// Most tests use a fake cluster (fake_test.go): three servers that serve the console's routes from memory, with a chain
+// of valid hashes, work and proofs. With the fake a test can set up any state at once. TestConsoleOnCluster runs the
+// main steps on a real cluster.
 //
-// In every test the page may ask the masters and nobody else, throw no exception, and write no error or warning to the
-// browser's console. Where there is no chromium the tests are skipped and say so, and so is the test of accessibility
-// where npm has no axe-core.
+// In every test the page may send requests only to the masters. It must not throw an exception, or write an error or a
+// warning to the browser's console. Without chromium the tests are skipped with a message. The accessibility test is
+// also skipped if axe-core cannot be installed from npm.
 //
-// CHAINSTORE_SCREENSHOTS=FOLDER has TestScreenshots write pictures of the pages there (make screenshots).
+// With CHAINSTORE_SCREENSHOTS=FOLDER, TestScreenshots writes screenshots of the pages to that folder (make
+// screenshots).
 package console

@@ -1,9 +1,11 @@
-// Package witness is a transparency log witness for tests. It follows C2SP tlog-witness to the letter, as far as a log
-// meets it: the calls add-checkpoint and the checkpoint of the monitoring prefix, both below one prefix. It
-// reports mistakes of a log by the status codes of that page, so a log that works with it follows the page.
+// Package witness is a transparency log witness for tests. It implements the part of C2SP tlog-witness that a log uses:
+// the call add-checkpoint, and the checkpoint below the monitoring prefix, which is the same prefix here. It reports
+// errors of a log with the status codes of the specification, so a log that works with it conforms to the
+// specification.
 //
-// It keeps its state in memory, so it outlives its listener and not its process. It shares no code with the program
-// under test: consistency is checked by transparency-dev/merkle, cosignatures are made by transparency-dev/formats.
+// It keeps its state in memory, where it survives a restart of the listener but not of the process. It shares no code
+// with the program under test: transparency-dev/merkle checks the consistency, and transparency-dev/formats creates the
+// cosignatures.
 package witness
 
 import (
@@ -29,16 +31,16 @@ import (
 
 const (
 	maxRequest = 64 << 10 // bytes; 63 lines of a proof are below 3 KiB
-	maxProof   = 63       // lines, by the page
+	maxProof   = 63       // lines, as specified
 )
 
-// Witness is an [http.Handler]. It may be used by many goroutines at once.
+// Witness is an [http.Handler]. It is safe for concurrent use.
 type Witness struct {
 	vkey   string
 	signer note.Signer
 	mux    *http.ServeMux
 
-	// guards all below; held from the check of the old size to the change, which makes them one
+	// mu guards the fields below. It is held from the check of the old size to the update, so that both are atomic.
 	mu   sync.Mutex
 	keys map[string][]string // by origin: the vkeys of the log
 	seen map[string]latest   // by origin
@@ -51,7 +53,7 @@ type latest struct {
 	note []byte // with the cosignature and the log's own signatures that were verified
 }
 
-// New makes a witness of that name with a new key, which knows no log yet.
+// New returns a witness with a name and a new key. It knows no log yet.
 func New(name string) (*Witness, error) {
 	skey, vkey, err := note.GenerateKey(rand.Reader, name)
 	if err != nil {
@@ -63,7 +65,7 @@ func New(name string) (*Witness, error) {
 	return newWitness(skey, vkey)
 }
 
-// NewMLDSA is [New] with a key of ML-DSA-44.
+// NewMLDSA is like [New] with an ML-DSA-44 key.
 func NewMLDSA(name string) (*Witness, error) {
 	skey, vkey, err := formats.GenerateMLDSAKey(name)
 	if err != nil {
@@ -84,25 +86,24 @@ func newWitness(skey, vkey string) (*Witness, error) {
 	return w, nil
 }
 
-// VKey is the witness's verifier key: of type 0x04, or 0x06 for ML-DSA-44.
+// VKey returns the witness's verifier key, of type 0x04, or 0x06 for ML-DSA-44.
 func (w *Witness) VKey() string { return w.vkey }
 
-// Know makes the witness take the checkpoints of a log that are signed by one of the keys, in the place of those that
-// it knew.
+// Know makes the witness accept checkpoints of a log that are signed by one of the keys. The keys replace earlier ones.
 func (w *Witness) Know(origin string, vkeys ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.keys[origin] = vkeys
 }
 
-// Forget makes the witness start anew with a log, as one does whose disk was lost.
+// Forget removes the state of a log, like the loss of the witness's disk.
 func (w *Witness) Forget(origin string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.seen, origin)
 }
 
-// Size is that of the newest checkpoint of a log that the witness cosigned, 0 where it cosigned none.
+// Size returns the size of the newest checkpoint of a log that the witness has cosigned, 0 if there is none.
 func (w *Witness) Size(origin string) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,7 +113,7 @@ func (w *Witness) Size(origin string) uint64 {
 // ServeHTTP implements [http.Handler].
 func (w *Witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.mux.ServeHTTP(rw, r) }
 
-// refusal is an answer other than 200.
+// refusal is a response with a status other than 200.
 type refusal struct {
 	status int
 	why    string
@@ -124,7 +125,7 @@ func refuse(status int, format string, args ...any) error {
 	return &refusal{status, fmt.Sprintf(format, args...)}
 }
 
-// conflict is the answer 409.
+// conflict is a response with status 409.
 type conflict struct{ size uint64 }
 
 func (c *conflict) Error() string { return fmt.Sprintf("the latest cosigned size is %d", c.size) }
@@ -142,18 +143,18 @@ func (w *Witness) add(rw http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &c):
 		rw.Header().Set("Content-Type", "text/x.tlog.size")
 		rw.WriteHeader(http.StatusConflict)
-		_, _ = fmt.Fprintf(rw, "%d\n", c.size) // the caller may have gone
+		_, _ = fmt.Fprintf(rw, "%d\n", c.size) // the caller may have closed the connection
 	case errors.As(err, &no):
 		http.Error(rw, no.why, no.status)
 	case err != nil:
 		http.Error(rw, err.Error(), http.StatusInternalServerError)
 	default:
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = rw.Write(lines) // the caller may have gone
+		_, _ = rw.Write(lines) // the caller may have closed the connection
 	}
 }
 
-// cosign is add-checkpoint: it answers with the witness's signature line.
+// cosign implements add-checkpoint: it returns the witness's signature line.
 func (w *Witness) cosign(body []byte) ([]byte, error) {
 	s, err := parseSubmission(body)
 	if err != nil {
@@ -212,7 +213,7 @@ func (w *Witness) open(text []byte) (*log.Checkpoint, *note.Note, error) {
 	return checkpoint, opened, nil
 }
 
-// follows compares a checkpoint with the latest one, in the order of the page.
+// follows compares a checkpoint with the latest one. The checks have the order of the specification.
 func follows(s *submission, c *log.Checkpoint, have latest) error {
 	switch empty := sha256.Sum256(nil); {
 	case s.old > c.Size:
@@ -232,14 +233,14 @@ func follows(s *submission, c *log.Checkpoint, have latest) error {
 	return nil
 }
 
-// monitor answers with the newest checkpoint of the log whose origin has that SHA-256.
+// monitor serves the newest checkpoint of the log whose origin has the given SHA-256.
 func (w *Witness) monitor(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for origin, l := range w.seen {
 		if sum := sha256.Sum256([]byte(origin)); hex.EncodeToString(sum[:]) == r.PathValue("hash") {
 			rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			_, _ = rw.Write(l.note) // the caller may have gone
+			_, _ = rw.Write(l.note) // the caller may have closed the connection
 			return
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// consoleSources are the console's files by name.
+// consoleSources returns the console's files by name.
 func consoleSources(t *testing.T) map[string]string {
 	t.Helper()
 	sources := map[string]string{}
@@ -103,7 +103,8 @@ func TestConsolePolicy(t *testing.T) {
 	}
 }
 
-// TestConsoleNamesNoOtherHost: no file names another host, and nothing is inline, which the policy would refuse.
+// TestConsoleNamesNoOtherHost checks that no file names another host, and that nothing is inline, which the content
+// security policy would block.
 func TestConsoleNamesNoOtherHost(t *testing.T) {
 	address := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9][a-z0-9.-]*\.[a-z]{2,}[^\s'")]*`)
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+="|innerHTML|` +
@@ -127,7 +128,7 @@ func TestConsoleNamesNoOtherHost(t *testing.T) {
 func dictionary(t *testing.T, source string) (keys []string, texts map[string]string) {
 	t.Helper()
 	texts = map[string]string{}
-	// A text that is folded over several lines is one.
+	// Join texts that are split over several lines.
 	source = regexp.MustCompile(`' \+\n +'`).ReplaceAllString(source, "")
 	source = regexp.MustCompile(`':\n +'`).ReplaceAllString(source, "': '")
 	for _, line := range regexp.MustCompile(`(?m)^  '([^']+)': '((?:[^'\\]|\\.)*)',$`).FindAllStringSubmatch(source,
@@ -143,8 +144,8 @@ func dictionary(t *testing.T, source string) (keys []string, texts map[string]st
 	return keys, texts
 }
 
-// TestConsoleLanguages: both have the same keys in the same order, with the same names in their texts; the console
-// uses each of them and no other.
+// TestConsoleLanguages checks that both languages have the same keys in the same order, with the same placeholders in
+// their texts, and that the console uses each key and no others.
 func TestConsoleLanguages(t *testing.T) {
 	files := consoleSources(t)
 	keys, en := dictionary(t, files["console/js/i18n/en.js"])
@@ -162,7 +163,7 @@ func TestConsoleLanguages(t *testing.T) {
 		}
 	}
 	used := map[string]bool{}
-	var patterns []*regexp.Regexp // of keys that are put together
+	var patterns []*regexp.Regexp // of keys that are composed at run time
 	quoted := regexp.MustCompile("'([a-zA-Z_.]+)'|\\bt\\(`([^`]+)`")
 	hole := regexp.MustCompile(`\\\$\\\{.*?\\\}`)
 	for name, source := range files {
@@ -211,7 +212,8 @@ func difference(a, b map[string]string) (keys []string) {
 	return keys
 }
 
-// The console has a text of each code in both languages. The English text is that of the API.
+// TestConsoleHasAllCodes checks that the console has a text for each code in both languages, and that the English text
+// is that of the API.
 func TestConsoleHasAllCodes(t *testing.T) {
 	files := consoleSources(t)
 	_, en := dictionary(t, files["console/js/i18n/en.js"])

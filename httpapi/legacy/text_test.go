@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzText: whatever bytes a text has, its JSON gives them back, and where they are UTF-8 encoding/json reads the same.
+// FuzzText checks that arbitrary bytes of a text survive the conversion to JSON and back, and that encoding/json reads
+// the same text if it is valid UTF-8.
 func FuzzText(f *testing.F) {
 	for _, text := range []string{
 		"", "plain", "\"\\/\b\f\n\r\t\x00\x1f\x7f", "测试 😀", "\xff\xfe\x80", "\xed\xa0\xbd", "\xed\xb8\x80",
@@ -33,7 +34,8 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// FuzzParseText: where encoding/json takes a text and loses nothing of it, parseText reads the same.
+// FuzzParseText checks that parseText gives the same result as encoding/json for every text that encoding/json accepts
+// without loss.
 func FuzzParseText(f *testing.F) {
 	for _, text := range []string{`"\ud83d\ude00"`, `"\u00e9\/\n"`, `"\ud83d"`, `"\ud83dx"`, `"\ud83d\u0041"`,
 		`"\ude00\ud83d"`, `""`} {

@@ -5,7 +5,7 @@ import "testing"
 func TestAccept(t *testing.T) {
 	for _, c := range []struct {
 		accept     string
-		text, json bool // for a payload of octets
+		text, json bool // for a binary payload
 	}{
 		{"", false, false},
 		{"*/*", false, false},
@@ -14,7 +14,7 @@ func TestAccept(t *testing.T) {
 		{"Text/Plain; charset=utf-8", true, false},
 		{"application/json", false, true},
 		{"APPLICATION/JSON", false, true},
-		{"application/*", false, false}, // octets do as well
+		{"application/*", false, false}, // binary is acceptable too
 		{"text/html, application/json", false, true},
 		{"text/html, text/plain", true, false},
 		{"application/json, text/plain, */*", false, true},

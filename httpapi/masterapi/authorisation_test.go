@@ -20,12 +20,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// bearers are tokens of every kind there is, by what they are. Those of one project are named by their rights, or
-// "own" for all.
+// bearers holds a token of every kind by the name of the kind. Tokens of the own project are named by their rights, or
+// "own" for all rights.
 type bearers map[string]string
 
-// gate is the access to a route: for each kind of token the status of its refusal, or 0 where it is accepted. Kinds
-// that are not named are refused with the status of others.
+// gate is the access to a route: for each kind of token the status of its refusal, or 0 if it is accepted. Other kinds
+// are refused with the status others.
 type gate struct {
 	others int
 	kinds  map[string]int
@@ -38,8 +38,8 @@ func (g gate) status(kind string) int {
 	return g.others
 }
 
-// users is the gate that answers tokens of the six kinds with these statuses, 0 for an accepted token, and all others
-// with the first.
+// users returns the gate with the given statuses for tokens of six kinds, 0 for an accepted token, and the first status
+// for all others.
 func users(others, own, readOnly, appendOnly, other, admin, cluster int) gate {
 	return gate{others, map[string]int{
 		"own": own, "read-only": readOnly, "append-only": appendOnly, "other": other, "admin": admin,
@@ -47,22 +47,22 @@ func users(others, own, readOnly, appendOnly, other, admin, cluster int) gate {
 	}}
 }
 
-// The gates of a master. A project "other" is private and is not "own".
+// The gates of a master. The project "other" is private and is not "own".
 var (
 	gateOpen   = gate{}
 	gateAny    = users(401, 0, 0, 0, 0, 0, 0)
 	gateRead   = users(401, 0, 0, 403, 403, 403, 403)
 	gateAppend = users(401, 0, 403, 0, 0, 403, 403)
-	// Of their own project's records. Records that the project may not read are hidden in the answer.
+	// For records of their own project. Records that the project may not read are hidden in the response.
 	gateOwn     = users(401, 0, 0, 403, 0, 403, 403)
 	gateProject = users(401, 0, 0, 0, 0, 403, 403)
 	gateAdmin   = users(401, 403, 403, 403, 403, 0, 403)
 	gateNodes   = gate{401, map[string]int{"cluster": 0}}
-	// Registration is open here: anyone, but not with an unknown token.
+	// Registration is open here: no token is needed, but an unknown one is refused.
 	gateRegister = gate{401, map[string]int{
 		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
 	}}
-	// The original's own routes: tokens of projects alone, and another status where they are no good.
+	// The routes of the original API: only tokens of projects, with a different status for invalid ones.
 	gateAddData = gate{403, map[string]int{"own": 0, "append-only": 0, "other": 0}}
 	gateGetData = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
 
@@ -70,11 +70,11 @@ var (
 	gateNobody = gate{401, nil}
 )
 
-// row is a route with a harmless request and the statuses of its answer to an accepted token.
+// row is a route with a harmless request and the statuses of the response to an accepted token.
 type row struct {
-	route string // as gin names it
+	route string // in gin's notation
 	gate  gate
-	// TOKEN stands for the token where it is not sent as a bearer, NUMBER for another number each time.
+	// TOKEN is replaced by the token if it is not sent as a bearer token, NUMBER by a different number each time.
 	path, body string
 	want       []int
 }
@@ -160,7 +160,7 @@ var masterRows = []row{
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
-	// An order without a fence is refused, once the token was good.
+	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
 	{"PUT " + wire.PathInbox + ":block", gateMaster, wire.PathInbox + "0", "", []int{400}},
@@ -174,7 +174,7 @@ var storageRows = []row{
 	{"POST " + wire.PathCheck, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathReceive, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathSend, gateMaster, "", "", []int{400}},
-	{"POST " + wire.PathTransfer, gateNobody, "", "", nil}, // it takes the ticket of a repair
+	{"POST " + wire.PathTransfer, gateNobody, "", "", nil}, // it requires the ticket of a repair
 	{"GET " + wire.PathChain, gateNodes, "", "", []int{200}},
 	{"POST " + wire.PathChainEpoch, gateNodes, "", "", []int{400}},
 	{"GET " + wire.PathChainBlocks, gateNodes, "", "", []int{400}},
@@ -187,8 +187,7 @@ var minerRows = []row{
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }
 
-// authorisation sends a request of every row with a token of every kind. The rows are those that the routers have, no
-// less and no more.
+// authorisation sends a request of every row with a token of every kind. The rows must match the routes of the routers.
 func (c *cluster) authorisation(t *testing.T) {
 	tokens := c.bearers()
 	log := hclog.NewNullLogger()
@@ -197,7 +196,7 @@ func (c *cluster) authorisation(t *testing.T) {
 		name, url string
 		handler   http.Handler
 		rows      []row
-		workers   devcluster.Role // whose tokens are tried
+		workers   devcluster.Role // the worker whose tokens are tried
 	}{
 		{
 			"master", c.file.Masters[0],
@@ -226,7 +225,7 @@ func (c *cluster) authorisation(t *testing.T) {
 	}
 }
 
-// bearers makes a token of every kind that there is outside of the nodes.
+// bearers creates a token of every kind except those of the nodes.
 func (c *cluster) bearers() bearers {
 	b := bearers{
 		"none": "", "unknown": "nobody-knows-it", "own": c.file.Tokens.Project, "admin": c.file.Tokens.Admin,
@@ -246,7 +245,7 @@ func (c *cluster) role(kind devcluster.Kind) devcluster.Role {
 	return c.roles[i]
 }
 
-// workerTokens are what a worker shows to masters, and what masters show to it.
+// workerTokens returns the token of a worker for the masters, and that of the masters for the worker.
 func workerTokens(t *testing.T, r devcluster.Role) (access, master string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(r.Data, "identity.json"))
@@ -263,7 +262,7 @@ func workerTokens(t *testing.T, r devcluster.Role) (access, master string) {
 	return identity.Access, identity.Master
 }
 
-// holdRoutes fails for a route without a row, and for a row without a route.
+// holdRoutes fails the test for a route without a row, and for a row without a route.
 func holdRoutes(t *testing.T, h http.Handler, rows []row) {
 	t.Helper()
 	missing := map[string]bool{}

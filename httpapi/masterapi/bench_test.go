@@ -15,8 +15,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BenchmarkHistoryPage reads pages of a key's history over HTTP, from a cluster with a million records over a thousand
-// keys, each page of another key and from another master.
+// BenchmarkHistoryPage reads pages of a key's history over HTTP from a cluster with a million records over a thousand
+// keys. Each page is of a different key and from a different master.
 func BenchmarkHistoryPage(b *testing.B) {
 	const records, keys, batch = 1_000_000, 1000, 10_000
 	c := startCluster(b)
@@ -42,7 +42,7 @@ func BenchmarkHistoryPage(b *testing.B) {
 			middle = positions.Records[0].Index
 		}
 	}
-	c.list(token, "/v1/records?key=key-1&limit=1000") // waits until the indexes are there
+	c.list(token, "/v1/records?key=key-1&limit=1000") // waits until the indexes are complete
 	for _, limit := range []int{wire.DefaultPage, 500} {
 		b.Run(fmt.Sprint("page of ", limit), func(b *testing.B) {
 			c.t = b
@@ -65,9 +65,9 @@ func BenchmarkHistoryPage(b *testing.B) {
 	}
 }
 
-// BenchmarkTiles reads all full tiles of level 0, and all full bundles, of a tree of 200,000 records from a master:
-// cold, when it has to get each from a storage node and prove it, and kept. Where the record's payload is large a
-// bundle is work for the storage node's disk.
+// BenchmarkTiles reads all full tiles of level 0 and all full bundles of a tree of 200,000 records from a master: cold,
+// when the master has to read each from a storage node and verify it, and cached. With large payloads a bundle is also
+// work for the storage node's disk.
 func BenchmarkTiles(b *testing.B) {
 	const batch = 10_000
 	for _, payload := range []int{16, 16 << 10} {
@@ -97,7 +97,7 @@ func BenchmarkTiles(b *testing.B) {
 			last = positions.Records[n-1].Index
 		}
 		plain := http.Client{Transport: &http.Transport{}}
-		for master, kind := range []string{"0", "entries"} { // each its own, whose cache is empty
+		for master, kind := range []string{"0", "entries"} { // a different master for each, with an empty cache
 			for _, pass := range []string{"cold", "kept"} {
 				b.Run(fmt.Sprintf("%s/payload=%d/%s", kind, payload, pass), func(b *testing.B) {
 					tiles, slowest := 0, time.Duration(0)
@@ -116,7 +116,7 @@ func BenchmarkTiles(b *testing.B) {
 						tiles, slowest = tiles+1, max(slowest, time.Since(one))
 					}
 					took := time.Since(began)
-					b.ReportMetric(0, "ns/op") // it is one pass
+					b.ReportMetric(0, "ns/op") // there is only one pass
 					b.ReportMetric(float64(took.Microseconds())/float64(tiles), "us/tile")
 					b.ReportMetric(float64(slowest.Microseconds()), "slowest-us")
 					b.ReportMetric(float64(tiles*wire.TileWidth)/took.Seconds(), "leaves/s")

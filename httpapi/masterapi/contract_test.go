@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// cluster is a whole cluster in this process: the contract is held on what users get.
+// cluster is a complete cluster in this process. The contract is checked on the responses that users get.
 type cluster struct {
 	t     testing.TB
 	file  devcluster.ClusterFile
@@ -45,10 +45,10 @@ func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 	return &cluster{t: t, file: c.File(), roles: topology.Roles()}
 }
 
-// freePort is a base for the ports of a cluster.
+// freePort returns the first port of a range for a cluster.
 func freePort(t testing.TB) int {
 	t.Helper()
-	base, release, err := freeports.Claim(99) // the last port of the block holds the claim
+	base, release, err := freeports.Claim(99) // the claim is held on the last port of the range
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func freePort(t testing.TB) int {
 	return base
 }
 
-// request is one request and what is expected of its answer.
+// request is a request with the expected response.
 type request struct {
 	name    string
 	method  string
@@ -72,7 +72,7 @@ type request struct {
 	problem string // name of the problem type, "" for none
 }
 
-// do sends a request to master i and checks what the row says; it returns the answer.
+// do sends a request to master i, checks the response, and returns it.
 func (c *cluster) do(i int, r request) (http.Header, []byte) {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), r.method, c.file.Masters[i%len(c.file.Masters)]+r.path,
@@ -155,7 +155,7 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// crossOrigin: the console of one master may ask the others, and a stranger's page may not.
+// crossOrigin checks that the console of one master may call the others, and that a page of another origin may not.
 func (c *cluster) crossOrigin(token string) {
 	for origin, allowed := range map[string]string{c.file.Masters[1]: c.file.Masters[1],
 		"http://stranger.example": ""} {
@@ -196,7 +196,7 @@ func (c *cluster) appendAndRead(token string) {
 		} {
 			read := request{name: path, method: "GET", path: path, token: token, status: 200}
 			h, got := c.do(i, read)
-			// A master that is behind serves the record and does not know yet that its block is mined.
+			// A master that lags serves the record, but does not know yet that its block is mined.
 			for end := time.Now().Add(20 * time.Second); h.Get("Etag") == "" && time.Now().Before(end); {
 				h, got = c.do(i, read)
 			}
@@ -320,7 +320,7 @@ func (c *cluster) notThere(token string) {
 		{path: "/v1/records/99999999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/records/99999999999999999999999999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/records/one", status: 400, problem: wire.ErrBadRequest.Name},
-		// block 0 has one record: index 1 is its seal
+		// Block 0 has one record: index 1 is its seal.
 		{path: "/v1/records/1", status: 404, problem: wire.ErrSealIndex.Name},
 		{path: "/v1/blocks/99999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/blocks/x", status: 400, problem: wire.ErrBadRequest.Name},
@@ -378,7 +378,7 @@ func (c *cluster) projects(own, admin string) {
 		c.do(0, request{name: name, method: "POST", path: "/v1/projects", token: admin, body: body, status: 400,
 			problem: wire.ErrBadRequest.Name})
 	}
-	// Another project's record is there, and its content is not for this one.
+	// The record of another project exists, but its content is not accessible.
 	c.do(2, request{name: "private", method: "GET", path: "/v1/blocks/0/records/0", token: created.Token, status: 403,
 		problem: wire.ErrForbidden.Name})
 	c.do(2, request{name: "private by index", method: "GET", path: "/v1/records/0", token: created.Token, status: 403,

@@ -20,7 +20,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// headerCases are keys and types, and whether a header field gives them back as they are.
+// headerCases lists keys and types, and whether a header field preserves them.
 var headerCases = []struct {
 	text string
 	fits bool
@@ -39,8 +39,8 @@ var headerCases = []struct {
 	{"", true},
 }
 
-// TestControlCharacters holds both halves of the rule: requests with control characters are refused, and records that
-// have them already are served as valid HTTP on every route.
+// TestControlCharacters checks that requests with control characters are refused, and that existing records that
+// contain them are served as valid HTTP on every route.
 func TestControlCharacters(t *testing.T) {
 	c := startCluster(t)
 	c.forwardOld()
@@ -50,7 +50,7 @@ func TestControlCharacters(t *testing.T) {
 }
 
 // forwardOld appends the records of headerCases as a master of an older version does for its clients: by a submission
-// to the leader, which must take it. Each case is the key of one record and the type of another.
+// to the leader, which must accept it. Each case is the key of one record and the type of another.
 func (c *cluster) forwardOld() {
 	c.t.Helper()
 	project := answer[wire.Me](c, 0, request{method: "GET", path: "/v1/me", token: c.file.Tokens.Project,
@@ -85,7 +85,7 @@ func (c *cluster) forwardOld() {
 	}
 }
 
-// leader is the URL of the master that leads.
+// leader returns the URL of the leader.
 func (c *cluster) leader() string {
 	c.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
@@ -101,8 +101,8 @@ func (c *cluster) leader() string {
 	return ""
 }
 
-// raw sends a GET or HEAD over a bare connection and returns the status and the body of the answer, once its header
-// has held. With a stream it reads up to the first record's event.
+// raw sends a GET or HEAD over a plain connection and checks the header of the response. It returns the header, the
+// status and the body. Of a stream it reads up to the first record's event.
 func (c *cluster) raw(i int, method, path, accept string) (http.Header, int, []byte) {
 	c.t.Helper()
 	host := strings.TrimPrefix(c.file.Masters[i%len(c.file.Masters)], "http://")
@@ -135,7 +135,7 @@ func (c *cluster) raw(i int, method, path, accept string) (http.Header, int, []b
 	if err != nil {
 		c.t.Fatalf("%s %s: %v in %q", method, path, err, head)
 	}
-	// The body is not closed: that would read a stream to its end. The connection is.
+	// Closing the body would read a stream to its end. Closing the connection is enough.
 	if resp.Header.Get("X-Evil") != "" {
 		c.t.Errorf("%s %s: a header was injected: %q", method, path, head)
 	}
@@ -160,7 +160,7 @@ func (c *cluster) raw(i int, method, path, accept string) (http.Header, int, []b
 	return resp.Header, resp.StatusCode, body
 }
 
-// wantRecord fails the test where an envelope is not the record of a case.
+// wantRecord fails the test if an envelope is not the record of a case.
 func (c *cluster) wantRecord(what string, body []byte, key, typ, payload string) {
 	c.t.Helper()
 	var r wire.Record
@@ -169,7 +169,7 @@ func (c *cluster) wantRecord(what string, body []byte, key, typ, payload string)
 	}
 }
 
-// readControls reads every record of headerCases by every route, through every master.
+// readControls reads every record of headerCases on every route, through every master.
 func (c *cluster) readControls() {
 	users, err := client.New(client.Config{Masters: c.file.Masters, Token: c.file.Tokens.Project})
 	if err != nil {
@@ -231,7 +231,7 @@ func (c *cluster) readControls() {
 		c.wantRecord("list", c.onlyRecord(i, fmt.Sprintf("/v1/records?from=%d&limit=1", r.Index)), key, typ, payload)
 		c.wantRecord("block", c.onlyRecord(i, fmt.Sprintf("/v1/blocks/%d/records?from=%d&limit=1", r.Block,
 			r.Offset)), key, typ, payload)
-		if i%2 == 0 && key != "" { // the filters that read take such a key
+		if i%2 == 0 && key != "" { // the filters of read requests accept such a key
 			c.wantRecord("history", c.onlyRecord(i, "/v1/records?limit=1&key="+url.QueryEscape(key)), key, typ, payload)
 			_, _, body = c.raw(i, "GET", "/v1/records/stream?from=0&key="+url.QueryEscape(key), "text/event-stream")
 			c.wantRecord("stream of a key", body, key, typ, payload)
@@ -242,7 +242,7 @@ func (c *cluster) readControls() {
 	}
 }
 
-// onlyRecord is the envelope of the first record that a list has.
+// onlyRecord returns the envelope of the first record in a list.
 func (c *cluster) onlyRecord(i int, path string) []byte {
 	c.t.Helper()
 	_, status, body := c.raw(i, "GET", path, "application/json")
@@ -250,14 +250,14 @@ func (c *cluster) onlyRecord(i int, path string) []byte {
 	if err := json.Unmarshal(body, &page); err != nil || status != 200 || len(page.Records) != 1 {
 		c.t.Fatalf("%s: %d, %s", path, status, body)
 	}
-	var in struct{ Record json.RawMessage } // of a block's list
+	var in struct{ Record json.RawMessage } // of the list of a block
 	if err := json.Unmarshal(page.Records[0], &in); err == nil && in.Record != nil {
 		return in.Record
 	}
 	return page.Records[0]
 }
 
-// covered waits until the record's receipt can be had.
+// covered waits until the record's receipt is available.
 func (c *cluster) covered(i int, path string) {
 	c.t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -274,14 +274,14 @@ func (c *cluster) covered(i int, path string) {
 	}
 }
 
-// records is how many records the group has.
+// records returns the number of records of the group.
 func (c *cluster) records() uint64 {
 	c.t.Helper()
 	return answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin,
 		status: 200}).Records
 }
 
-// refuseControls sends control characters by every route that takes a key, a type or a name.
+// refuseControls sends control characters to every route that accepts a key, a type or a name.
 func (c *cluster) refuseControls() {
 	before := c.records()
 	own, admin := c.file.Tokens.Project, c.file.Tokens.Admin
@@ -344,15 +344,15 @@ func (c *cluster) refuseControls() {
 	if after := c.records(); after != before {
 		c.t.Errorf("refused, and yet there are %d records more", after-before)
 	}
-	// What is not a control character goes on as it was.
+	// Other characters are accepted as before.
 	c.do(0, request{name: "batch", method: "POST", path: "/v1/records:batch", token: own,
 		body: `{"text":"x","key":" tür/门 ","type":"a b"}`, status: 201})
-	// A payload may hold anything.
+	// A payload may contain any bytes.
 	c.do(1, request{name: "payload", method: "POST", path: "/v1/records", token: own, body: "a\x00\x7f\n", status: 201})
 	c.call(2, "POST", "/data", "application/json", `{"token":"`+own+`","info":"a\u0000b\n"}`, 200)
 }
 
-// refuseCodings sends compressed bodies, or what says that it is.
+// refuseCodings sends compressed bodies, and bodies that claim to be compressed.
 func (c *cluster) refuseCodings() {
 	before := c.records()
 	own, admin := c.file.Tokens.Project, c.file.Tokens.Admin

@@ -18,7 +18,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// call sends what a client of the original sends, byte for byte, to master i.
+// call sends a request of a client of the original API, byte for byte, to master i.
 func (c *cluster) call(i int, method, path, contentType, body string, status int) []byte {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), method, c.file.Masters[i%len(c.file.Masters)]+path,
@@ -56,7 +56,7 @@ func decodeInto[T any](c *cluster, data []byte) T {
 	return v
 }
 
-// The original's answers, with no field but its own.
+// The responses of the original API, with exactly its fields.
 type (
 	originalPlace struct {
 		BlockIndex *uint64
@@ -76,7 +76,7 @@ type (
 	}
 )
 
-// originalClients does what the original's web page does, and its provenance application.
+// originalClients sends the requests of the original's web page and of its provenance application.
 func (c *cluster) originalClients() {
 	const page = "application/json;charset=UTF-8"
 	var created struct{ Token string }
@@ -110,8 +110,8 @@ func (c *cluster) originalClients() {
 	c.texts(created.Token)
 }
 
-// provenance does what the provenance application does: many at once, while the project that its records go to is not
-// there yet.
+// provenance sends the requests of the provenance application: many concurrent ones, while the project of its records
+// does not exist yet.
 func (c *cluster) provenance() {
 	var wg sync.WaitGroup
 	saved := make([]originalSaved, 9)
@@ -134,14 +134,14 @@ func (c *cluster) provenance() {
 		if s.BlockIndex == nil || s.BlockOffset == nil || s.Offset == nil || *s.Offset != *s.BlockOffset {
 			c.t.Fatalf("saved at %+v", s)
 		}
-		// It writes the ampersand twice.
+		// The application writes the ampersand twice.
 		path := fmt.Sprintf("/findBlockInfo?blockIndex=%d&&blockOffset=%d", *s.BlockIndex, *s.BlockOffset)
 		if got := decodeInto[struct{ Data string }](c,
 			c.call(i+1, "GET", path, "", "", 200)); got.Data != fmt.Sprintf("step %d", i) {
 			c.t.Errorf("record %d is %q", i, got.Data)
 		}
 	}
-	// It also sends JSON within JSON, and writes the inner quotes bare.
+	// It also sends JSON within JSON, without escaping the inner quotes.
 	paper := `{"writer":"law121212","title":"溯源 \"7\"","content":"}"}`
 	at := decodeInto[originalSaved](c, c.call(0, "POST", "/saveInfo", "application/json; charset=UTF-8",
 		`{ "info" : "`+paper+`" }`, 200))
@@ -155,7 +155,7 @@ func (c *cluster) provenance() {
 	if !legacy.Public || legacy.Records != 10 {
 		c.t.Errorf("the legacy project: %+v", legacy)
 	}
-	// Nobody but the administrator takes that name, and without a token nothing else is read, however public.
+	// Only the administrator may use that name. Without a token no other project is readable, even if it is public.
 	c.call(0, "POST", "/admin/project", "", `{"projectName":"legacy"}`, 409)
 	c.do(1, request{name: "legacy", method: "POST", path: "/v1/projects", body: `{"name":"legacy"}`, status: 409,
 		problem: wire.ErrNameTaken.Name})
@@ -177,7 +177,8 @@ func (c *cluster) provenance() {
 	c.call(0, "GET", path, "", "", 200)
 }
 
-// texts appends texts that are written in all sorts of ways, and wants each back as it was meant, byte for byte.
+// texts appends texts in many different encodings, and checks that each is returned with its intended content, byte for
+// byte.
 func (c *cluster) texts(token string) {
 	long := strings.Repeat("长", 50_000)
 	for i, row := range []struct{ contentType, body, want string }{
@@ -248,7 +249,8 @@ func (c *cluster) originalErrors() {
 	}
 }
 
-// By default a master has none of the original's routes, and only the administrator may create a project.
+// TestClosedByDefault checks that by default a master has no routes of the original API, and only the administrator may
+// create a project.
 func TestClosedByDefault(t *testing.T) {
 	h := masterapi.New(masterapi.Config{
 		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin",
@@ -275,7 +277,8 @@ func TestClosedByDefault(t *testing.T) {
 	}
 }
 
-// A token in a query string is not logged, even if the handler panics: there is no node here.
+// TestQueryTokenIsNotLogged checks that a token in a query string is not logged, even if the handler panics. It does so
+// here because there is no node.
 func TestQueryTokenIsNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	h := masterapi.New(masterapi.Config{

@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestLists holds the routes that read more than one record, and proofs, to their contract.
+// TestLists checks the contract of the routes for several records, and of those for proofs.
 func TestLists(t *testing.T) {
 	c := startCluster(t)
 	token := c.file.Tokens.Project
@@ -61,7 +61,7 @@ func (c *cluster) appendKeyed(token, key, payload string) (at wire.Position) {
 	return at
 }
 
-// list reads a list to its end, page by page, each from another master, by the Link headers.
+// list reads a list to its end by following the Link headers, each page from a different master.
 func (c *cluster) list(token, path string) (all []wire.Record) {
 	c.t.Helper()
 	for i := range 1000 {
@@ -257,7 +257,7 @@ func (c *cluster) proofs(token string, other wire.CreatedProject, want []wire.Po
 // event is one server-sent event.
 type event struct{ id, name, data string }
 
-// open opens a stream; the events come until the test ends.
+// open opens a stream. Its events arrive until the test ends.
 func (c *cluster) open(i int, token, path, last string) (http.Header, <-chan event) {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), "GET", c.file.Masters[i]+path, nil)
@@ -339,7 +339,7 @@ func (c *cluster) streams(token string, want []wire.Position) {
 	}
 	_, now := c.open(2, token, "/v1/records/stream", "")
 	select {
-	case e := <-now: // its place, before anything was appended
+	case e := <-now: // the position before anything was appended
 		if e.id == "" || e.data != "" {
 			c.t.Errorf("the first event: %+v", e)
 		}
@@ -350,7 +350,7 @@ func (c *cluster) streams(token string, want []wire.Position) {
 	if r := c.next(now); r.Index != at.Index || string(r.Payload) != "news" {
 		c.t.Errorf("%+v", r)
 	}
-	// A token that is taken back ends the stream, at all masters.
+	// Revoking a token ends its streams on all masters.
 	created := c.createProject("revoked")
 	_, events := c.open(1, created.Token, "/v1/records/stream", "")
 	c.revoke(fmt.Sprint(created.ID), created.TokenID)

@@ -13,7 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// What the leader refuses of an announcement, and what it takes, a master answers that brings it there.
+// TestAnnounceThroughAFollower checks that a follower forwards an announcement and returns the leader's response,
+// whether it is a refusal or not.
 func TestAnnounceThroughAFollower(t *testing.T) {
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel, topology.Timeout, topology.Settings.Difficulty = "error", time.Second, 4

@@ -26,8 +26,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestMain validates every request and answer of the default client against openapi.yaml, in all tests of this package.
-// A request or answer that the document does not describe is an error of that request.
+// TestMain makes the default client validate every request and response against openapi.yaml, in all tests of this
+// package. If the document does not describe a request or response, the request fails.
 func TestMain(m *testing.M) {
 	doc, err := loadDocument()
 	if err != nil {
@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// loadDocument reads openapi.yaml and closes its schemas: clients must pass over fields that they do not know, but the
-// tests know all.
+// loadDocument reads openapi.yaml and forbids additional fields in its schemas. Clients must ignore unknown fields, but
+// the tests must know all of them.
 func loadDocument() (*openapi3.T, error) {
 	data, err := os.ReadFile("openapi.yaml")
 	if err != nil {
@@ -61,7 +61,7 @@ func loadDocument() (*openapi3.T, error) {
 	return doc, nil
 }
 
-// described is a transport that lets nothing pass which the document does not describe.
+// described is a transport that rejects everything that the document does not describe.
 type described struct {
 	doc  *openapi3.T
 	next http.RoundTripper
@@ -80,8 +80,8 @@ func (d *described) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// hold validates a request and its answer. A refused request need not be as the document describes it; an accepted one
-// must be.
+// hold validates a request and its response. A request that was refused need not match the document; an accepted one
+// must.
 func (d *described) hold(r *http.Request, resp *http.Response) error {
 	route, params := d.find(r)
 	if route.Operation == nil {
@@ -106,8 +106,8 @@ func (d *described) hold(r *http.Request, resp *http.Response) error {
 	return holdAnswer(request, resp)
 }
 
-// find finds the path of the document for a request: a literal path before one with parameters. The route has no
-// operation where the document has none, and no path item where it has no such path.
+// find returns the path of the document for a request. A literal path takes precedence over one with parameters. The
+// route has no operation or no path item if the document has none.
 func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 	route := &routers.Route{Spec: d.doc, Method: r.Method}
 	var found map[string]string
@@ -121,7 +121,7 @@ func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 	return route, found
 }
 
-// match reports whether an escaped path is one of a template, and with which parameters.
+// match reports whether an escaped path matches a template, and returns the parameters.
 func match(template, escaped string) (params map[string]string, ok bool) {
 	want, have := strings.Split(template, "/"), strings.Split(escaped, "/")
 	// A tile's number has several segments, which OpenAPI cannot describe.
@@ -146,7 +146,7 @@ func match(template, escaped string) (params map[string]string, ok bool) {
 	return params, true
 }
 
-// holdUnknown validates the answer to a request that the document does not have.
+// holdUnknown validates the response to a request that is not in the document.
 func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *routers.Route) error {
 	name, status := "NoSuchRoute", http.StatusNotFound
 	if route.PathItem != nil {
@@ -161,8 +161,8 @@ func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *rou
 		Options: &openapi3filter.Options{}}, resp)
 }
 
-// holdAnswer validates status, headers and body of an answer; of a stream, which has no end, not the body. Every
-// header must be in the document but for those of any HTTP answer.
+// holdAnswer validates status, headers and body of a response; of a stream, which has no end, only status and headers.
+// Every header must be in the document, except those that any HTTP response may have.
 func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Response) error {
 	options := *request.Options
 	answer := &openapi3filter.ResponseValidationInput{
@@ -173,7 +173,7 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 		return errors.New("the status is not described")
 	}
 	for name := range resp.Header {
-		// what lets another master's page in is of the Fetch standard, not of this API
+		// CORS headers belong to the Fetch standard, not to this API.
 		if strings.HasPrefix(name, "Access-Control-") {
 			continue
 		}
@@ -187,7 +187,7 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 	}
 	typ := resp.Header.Get("Content-Type")
 	stream := typ == wire.TypeEvents
-	// a record's type is any text, and the library takes media types alone
+	// The type of a record may be any text, but the library only accepts media types.
 	bare := ref.Value.Content["*/*"] != nil && !strings.Contains(typ, "/")
 	options.ExcludeResponseBody = request.Request.Method == http.MethodHead || stream || bare
 	if !options.ExcludeResponseBody {
@@ -199,7 +199,7 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 		}
 		answer.SetBodyBytes(body)
 	}
-	if request.Request.Method == http.MethodHead { // the library passes over the headers of these
+	if request.Request.Method == http.MethodHead { // the library ignores the headers of these
 		request.Request = request.Request.Clone(request.Request.Context())
 		request.Request.Method = http.MethodGet
 	}
@@ -209,8 +209,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 	return holdEnvelope(request.Route.Spec, ref, resp)
 }
 
-// holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the
-// document has no schema there.
+// holdEnvelope validates the envelope of a record. The document has no schema for it, because the same response may
+// also contain a payload of any type.
 func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Response) error {
 	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead ||
 		resp.Header.Get(wire.HeaderPosition) != "" {
@@ -228,14 +228,14 @@ func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Respons
 	return doc.Components.Schemas["Record"].Value.VisitJSON(envelope, openapi3.EnableJSONSchema2020())
 }
 
-// again is a request that was sent, with its body unread. Without a Content-Type a body is taken for JSON where JSON
-// is taken.
+// again returns a copy of a request with its body unread. A body without a Content-Type counts as JSON if the route
+// accepts JSON.
 func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 	c := r.Clone(r.Context())
 	if r.GetBody != nil {
 		c.Body, _ = r.GetBody()
 	}
-	// The library reads whole numbers up to 2^63-1, the masters up to 2^64-1.
+	// The library accepts integers up to 2^63-1, the masters up to 2^64-1.
 	query := c.URL.Query()
 	for _, values := range query {
 		for i, value := range values {
@@ -252,7 +252,7 @@ func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 	return c
 }
 
-// showsToken fails for an accepted request without a token, if the document requires one.
+// showsToken fails for an accepted request without a token if the document requires one.
 func showsToken(_ context.Context, input *openapi3filter.AuthenticationInput) error {
 	r := input.RequestValidationInput.Request
 	switch scheme := input.SecurityScheme; {
@@ -269,8 +269,8 @@ func hasParameter(route *routers.Route, name string) bool {
 		route.PathItem.Parameters.GetByInAndName(openapi3.ParameterInQuery, name) != nil
 }
 
-// TestDocumentHasEveryRoute: the document has the routes that the router has, less those between the nodes, and no
-// others.
+// TestDocumentHasEveryRoute checks that the document has exactly the routes of the router, except those between the
+// nodes.
 func TestDocumentHasEveryRoute(t *testing.T) {
 	doc, err := loadDocument()
 	if err != nil {
@@ -301,13 +301,13 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 }
 
-// isAPI reports whether a path of a master's is part of the API for users: not those between the nodes, nor the
-// console's files.
+// isAPI reports whether a path of a master belongs to the API for users. Routes between the nodes and the console's
+// files do not.
 func isAPI(path string) bool {
 	return path != "/" && !strings.HasPrefix(path, "/console/") && !strings.HasPrefix(path, "/internal/")
 }
 
-// templateOf writes a path of gin's as OpenAPI does.
+// templateOf converts a path from gin's notation to that of OpenAPI.
 func templateOf(path string) string {
 	parts := strings.Split(strings.ReplaceAll(path, `\:`, "\x00"), "/")
 	for i, part := range parts {

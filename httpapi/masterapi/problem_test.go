@@ -12,7 +12,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// docs/api.md lists exactly the problem types of wire's table, in its order, each with its status and whether to retry.
+// TestProblemsInDocs checks that docs/api.md lists exactly the problem types of wire's table, in the same order, each
+// with its status and whether to retry.
 func TestProblemsInDocs(t *testing.T) {
 	text, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
@@ -36,8 +37,8 @@ func TestProblemsInDocs(t *testing.T) {
 	}
 }
 
-// openapi.yaml lists exactly the problem types of wire's table as the examples of Problem.type, and its answers name
-// only those, each with its status.
+// TestProblemsInOpenAPI checks that openapi.yaml lists exactly the problem types of wire's table as the examples of
+// Problem.type, and that its responses name only those, each with its status.
 func TestProblemsInOpenAPI(t *testing.T) {
 	doc, err := loadDocument()
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// with is the cluster for a subtest.
+// with returns the cluster for a subtest.
 func (c *cluster) with(t *testing.T) *cluster {
 	sub := *c
 	sub.t = t
 	return &sub
 }
 
-// answer is do for an answer of JSON.
+// answer is like do, and decodes a JSON response.
 func answer[T any](c *cluster, i int, r request) T {
 	c.t.Helper()
 	if r.name == "" {
@@ -51,8 +51,8 @@ func (c *cluster) newToken(project string, rights ...string) wire.CreatedToken {
 		body: string(body), status: 201})
 }
 
-// revoke revokes a token and waits until every master has heard of it: each may take its time, up to 5 s where it
-// hears from no leader.
+// revoke revokes a token and waits until every master has applied the revocation. This may take up to 5 s for a master
+// without contact to a leader.
 func (c *cluster) revoke(project string, id uint32) {
 	c.t.Helper()
 	path := fmt.Sprintf("/v1/projects/%s/tokens/%d", project, id)
@@ -195,8 +195,8 @@ func (c *cluster) quotas() {
 		name: "batch over it", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(6), status: 413,
 		problem: wire.ErrTooLarge.Name,
 	})
-	// Five at once, then five more: whichever master answers, and however slow this machine is, five in a second are
-	// the most.
+	// Five at once, then five more. At most five per second may be accepted, whichever masters respond, and however
+	// slow this machine is.
 	begin := time.Now()
 	c.do(0, request{name: "a second's worth", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(5),
 		status: 201})
@@ -219,7 +219,7 @@ func (c *cluster) quotas() {
 	if stored.Records != 10 {
 		c.t.Errorf("%d records were appended, want 10", stored.Records)
 	}
-	// A limit of 0 is no limit.
+	// A limit of 0 means no limit.
 	answer[wire.Project](c, 0, request{method: "PATCH", path: path, token: admin,
 		body: `{"quota":{"records_per_second":0}}`, status: 200})
 	c.do(0, request{name: "unbounded", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(50),
@@ -243,7 +243,8 @@ func (c *cluster) post(i int, path, token, body string) (http.Header, int) {
 	return resp.Header, resp.StatusCode
 }
 
-// whoReads asks for a record in every way there is, with every right: others learn nothing of a private one.
+// whoReads requests a record on every route and with every right. Without access, a private record must look like a
+// missing one.
 func (c *cluster) whoReads() {
 	p := c.newProject("guarded", false)
 	reader, appender := c.newToken("guarded", wire.RightRead).Token, c.newToken("guarded", wire.RightAppend).Token
@@ -252,7 +253,7 @@ func (c *cluster) whoReads() {
 		method: "POST", path: "/v1/records", token: appender, body: secret, status: 201,
 		headers: map[string]string{wire.HeaderKey: "private-key", wire.HeaderIdempotencyKey: "again"},
 	})
-	// Who may append only still gets the first position for a retry.
+	// A token that may only append still gets the first position for a retry.
 	answer[wire.Position](c, 1, request{
 		method: "POST", path: "/v1/records", token: appender, body: secret, status: 201,
 		headers: map[string]string{wire.HeaderKey: "private-key", wire.HeaderIdempotencyKey: "again"},
@@ -293,7 +294,7 @@ func (c *cluster) whoReads() {
 			method: "PATCH", path: "/v1/projects/guarded", token: c.file.Tokens.Admin,
 			body: fmt.Sprintf(`{"public":%v}`, public), status: 200,
 		})
-		for i := range c.file.Masters { // from here on every master has heard of it
+		for i := range c.file.Masters { // from here on every master has applied the change
 			answer[wire.Project](c, i, request{method: "GET", path: "/v1/projects/guarded", token: other, status: 200})
 		}
 	}
@@ -303,7 +304,7 @@ func (c *cluster) whoReads() {
 	setPublic(false)
 	ask(other, 403)
 	c.do(0, request{
-		// to its own project
+		// to the token's own project
 		name: "another appends", method: "POST", path: "/v1/records", token: other, body: "x", status: 201,
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// witnessNowhere is a witness that cannot be reached, in the form of a master's configuration.
+// witnessNowhere returns the configuration of a witness that cannot be reached.
 func witnessNowhere() string {
 	const name = "witness.example/nowhere"
 	key := append([]byte{4}, make([]byte, 32)...) // of cosignature/v1
@@ -20,8 +20,8 @@ func witnessNowhere() string {
 	return fmt.Sprintf("%s+%x+%s http://127.0.0.1:1/", name, id[:4], base64.StdEncoding.EncodeToString(key))
 }
 
-// TestWitnessesHoldNoAppendUp: where a checkpoint is not published for want of witnesses a record is stored all the
-// same, and the answer says so.
+// TestWitnessesHoldNoAppendUp checks that a record is stored even if no checkpoint is published for lack of witnesses,
+// and that the response reports this.
 func TestWitnessesHoldNoAppendUp(t *testing.T) {
 	c := startCluster(t, func(t *devcluster.Topology) {
 		t.Witnesses, t.Settings.WitnessQuorum = []string{witnessNowhere()}, 1

@@ -26,7 +26,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// auditPatience is how long the public auditor may take: where something does not fit it may hang.
+// auditPatience is the time limit of the public auditor, which may hang when a check fails.
 const auditPatience = 20 * time.Second
 
 // TestOutsiders verifies the public log with independent libraries only.
@@ -62,7 +62,7 @@ func (c *cluster) fill(count int) []wire.Position {
 	return batch.Records
 }
 
-// logKey is the key that the log signs with.
+// logKey returns the key with which the log signs.
 func (c *cluster) logKey() note.Verifier {
 	c.t.Helper()
 	v, err := note.NewVerifier(c.theLog(0, "").Keys[0].VerifierKey)
@@ -72,7 +72,7 @@ func (c *cluster) logKey() note.Verifier {
 	return v
 }
 
-// size is that of the newest checkpoint of a master.
+// size returns the size of the newest checkpoint of a master.
 func (c *cluster) size(i int) uint64 {
 	c.t.Helper()
 	l := c.theLog(i, "")
@@ -114,7 +114,7 @@ func leafHashes(data []byte) ([][]byte, error) {
 	return hashes, nil
 }
 
-// altered changes the answer of a log to one path.
+// altered changes the response of a log for one path.
 type altered struct {
 	fsck.Fetcher
 	path string
@@ -257,7 +257,7 @@ func (c *cluster) receipts(t *testing.T, token string, key note.Verifier) {
 		headers: map[string]string{"Content-Type": "text/plain", wire.HeaderKey: "k",
 			wire.HeaderIdempotencyKey: "once"},
 	}
-	for i := range 2 { // the second time it is a replay
+	for i := range 2 { // the second request is a replay
 		_, body := c.do(i, append)
 		var stored wire.Appended
 		if err := json.Unmarshal(body, &stored); err != nil || stored.Receipt == nil ||

@@ -46,7 +46,8 @@ func (c *cluster) checkpoint(i int, l wire.Log, keys ...string) (*log.Checkpoint
 	return p, signed
 }
 
-// log: every master shows one signed history, with every key that signs; the keys are the administrator's to change.
+// log checks that every master serves the same signed history with the signatures of all keys, and that only the
+// administrator may change the keys.
 func (c *cluster) log(token, admin string) {
 	before := c.theLog(0, "")
 	if before.Private || before.Size == nil {
@@ -103,7 +104,7 @@ func (c *cluster) log(token, admin string) {
 	}
 }
 
-// A private log is for those with a token; its keys are for everybody.
+// TestPrivateLog checks that a private log requires a token, and that its keys are public.
 func TestPrivateLog(t *testing.T) {
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel, topology.Timeout = "error", time.Second

@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The cluster token opens blocks only after a time without a sign of a leader.
+// TestLeaderSilence checks that the cluster token permits reading blocks only after a time without contact to a leader.
 func TestLeaderSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l leaderSilence

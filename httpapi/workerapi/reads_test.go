@@ -17,7 +17,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// What a master's calls read of a storage node's tree is what the node has.
+// TestTilesAndEntriesOfAStorageNode compares the tiles and entries that a master reads from a storage node with those
+// of the node.
 func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})

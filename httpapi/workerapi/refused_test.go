@@ -30,7 +30,7 @@ type readiness struct{ err atomic.Pointer[error] }
 func (r *readiness) set(err error) { r.err.Store(&err) }
 func (r *readiness) get() error    { return *r.err.Load() }
 
-// refusedWorkers are a storage node and a miner whose readiness the test sets.
+// refusedWorkers returns a storage node and a miner whose readiness the test sets.
 func refusedWorkers(t *testing.T, ready func() error) (
 	storage, miner http.Handler, node *storagenode.Node, mining *minernode.Node,
 ) {
@@ -66,7 +66,7 @@ func refusedWorkers(t *testing.T, ready func() error) (
 // someOrder is an order of a leader.
 var someOrder = wire.Order{Epoch: 1, Term: 1}
 
-// wantRefused checks that an answer is the problem that says how to rejoin.
+// wantRefused checks that a response is the problem that explains how to rejoin.
 func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
 	t.Helper()
 	var p wire.Problem
@@ -77,8 +77,8 @@ func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
 	}
 }
 
-// A worker that its masters have refused answers only the routes of its health, whatever the token. /readyz says how it
-// rejoins.
+// TestRefusedWorkerServesNothing checks that a worker that the masters have refused only serves its health routes,
+// whatever the token, and that /readyz explains how to rejoin.
 func TestRefusedWorkerServesNothing(t *testing.T) {
 	var ready readiness
 	ready.set(worker.ErrNotRegistered)
@@ -109,7 +109,7 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 				continue
 			}
 			wantRefused(t, name+", "+path, w)
-			// that takes the ticket of a repair, which the node does not know before it looks
+			// This route requires the ticket of a repair, which the node checks first.
 			if health || path == wire.PathTransfer {
 				continue
 			}
@@ -120,7 +120,7 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 	}
 }
 
-// refusing is a body; the worker is refused when it has been read.
+// refusing is a request body. The worker is refused after the body has been read.
 type refusing struct {
 	*strings.Reader
 	refuse func()
@@ -134,7 +134,8 @@ func (r refusing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A block on its way when the masters refuse the node is neither taken nor acknowledged, and no nonce is given out.
+// TestRefusedInTheMidst checks that a block that is in transit when the masters refuse the node is neither stored nor
+// acknowledged, and that no nonce is returned.
 func TestRefusedInTheMidst(t *testing.T) {
 	var ready readiness
 	ready.set(nil)
@@ -170,7 +171,8 @@ func TestRefusedInTheMidst(t *testing.T) {
 	wantRefused(t, "a nonce", <-answers)
 }
 
-// A miner that stopped does not come back by itself, so its answer names no time for a retry.
+// TestStoppedMinerAsksForNoRetry checks that the response of a stopped miner has no retry time, because it does not
+// recover by itself.
 func TestStoppedMinerAsksForNoRetry(t *testing.T) {
 	_, miner, _, mining := refusedWorkers(t, func() error { return nil })
 	if err := mining.Close(); err != nil {
@@ -187,7 +189,8 @@ func TestStoppedMinerAsksForNoRetry(t *testing.T) {
 	}
 }
 
-// A storage node that stopped serves again after a restart only, so its answer names no time for a retry.
+// TestStoppedStorageNodeAsksForNoRetry checks that the response of a stopped storage node has no retry time, because it
+// serves again only after a restart.
 func TestStoppedStorageNodeAsksForNoRetry(t *testing.T) {
 	storage, _, node, _ := refusedWorkers(t, func() error { return nil })
 	if err := node.Abort(); err != nil {
@@ -200,8 +203,8 @@ func TestStoppedStorageNodeAsksForNoRetry(t *testing.T) {
 	}
 }
 
-// A damaged block reads again after a repair only, so the answer names no time for a retry. It is a problem, although
-// the handler has announced blocks.
+// TestDamagedBlockAsksForNoRetry checks that the response for a damaged block has no retry time, because the block is
+// readable again only after a repair. The response is a problem, although the handler has announced blocks.
 func TestDamagedBlockAsksForNoRetry(t *testing.T) {
 	synctest.Test(t, damagedBlockAsksForNoRetry)
 }

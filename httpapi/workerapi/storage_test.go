@@ -23,8 +23,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// While a leader gives a storage node orders, the cluster token, which every miner has, reads no block. It reads the
-// height.
+// TestChainIsClosedWhileALeaderIsThere checks that the cluster token, which every miner has, does not permit reading
+// blocks while a leader sends orders to the storage node. It permits reading the height.
 func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -62,7 +62,7 @@ func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 			}
 		}
 		<-ended
-		// A request with a wrong token is no sign of a leader.
+		// A request with a wrong token does not count as contact with a leader.
 		time.AfterFunc(time.Second, func() { get(wire.PathWorkerStatus, "wrong") })
 		if w := get(blocks, "cluster"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "a payload") {
 			t.Errorf("without a leader: %d %s", w.Code, w.Body)
@@ -70,7 +70,7 @@ func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 	})
 }
 
-// firstBlock is a block of one record.
+// firstBlock returns a block of one record.
 func firstBlock(t *testing.T) []byte {
 	t.Helper()
 	r := chain.Record{Project: 1, Time: 7, Payload: []byte("a payload")}
@@ -84,8 +84,8 @@ func firstBlock(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// A storage node that a leader knows from before its start takes no block until it is registered: its height must not
-// move between what it says in the registration and the judgement on that.
+// TestNoBlockBeforeRegistration checks that a storage node that was registered before its start accepts no block until
+// it has registered again. Its height must not change between the registration and the leader's decision.
 func TestNoBlockBeforeRegistration(t *testing.T) {
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
@@ -126,13 +126,13 @@ func TestNoBlockBeforeRegistration(t *testing.T) {
 	}
 }
 
-// quietNode is a storage node with one block, in a bubble.
+// quietNode returns a storage node with one block, in a bubble.
 func quietNode(t *testing.T) (h http.Handler, node *storagenode.Node) {
 	t.Helper()
 	return quietNodeWith(t, nil)
 }
 
-// quietNodeWith is quietNode, with when a leader last answered its registration.
+// quietNodeWith is like quietNode, with a function that returns when a leader last replied to its registration.
 func quietNodeWith(t *testing.T, answered func() time.Time) (h http.Handler, node *storagenode.Node) {
 	t.Helper()
 	dir := t.TempDir()
@@ -154,7 +154,7 @@ func quietNodeWith(t *testing.T, answered func() time.Time) (h http.Handler, nod
 	}), node
 }
 
-// ask sends a request, with an order where the token is the master token.
+// ask sends a request, with an order if the token is the master token.
 func ask(h http.Handler, method, path, token, body string, order wire.Order) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if token != "" {
@@ -166,8 +166,8 @@ func ask(h http.Handler, method, path, token, body string, order wire.Order) *ht
 	return w
 }
 
-// A storage node reports the time since a leader's last order, accepted or refused, or since its start. It takes a new
-// epoch only a minute later.
+// TestNewEpochNeedsQuiet checks that a storage node reports the time since a leader's last order, accepted or refused,
+// or since its start, and that it accepts a new epoch only after a minute without orders.
 func TestNewEpochNeedsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -207,7 +207,7 @@ func TestNewEpochNeedsQuiet(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		quiet(59*time.Second, true)
 		expect(raise(2, "a", ""), http.StatusForbidden, "an order 59s ago")
-		expect(order(wire.Order{Epoch: 1, Term: 4}), http.StatusConflict, "deposed") // refused, and a sign of life
+		expect(order(wire.Order{Epoch: 1, Term: 4}), http.StatusConflict, "deposed") // refused, but counts as contact
 		quiet(0, true)
 		time.Sleep(time.Minute)
 		other := `{"group":"h","epoch":2,"claim":"a"}`
@@ -229,7 +229,8 @@ func TestNewEpochNeedsQuiet(t *testing.T) {
 	})
 }
 
-// A block is refused if its order passed the fence and the fence is raised before its body has arrived.
+// TestNewEpochHoldsForBlocksUnderWay checks that a block is refused if its order passed the fence, but the fence is
+// raised before its body has arrived.
 func TestNewEpochHoldsForBlocksUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -263,7 +264,7 @@ func TestNewEpochHoldsForBlocksUnderWay(t *testing.T) {
 	})
 }
 
-// raiseTo has a quiet node store an epoch.
+// raiseTo makes a quiet node store an epoch.
 func raiseTo(t *testing.T, h http.Handler, epoch int) {
 	t.Helper()
 	time.Sleep(time.Minute)
@@ -273,8 +274,8 @@ func raiseTo(t *testing.T, h http.Handler, epoch int) {
 	}
 }
 
-// An order for a check or a repair is refused if it passed the fence and the fence is raised before its body has
-// arrived.
+// TestNewEpochHoldsForOrdersUnderWay checks that an order for a check or a repair is refused if it passed the fence,
+// but the fence is raised before its body has arrived.
 func TestNewEpochHoldsForOrdersUnderWay(t *testing.T) {
 	for path, order := range map[string]string{
 		wire.PathReceive: `{"ticket":"old","keep":0,"pieces":[]}`,
@@ -314,7 +315,7 @@ func TestNewEpochHoldsForOrdersUnderWay(t *testing.T) {
 	}
 }
 
-// A repair that an older leader ordered takes no block once the fence is raised.
+// TestNewEpochEndsARepair checks that a repair that an older leader ordered accepts no block after the fence is raised.
 func TestNewEpochEndsARepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -358,7 +359,7 @@ func TestNewEpochEndsARepair(t *testing.T) {
 	})
 }
 
-// A registration that a leader answered is a sign of life like an order.
+// TestNewEpochNeedsQuietRegistrations checks that a leader's reply to a registration counts as contact, like an order.
 func TestNewEpochNeedsQuietRegistrations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answered time.Time
@@ -390,7 +391,7 @@ func TestNewEpochNeedsQuietRegistrations(t *testing.T) {
 	})
 }
 
-// No number that is sent with the cluster token takes all epochs from a group.
+// TestNewEpochIsNotFarAhead checks that a request with the cluster token cannot use up all epochs of a group.
 func TestNewEpochIsNotFarAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -414,7 +415,7 @@ func TestNewEpochIsNotFarAhead(t *testing.T) {
 	})
 }
 
-// A node reports the epoch of the last leader to a recovery, even if the node was restarted since.
+// TestChainTellsWhoLed checks that a node reports the epoch of the last leader to a recovery, even after a restart.
 func TestChainTellsWhoLed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)

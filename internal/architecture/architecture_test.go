@@ -109,12 +109,12 @@ var onlyIn = map[string]string{
 	"flag":                            "cmd",
 }
 
-// mayDial lists the folders that may make an HTTP client or transport. Calls between nodes carry tokens, so they all
+// mayDial lists the folders that may create an HTTP client or transport. Calls between nodes carry tokens, so they all
 // use the transport of internal/noderpc.
 var mayDial = []string{"internal/exchange", "verify"}
 
-// dialing lists the names of net/http that make a client or are one. A pointer type is allowed: it is a client that the
-// caller passes in.
+// dialing lists the names of net/http that are clients or transports, or create them. A pointer type is allowed: it is
+// a client that the caller passes in.
 var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
 // pure lists the folders without I/O, clock, randomness and goroutines.
@@ -205,7 +205,7 @@ func checkNoExit(t *testing.T, s source) {
 	})
 }
 
-// checkNoDialing checks that a file outside mayDial makes no HTTP client.
+// checkNoDialing checks that a file outside mayDial creates no HTTP client.
 func checkNoDialing(t *testing.T, s source) {
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		if _, pointer := n.(*ast.StarExpr); pointer {

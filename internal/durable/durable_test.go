@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// onlyFile fails the test unless the folder contains one file of that name, content and mode, and no temporary file.
+// onlyFile checks that the folder contains a single file, with the given name, content and mode, and no temporary file.
 func onlyFile(t *testing.T, path, content string, mode os.FileMode) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -99,7 +99,7 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// A reader sees the old content or the new one, never a part of one.
+// TestWriteFileIsSeenWhole checks that a reader sees the old content or the new one, and never a part.
 func TestWriteFileIsSeenWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	content := func(n int) []byte { return bytes.Repeat([]byte{byte('a' + n%26)}, 50_000) }
@@ -170,7 +170,7 @@ func TestWriteFileInAReadOnlyFolder(t *testing.T) {
 	onlyFile(t, path, "old", 0o600)
 }
 
-// A write fails halfway. The limit on file sizes simulates a full disk.
+// TestWriteFileThatFailsHalfway checks a write that fails halfway. The limit on file sizes simulates a full disk.
 func TestWriteFileThatFailsHalfway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := durable.WriteFile(path, []byte("old"), 0o600); err != nil {
@@ -182,7 +182,7 @@ func TestWriteFileThatFailsHalfway(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	// The limit is the process's: the test framework's own log must stay below it.
+	// The limit applies to the process: the test framework's own log must stay below it.
 	const most = 1 << 20
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: most, Max: limit.Max}); err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestLockDir(t *testing.T) {
 			t.Errorf("locked %v, %v, want %v", got, err, want)
 		}
 	}
-	locked(false) // there is no lock file, and Locked creates none
+	locked(false) // there is no lock file, and the function does not create one
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
@@ -281,7 +281,7 @@ func TestLockDir(t *testing.T) {
 	}
 }
 
-// A file that is written in pieces is there whole or not at all.
+// TestLockDirFollowsNoSymbolicLink checks that LockDir refuses a symbolic link in place of LOCK.
 func TestLockDirFollowsNoSymbolicLink(t *testing.T) {
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
 	if err := os.Symlink(outside, filepath.Join(dir, "LOCK")); err != nil {
@@ -298,6 +298,7 @@ func TestLockDirFollowsNoSymbolicLink(t *testing.T) {
 	}
 }
 
+// TestWrite checks that a file that is written in pieces is replaced completely or not at all.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	pieces := func(n int, end error) func(io.Writer) error {

@@ -79,7 +79,8 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// Every truncation, every flipped bit and every extra byte is found, and the error says what it is.
+// TestFormatFindsDamage checks that every truncation, every flipped bit and every extra byte is detected, and that the
+// error describes it.
 func TestFormatFindsDamage(t *testing.T) {
 	for name, format := range formats {
 		good := format.Append(nil, sample.encode())
@@ -112,7 +113,7 @@ func TestFormatFindsDamage(t *testing.T) {
 	}
 }
 
-// A body whose checksum is right and whose fields are not is damaged too.
+// TestFormatChecksFields checks that a body with a correct checksum and invalid fields is also reported as damaged.
 func TestFormatChecksFields(t *testing.T) {
 	format := formats["without zeros"]
 	encoded := sample.encode()
@@ -155,7 +156,7 @@ func TestFormatHeader(t *testing.T) {
 	}
 }
 
-// Errors of a file name it, and say what to do.
+// TestFormatFile checks that errors name the file and the remedy.
 func TestFormatFile(t *testing.T) {
 	format := durable.Format{Magic: "TEST", Version: 2, Remedy: "delete it"}
 	path := filepath.Join(t.TempDir(), "file")

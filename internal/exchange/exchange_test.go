@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// get asks a server for an answer of at most limit bytes.
+// get requests a response of at most limit bytes from a server.
 func get(t *testing.T, serve http.HandlerFunc, path string, limit int) (*Answer, error) {
 	t.Helper()
 	server := httptest.NewServer(serve)
@@ -25,7 +25,7 @@ func get(t *testing.T, serve http.HandlerFunc, path string, limit int) (*Answer,
 
 func TestAnswersAreBounded(t *testing.T) {
 	serve := func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/length" { // otherwise it is found while reading
+		if r.URL.Path == "/length" { // otherwise it is detected while reading
 			w.Header().Set("Content-Length", "10001")
 		}
 		w.Write(make([]byte, 10_001))
@@ -38,7 +38,7 @@ func TestAnswersAreBounded(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	// A problem is bounded too, whatever the limit of a good answer is.
+	// A problem is bounded too, whatever the limit of a successful response is.
 	_, err := get(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		w.Write(make([]byte, MaxSmall+1))

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// ProjectToken opens the project "default", AdminToken everything.
+	// ProjectToken gives access to the project "default", AdminToken to everything.
 	ProjectToken = "project-token-of-the-tests"
 	AdminToken   = "admin-token-of-the-tests"
 	// BlockRecords is the number of records of a full block.
@@ -33,10 +33,10 @@ const (
 // Cluster is a cluster in memory. Its methods lock it, except those that say otherwise. A test that accesses the fields
 // while a server runs does it in Change.
 type Cluster struct {
-	mu sync.Mutex // guards all below
+	mu sync.Mutex // guards the fields below
 
 	Log      *signedlog.Log // of the full blocks
-	Records  []Record       // in order; those from open on are in no block yet
+	Records  []Record       // in order; those from open on are not in a block yet
 	open     int
 	appended map[string][]wire.Position // by idempotency key
 	Projects []*Project
@@ -46,30 +46,30 @@ type Cluster struct {
 	Lag      int // number of the newest blocks that no storage node has
 
 	Integrity wire.Integrity
-	// Steps change Integrity after a check of the storage node with that id was ordered, one with each request of it.
-	// Without steps a check ends at once and finds nothing.
+	// Steps change Integrity after a check of the storage node with that id was ordered, one with each request for it.
+	// Without steps a check ends at once without findings.
 	Steps   map[string][]func()
 	pending []func()
 	Checked []string // ids of the storage nodes whose check was ordered
 	Removed []string // storage nodes that were removed, with the query
 
-	// Canned answers, if a test needs others than those of the chain in memory.
+	// Fixed responses, if a test needs others than those of the in-memory chain.
 	Status *wire.Cluster
 	Blocks []wire.Block
 	TLog   *wire.Log
 	Note   string        // the checkpoint
-	Now    func() uint64 // unix milliseconds; nil for the clock
+	Now    func() uint64 // Unix milliseconds; nil for the clock
 
-	PageSize           int  // projects and blocks of a page; 0 for no bound
-	RecordBytes        int  // limit of a record
+	PageSize           int  // projects and blocks per page; 0 for no limit
+	RecordBytes        int  // maximum size of a record
 	ClosedRegistration bool // only the administrator may create a project
 	Unstored           bool // blocks are not stored while an append waits
 	Uncovered          int  // number of requests for a receipt or proof before a checkpoint covers the records
 	Liar               bool // payloads are altered
 
 	// Hooks, called with the cluster locked. Before and After are called around an append, and return true if they have
-	// answered it. Streaming is called at the start of a stream. NoRoute answers requests for lists and proofs, as a
-	// master without these routes does.
+	// responded to it. Streaming is called at the start of a stream. NoRoute responds to requests for lists and proofs,
+	// like a master without these routes.
 	Before    func(w http.ResponseWriter, records int) bool
 	After     func(w http.ResponseWriter) bool
 	Streaming func()
@@ -104,14 +104,14 @@ func (c *Cluster) URLs() (urls []string) {
 	return urls
 }
 
-// Kill ends a master. The next one leads.
+// Kill stops a master. The next one becomes the leader.
 func (c *Cluster) Kill(i int) {
 	c.Change(func() { c.Leader, c.Term = (i+1)%len(c.servers), c.Term+1 })
 	c.servers[i].CloseClientConnections()
 	c.servers[i].Close()
 }
 
-// Close ends all masters. It returns what clients did that the API does not allow.
+// Close stops all masters. It returns the requests of clients that violated the API.
 func (c *Cluster) Close() []string {
 	for _, s := range c.servers {
 		s.Close()
@@ -172,7 +172,7 @@ const (
 	admin                 // with the admin token
 )
 
-// route is the work of a route, called with the cluster locked.
+// route is the handler of a route, called with the cluster locked.
 type route func(w http.ResponseWriter, r *http.Request, by caller)
 
 func (c *Cluster) handler() http.Handler {
@@ -185,7 +185,7 @@ func (c *Cluster) handler() http.Handler {
 	return mux
 }
 
-// routes is part of the API: access and work by pattern.
+// routes is a part of the API: access and handler by pattern.
 type routes = map[string]struct {
 	access
 	route
@@ -210,7 +210,7 @@ func (c *Cluster) admit(a access, do route) http.HandlerFunc {
 	}
 }
 
-// Problem answers with a problem.
+// Problem responds with a problem.
 func Problem(w http.ResponseWriter, p *wire.ProblemType) {
 	w.Header().Set("Content-Type", wire.TypeProblem)
 	w.WriteHeader(p.Status)
@@ -223,7 +223,7 @@ func reply(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// decode reads a body as the API does, which refuses unknown fields.
+// decode reads a body like the API, which refuses unknown fields.
 func (c *Cluster) decode(w http.ResponseWriter, r *http.Request, v any) bool {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
@@ -259,7 +259,7 @@ func (c *Cluster) showLog(w http.ResponseWriter, _ *http.Request, _ caller) {
 	reply(w, http.StatusOK, c.translog())
 }
 
-// status returns the status of the chain in memory.
+// status returns the status of the in-memory chain.
 func (c *Cluster) status() wire.Cluster {
 	if c.Status != nil {
 		return *c.Status
@@ -307,7 +307,7 @@ func (c *Cluster) head() wire.Head {
 	return wire.Head{Height: h.Block + 1, Hash: h.Hash(), Size: h.Size(), Root: c.Log.Root(h.Size())}
 }
 
-// master returns the index of a master in the canned status, -1 for none.
+// master returns the index of a master in the fixed status, -1 for none.
 func (c *Cluster) master(idOrURL string) int {
 	return slices.IndexFunc(c.Status.Masters, func(m wire.Master) bool { return m.ID == idOrURL || m.URL == idOrURL })
 }

@@ -17,7 +17,7 @@ type Project struct {
 	next   uint32              // id of the next token
 }
 
-// AddProject adds a project with one token that may read and append, "" for a token of the cluster's choice. The caller
+// AddProject adds a project with one token that may read and append. If token is "", the cluster chooses it. The caller
 // holds the lock, if any server runs.
 func (c *Cluster) AddProject(name string, public bool, token string) *Project {
 	p := &Project{Project: wire.Project{ID: uint32(len(c.Projects) + 1), Name: name, Public: public, Created: c.now()}}
@@ -29,7 +29,7 @@ func (c *Cluster) AddProject(name string, public bool, token string) *Project {
 	return p
 }
 
-// AddToken adds a token to a project, "" for one of the cluster's choice. No rights stand for all.
+// AddToken adds a token to a project. If it is "", the cluster chooses it. No rights means all rights.
 func (c *Cluster) AddToken(p *Project, label string, rights []string, token string) wire.CreatedToken {
 	if len(rights) == 0 {
 		rights = []string{wire.RightRead, wire.RightAppend}

@@ -21,7 +21,7 @@ type Record struct {
 	Offset       uint32
 }
 
-// pageRecords is the number of records of a page: small, so that lists take several.
+// pageRecords is the number of records per page. It is small, so that lists have several pages.
 const pageRecords = 2
 
 // Append appends a record to a project, and cuts a block when it is full. The caller holds the lock, if any server
@@ -46,7 +46,7 @@ func (c *Cluster) Append(p *Project, key, typ string, payload []byte) *Record {
 	return &c.Records[len(c.Records)-1]
 }
 
-// Cut mines a block of the records that are in none. The caller holds the lock, if any server runs.
+// Cut mines a block of the records that are not in a block yet. The caller holds the lock, if any server runs.
 func (c *Cluster) Cut() {
 	if c.open == len(c.Records) {
 		return
@@ -76,7 +76,7 @@ func (c *Cluster) Position(r *Record) wire.Position {
 	}
 }
 
-// Envelope returns a record as the API does.
+// Envelope returns a record in the form of the API.
 func (c *Cluster) Envelope(r *Record) wire.Record {
 	e := wire.Record{
 		Position: c.Position(r), Project: c.projectOf(r).Name, ProjectID: r.Project, Key: r.Key, Type: r.Type,
@@ -118,7 +118,7 @@ type entry struct {
 	payload  []byte
 }
 
-// take appends entries, once for an idempotency key. It returns nil if it has answered.
+// take appends entries, once per idempotency key. It returns nil if it has already responded.
 func (c *Cluster) take(w http.ResponseWriter, r *http.Request, by caller, entries []entry) []wire.Position {
 	for i := range entries {
 		switch n := len(entries[i].payload); {
@@ -213,7 +213,7 @@ func (c *Cluster) ofRecord(show func(http.ResponseWriter, *http.Request, *Record
 	}
 }
 
-// covered reports whether a checkpoint covers the blocks. The answer is no for the first Uncovered requests.
+// covered reports whether a checkpoint covers the blocks. It returns false for the first Uncovered requests.
 func (c *Cluster) covered() bool {
 	if c.Uncovered > 0 {
 		c.Uncovered--
@@ -222,7 +222,7 @@ func (c *Cluster) covered() bool {
 	return true
 }
 
-// proof answers with a proof, or with a C2SP tlog-proof if the request accepts text.
+// proof responds with a proof, or with a C2SP tlog-proof if the request accepts text.
 func (c *Cluster) proof(w http.ResponseWriter, r *http.Request, record *Record) {
 	if record.Block >= uint64(len(c.Log.Blocks)) {
 		Problem(w, wire.ErrNotSealed)
@@ -251,7 +251,7 @@ func (c *Cluster) receipt(w http.ResponseWriter, _ *http.Request, record *Record
 	}
 }
 
-// listed returns the records that a list or a stream means, from a leaf index on.
+// listed returns the records of a list or a stream, from a leaf index on.
 func (c *Cluster) listed(r *http.Request, by caller, from uint64) (list []wire.Record) {
 	q := r.URL.Query()
 	number := func(name string) uint64 {
@@ -299,7 +299,7 @@ func (c *Cluster) list(w http.ResponseWriter, r *http.Request, by caller) {
 	reply(w, http.StatusOK, page)
 }
 
-// stream sends the present records and ends the connection.
+// stream sends the present records and closes the connection.
 func (c *Cluster) stream(w http.ResponseWriter, r *http.Request, by caller) {
 	var from uint64
 	if last := r.Header.Get(wire.HeaderLastEventID); last != "" {

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The calls pass the suite with a real storage node behind its HTTP API.
+// TestWorkers runs the conformance suite on calls to a real storage node through its HTTP API.
 func TestWorkers(t *testing.T) {
 	conformance.Workers(t, func(t *testing.T) (masternode.Workers, wire.Worker, wire.Worker) {
 		dir := t.TempDir()

@@ -77,7 +77,7 @@ func TestMastersCalls(t *testing.T) {
 	}
 }
 
-// A registration that is refused for another start of the worker says which start the masters have.
+// TestRegisterOtherStart checks that the error of a refused registration contains the start that the masters have.
 func TestRegisterOtherStart(t *testing.T) {
 	server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", wire.TypeProblem)
@@ -94,7 +94,8 @@ func TestRegisterOtherStart(t *testing.T) {
 	}
 }
 
-// A master that forwards a call returns the refusal of the leader. The forwarded call is marked.
+// TestForwardedCalls checks that a master that forwards a call returns the refusal of the leader, and that the
+// forwarded call is marked.
 func TestForwardedCalls(t *testing.T) {
 	problem, hops := "", ""
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
@@ -202,20 +203,20 @@ func TestConnectionsAreKeptAndFreshOnesAreNot(t *testing.T) {
 			t.Errorf("%d connections after %d fresh calls", n, i+1)
 		}
 	}
-	// A kept connection that the other side has closed costs nothing but a new one.
+	// If the other side has closed a kept connection, a new one is used without an error.
 	server.CloseClientConnections()
 	submit(false)
 	submit(false)
 }
 
 func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
-	// The server answers before it has read the body: the transport is still sending. The race detector sees whether it
-	// still reads what is changed below.
+	// The server responds before it has read the body, so the transport is still sending. The race detector detects
+	// whether it still reads the buffer that is changed below.
 	server, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
 	m := newMasters(t)
 	body := make([]byte, 4<<20)
 	for range 5 {
-		// Whether the answer or the broken connection is seen first is the network's choice.
+		// Whether the response or the broken connection is seen first depends on the network.
 		if _, err := m.Submit(t.Context(), server.URL, body, false); !errors.Is(err, wire.ErrNoLeader) &&
 			!errors.Is(err, wire.ErrNoAnswer) {
 			t.Error(err)
@@ -282,7 +283,7 @@ func TestPutBlock(t *testing.T) {
 }
 
 func TestReadRecords(t *testing.T) {
-	// Each answer holds at most three records, as a node does whose answers grow too long.
+	// Each response has at most three records, like that of a node with a size limit.
 	var places record[int]
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -388,7 +389,7 @@ func TestStatusLocateAndMine(t *testing.T) {
 			reply(w, 200, wire.Located{Block: 6})
 		case "POST " + wire.PathMine:
 			var got wire.MineOrder
-			body, err := io.ReadAll(r.Body) // to its end: only then does a server see that its client went away
+			body, err := io.ReadAll(r.Body) // only after reading the body does a server notice that its client has gone
 			if err = errors.Join(err, json.Unmarshal(body, &got)); err != nil {
 				t.Error(err)
 			}

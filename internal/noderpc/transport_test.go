@@ -14,11 +14,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// proxy records the requests that reach the proxy that the environment names.
+// proxy records the requests that reach the proxy of the environment.
 var proxy record[*http.Request]
 
-// TestMain sets the proxy for all tests: package net/http reads the environment once. It uses no proxy for loopback
-// addresses.
+// TestMain sets the proxy for all tests, because package net/http reads the environment once. It uses no proxy for
+// loopback addresses.
 func TestMain(m *testing.M) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { proxy.add(r) }))
 	os.Setenv("HTTP_PROXY", server.URL)
@@ -58,10 +58,10 @@ func eachCall(t *testing.T, url string) map[string]error {
 	return errs
 }
 
-// TestNoProxy: the proxy of the environment gets no call between nodes, and so no token. It gets those to witnesses,
-// which have no token.
+// TestNoProxy checks that the proxy of the environment gets no call between nodes, and so no token. It gets the calls
+// to witnesses, which have no token.
 func TestNoProxy(t *testing.T) {
-	const elsewhere = "http://255.255.255.255" // no connection is ever made to it
+	const elsewhere = "http://255.255.255.255" // no connection to this address is ever made
 	for name, err := range eachCall(t, elsewhere) {
 		if err == nil || name != "RoundTrip" && !errors.Is(err, wire.ErrNoAnswer) {
 			t.Errorf("%s: %v", name, err)
@@ -78,7 +78,7 @@ func TestNoProxy(t *testing.T) {
 	}
 }
 
-// TestNoRedirect: a node cannot send a call, and its token, elsewhere.
+// TestNoRedirect checks that a node cannot redirect a call, and its token, to another host.
 func TestNoRedirect(t *testing.T) {
 	elsewhere, visits := node(t, func(http.ResponseWriter, *http.Request) {})
 	redirects, _ := node(t, func(w http.ResponseWriter, r *http.Request) {

@@ -28,7 +28,7 @@ func newWitnesses(t *testing.T) *Witnesses {
 	return c
 }
 
-// TestAddCheckpoint submits to a witness that holds the body against the page.
+// TestAddCheckpoint submits to a witness that checks the body against the specification.
 func TestAddCheckpoint(t *testing.T) {
 	skey, vkey, err := note.GenerateKey(rand.Reader, "example.com/log")
 	if err != nil {
@@ -123,8 +123,8 @@ func TestAddCheckpoint(t *testing.T) {
 	}
 }
 
-// TestAddCheckpointOfOddAnswers: what is no witness is told as what it is, and cannot fill the memory or lead
-// elsewhere.
+// TestAddCheckpointOfOddAnswers checks responses that are not those of a witness. The error must describe them, their
+// size must be limited, and redirects must not be followed.
 func TestAddCheckpointOfOddAnswers(t *testing.T) {
 	elsewhere, visits := node(t, func(http.ResponseWriter, *http.Request) {})
 	for name, c := range map[string]struct {
@@ -198,10 +198,10 @@ func refused(status int, reason string, after time.Duration) func(error) bool {
 	}
 }
 
-// TestAddCheckpointUnreachable: nobody there, and one who does not answer in time.
+// TestAddCheckpointUnreachable checks an address without a listener, and a witness that does not reply in time.
 func TestAddCheckpointUnreachable(t *testing.T) {
 	hung, _ := node(t, func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.ReadAll(r.Body) // from then on the server notices that the caller goes
+		_, _ = io.ReadAll(r.Body) // from now on the server notices when the caller closes the connection
 		<-r.Context().Done()
 	})
 	dead, _ := node(t, nil)

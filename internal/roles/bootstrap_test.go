@@ -30,13 +30,13 @@ func freePorts(t *testing.T, n int) (addresses []string) {
 	return addresses
 }
 
-// seat is a master of a group that is being founded, by its folder.
+// seat is a master of a group during its bootstrap, with its folder.
 type seat struct {
 	cfg    MasterConfig
 	member wire.Member
 }
 
-// newSeat makes a master's folder.
+// newSeat creates a master's folder.
 func newSeat(t *testing.T, http, raft string, peers []string) *seat {
 	t.Helper()
 	cfg := DefaultMaster()
@@ -49,7 +49,7 @@ func newSeat(t *testing.T, http, raft string, peers []string) *seat {
 	return s
 }
 
-// inStore opens the folder as the master would, without running it.
+// inStore opens the store of the folder like the master, without running the master.
 func (s *seat) inStore(t *testing.T, do func(*raftstore.Store)) {
 	t.Helper()
 	store, err := raftstore.Open(raftstore.Config{
@@ -91,8 +91,8 @@ func (s *seat) start(t *testing.T) (m *Master, stop func()) {
 	}
 }
 
-// The founder has come for one of its peers and is lost before it comes for the other: the one makes the other part of
-// the group, and they lead themselves.
+// TestFounderIsLostWhileItFounds checks a founder that is lost after it has reached only one of its peers. That peer
+// must add the other one to the group, and both must elect a leader.
 func TestFounderIsLostWhileItFounds(t *testing.T) {
 	ports := freePorts(t, 6)
 	peers := []string{"http://" + ports[0], "http://" + ports[1], "http://" + ports[2]}

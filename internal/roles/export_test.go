@@ -23,7 +23,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// storageFolder makes the folder of a storage node of group "g" that has seen order 3.9, with the chain of a log.
+// storageFolder creates the folder of a storage node of group "g" that has received order 3.9, with the chain of a log.
 func storageFolder(t *testing.T, blocks []chain.Block) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -57,7 +57,7 @@ func storageFolder(t *testing.T, blocks []chain.Block) string {
 	return dir
 }
 
-// unsigned is a checkpoint of a chain's first blocks, which carries no signature: nothing here looks at one.
+// unsigned returns a checkpoint of a chain's first blocks without a valid signature, which is not verified here.
 func unsigned(t *testing.T, blocks []chain.Block) string {
 	t.Helper()
 	v := chain.NewVerifier(chain.Head{})
@@ -71,12 +71,12 @@ func unsigned(t *testing.T, blocks []chain.Block) string {
 		base64.StdEncoding.EncodeToString(root[:]))
 }
 
-// sized is a checkpoint that says another size.
+// sized changes the size in a checkpoint.
 func sized(checkpoint string, from, to int) string {
 	return strings.Replace(checkpoint, fmt.Sprintf("\n%d\n", from), fmt.Sprintf("\n%d\n", to), 1)
 }
 
-// exported makes a log, its folder and the export of it.
+// exported returns a log, the folder of a storage node with its chain, and an export of it.
 func exported(t *testing.T) (l *survivorLog, dir, file string) {
 	t.Helper()
 	l = newSurvivor(t)
@@ -166,7 +166,8 @@ func TestExportAndImport(t *testing.T) {
 	}
 }
 
-// An export ends where the newest checkpoint does, so that it is signed to its end, and says what it has left out.
+// TestExportEndsAtTheNewestCheckpoint checks that an export ends at the newest checkpoint, so that all of it is signed,
+// and that the omitted blocks are reported.
 func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 	l := newSurvivor(t)
 	l.grow(7, "record")
@@ -210,7 +211,8 @@ func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 	}
 }
 
-// A chain that was never part of a cluster gets a group, which can be founded on it.
+// TestImportWithoutAGroup checks that a chain that was never part of a cluster gets a group, which can be founded from
+// it.
 func TestImportWithoutAGroup(t *testing.T) {
 	l := newSurvivor(t)
 	l.grow(2, "record")
@@ -230,8 +232,8 @@ func TestImportWithoutAGroup(t *testing.T) {
 	}
 }
 
-// A group is founded on an imported folder: the node opens its chain to the recovery, which takes all of it over in the
-// same group, in an epoch that the node lets in.
+// TestRecoverFromAnImport founds a group from an imported folder. The node must give its chain to the recovery, which
+// must take over all of it in the same group, in an epoch that the node accepts.
 func TestRecoverFromAnImport(t *testing.T) {
 	l, _, file := exported(t)
 	dir := filepath.Join(t.TempDir(), "storage")
@@ -396,7 +398,7 @@ func TestImportRefused(t *testing.T) {
 		!strings.Contains(err.Error(), "is not empty") {
 		t.Errorf("a second time: %v", err)
 	}
-	// No token of the node that was exported goes along.
+	// The import contains no token of the exported node.
 	for _, path := range tree(t, dir) {
 		if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, []byte("secret-access")) {
 			t.Errorf("%s holds a token of another node", path)

@@ -22,7 +22,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// acknowledged is expect.json: what the cluster of an earlier version had acknowledged.
+// acknowledged is expect.json, the data that the cluster of an earlier version had acknowledged.
 type acknowledged struct {
 	ClusterToken string                            `json:"cluster_token"`
 	AdminToken   string                            `json:"admin_token"`
@@ -155,7 +155,7 @@ func (c *oldCluster) run(do func()) {
 	do()
 }
 
-// call sends a request until the answer is final: a master without a leader answers 503.
+// call sends a request until the response is final: a master without a leader returns 503.
 func (c *oldCluster) call(method, path, token string, body []byte) (status int, answer []byte) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
@@ -187,7 +187,7 @@ func (c *oldCluster) call(method, path, token string, body []byte) (status int, 
 	}
 }
 
-// get decodes the answer to a GET request.
+// get decodes the response to a GET request.
 func (c *oldCluster) get(path, token string, into any) {
 	c.t.Helper()
 	status, answer := c.call(http.MethodGet, path, token, nil)
@@ -196,7 +196,7 @@ func (c *oldCluster) get(path, token string, into any) {
 	}
 }
 
-// checkRecord reads a record and compares it with what was acknowledged.
+// checkRecord reads a record and compares it with the acknowledged one.
 func (c *oldCluster) checkRecord(want acknowledgedRecord, token string) {
 	c.t.Helper()
 	var got struct {
@@ -211,7 +211,7 @@ func (c *oldCluster) checkRecord(want acknowledgedRecord, token string) {
 	}
 }
 
-// append appends a record, waits until it is stored, and expects it from now on.
+// append appends a record, waits until it is stored, and adds it to the expected records.
 func (c *oldCluster) append(project, payload string) {
 	c.t.Helper()
 	token := c.expect.Projects[project].Token
@@ -242,7 +242,7 @@ type clusterStatus struct {
 	} `json:"miners"`
 }
 
-// awaitWorkers waits until the storage node and the miner have registered, each under the id that it had.
+// awaitWorkers waits until the storage node and the miner have registered with their previous ids.
 func (c *oldCluster) awaitWorkers() (status clusterStatus) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
@@ -266,7 +266,7 @@ func (c *oldCluster) awaitWorkers() (status clusterStatus) {
 	}
 }
 
-// checkAll checks all records, and what each token may do.
+// checkAll checks all records, and the permissions of each token.
 func (c *oldCluster) checkAll() {
 	c.t.Helper()
 	for _, want := range c.expect.Records {
@@ -337,7 +337,7 @@ func (c *oldCluster) identities() (list []worker.Identity) {
 	return list
 }
 
-// verify checks the storage node's chain while the node does not run.
+// verify checks the storage node's chain while the node is stopped.
 func (c *oldCluster) verify(height uint64) {
 	c.t.Helper()
 	summary, err := audit.Verify(c.t.Context(), filepath.Join(c.dir, "storage"), nil)
@@ -346,7 +346,8 @@ func (c *oldCluster) verify(height uint64) {
 	}
 }
 
-// The data folders of earlier versions open, contain what was acknowledged, keep who they are, and work on.
+// TestFoldersOfEarlierVersions checks that data folders of earlier versions can be opened, contain all acknowledged
+// data, keep their identities, and work.
 func TestFoldersOfEarlierVersions(t *testing.T) {
 	for _, commit := range []string{"b74b8ae", "9835faf"} {
 		t.Run(commit, func(t *testing.T) {

@@ -42,7 +42,7 @@ func TestReadLogKey(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Chmod(path, c.mode); err != nil { // whatever the process masks
+			if err := os.Chmod(path, c.mode); err != nil { // independent of the umask
 				t.Fatal(err)
 			}
 			got, err := readLogKey(path)
@@ -78,7 +78,7 @@ func TestReadLogKey(t *testing.T) {
 	}
 }
 
-// signedBy waits until a master signs, and fails the test unless a verifier key is good for what it signs.
+// signedBy waits until a master signs, and checks its signature with a verifier key.
 func signedBy(t *testing.T, m *Master, vkey string) {
 	t.Helper()
 	signed := signs(t, m)
@@ -91,7 +91,7 @@ func signedBy(t *testing.T, m *Master, vkey string) {
 	}
 }
 
-// signs waits until a master signs.
+// signs waits until a master signs, and returns the checkpoint.
 func signs(t *testing.T, m *Master) []byte {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -108,8 +108,8 @@ func signs(t *testing.T, m *Master) []byte {
 	}
 }
 
-// The log's key outlives what its masters go through: its backup opens it, a recovery of a survivor keeps it, and a
-// group that is founded anew takes the backup.
+// TestLogKeyIsKept checks that the log's key is kept in all situations: its backup can be opened, a recovery of a
+// survivor keeps it, and a group that is founded again accepts the backup.
 func TestLogKeyIsKept(t *testing.T) {
 	quiet := hclog.NewNullLogger()
 	ports := freePorts(t, 4)
@@ -177,7 +177,7 @@ func TestLogKeyIsKept(t *testing.T) {
 	}
 	stop()
 	s.inStore(t, func(store *raftstore.Store) {
-		if err := store.Retire(); err != nil { // the group takes this master out
+		if err := store.Retire(); err != nil { // the group removes this master
 			t.Error(err)
 		}
 	})

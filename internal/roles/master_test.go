@@ -10,7 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// A master with witnesses that it cannot ask does not start, and leaves no folder.
+// TestMasterRefusesWitnesses checks that a master with witnesses that it cannot use does not start, and creates no
+// folder.
 func TestMasterRefusesWitnesses(t *testing.T) {
 	for _, c := range []struct {
 		witnesses []string

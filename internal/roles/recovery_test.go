@@ -18,19 +18,19 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// survivorLog is a survivor's folder as a log in memory: see [raftstore.Recovery].
+// survivorLog is a survivor's folder as an in-memory log: see [raftstore.Recovery].
 type survivorLog struct {
-	t       *testing.T
-	log     [][]byte
-	state   *masterfsm.State
-	mined   map[uint64]int // by block: how many entries stand before the one that mined it
-	settled uint64
-	seq     uint64
+	t              *testing.T
+	log            [][]byte
+	state          *masterfsm.State
+	mined          map[uint64]int // by block: number of entries before the one that mined it
+	snapshotHeight uint64
+	seq            uint64
 }
 
 const startTime = 1_700_000_000_000
 
-// newSurvivor is the log of a group with one project, whose blocks have four records, and with the storage nodes d1 and
+// newSurvivor returns the log of a group with one project and blocks of four records. Its storage nodes are d1, d2 and
 // so on.
 func newSurvivor(t *testing.T, nodes ...*chainNode) *survivorLog {
 	t.Helper()
@@ -60,7 +60,7 @@ func (l *survivorLog) applyBytes(data []byte) {
 	l.log = append(l.log, data)
 }
 
-// fork is the log as another master has it.
+// fork returns a copy of the log, as another master has it.
 func (l *survivorLog) fork() *survivorLog {
 	other := &survivorLog{t: l.t, state: masterfsm.New(), mined: map[uint64]int{}, seq: l.seq}
 	for _, data := range l.log {
@@ -69,7 +69,7 @@ func (l *survivorLog) fork() *survivorLog {
 	return other
 }
 
-// append appends records without mining what they fill.
+// append appends records without mining the blocks that they fill.
 func (l *survivorLog) append(count int, text string) {
 	l.t.Helper()
 	l.seq++
@@ -84,7 +84,7 @@ func (l *survivorLog) append(count int, text string) {
 		sub.Bytes()))
 }
 
-// mine mines the next block, with a nonce from one on.
+// mine mines the next block, starting with a given nonce.
 func (l *survivorLog) mine(from uint64) {
 	l.t.Helper()
 	header := *l.state.View().Waiting
@@ -95,7 +95,7 @@ func (l *survivorLog) mine(from uint64) {
 	l.apply(&masterfsm.Mined{Block: header.Block, Nonce: nonce, Time: startTime + l.seq})
 }
 
-// grow mines so many blocks more.
+// grow appends and mines a number of blocks.
 func (l *survivorLog) grow(blocks int, text string) {
 	l.t.Helper()
 	for i := range blocks {
@@ -104,7 +104,7 @@ func (l *survivorLog) grow(blocks int, text string) {
 	}
 }
 
-// blocks are those that the log mines.
+// blocks returns the blocks that the log has mined.
 func (l *survivorLog) blocks() (blocks []chain.Block) {
 	l.t.Helper()
 	for n := range l.state.Head().Height {
@@ -118,9 +118,9 @@ func (l *survivorLog) blocks() (blocks []chain.Block) {
 }
 
 func (l *survivorLog) State() *masterfsm.State { return l.state }
-func (l *survivorLog) Settled() uint64         { return l.settled }
+func (l *survivorLog) SnapshotHeight() uint64  { return l.snapshotHeight }
 
-func (l *survivorLog) ReadBelow(block uint64) error {
+func (l *survivorLog) ReadBefore(block uint64) error {
 	l.state = masterfsm.New()
 	for _, data := range l.log[:l.mined[block]] {
 		if _, err := l.state.Apply(data); err != nil {
@@ -130,17 +130,17 @@ func (l *survivorLog) ReadBelow(block uint64) error {
 	return nil
 }
 
-// chainNode is a storage node that shows its chain.
+// chainNode is a storage node that serves its chain.
 type chainNode struct {
 	url    string
 	status wire.ChainStatus
 	blocks []chain.Block
-	bad    map[uint64]bool // blocks that it cannot read: its answer ends there
+	bad    map[uint64]bool // unreadable blocks, at which its response ends
 
-	mu     sync.Mutex           // guards all below
-	quiet  func() time.Duration // since a leader's last order; nil for a day
+	mu     sync.Mutex           // guards the fields below
+	quiet  func() time.Duration // time since a leader's last order; nil means a day
 	raised []wire.NewEpoch
-	refuse int // status of the answer to a new epoch, 0 for a good one
+	refuse int // status of the response to a new epoch, 0 for success
 }
 
 func newChainNode(t *testing.T, id string) *chainNode {
@@ -152,10 +152,10 @@ func newChainNode(t *testing.T, id string) *chainNode {
 	return n
 }
 
-// ledIn gives the node the epoch of the newest leader that it knows.
+// ledIn sets the epoch of the newest leader that the node knows.
 func (n *chainNode) ledIn(epoch uint64) { n.status.LedEpoch = &epoch }
 
-// has gives the node the blocks of a log.
+// has sets the blocks of the node.
 func (n *chainNode) has(blocks []chain.Block) {
 	n.blocks, n.status.Height, n.status.Hash = blocks, uint64(len(blocks)), chain.Hash{}
 	if len(blocks) > 0 {
@@ -202,13 +202,13 @@ func (n *chainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// recoverFrom makes the recovery of a survivor up to the point where its folder would be written.
+// recoverFrom runs the recovery of a survivor up to the point at which it would write the folder.
 func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery, error) {
 	t.Helper()
 	return recoverWith(t, l, RecoverConfig{FromStorage: fromStorage})
 }
 
-// recoverWith is recoverFrom with a configuration.
+// recoverWith is like recoverFrom, with a configuration.
 func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
 	t.Helper()
 	fromStorage := cfg.FromStorage
@@ -224,7 +224,7 @@ func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, er
 	return r, r.adopt(t.Context())
 }
 
-// isAt fails the test where a recovered state does not end in a chain.
+// isAt checks that the chain of a recovered state ends with the last of the given blocks.
 func (r *recovery) isAt(t *testing.T, blocks []chain.Block) {
 	t.Helper()
 	head := r.state().Head()
@@ -233,12 +233,13 @@ func (r *recovery) isAt(t *testing.T, blocks []chain.Block) {
 	}
 }
 
-// A survivor was deposed while it mined a block: the others mined another one with the same records, or with others,
-// and stored and acknowledged it. Theirs counts, whether their chain ends there, before it or goes on.
+// TestRecoverForkedSurvivor recovers a survivor that was deposed while it mined a block. The other masters mined a
+// different block with the same records, or with others, and stored and acknowledged it. The recovery must use their
+// block, whether their chain ends before it, at it, or after it.
 func TestRecoverForkedSurvivor(t *testing.T) {
 	for _, records := range []string{"same", "other"} {
 		for more := range 3 {
-			for own := range 3 { // blocks that the survivor mined on top of its own
+			for own := range 3 { // blocks that the survivor mined after its own
 				d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
 				l := newSurvivor(t, d1, d2)
 				l.grow(3, "common")
@@ -273,7 +274,8 @@ func TestRecoverForkedSurvivor(t *testing.T) {
 	}
 }
 
-// A block that the table, a snapshot or another storage node shows to be committed stands against the word of a node.
+// TestRecoverForeignChain checks that a block that is committed according to the table, a snapshot or another storage
+// node takes precedence over a node with a different block.
 func TestRecoverForeignChain(t *testing.T) {
 	for _, shown := range []string{"by the table", "by the snapshot", "by another node"} {
 		for more := range 2 {
@@ -290,7 +292,7 @@ func TestRecoverForeignChain(t *testing.T) {
 				l.apply(&masterfsm.Acknowledge{Nodes: []masterfsm.NodeHeight{{ID: "d2", Version: 1, Height: 3}},
 					Time: startTime})
 			case "by the snapshot":
-				l.settled = 3
+				l.snapshotHeight = 3
 			default:
 				d2.has(l.blocks())
 			}
@@ -313,7 +315,8 @@ func TestRecoverForeignChain(t *testing.T) {
 	}
 }
 
-// Two storage nodes with different blocks behind what the survivor knows: nobody can tell, so nothing is done.
+// TestRecoverContradiction checks that the recovery is refused if two storage nodes have different blocks beyond the
+// survivor's state, because the right one is unknown.
 func TestRecoverContradiction(t *testing.T) {
 	d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
 	l := newSurvivor(t, d1, d2)
@@ -333,7 +336,8 @@ func TestRecoverContradiction(t *testing.T) {
 	}
 }
 
-// The highest chain has a block that cannot be read, which a lower one has: what stands behind it is asked for again.
+// TestRecoverPatchwork checks the case that the highest chain has an unreadable block, and a lower one has this block.
+// The blocks after it must be requested again from the highest chain.
 func TestRecoverPatchwork(t *testing.T) {
 	for _, fromStorage := range []bool{false, true} {
 		d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
@@ -372,8 +376,7 @@ func TestRecoverPatchwork(t *testing.T) {
 	}
 }
 
-// A node that is not a good copy, whose chain was not seen to be this one, or that is another than the table speaks of,
-// does not count.
+// TestRecoverReplicated checks that a node does not count as a copy if it is invalid, or is not the node in the table.
 func TestRecoverReplicated(t *testing.T) {
 	for _, flaw := range []string{"", "invalid", "another node"} {
 		d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")

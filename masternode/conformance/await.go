@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// patience is how long a suite waits for what must happen.
+// patience is how long a suite waits for an expected event.
 const patience = 30 * time.Second
 
 // receive waits for a value.
@@ -19,7 +19,7 @@ func receive[T any](t *testing.T, what string, from <-chan T) (v T) {
 	return v
 }
 
-// await waits until a condition holds.
+// await waits until a condition is true.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {

@@ -14,14 +14,15 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// leadership is a call of the function that RunAsLeader gets. It ends with ctx, or when an error is sent to end.
+// leadership is a call of the function that was passed to RunAsLeader. It ends with ctx, or when an error is sent to
+// end.
 type leadership struct {
 	ctx  context.Context
 	term uint64
 	end  chan error
 }
 
-// run calls RunAsLeader. The function that it passes does nothing but report that it was called.
+// run calls RunAsLeader with a function that only reports that it was called.
 func run(t *testing.T, l masternode.Ledger) (leads <-chan leadership, stop func() error) {
 	calls := make(chan leadership, 1)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -71,7 +72,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// Ledger tests a ledger of a group of one master, which has no log entry of the suite yet. The suite calls its
+// Ledger tests the ledger of a group of one master. The log must not contain entries of the suite yet. The suite calls
 // RunAsLeader.
 func Ledger(t *testing.T, open func(t *testing.T) masternode.Ledger) {
 	l := open(t)
@@ -127,7 +128,8 @@ func Ledger(t *testing.T, open func(t *testing.T) masternode.Ledger) {
 	})
 }
 
-// proposes tests that commands take effect in order, that refusals are those of the state machine, and who is woken.
+// proposes tests that commands take effect in order, that refusals are those of the state machine, and which waiters
+// are woken.
 func proposes(ctx context.Context, t *testing.T, l masternode.Ledger) {
 	before, leaderChanged := l.Applied(), l.LeaderChanged()
 	var last uint32
@@ -156,7 +158,7 @@ func proposes(ctx context.Context, t *testing.T, l masternode.Ledger) {
 	}
 }
 
-// waits tests that WaitApplied waits for a command that comes later.
+// waits tests that WaitApplied waits for a later command.
 func waits(ctx context.Context, t *testing.T, l masternode.Ledger) {
 	waited := make(chan error, 1)
 	next := l.Applied() + 1
@@ -174,7 +176,7 @@ func waits(ctx context.Context, t *testing.T, l masternode.Ledger) {
 	}
 }
 
-// ends tests that calls end with their context, and say so.
+// ends tests that calls end with their context, and return its error.
 func ends(t *testing.T, l masternode.Ledger) {
 	cause := errors.New("the caller has gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -186,7 +188,7 @@ func ends(t *testing.T, l masternode.Ledger) {
 	}
 	_, err := l.Propose(ctx, createProject("too late"))
 	if err != nil && !(errors.Is(err, wire.ErrUnknownOutcome) && errors.Is(err, cause)) {
-		t.Errorf("Propose: %v", err) // nil: the command was quicker
+		t.Errorf("Propose: %v", err) // nil: the command was faster
 	}
 	if _, err := l.ReadIndex(ctx); err != nil && !errors.Is(err, cause) {
 		t.Errorf("ReadIndex: %v", err)

@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Workers tests the calls to a storage node. open returns them, and a storage node that has no block yet. No process
-// answers at the URL of gone.
+// Workers tests the calls to a storage node. open returns the calls, and a storage node without blocks. There is no
+// listener at the URL of gone.
 func Workers(t *testing.T, open func(t *testing.T) (calls masternode.Workers, node, gone wire.Worker)) {
 	calls, node, gone := open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -77,7 +77,7 @@ func (s *storageSuite) blocks(ctx context.Context, t *testing.T) {
 				t.Errorf("a block of another chain: %v", err)
 			}
 		}
-		for range 2 { // the second time it is no error
+		for range 2 { // a repetition is not an error
 			at, err := s.put(ctx, number, s.log.Blocks[number].Bytes())
 			last := s.log.Blocks[number].Header
 			if err != nil || at.Height != number+1 || at.Hash != last.Hash() || at.Size != last.Size() {

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// makeChain makes a chain of blocks of one record each.
+// makeChain returns a chain of blocks of one record each.
 func makeChain(t testing.TB, blocks int) ([]chain.Block, chain.Head) {
 	t.Helper()
 	v := chain.NewVerifier(chain.Head{})
@@ -42,7 +42,7 @@ func makeChain(t testing.TB, blocks int) ([]chain.Block, chain.Head) {
 
 var group = export.Group{ID: "g", Epoch: 3, Term: 9}
 
-// write makes an export.
+// write returns an export.
 func write(t testing.TB, blocks []chain.Block, head chain.Head, keys, checkpoints []string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -105,7 +105,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// The vector of docs/formats.md: an export of no block.
+// TestVector checks the test vector of docs/formats.md: an export without blocks.
 func TestVector(t *testing.T) {
 	const vector = "435345580100000001000000110000000000000003000000000000000967f430ee52" +
 		"ff0000005000000000000000000000000000000000" +
@@ -116,7 +116,7 @@ func TestVector(t *testing.T) {
 	}
 }
 
-// A file that is cut anywhere, or of which any byte is another, is no whole one.
+// TestDamage checks that a file that is truncated anywhere, or has any changed byte, is detected as damaged.
 func TestDamage(t *testing.T) {
 	made, head := makeChain(t, 2)
 	data := write(t, made, head, []string{"key"}, []string{"checkpoint\n"})
@@ -151,13 +151,13 @@ type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 
-// part is a part with a right checksum.
+// part returns a part with a correct checksum.
 func part(kind byte, data string) string {
 	p := append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(data))), data...)
 	return string(binary.BigEndian.AppendUint32(p, crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli))))
 }
 
-// Parts that are whole, and stand where they must not or are no such parts.
+// TestOrder checks undamaged parts in the wrong order, or of an unknown form.
 func TestOrder(t *testing.T) {
 	const head = "CSEX\x01\x00\x00\x00"
 	made, at := makeChain(t, 1)
@@ -188,7 +188,7 @@ func TestOrder(t *testing.T) {
 		"padding":                   "CSEX\x01\x00\x00\x01" + group + end,
 		"version 0":                 "CSEX\x00\x00\x00\x00" + group + end,
 		"another magic":             "CSEY\x01\x00\x00\x00" + group + end,
-		// A length of 4 GiB with nothing behind it takes no memory for it.
+		// A length of 4 GiB without data must not allocate memory for it.
 		"long block": head + group + "\x04\xff\xff\xff\xff",
 	} {
 		if _, _, err := read(bytes.NewReader([]byte(data))); !errors.Is(err, export.ErrFormat) {
@@ -214,7 +214,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// FuzzRead: no file makes the reader panic, and one that it takes is written again as it was.
+// FuzzRead checks that the reader does not panic on any file, and that a file that it accepts is written again with the
+// same bytes.
 func FuzzRead(f *testing.F) {
 	made, head := makeChain(f, 2)
 	f.Add(write(f, made, head, []string{"key"}, []string{"checkpoint\n"}))
@@ -238,7 +239,7 @@ func FuzzRead(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		const endPart = 5 + 80 + 4 // the head that it names is nobody's
+		const endPart = 5 + 80 + 4 // excluded: the head in it is arbitrary
 		if err := w.End(chain.Head{}); err != nil ||
 			!bytes.Equal(again.Bytes()[:again.Len()-endPart], data[:len(data)-endPart]) {
 			t.Errorf("%x was read, and written as %x, %v", data, again.Bytes(), err)

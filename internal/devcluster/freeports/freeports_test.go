@@ -18,7 +18,8 @@ func claim(t *testing.T, n int) (base int, release func()) {
 	}
 }
 
-// Claims do not overlap, whatever their sizes, although no server listens on the claimed ports.
+// TestClaimsDoNotOverlap checks that claims do not overlap, whatever their sizes, although no server listens on the
+// claimed ports.
 func TestClaimsDoNotOverlap(t *testing.T) {
 	owner := map[int]int{}
 	for i, n := range []int{1, 99, 100, 101, 400, 1, 250, 1, 1, 1, 1000, 1, 100} {
@@ -36,7 +37,8 @@ func TestClaimsDoNotOverlap(t *testing.T) {
 	}
 }
 
-// No other caller gets a block before it is released. The kernel refuses the listener, also between processes.
+// TestClaimIsHeld checks that no other caller gets a block of ports before it is released. The kernel refuses the
+// listener, also between processes.
 func TestClaimIsHeld(t *testing.T) {
 	base, release := claim(t, 250)
 	for i := range 3 {
@@ -54,7 +56,7 @@ func TestClaimIsHeld(t *testing.T) {
 	}
 }
 
-// A port that a program without a claim listens on is not free.
+// TestPortsInUseAreNotFree checks that a port on which a program without a claim listens is not free.
 func TestPortsInUseAreNotFree(t *testing.T) {
 	base, release := claim(t, 50)
 	l, err := net.Listen("tcp", Addr(base+49))

@@ -21,8 +21,8 @@ type Chain struct {
 	time uint64
 }
 
-// NewChain stores a number of records in blocks of maxRecords, of which the last may have fewer. The state keeps no
-// body of a stored block.
+// NewChain stores a number of records in blocks of maxRecords; the last block may have fewer. The state holds no body
+// of a stored block.
 func NewChain(t *testing.T, storages, records int, maxRecords uint32) *Chain {
 	t.Helper()
 	c := &Chain{Ledger: NewLedger(t), Workers: NewWorkers(t, storages), t: t}
@@ -60,7 +60,7 @@ func NewChain(t *testing.T, storages, records int, maxRecords uint32) *Chain {
 	return c
 }
 
-// mine mines the block that waits, and stores it on all storage nodes.
+// mine mines the waiting block, and stores it on all storage nodes.
 func (c *Chain) mine(v masterfsm.View) {
 	c.t.Helper()
 	nonce, ok := chain.Solve(v.Waiting.Inner(), v.Waiting.Difficulty, 0, 1<<20)
@@ -88,7 +88,7 @@ func (c *Chain) mine(v masterfsm.View) {
 	c.propose(stored)
 }
 
-// Lose damages blocks on all storage nodes, and has a check of each find them.
+// Lose damages blocks on all storage nodes, and runs a check on each, which finds them.
 func (c *Chain) Lose(blocks ...uint64) {
 	c.t.Helper()
 	var bad []chain.Range
@@ -106,7 +106,7 @@ func (c *Chain) Lose(blocks ...uint64) {
 	}
 }
 
-// ConfirmLost records that a person has confirmed the loss of blocks.
+// ConfirmLost records the administrator's confirmation that blocks are lost.
 func (c *Chain) ConfirmLost(blocks ...uint64) {
 	c.t.Helper()
 	for _, b := range blocks {
@@ -114,7 +114,7 @@ func (c *Chain) ConfirmLost(blocks ...uint64) {
 	}
 }
 
-// Checkpoint is the newest stored block boundary.
+// Checkpoint returns the newest stored block boundary.
 func (c *Chain) Checkpoint() (b masterfsm.Boundary) {
 	c.Ledger.Read(func(s *masterfsm.State) { b = s.Checkpoint() })
 	return b

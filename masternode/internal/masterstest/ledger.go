@@ -16,23 +16,23 @@ import (
 type Fate uint8
 
 const (
-	Committed     Fate = iota // and answered
-	DeposedKept               // the leader is deposed and cannot tell; the next one finds the command in its log
-	DeposedForgot             // the leader is deposed and cannot tell; nobody else has the command
+	Committed     Fate = iota // and reported
+	DeposedKept               // the leader is deposed, outcome unknown; the next one finds the command in its log
+	DeposedForgot             // the leader is deposed, outcome unknown; no other master has the command
 )
 
-// Ledger is a group of masters as its leader sees it. The log is committed at once, unless Fate says otherwise. A test
-// can end the leadership.
+// Ledger is the ledger of a group of masters from its leader's view. The log is committed at once, unless Fate returns
+// otherwise. A test can end the leadership.
 type Ledger struct {
 	t       *testing.T
 	Delay   func() time.Duration   // of a commit
 	Fate    func() Fate            // of a command
 	Vacancy func() time.Duration   // from the end of a leadership to the next
-	OnApply func(*masterfsm.State) // looks at the state after each command
+	OnApply func(*masterfsm.State) // called with the state after each command
 	Confirm func() error           // why a majority does not confirm that this master leads
-	Silence func() time.Duration   // since a leader was heard of
+	Silence func() time.Duration   // since the last contact with a leader
 
-	Mu        sync.RWMutex // guards all below
+	Mu        sync.RWMutex // guards the fields below
 	State     *masterfsm.State
 	changed   chan struct{} // closed at the next change of the state
 	elected   chan struct{} // closed at the next change of the leader
@@ -41,7 +41,7 @@ type Ledger struct {
 	Leads     bool
 	cut       chan struct{} // closed when the leadership is cut
 	Entries   int
-	inherited [][]byte // commands of a deposed leader, not committed yet, that the next one will
+	inherited [][]byte // commands of a deposed leader that the next one will commit
 }
 
 func NewLedger(t *testing.T) *Ledger {
@@ -57,7 +57,7 @@ func NewLedger(t *testing.T) *Ledger {
 	}
 }
 
-// Propose commits a command after the time that the disks take. If ctx ends first, the command is committed and the
+// Propose commits a command after a delay that simulates the disks. If ctx ends first, the command is committed and the
 // caller does not learn the outcome.
 func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	l.Mu.RLock()
@@ -68,7 +68,7 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	}
 	if d := l.Delay(); d > 0 {
 		select {
-		case <-time.After(d): // in a synctest bubble it costs nothing
+		case <-time.After(d): // in a synctest bubble this takes no real time
 		case <-ctx.Done():
 		}
 	}
@@ -91,7 +91,7 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	return nil, wire.ErrUnknownOutcome
 }
 
-// Apply commits a command. Mu is held.
+// Apply commits a command. The caller holds Mu.
 func (l *Ledger) Apply(command []byte) (any, error) {
 	term := l.State.Term()
 	result, err := l.State.Apply(command)
@@ -108,7 +108,7 @@ func (l *Ledger) Apply(command []byte) (any, error) {
 	return result, err
 }
 
-// Elect wakes those that wait for another leader. Mu is held.
+// Elect wakes the callers that wait for another leader. The caller holds Mu.
 func (l *Ledger) Elect() {
 	close(l.elected)
 	l.elected = make(chan struct{})
@@ -133,14 +133,14 @@ func (l *Ledger) LeaderChanged() <-chan struct{} {
 	return l.elected
 }
 
-// LeaderWaits is how often LeaderChanged was called: by each waiter at first, and after each wake-up.
+// LeaderWaits returns how often LeaderChanged was called: by each waiter at first, and after each wake-up.
 func (l *Ledger) LeaderWaits() int {
 	l.Mu.RLock()
 	defer l.Mu.RUnlock()
 	return l.elections
 }
 
-// ReadIndex is the number of commands that are committed, once the term has begun.
+// ReadIndex returns the number of committed commands, once the term has begun.
 func (l *Ledger) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	if ctx.Err() != nil {
 		return wire.ReadIndex{}, context.Cause(ctx)
@@ -193,7 +193,7 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 	for ctx.Err() == nil {
 		l.Mu.Lock()
 		for _, command := range l.inherited {
-			_, _ = l.Apply(command) // whoever proposed it is not there to be told
+			_, _ = l.Apply(command) // the proposer has already returned
 		}
 		l.inherited, l.Leads = nil, true
 		l.Term++
@@ -204,7 +204,7 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			// Leadership may be lost before the context is told.
+			// The leadership may be lost before the context ends.
 			err := lead(leading, term)
 			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) &&
 				!errors.Is(err, wire.ErrUnknownOutcome) {
@@ -214,7 +214,7 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 		select {
 		case <-ctx.Done():
 		case <-cut:
-		case <-ended: // handed over, and back after the vacancy
+		case <-ended: // transferred, and back after the vacancy
 		}
 		l.Mu.Lock()
 		l.depose()
@@ -237,7 +237,7 @@ func (l *Ledger) CutLeadership() {
 	l.depose()
 }
 
-// depose ends the present leadership: nothing is committed in its term any more. Mu is held.
+// depose ends the present leadership: nothing more is committed in its term. The caller holds Mu.
 func (l *Ledger) depose() {
 	if l.Leads {
 		l.Leads = false

@@ -65,5 +65,5 @@ func (w *Workers) FindHash(ctx context.Context, t wire.Worker, hash chain.Hash) 
 	return found, err
 }
 
-// Indexed is the number of blocks in the node's index.
+// Indexed returns the number of blocks in the node's index.
 func (s *Storage) Indexed() int { return max(0, len(s.Blocks)-s.Lag) }

@@ -10,23 +10,24 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Membership is raft's configuration as one master sees it. It checks that only members get a vote, and that no master
-// removes itself.
+// Membership is raft's configuration from the view of one master. It checks that only members get a vote, and that no
+// master removes itself.
 type Membership struct {
 	Mu         sync.Mutex // guards all below
 	Self       wire.Member
 	List       []wire.Master
 	OnApplied  func() uint64 // nil for 0
-	Handed     []string      // to whom the leadership was to go
+	Handed     []string      // targets of leadership transfers
 	Met        []wire.Member
 	Retired    bool
-	RefusedErr error // why this master takes part in nothing
+	RefusedErr error // why this master is refused
 	Fail       error // of the next change
-	// reaches tells whether a member is there, at a raft address or anywhere; nil for all.
+	// ReachesMember reports whether a member can be reached at a raft address; "" means any address. nil means that all
+	// can.
 	ReachesMember func(id, address string) bool
 }
 
-// NewMembership is a group of one voter.
+// NewMembership returns a group of one voter.
 func NewMembership() *Membership {
 	self := wire.Member{ID: "m1", URL: "http://m1", Raft: "m1:1", Group: "cs-test", Epoch: 1}
 	return &Membership{Self: self, List: []wire.Master{{ID: self.ID, Raft: self.Raft, State: "leader", Voter: true}}}
@@ -48,12 +49,12 @@ func (f *Membership) Members() []wire.Master {
 	return slices.Clone(f.List)
 }
 
-// find returns the place of a member, -1 if there is none. Mu is held.
+// find returns the index of a member, -1 if there is none. The caller holds Mu.
 func (f *Membership) find(id string) int {
 	return slices.IndexFunc(f.List, func(m wire.Master) bool { return m.ID == id })
 }
 
-// failing returns the error that is due, once. Mu is held.
+// failing returns the error that is due, once. The caller holds Mu.
 func (f *Membership) failing() error {
 	err := f.Fail
 	f.Fail = nil
@@ -112,7 +113,7 @@ func (f *Membership) Reaches(_ context.Context, id, address string) bool {
 	return reaches == nil || reaches(id, address)
 }
 
-func (f *Membership) Meet(m wire.Member) {
+func (f *Membership) UpdateAddress(m wire.Member) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	f.Met = append(f.Met, m)

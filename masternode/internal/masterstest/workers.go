@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,17 +14,17 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Storage is a storage node in memory. It checks that blocks extend its chain and that orders do not go backwards.
+// Storage is an in-memory storage node. It checks that blocks extend its chain and that orders do not go backwards.
 type Storage struct {
-	Mu             sync.Mutex // guards all below
+	Mu             sync.Mutex // guards the fields below
 	*signedlog.Log            // its chain and the tree; nothing is signed
 	Highest        wire.Order
 	Down           bool
-	Lag            int // blocks that are not in the index yet
+	Lag            int // number of blocks that are not in the index yet
 
 	Reads, TileReads, EntryReads int // calls
 
-	// What changes its answers.
+	// Changes of its responses.
 	Lie        func(*wire.ProvenRecord)
 	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
 	LiePlace   bool // of a leaf
@@ -34,9 +35,9 @@ type Storage struct {
 	Bad        map[uint64]bool // blocks that are damaged on its disk
 	Inbox      map[uint64]chain.Block
 	Check      wire.CheckStatus
-	Polls      int                                    // how often it was asked how the check goes
-	Report     func(wire.CheckOrder) wire.CheckStatus // how its checks end; nil for as they should
-	ReceiveErr error                                  // answers every order to receive
+	Polls      int                                    // number of requests for the state of a check
+	Report     func(wire.CheckOrder) wire.CheckStatus // results of its checks; nil for correct ones
+	ReceiveErr error                                  // error of every order to receive
 	Ticket     string
 	Open       []wire.Piece // under the ticket
 	Got        uint64       // blocks, under the ticket
@@ -61,7 +62,7 @@ func (s *Storage) Status() wire.StorageStatus {
 // Add appends a block to the chain.
 func (s *Storage) Add(b chain.Block) error { return s.Take(&b) }
 
-// CutAt drops the blocks from a number on.
+// CutAt drops all blocks from a height on.
 func (s *Storage) CutAt(height uint64) {
 	blocks := s.Blocks
 	s.Log = signedlog.New("storage", 1)
@@ -70,7 +71,7 @@ func (s *Storage) CutAt(height uint64) {
 	}
 }
 
-// pass admits an order of the newest leader, and refuses one of an earlier leader.
+// pass accepts an order of the newest leader, and refuses one of an earlier leader.
 func (s *Storage) pass(o wire.Order) error {
 	if o.Less(s.Highest) {
 		return &wire.FencedError{
@@ -81,7 +82,7 @@ func (s *Storage) pass(o wire.Order) error {
 	return nil
 }
 
-// Missing returns what the node lacks of the open pieces.
+// Missing returns the blocks of the open pieces that the node lacks.
 func (s *Storage) Missing() []chain.Range {
 	list := []chain.Range{}
 	for _, p := range s.Open {
@@ -94,7 +95,7 @@ func (s *Storage) Missing() []chain.Range {
 	return list
 }
 
-// drain moves blocks that fit from the inbox to the chain.
+// drain moves blocks that follow the chain from the inbox to the chain.
 func (s *Storage) drain() {
 	for number := uint64(len(s.Blocks)); ; number++ {
 		b, ok := s.Inbox[number]
@@ -113,10 +114,10 @@ func (s *Storage) drain() {
 type Workers struct {
 	t        *testing.T
 	Storages map[string]*Storage
-	Flaky    func(url string) error         // asked twice in a call: the call may be lost, and the answer
+	Flaky    func(url string) error         // called twice per call: the request may be lost, and the response
 	Delay    func(url string) time.Duration // of a call
-	Wrong    func(url string) bool          // a miner answers with a nonce that does not mine the block
-	Lossy    bool                           // nodes lose blocks, so that the leader may be wrong about what is next
+	Wrong    func(url string) bool          // the miner returns a nonce that does not mine the block
+	Lossy    bool                           // nodes lose blocks, so that the leader may be wrong about the next one
 }
 
 func NewWorkers(t *testing.T, storages int) *Workers {
@@ -134,7 +135,7 @@ func NewWorkers(t *testing.T, storages int) *Workers {
 	return w
 }
 
-// ErrDown is the error of a call to a node that does not answer.
+// ErrDown is the error of a call to a node that does not reply.
 var ErrDown = fmt.Errorf("%w: connection refused", wire.ErrNoAnswer)
 
 // On calls f with a storage node.
@@ -162,10 +163,10 @@ func (w *Workers) On(ctx context.Context, target wire.Worker, f func(*Storage) e
 	return w.Flaky(target.URL)
 }
 
-// errBehind: the node does not have it yet.
+// errBehind is the error for a block that the node does not have yet.
 var errBehind = wire.ErrNotFound.Variant("not here yet")
 
-// order has a storage node carry out an order.
+// order makes a storage node execute an order.
 func (w *Workers) order(ctx context.Context, target wire.Worker, o wire.Order, f func(*Storage) error) error {
 	return w.On(ctx, target, func(s *Storage) error {
 		if err := s.pass(o); err != nil {
@@ -299,6 +300,7 @@ func (w *Workers) Send(
 	err = w.order(ctx, t, o, func(s *Storage) error {
 		if s.Sent.Ticket != order.Ticket || s.Sent.Attempt != order.Attempt {
 			s.Sent, s.Answer = order, wire.SendStatus{Running: true}
+			s.Sent.Pieces = slices.Clone(order.Pieces)
 		}
 		if s.Answer.Running {
 			number := s.Sent.Pieces[0].From
@@ -341,10 +343,12 @@ func (w *Workers) Send(
 		case refused != nil:
 			s.Answer = wire.SendStatus{Error: refused.Error()}
 		default:
-			s.Sent.Pieces = unfinished(s.Sent.Pieces, []chain.Range{{From: b.Header.Block + 1, To: 1 << 62}})
-			if len(s.Sent.Pieces) == 0 {
-				s.Answer.Running = false
+			if p := &s.Sent.Pieces[0]; p.From+1 < p.To {
+				p.From++
+			} else {
+				s.Sent.Pieces = s.Sent.Pieces[1:]
 			}
+			s.Answer.Running = len(s.Sent.Pieces) > 0
 			s.Answer.Blocks++
 		}
 		st = s.Answer
@@ -435,16 +439,4 @@ func (w *Workers) Mine(ctx context.Context, t wire.Worker, _ wire.Order, o wire.
 		}
 	}
 	return nonce, nil
-}
-
-// unfinished returns the pieces that are still missing, each from its first missing block on.
-func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
-	var left []wire.Piece
-	for _, p := range pieces {
-		if here := chain.CommonRanges(missing, []chain.Range{p.Range}); len(here) > 0 {
-			p.From = here[0].From
-			left = append(left, p)
-		}
-	}
-	return left
 }

@@ -31,7 +31,7 @@ func TestConnectionPrecedence(t *testing.T) {
 		name    string
 		c       connection
 		env     map[string]string
-		local   bool // a cluster file stands where dev leaves it
+		local   bool // a cluster file is in the default folder of dev
 		masters string
 		token   string
 		err     string

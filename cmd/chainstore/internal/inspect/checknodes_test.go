@@ -27,7 +27,7 @@ var (
 type playing struct {
 	in    wire.Integrity
 	steps []step
-	after func() // when the steps are used up
+	after func() // runs when no steps are left
 }
 
 func (p *playing) Integrity(ctx context.Context) (wire.Integrity, error) {
@@ -58,7 +58,7 @@ func TestCheckFollows(t *testing.T) {
 		name   string
 		steps  []step
 		result string
-		note   string // part of what is said, "" for nothing
+		note   string // part of the message, "" for none
 	}{
 		{"good", []step{checking, checking, checkedGood}, checkValid, ""},
 		{"a check was under way", []step{checking, func(in *wire.Integrity, n *wire.NodeIntegrity) {
@@ -96,7 +96,7 @@ func TestCheckFollows(t *testing.T) {
 			p := &playing{in: clitest.SampleIntegrity(), steps: test.steps,
 				after: func() { t.Fatal("it looks on after the end") }}
 			ticks := make(chan time.Time)
-			close(ticks) // it looks again at once
+			close(ticks) // the next poll follows at once
 			var errs bytes.Buffer
 			k := &checker{cluster: p, ticks: ticks, errs: &errs, now: p.in}
 			node := p.in.Nodes[0]
@@ -126,7 +126,7 @@ func TestCheckStopped(t *testing.T) {
 	}
 }
 
-// No line is wider than 80 columns, whatever the nodes report.
+// TestCheckFits checks that no line is wider than 80 columns, whatever the nodes report.
 func TestCheckFits(t *testing.T) {
 	in := clitest.SampleIntegrity()
 	in.Lost = []chain.Range{{From: 1 << 40, To: 1<<40 + 5}, {From: 1 << 41, To: 1<<42 + 5}}

@@ -28,7 +28,7 @@ func TestStatusOfNothing(t *testing.T) {
 	}
 }
 
-// No line is wider than 80 columns, however long the names are.
+// TestStatusFits checks that no line is wider than 80 columns, however long the names are.
 func TestStatusFits(t *testing.T) {
 	long := strings.Repeat("very-long-host-name.", 8) + "example:8000"
 	c := clitest.SampleStatus()
@@ -54,7 +54,7 @@ func TestStatusFits(t *testing.T) {
 	}
 }
 
-// watchAll runs a watcher over answers, one a tick, until they are used up.
+// watchAll runs a watcher with one response per tick, until none is left.
 func watchAll(t *testing.T, redraw bool, answers ...any) (out, errs string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -103,7 +103,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A row that just fits is drawn unchanged, whatever its length in bytes. A message that is too long is wrapped.
+// TestWatchWidth checks that a row that just fits is printed unchanged, whatever its length in bytes, and that a longer
+// message is wrapped.
 func TestWatchWidth(t *testing.T) {
 	row := "a  …" + strings.Repeat("x", render.StandardWidth-4)
 	out, _ := watchAll(t, true, row, errors.New(strings.Repeat("word ", 20)))
@@ -120,7 +121,11 @@ func TestWatchOutputFails(t *testing.T) {
 	for _, redraw := range []bool{false, true} {
 		w := &watcher{
 			fetch: func(context.Context) (wire.Cluster, error) { return wire.Cluster{}, nil },
-			print: printStatus, out: failingWriter{full}, redraw: redraw, width: render.StandardWidth,
+			print: func(w io.Writer, _ *wire.Cluster) error {
+				_, err := io.WriteString(w, "a status\n")
+				return err
+			},
+			out: failingWriter{full}, redraw: redraw, width: render.StandardWidth,
 		}
 		if err := w.run(t.Context()); !errors.Is(err, full) {
 			t.Errorf("redraw %v: %v", redraw, err)

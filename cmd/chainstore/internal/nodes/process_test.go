@@ -11,8 +11,8 @@ import (
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// TestRoleFlags sets every flag of each role to another value than its default and passes the configuration on as
-// arguments, as the development cluster does. The arguments must give the same configuration.
+// TestRoleFlags sets every flag of each role to a non-default value and passes the configuration as arguments, like the
+// development cluster. The arguments must give the same configuration.
 func TestRoleFlags(t *testing.T) {
 	master, parsedMaster, defaultMaster := roles.DefaultMaster(), roles.DefaultMaster(), roles.DefaultMaster()
 	storage, parsedStorage, defaultStorage := roles.DefaultStorage(), roles.DefaultStorage(), roles.DefaultStorage()
@@ -51,7 +51,7 @@ func TestRoleFlags(t *testing.T) {
 	}
 }
 
-// change gives a flag's field another value.
+// change sets a flag's field to another value.
 func change(t *testing.T, f roles.Flag) {
 	t.Helper()
 	switch v := f.Value.(type) {
@@ -83,7 +83,8 @@ func change(t *testing.T, f roles.Flag) {
 	}
 }
 
-// TestEveryMasterOptionHasAFlag: an option without a flag would be lost in a cluster of processes.
+// TestEveryMasterOptionHasAFlag checks that every option has a flag. Otherwise it would be lost in a cluster of
+// processes.
 func TestEveryMasterOptionHasAFlag(t *testing.T) {
 	var o roles.MasterOptions
 	var flags []uintptr

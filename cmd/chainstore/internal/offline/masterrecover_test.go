@@ -8,7 +8,7 @@ import (
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// The warning says what the case at hand may lose, and nothing of the others.
+// TestRecoveryWarning checks that the warning names what this kind of recovery may lose, and nothing else.
 func TestRecoveryWarning(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -100,7 +100,7 @@ func TestRecoveryWarning(t *testing.T) {
 	}
 }
 
-// The two reasons to wait have different texts.
+// TestWaitingText checks that the two reasons to wait have different texts.
 func TestWaitingText(t *testing.T) {
 	for want, w := range map[string]roles.Waiting{
 		"had a recent order from a leader": {Node: "http://s", Ordered: true, Need: time.Minute},

@@ -67,7 +67,8 @@ func TestIntegrityText(t *testing.T) {
 	}
 }
 
-// TestAbortedCheckIsShownOnce: a leader before the codes sends the reason of a due check as text only.
+// TestAbortedCheckIsShownOnce checks the response of an older leader without codes, which sends the reason of a due
+// check as text only.
 func TestAbortedCheckIsShownOnce(t *testing.T) {
 	in := clitest.SampleIntegrity()
 	n := &in.Nodes[0]
