@@ -87,13 +87,12 @@ func (r *Registrar) Group() string {
 	return r.identity.Group
 }
 
-// Registered reports whether a registration of this start was accepted, and none was refused since. Until then a
-// storage node accepts no block. The masters judge it by the height that it registers with. Had it accepted blocks
-// meanwhile, from a leader that knew its previous start, they would judge it by a height whose next block they may no
-// longer have.
-func (r *Registrar) Registered() bool { return r.Ready() == nil }
-
-// Ready returns why the worker takes part in nothing: [ErrNotRegistered] or [ErrRefused], nil where it does.
+// Ready returns why the worker takes part in nothing: [ErrNotRegistered] until a registration of this start was
+// accepted, and [ErrRefused] after one was refused. It returns nil if the worker takes part.
+//
+// A storage node accepts no block before it is ready, because the masters judge it by the height that it registers
+// with. If it accepted blocks before, from a leader that knew its previous start, they would judge it by a height whose
+// next block they may no longer have.
 func (r *Registrar) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -136,7 +136,7 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 }
 
 func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
-	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
+	bar := render.NewBar(cmd.ErrOrStderr(), "verify", "")
 	found, err := audit.Verify(cmd.Context(), dir, bar.Set)
 	bar.Done()
 	if cause := cmd.Context().Err(); cause != nil && err != nil {

@@ -47,8 +47,7 @@ func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error 
 			return durable.WriteFile(o.state, data, 0o600)
 		}
 	}
-	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
-	bar.Unit = "leaves"
+	bar := render.NewBar(cmd.ErrOrStderr(), "verify", "leaves")
 	options.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
 	report, err := verify.Log(cmd.Context(), options)
 	bar.Done()
@@ -82,7 +81,7 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 	if err != nil {
 		return err
 	}
-	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
+	bar := render.NewBar(cmd.ErrOrStderr(), "verify", "")
 	report, err := verify.Export(cmd.Context(),
 		&roles.ProgressReader{Ctx: cmd.Context(), From: f, Total: info.Size(), Progress: bar.Set},
 		verify.ExportOptions{Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures})
