@@ -19,9 +19,9 @@ import (
 type Config struct {
 	Engine *httpapi.Engine
 	Node   *masternode.Node
-	// MayCreate decides from a request's token who may create a project, and returns which names it may give.
+	// MayCreate refuses a request whose token may not create a project, and returns a check of the project's name.
 	MayCreate func(r *http.Request) (mayName func(name string) error, err error)
-	// AtLeader runs act where this master leads, and else forwards the request with its body to the leader.
+	// AtLeader runs act if this master leads. Otherwise it forwards the request with its body to the leader.
 	AtLeader func(c *gin.Context, body []byte, act func() error) error
 }
 
@@ -217,7 +217,7 @@ func (r *routes) saveInfo(c *gin.Context) error {
 	})
 }
 
-// saveTo appends to the legacy project, unless it was not found because of err.
+// saveTo appends to the legacy project, or returns err, the error of the search for it.
 func (r *routes) saveTo(c *gin.Context, legacy masterfsm.Project, err error, body requestBody) error {
 	if err != nil {
 		return err

@@ -80,7 +80,6 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 		return in.Nodes, nil
 	}
 	var chosen []wire.NodeIntegrity
-	have := map[string]bool{}
 	for _, name := range names {
 		at := slices.IndexFunc(in.Nodes, func(n wire.NodeIntegrity) bool {
 			return n.ID == name || n.URL == strings.TrimRight(name, "/")
@@ -89,9 +88,8 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' "+
 				"lists them", name)
 		}
-		if node := in.Nodes[at]; !have[node.ID] {
-			have[node.ID] = true
-			chosen = append(chosen, node)
+		if !slices.ContainsFunc(chosen, func(n wire.NodeIntegrity) bool { return n.ID == in.Nodes[at].ID }) {
+			chosen = append(chosen, in.Nodes[at])
 		}
 	}
 	return chosen, nil
@@ -167,16 +165,19 @@ type checker struct {
 func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeIntegrity, asJSON bool) error {
 	var all []checked
 	var failed error
-	for i := range nodes {
-		result, err := k.check(ctx, &nodes[i])
+	bad, aborted := 0, 0
+	for i := 0; i < len(nodes) && failed == nil; i++ {
+		var result checked
+		result, failed = k.check(ctx, &nodes[i])
 		all = append(all, result)
-		if asJSON {
-			if err := render.JSON(out, result); err != nil {
-				return err
-			}
+		switch {
+		case result.Result == checkAborted:
+			aborted++
+		case !result.good():
+			bad++
 		}
-		if failed = err; err != nil {
-			break
+		if err := render.Print(out, asJSON, result, ""); err != nil {
+			return err
 		}
 	}
 	if !asJSON {
@@ -191,15 +192,6 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		return failed
 	}
 	var wrong []string
-	bad, aborted := 0, 0
-	for i := range all {
-		switch {
-		case all[i].Result == checkAborted:
-			aborted++
-		case !all[i].good():
-			bad++
-		}
-	}
 	if bad > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d of %s not valid", bad, render.Count(len(all), "checked node")))
 	}
@@ -219,7 +211,7 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 // check orders the check of a node and waits for the check and the repair to end. The result is valid on an error too.
 func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked, error) {
 	f := newFollower(&k.now, node)
-	bar := render.NewTaskBar(k.errs)
+	bar := render.NewBar(k.errs, "", "")
 	defer bar.Done()
 	start := time.Now()
 	ordered, err := k.cluster.CheckStorage(ctx, node.ID)
@@ -244,7 +236,7 @@ func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked,
 			}
 			return f.result, nil
 		}
-		bar.Show(&f.node)
+		bar.SetTask(&f.node)
 		select {
 		case <-ctx.Done():
 			return f.result, ctx.Err()
@@ -275,18 +267,12 @@ type follower struct {
 }
 
 func newFollower(in *wire.Integrity, node *wire.NodeIntegrity) *follower {
-	f := &follower{before: node.Checked, aborted: node.Aborted, totals: in.Totals, node: *node}
-	for i := range in.Nodes {
-		if n := &in.Nodes[i]; n.ID == node.ID {
-			f.before, f.aborted = n.Checked, n.Aborted
-		}
-	}
-	for i := range in.Events {
-		f.events = max(f.events, in.Events[i].Number+1)
-	}
-	f.result = checked{
+	f := &follower{before: node.Checked, totals: in.Totals, node: *node, result: checked{
 		ID: node.ID, URL: node.URL, Result: checkStopped, State: node.State,
 		Findings: []wire.Finding{}, Bad: []chain.Range{},
+	}}
+	for i := range in.Events {
+		f.events = max(f.events, in.Events[i].Number+1)
 	}
 	return f
 }
@@ -405,13 +391,10 @@ func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 			return "waits for the check of " + render.Node(o) + "; Ctrl-C ends the wait only"
 		}
 	}
-	valid := 0
-	for i := range in.Nodes {
-		if in.Nodes[i].State == stateValid {
-			valid++
-		}
-	}
-	if n.State == stateValid && valid == 1 && len(in.Nodes) > 1 {
+	otherValid := slices.ContainsFunc(in.Nodes, func(o wire.NodeIntegrity) bool {
+		return o.ID != n.ID && o.State == stateValid
+	})
+	if n.State == stateValid && !otherValid && len(in.Nodes) > 1 {
 		return "waits: it is the only valid storage node now, and is checked once another one is valid; Ctrl-C ends " +
 			"the wait only"
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -218,62 +219,72 @@ func (a *appending) writeReceipt(ctx context.Context, at *wire.Appended, limit t
 		}
 		at.Receipt = receipt
 	}
-	if err := saveReceipt(a.receipt, at.Receipt); err != nil {
+	data, err := render.JSONLine(at.Receipt)
+	if err == nil {
+		err = durable.WriteFile(a.receipt, data, receiptMode)
+	}
+	if err != nil {
 		return fmt.Errorf("appended and stored, but the receipt could not be written: %w; %s", err, later)
 	}
 	return nil
 }
 
 // awaitReceipt requests a receipt until a checkpoint covers the record.
-func (a *appending) awaitReceipt(ctx context.Context, at *wire.Appended, limit time.Duration) (*wire.Receipt, error) {
+func (a *appending) awaitReceipt(
+	ctx context.Context, at *wire.Appended, limit time.Duration,
+) (receipt *wire.Receipt, err error) {
 	late := fmt.Errorf("no checkpoint covered it within %v", a.timeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
-	defer cancel()
-	for {
+	err = poll(ctx, limit, late, func(ctx context.Context) (bool, error) {
 		r, err := a.ReceiptAt(ctx, at.Block, at.Offset)
-		switch {
-		case err == nil:
-			return &r, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case !errors.Is(err, wire.ErrNotCovered):
-			return nil, err
+		if errors.Is(err, wire.ErrNotCovered) {
+			return false, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(storedPoll):
-		}
-	}
+		receipt = &r
+		return err == nil, err
+	})
+	return receipt, err
 }
-
-// storedPoll is the time between two requests for the stored height or a receipt.
-const storedPoll = 100 * time.Millisecond
 
 // waitStored waits until the blocks up to and including block are stored.
 func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Duration) error {
 	late := fmt.Errorf("appended, and not stored within %v: a majority of the masters has it, so do not append it "+
 		"again", a.timeout)
+	err := poll(ctx, limit, late, func(ctx context.Context) (bool, error) {
+		status, err := a.Cluster(ctx)
+		return status.Stored > block, err
+	})
+	switch {
+	case err == nil || errors.Is(err, late):
+		return err
+	case ctx.Err() != nil:
+		return errors.New("appended, but stopped while waiting for it to be stored")
+	}
+	return fmt.Errorf("appended, but the stored height is not available: %w", err)
+}
+
+// pollPause is the time between two requests for the stored height or a receipt.
+const pollPause = 100 * time.Millisecond
+
+// poll calls try until it is done or fails. It returns late when the limit is reached.
+func poll(
+	ctx context.Context, limit time.Duration, late error, try func(context.Context) (done bool, err error),
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	tick := time.NewTicker(storedPoll)
-	defer tick.Stop()
 	for {
-		status, err := a.Cluster(ctx)
+		done, err := try(ctx)
 		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			return fmt.Errorf("appended, but the stored height is not available: %w", err)
-		case status.Stored > block:
+		case done && err == nil:
 			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			if !errors.Is(context.Cause(ctx), late) {
-				return errors.New("appended, but stopped while waiting for it to be stored")
-			}
-			return late
-		case <-tick.C:
+			return context.Cause(ctx)
+		case <-time.After(pollPause):
 		}
 	}
 }

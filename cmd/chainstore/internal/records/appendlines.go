@@ -218,14 +218,6 @@ func (a *appending) summary(t *progress, skipped int64, took time.Duration) erro
 // withGrace returns a context that ends some time after ctx.
 func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(ctx, func() {
-		t := time.NewTimer(grace)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			cancel()
-		case <-late.Done():
-		}
-	})
+	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return late, func() { unhook(); cancel() }
 }

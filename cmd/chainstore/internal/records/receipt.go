@@ -1,7 +1,6 @@
 package records
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -84,21 +83,5 @@ func fetchReceipt(c *cli.Call, record []uint64, tlogProof bool) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return encodeReceipt(&r)
-}
-
-// encodeReceipt encodes a receipt as one line of JSON.
-func encodeReceipt(r *wire.Receipt) ([]byte, error) {
-	var b bytes.Buffer
-	err := render.JSON(&b, r)
-	return b.Bytes(), err
-}
-
-// saveReceipt writes a receipt to a file.
-func saveReceipt(path string, r *wire.Receipt) error {
-	data, err := encodeReceipt(r)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(path, data, receiptMode)
+	return render.JSONLine(r)
 }

@@ -44,12 +44,21 @@ func Plain(s string) string {
 	}, s)
 }
 
-// JSON prints one value on one line. Characters that could control a terminal are escaped: encoding/json does not
-// escape DEL and the controls from U+0080 on. They occur only in strings.
+// JSON prints one value on one line.
 func JSON(w io.Writer, v any) error {
+	line, err := JSONLine(v)
+	if err == nil {
+		_, err = w.Write(line)
+	}
+	return err
+}
+
+// JSONLine returns a value as JSON on one line. Characters that could control a terminal are escaped:
+// encoding/json does not escape DEL and the controls from U+0080 on. They occur only in strings.
+func JSONLine(v any) ([]byte, error) {
 	encoded, err := json.Marshal(v)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	line := make([]byte, 0, len(encoded)+1)
 	for _, r := range string(encoded) {
@@ -59,8 +68,7 @@ func JSON(w io.Writer, v any) error {
 			line = utf8.AppendRune(line, r)
 		}
 	}
-	_, err = w.Write(append(line, '\n'))
-	return err
+	return append(line, '\n'), nil
 }
 
 // Print prints a result, as JSON on one line or as text.
