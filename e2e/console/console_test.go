@@ -181,7 +181,10 @@ func TestConsoleRecords(t *testing.T) {
 	})
 	t.Run("without a checkpoint no signature was checked", func(t *testing.T) {
 		b.in(t)
-		const signed, unsigned = "Verified: the record matches what was committed.", "No signature of the log was checked."
+		const (
+			signed   = "Verified: the record matches what was committed."
+			unsigned = "No signature of the log was checked."
+		)
 		for _, uncovered := range []bool{false, true} {
 			f.Change(func() { f.Uncovered = map[bool]int{true: math.MaxInt}[uncovered] })
 			b.goTo("record/0/0")

@@ -1,4 +1,4 @@
-// English. Keys, their order and the names in braces are those of zh.js; a test holds it.
+// English. Keys, their order and the names in braces are those of zh.js; a test checks this.
 
 export default {
   // The frame
@@ -28,7 +28,7 @@ export default {
   'copy.token': 'Copy the token',
   'records': '{n} {n|record|records}',
 
-  // Which master is asked
+  // The master in use
   'connection.to': 'Connected to {master}',
   'connection.none': 'no master',
   'connection.lost': 'No master answers. The page keeps trying.',
@@ -39,7 +39,7 @@ export default {
   'watch.storage': 'Storage node {node} is now {state}',
   'watch.gone': 'Storage node {node} no longer answers',
 
-  // Tokens of the reader
+  // Tokens of the user
   'welcome.title': 'Enter a token to view the cluster',
   'welcome.text': 'A token is needed to read data from this cluster.',
   'welcome.dev': 'A cluster of “chainstore dev” wrote its tokens to cluster.json in its data folder.',

@@ -1,4 +1,4 @@
-// Chinese. Keys, their order and the names in braces are those of en.js; a test holds it.
+// Chinese. Keys, their order and the names in braces are those of en.js; a test checks this.
 
 export default {
   // The frame
@@ -28,7 +28,7 @@ export default {
   'copy.token': '复制令牌',
   'records': '{n} 条记录',
 
-  // Which master is asked
+  // The master in use
   'connection.to': '此页面连接到 {master}',
   'connection.none': '无主节点',
   'connection.lost': '没有主节点应答，页面会继续尝试。',
@@ -38,7 +38,7 @@ export default {
   'watch.storage': '存储节点 {node} 现在的状态：{state}',
   'watch.gone': '存储节点 {node} 不再应答',
 
-  // Tokens of the reader
+  // Tokens of the user
   'welcome.title': '输入令牌以查看集群',
   'welcome.text': '读取此集群的数据需要令牌。',
   'welcome.dev': '“chainstore dev” 启动的集群把令牌写在数据目录的 cluster.json 里。',
