@@ -57,12 +57,16 @@ func (r *Record) Check() error {
 //
 // The record must be within the limits that [Record.Check] names.
 func (r *Record) Commit() Hash {
+	return commitParts(r.Salt[:], r.Key, r.Type, r.Payload)
+}
+
+func commitParts[T string | []byte](salt []byte, key, typ T, payload []byte) Hash {
 	// The head of the hashed bytes fits a buffer on the stack; the payload is hashed in place.
 	var buf [SaltSize + 1 + MaxKey + 1 + MaxType]byte
-	head := append(buf[:0], r.Salt[:]...)
-	head = append(append(head, byte(len(r.Key))), r.Key...)
-	head = append(append(head, byte(len(r.Type))), r.Type...)
-	return commit(head, r.Payload)
+	head := append(buf[:0], salt...)
+	head = append(append(head, byte(len(key))), key...)
+	head = append(append(head, byte(len(typ))), typ...)
+	return commit(head, payload)
 }
 
 // smallCommit is the largest input that is hashed in one call, which saves the hash object.
@@ -184,9 +188,5 @@ func EncodedKey(encoded []byte) []byte {
 func EncodedCommit(encoded []byte) Hash {
 	key, typ := int(encoded[28]), int(encoded[29])
 	rest := encoded[RecordOverhead:]
-	var buf [SaltSize + 1 + MaxKey + 1 + MaxType]byte
-	head := append(buf[:0], encoded[12:28]...)
-	head = append(append(head, byte(key)), rest[:key]...)
-	head = append(append(head, byte(typ)), rest[key:key+typ]...)
-	return commit(head, rest[key+typ:])
+	return commitParts(encoded[12:28], rest[:key], rest[key:key+typ], rest[key+typ:])
 }

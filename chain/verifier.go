@@ -3,6 +3,7 @@ package chain
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Head is the end of a chain: enough to decide whether a block extends it. The zero Head is that of an empty chain.
@@ -50,7 +51,7 @@ func (v *Verifier) Head() Head { return v.head }
 // hashes of the leaves that the block adds to the tree, the seal's last; the slice is valid until the next call.
 func (v *Verifier) Take(b *Block) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
-		return nil, &BlockError{Block: v.head.Height, Err: err}
+		return nil, err
 	}
 	v.leaves = b.Leaves(v.leaves[:0])
 	leaves, err := v.TakeHashed(b, v.leaves)
@@ -64,12 +65,10 @@ func (v *Verifier) Take(b *Block) ([]Hash, error) {
 // in the same memory if that has room.
 func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
-		return nil, &BlockError{Block: v.head.Height, Err: err}
+		return nil, err
 	}
 	if uint64(len(leaves)) != uint64(b.Header.Count) {
-		return nil,
-			&BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaf hashes for %d records", ErrCount,
-				len(leaves), b.Header.Count)}
+		return nil, v.refuse("%w: %d leaf hashes for %d records", ErrCount, len(leaves), b.Header.Count)
 	}
 	v.subtrees = v.subtrees[:0]
 	seal, err := v.seal(&b.Header, v.head.Tree.grow(leaves, &v.subtrees), b.ordered(v.head.Time))
@@ -95,11 +94,10 @@ func (v *Verifier) TakeLeaves(leaves ...Leaf) {
 // their leaves. If all is right the head moves. Otherwise it returns a [*BlockError] and the head stays.
 func (v *Verifier) TakeSeal(h Header) error {
 	if err := v.checkLink(&h); err != nil {
-		return &BlockError{Block: v.head.Height, Err: err}
+		return err
 	}
 	if have := v.open.tree.Size() - v.head.Tree.Size(); have != uint64(h.Count) {
-		return &BlockError{Block: v.head.Height,
-			Err: fmt.Errorf("%w: %d leaves before the seal of a block of %d records", ErrCount, have, h.Count)}
+		return v.refuse("%w: %d leaves before the seal of a block of %d records", ErrCount, have, h.Count)
 	}
 	_, err := v.seal(&h, v.open.tree, !v.open.disordered && v.open.newest <= h.Time)
 	return err
@@ -112,14 +110,15 @@ func (v *Verifier) Open() Tree { return v.open.tree }
 // whether their times are in order. It moves the head and returns the seal's hash as a leaf.
 func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
 	if tree.Root() != h.Root {
-		return Hash{}, &BlockError{Block: v.head.Height, Err: ErrRoot}
+		return Hash{}, v.refuse("%w", ErrRoot)
 	}
 	if !ordered {
-		return Hash{}, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w within the block", ErrTime)}
+		return Hash{}, v.refuse("%w within the block", ErrTime)
 	}
-	hash, err := checkWork(h)
-	if err != nil {
-		return Hash{}, &BlockError{Block: v.head.Height, Err: err}
+	hash := h.Hash()
+	if !Mined(hash, h.Difficulty) {
+		return Hash{}, v.refuse("%w: %v has %d leading zero bits, %d are due",
+			ErrWork, hash, LeadingZeros(hash), h.Difficulty)
 	}
 	seal := h.SealHash()
 	v.move(Head{Height: v.head.Height + 1, Hash: hash, Time: h.Time, Tree: tree.grow([]Hash{seal}, &v.subtrees)})
@@ -135,29 +134,24 @@ func (v *Verifier) Subtrees() []Hash { return v.subtrees }
 func (v *Verifier) checkLink(h *Header) error {
 	switch {
 	case h.Version != Version:
-		return fmt.Errorf("%w: version %d", ErrVersion, h.Version)
+		return v.refuse("%w: version %d", ErrVersion, h.Version)
 	case h.Block != v.head.Height:
-		return fmt.Errorf("%w: %d where %d is due", ErrNumber, h.Block, v.head.Height)
+		return v.refuse("%w: %d where %d is due", ErrNumber, h.Block, v.head.Height)
 	case h.Prev != v.head.Hash:
-		return fmt.Errorf("%w: prev is %v, the block before is %v", ErrLink, h.Prev, v.head.Hash)
+		return v.refuse("%w: prev is %v, the block before is %v", ErrLink, h.Prev, v.head.Hash)
 	case h.First != v.head.Tree.Size():
-		return fmt.Errorf("%w: %d where %d is due", ErrFirst, h.First, v.head.Tree.Size())
+		return v.refuse("%w: %d where %d is due", ErrFirst, h.First, v.head.Tree.Size())
 	case h.Count == 0:
-		return fmt.Errorf("%w: no record", ErrCount)
+		return v.refuse("%w: no record", ErrCount)
 	case h.Time < v.head.Time:
-		return fmt.Errorf("%w: %d after %d", ErrTime, h.Time, v.head.Time)
+		return v.refuse("%w: %d after %d", ErrTime, h.Time, v.head.Time)
 	}
 	return nil
 }
 
-// checkWork returns the block's hash if it is mined.
-func checkWork(h *Header) (Hash, error) {
-	hash := h.Hash()
-	if !Mined(hash, h.Difficulty) {
-		return Hash{}, fmt.Errorf("%w: %v has %d leading zero bits, %d are due",
-			ErrWork, hash, LeadingZeros(hash), h.Difficulty)
-	}
-	return hash, nil
+// refuse makes the error of a block that does not extend the chain.
+func (v *Verifier) refuse(format string, args ...any) error {
+	return &BlockError{Block: v.head.Height, Err: fmt.Errorf(format, args...)}
 }
 
 // AppendTo adds the head to dst (big endian): height u64 ‖ hash[32] ‖ time u64 ‖ size u64 ‖ nodes, 32 bytes for each
@@ -179,9 +173,9 @@ func ParseHead(data []byte) (Head, error) {
 	if len(data) < fixed || (len(data)-fixed)%HashSize != 0 {
 		return Head{}, fmt.Errorf("%w: %d bytes are no head", ErrFrame, len(data))
 	}
-	nodes := make([]Hash, 0, (len(data)-fixed)/HashSize)
-	for at := fixed; at < len(data); at += HashSize {
-		nodes = append(nodes, Hash(data[at:at+HashSize]))
+	var nodes []Hash
+	for node := range slices.Chunk(data[fixed:], HashSize) {
+		nodes = append(nodes, Hash(node))
 	}
 	tree, err := NewTree(binary.BigEndian.Uint64(data[48:]), nodes)
 	if err != nil {

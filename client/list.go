@@ -65,8 +65,8 @@ func (q *ListQuery) check(r *wire.Record, next uint64) error {
 }
 
 // List returns records in the order of the chain: with a key, that key's history. It ends at the last record, or with
-// an error, after which nothing follows. Each record was checked as by [Client.Get]. That none is missing is the
-// cluster's word: a proof shows that a record exists, not that a list is complete. The error wraps
+// an error, after which nothing follows. Each record was checked as by [Client.Get]. The client cannot
+// check that none is missing: a proof shows that a record exists, not that a list is complete. The error wraps
 // [wire.ErrForbidden], or [wire.ErrNotFound] for an unknown project.
 func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {

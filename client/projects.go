@@ -17,14 +17,11 @@ func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.Cre
 	return command[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
 }
 
-// Projects reads a page of the projects, in the order of their ids: up to limit of them (at most
-// [wire.MaxProjectsPage]) behind the page that gave the cursor, "" for the first.
+// Projects reads a page of the projects, in the order of their ids. limit is at most [wire.MaxProjectsPage], and 0 for
+// the master's default. cursor is that of the page before, "" for the first page.
 func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.Projects, error) {
-	query := url.Values{"limit": {strconv.Itoa(limit)}}
-	if cursor != "" {
-		query.Set("cursor", cursor)
-	}
-	return read[wire.Projects](ctx, c, "/v1/projects?"+query.Encode(), exchange.MaxMedium, nil)
+	path := "/v1/projects?" + pageValues(cursor, limit).Encode()
+	return read[wire.Projects](ctx, c, path, exchange.MaxMedium, nil)
 }
 
 // Project reads a project, named by its name or id. The error wraps [wire.ErrNotFound] where there is none.

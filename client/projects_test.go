@@ -90,8 +90,8 @@ func TestProjectCalls(t *testing.T) {
 	}
 }
 
-// TestTokensAreNotMadeTwice checks that the client does not repeat the creation of a token, which would leave an extra
-// valid token, but repeats a revocation.
+// TestTokensAreNotMadeTwice checks that the client does not repeat the creation of a token, because that could leave an
+// extra valid token. It repeats a revocation; if the token is then missing, the revocation has succeeded.
 func TestTokensAreNotMadeTwice(t *testing.T) {
 	asked := 0
 	c := newClient(t, 0, func(w http.ResponseWriter, r *http.Request) {

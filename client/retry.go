@@ -18,8 +18,8 @@ type verdict int
 const (
 	final     verdict = iota // it is the cluster's answer
 	tryNext                  // another master may do better, or this one later
-	tryOthers                // another master may do better; when all of them fail so it is final
-	tryLater                 // it is the whole cluster's answer for the moment
+	tryOthers                // another master may do better; if all of them fail in this way it is final
+	tryLater                 // every master would give this answer now
 )
 
 // judge says what to do after a failed try.
@@ -27,8 +27,8 @@ func judge(err error) verdict {
 	if errors.Is(err, wire.ErrNoAnswer) {
 		return tryNext
 	}
-	var e *wire.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok {
 		return tryOthers
 	}
 	switch e.Type() {
@@ -52,8 +52,8 @@ func mayBeDone(err error) bool {
 	if errors.Is(err, wire.ErrNoAnswer) {
 		return !exchange.NotSent(err)
 	}
-	var e *wire.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok {
 		return true
 	}
 	switch e.Type() {
@@ -112,13 +112,8 @@ func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) e
 		if tried < len(c.masters) {
 			continue
 		}
-		wait := max(backoff, asked)
-		wait += rand.N(wait/2 + 1)
-		if time.Since(begin)+wait > max(0, c.retryFor) {
-			return err
-		}
-		if !sleep(ctx, wait) {
-			return ended(ctx, err)
+		if end := c.pause(ctx, max(backoff, asked), begin, err); end != nil {
+			return end
 		}
 		backoff = min(2*backoff, maxBackoff)
 		tried, asked = 0, 0
@@ -158,17 +153,23 @@ func ended(ctx context.Context, err error) error {
 	return fmt.Errorf("%w; the last try: %w", why, err)
 }
 
-// sleep waits, and reports whether it waited to the end. It does not start to wait beyond the context's deadline.
-func sleep(ctx context.Context, wait time.Duration) bool {
+// pause waits before the next round through the masters, for least or up to half longer. If the wait would end after
+// the deadline of ctx, or more than Config.RetryFor after begin, it returns the call's error at once. err is the error
+// of the last try.
+func (c *Client) pause(ctx context.Context, least time.Duration, begin time.Time, err error) error {
+	wait := least + rand.N(least/2+1)
+	if time.Since(begin)+wait > max(0, c.retryFor) {
+		return err
+	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
-		return false
+		return ended(ctx, err)
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return nil
 	case <-ctx.Done():
-		return false
+		return ended(ctx, err)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -81,12 +80,8 @@ func (s *stream) run(ctx context.Context) error {
 		if tried++; tried < len(s.client.masters) {
 			continue
 		}
-		wait := backoff + rand.N(backoff/2+1)
-		if time.Since(s.served)+wait > max(0, s.client.retryFor) {
-			return err
-		}
-		if !sleep(ctx, wait) {
-			return ended(ctx, err)
+		if end := s.client.pause(ctx, backoff, s.served, err); end != nil {
+			return end
 		}
 		backoff, tried = min(2*backoff, maxBackoff), 0
 	}
@@ -145,7 +140,7 @@ func (s *stream) values() url.Values {
 	return v
 }
 
-// take gives a record on, or moves the place where the stream is resumed.
+// take passes a record to the caller, or moves the place where the stream is resumed.
 func (s *stream) take(e *event, base string) error {
 	next := uint64(0)
 	if e.id != "" {

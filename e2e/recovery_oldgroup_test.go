@@ -459,7 +459,7 @@ func TestUndoRecovery(t *testing.T) {
 // group still works.
 func recoverBlindly(t *testing.T, role devcluster.Role) {
 	t.Helper()
-	rescue, err := raftstore.OpenRecovery(role.Data, nil)
+	rescue, err := raftstore.OpenRecovery(role.Data, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,10 +224,7 @@ func (s *State) advanceCheckpoint() {
 	if len(s.log.Keys) == 0 {
 		return
 	}
-	i, exact := search(s.boundaries, s.replicated(), func(b *Boundary) uint64 { return b.Height })
-	if !exact {
-		i--
-	}
+	i := atMost(s.boundaries, s.replicated(), (*Boundary).height)
 	if i >= 0 && s.boundaries[i].Height > s.checkpoint.Height {
 		s.checkpoint = s.boundaries[i]
 	}

@@ -303,13 +303,7 @@ func (s *State) publish() {
 
 // witnessed is the place of the newest checkpoint with cosignatures that is not newer than the published one, -1 where
 // there is none.
-func (s *State) witnessed() int {
-	i, exact := search(s.cosigned, s.published.Size, (*Cosigned).size)
-	if exact {
-		return i
-	}
-	return i - 1
-}
+func (s *State) witnessed() int { return atMost(s.cosigned, s.published.Size, (*Cosigned).size) }
 
 // Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none
 // yet, one before it. Where witnesses have signed none so far it is the published one.

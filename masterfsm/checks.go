@@ -61,7 +61,7 @@ func (c *Suspect) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	if n.Due.IsZero() {
 		n.Due = c.Cause
-		s.recordEvent(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
+		s.recordNode(n, Event{Kind: EventSuspect, Cause: c.Cause})
 	}
 	return new(*n), nil
 }
@@ -158,7 +158,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	s.integrity.Totals.CheckedBytes += c.Bytes
 	if c.Tiles > 0 {
 		s.integrity.Totals.BadTiles += c.Tiles
-		s.recordEvent(Event{Kind: EventTiles, Node: n.ID, URL: n.URL, Blocks: target.Height,
+		s.recordNode(n, Event{Kind: EventTiles, Blocks: target.Height,
 			Cause: s.cause(wire.CodeTilesRewritten, wire.Args{"count": c.Tiles})})
 	}
 	bad := s.unrepaired(n)
@@ -169,10 +169,9 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	}
 	if len(c.Findings) > 0 || n.State == Invalid {
 		s.integrity.Totals.BadBlocks += chain.CountBlocks(bad)
-		s.recordEvent(Event{
-			Kind: EventFinding, Node: n.ID, URL: n.URL, Findings: c.Findings, Ranges: bad,
-			Blocks: chain.CountBlocks(bad),
-			Bytes:  c.Bytes, Millis: c.Millis, Cause: n.Cause,
+		s.recordNode(n, Event{
+			Kind: EventFinding, Findings: c.Findings, Ranges: bad, Blocks: chain.CountBlocks(bad), Bytes: c.Bytes,
+			Millis: c.Millis, Cause: n.Cause,
 		})
 	}
 	s.advanceStored()

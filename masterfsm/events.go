@@ -95,6 +95,33 @@ func (s *State) recordEvent(e Event) {
 	s.integrity.Events = append(s.integrity.Events, e)
 }
 
+// recordNode adds an event about a storage node.
+func (s *State) recordNode(n *Storage, e Event) {
+	e.Node, e.URL = n.ID, n.URL
+	s.recordEvent(e)
+}
+
+// recordMissing adds the finding of the state itself that a node lacks blocks. format and args are its detail below
+// protocol level 2. From level 2 on there is none: code and blocks say it.
+func (s *State) recordMissing(n *Storage, blocks chain.Range, what, format string, args ...any) {
+	finding := Finding{Block: blocks.From, What: what}
+	if s.level < LevelCodes {
+		finding.Detail = TextCause(fmt.Sprintf(format, args...))
+	}
+	s.integrity.Totals.BadBlocks += blocks.Len()
+	s.recordNode(n, Event{Kind: EventFinding, Ranges: []chain.Range{blocks}, Blocks: blocks.Len(),
+		Findings: []Finding{finding}, Cause: n.Cause})
+}
+
+// recordBlocks adds an event about blocks of which no node has a good copy. code is that of its cause.
+func (s *State) recordBlocks(kind EventKind, list []chain.Range, code string) {
+	if len(list) > 0 {
+		s.recordEvent(Event{
+			Kind: kind, Ranges: list, Blocks: chain.CountBlocks(list), Cause: s.cause(code, s.aboutBlocks(list)),
+		})
+	}
+}
+
 // Cause is a message in the state or in a command: a cause, or the detail of a finding. Its JSON is a string where the
 // code is [wire.CodeText], and an object otherwise. Below protocol level 2 all causes are such strings: see
 // [State.cause].
@@ -192,14 +219,6 @@ type Finding struct {
 	Block  uint64 `json:"block"`
 	What   string `json:"what"` // one of the Wrong… constants of package chain
 	Detail Cause  `json:"detail"`
-}
-
-// detail is the detail of a finding of the state's own. From level 2 on there is none: code and blocks say it.
-func (s *State) detail(format string, args ...any) Cause {
-	if s.level >= LevelCodes {
-		return Cause{}
-	}
-	return TextCause(fmt.Sprintf(format, args...))
 }
 
 // sentences are the texts that versions before protocol level 2 put into the state for the codes. {ranges} and {cause}

@@ -43,17 +43,9 @@ func (s *State) countsAsCopy(n *Storage) bool {
 // lack.
 func (s *State) recomputeDerived() {
 	if lost := s.lost(); !slices.Equal(lost, s.integrity.Lost) {
-		if gone := chain.CutRanges(lost, s.integrity.Lost); len(gone) > 0 {
-			s.recordEvent(Event{
-				Kind: EventLost, Ranges: gone, Blocks: chain.CountBlocks(gone),
-				Cause: s.cause(wire.CodeBlocksLost, s.aboutBlocks(gone)),
-			})
-		}
+		s.recordBlocks(EventLost, chain.CutRanges(lost, s.integrity.Lost), wire.CodeBlocksLost)
 		if found := chain.CutRanges(s.integrity.Lost, lost); len(found) > 0 {
-			s.recordEvent(Event{
-				Kind: EventFound, Ranges: found, Blocks: chain.CountBlocks(found),
-				Cause: s.cause(wire.CodeBlocksFound, s.aboutBlocks(found)),
-			})
+			s.recordBlocks(EventFound, found, wire.CodeBlocksFound)
 			s.integrity.Confirmed = chain.CutRanges(s.integrity.Confirmed, found)
 			for i := range s.storages { // they were Valid because no node had a copy
 				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {

@@ -98,10 +98,7 @@ func (c *RemoveMaster) apply(s *State) (any, error) {
 	if s.MasterRemoved(c.ID) {
 		return nil, nil
 	}
-	s.removedMasters = append(slices.Clone(s.removedMasters), c.ID)
-	if n := len(s.removedMasters); n > maxRemovedMasters {
-		s.removedMasters = s.removedMasters[n-maxRemovedMasters:]
-	}
+	s.removedMasters = appendBounded(s.removedMasters, c.ID, maxRemovedMasters)
 	return nil, nil
 }
 

@@ -79,7 +79,7 @@ func TestAddressesTakenOver(t *testing.T) {
 }
 
 // TestSubmissionsOfARemovedMaster checks that submissions of a removed master are refused, and that the outcomes of its
-// earlier submissions are removed eventually.
+// earlier submissions are removed with it.
 func TestSubmissionsOfARemovedMaster(t *testing.T) {
 	b := newTable(t, smallSettings())
 	one := call{project: 1, payloads: []string{"x"}}

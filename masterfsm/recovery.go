@@ -68,7 +68,11 @@ func (r *Recovery) Adopt(b chain.Block) error {
 		return err
 	}
 	s, number := r.s, b.Header.Block
-	if err := r.count(&b, r.own(leaves, &b.Header)); err != nil {
+	own, differs := s.compare(leaves, &b.Header)
+	if differs { // what the state has was never committed, or in another group
+		r.drop(number, own)
+	}
+	if err := r.count(&b, own); err != nil {
 		return err
 	}
 	body := minedBlock(b)
@@ -85,16 +89,6 @@ func (r *Recovery) Adopt(b chain.Block) error {
 	r.done.Blocks++
 	r.shed()
 	return nil
-}
-
-// own returns how many of a block's first records the state has at the same positions. If the state has other records
-// behind them, or cut the block at another time, these were never committed, or in another group: own drops them.
-func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
-	same, differs := r.s.compare(leaves, h)
-	if differs {
-		r.drop(h.Block, same)
-	}
-	return same
 }
 
 // compare returns how many of a block's first records the state has at the same positions. differs says that it has
@@ -171,13 +165,9 @@ func (r *Recovery) restore(id uint32, created uint64) *Project {
 	for _, taken := s.names[name]; taken; _, taken = s.names[name] {
 		name += "-"
 	}
-	at := len(s.projects)
-	for at > 0 && s.projects[at-1].ID > id {
-		at--
-	}
-	s.projects = append(s.projects, Project{})
-	copy(s.projects[at+1:], s.projects[at:])
-	s.projects[at] = Project{ID: id, Name: name, Created: created, Next: 1, Tokens: []Token{}}
+	at, _ := search(s.projects, id, func(p *Project) uint32 { return p.ID })
+	s.projects = slices.Insert(s.projects, at,
+		Project{ID: id, Name: name, Created: created, Next: 1, Tokens: []Token{}})
 	s.names[name] = id
 	r.done.Projects++
 	return &s.projects[at]

@@ -71,16 +71,9 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		sender.Peer = c.ID
 	}
 	if c.Keep < n.Height && len(chain.CommonRanges(n.Bad, []chain.Range{{From: c.Keep, To: n.Height}})) == 0 {
-		other := chain.Range{From: c.Keep, To: n.Height} // no check has found it
-		s.integrity.Totals.BadBlocks += other.Len()
-		s.recordEvent(Event{
-			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(),
-			Cause: n.Cause,
-			Findings: []Finding{{
-				Block: c.Keep, What: chain.WrongChain,
-				Detail: s.detail("its blocks from %d on are of another chain, or cannot be read", c.Keep),
-			}},
-		})
+		// no check has found it
+		s.recordMissing(n, chain.Range{From: c.Keep, To: n.Height}, chain.WrongChain,
+			"its blocks from %d on are of another chain, or cannot be read", c.Keep)
 	}
 	n.move(Receiving, n.Cause, s.now)
 	n.Peer, n.Ticket, n.Keep, n.Missing = c.Sender, c.Ticket, c.Keep, c.Missing
@@ -124,10 +117,9 @@ func (c *EndRepair) apply(s *State) (any, error) {
 		cause = c.Changed
 	}
 	if source != "" || !c.Failed.IsZero() {
-		s.recordEvent(Event{
-			Kind: EventRepair, Node: n.ID, URL: n.URL, Source: source, Ranges: missing, Blocks: c.Blocks,
-			Bytes:  c.Bytes,
-			Millis: took, Cause: cause,
+		s.recordNode(n, Event{
+			Kind: EventRepair, Source: source, Ranges: missing, Blocks: c.Blocks, Bytes: c.Bytes, Millis: took,
+			Cause: cause,
 		})
 	}
 	s.advanceStored()

@@ -20,6 +20,8 @@ type Boundary struct {
 	Root   chain.Hash `json:"root"` // of that tree
 }
 
+func (b *Boundary) height() uint64 { return b.Height }
+
 // State is the status table. Only one goroutine may call Apply, and not while another one reads. The zero State is not
 // valid: make one with [New] or [Restore].
 type State struct {
@@ -184,7 +186,7 @@ func (s *State) Floor() uint64 { return s.floor }
 
 // BoundaryAt is the boundary at a height, when the table still remembers it.
 func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
-	i, ok := search(s.boundaries, height, func(b *Boundary) uint64 { return b.Height })
+	i, ok := search(s.boundaries, height, (*Boundary).height)
 	if !ok {
 		return Boundary{}, false
 	}
@@ -273,6 +275,12 @@ func (v *View) Storage(id string) Storage {
 	return n
 }
 
+// Miner is the entry of a miner, zero if there is none.
+func (v *View) Miner(id string) Miner {
+	m, _ := find(v.Miners, func(m *Miner) bool { return m.ID == id })
+	return m
+}
+
 // find returns the first element that matches, the zero value if none does.
 func find[T any](list []T, matches func(*T) bool) (found T, ok bool) {
 	for i := range list {
@@ -281,6 +289,17 @@ func find[T any](list []T, matches func(*T) bool) (found T, ok bool) {
 		}
 	}
 	return found, false
+}
+
+// appendBounded returns a copy of a list with one more element, without the first ones if it has more than most.
+func appendBounded(list []string, element string, most int) []string {
+	list = append(slices.Clone(list), element)
+	return list[max(0, len(list)-most):]
+}
+
+// atMost finds the last element of a sorted list whose key is not above a key, -1 if there is none.
+func atMost[T any](list []T, key uint64, of func(*T) uint64) int {
+	return sort.Search(len(list), func(i int) bool { return of(&list[i]) > key }) - 1
 }
 
 // search finds a key in a list that is sorted by it, or the place at which it is to be inserted.

@@ -124,7 +124,7 @@ func (c *Invalidate) apply(s *State) (any, error) {
 	s.leaveRepair(n)
 	n.OnGroupChain = false
 	n.move(Invalid, c.Cause, s.now)
-	s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: c.Cause})
+	s.recordNode(n, Event{Kind: EventFinding, Cause: c.Cause})
 	s.advanceStored()
 	return nil, nil
 }
@@ -199,19 +199,11 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	n.Height = c.Height
 	s.enter(n, c.Hash)
 	if c.Height < before.Height {
-		missing := chain.Range{From: c.Height, To: before.Height}
-		s.integrity.Totals.BadBlocks += missing.Len()
-		s.recordEvent(Event{
-			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{missing}, Blocks: missing.Len(),
-			Findings: []Finding{{
-				Block: c.Height, What: chain.WrongShort,
-				Detail: s.detail("it started with %d blocks and had acknowledged %d", c.Height, before.Height),
-			}},
-			Cause: n.Cause,
-		})
+		s.recordMissing(n, chain.Range{From: c.Height, To: before.Height}, chain.WrongShort,
+			"it started with %d blocks and had acknowledged %d", c.Height, before.Height)
 	} else if n.State == Invalid && (before.Version == 0 && c.Height > 0 ||
 		before.Height == c.Height && before.State.RetainsBlocks()) {
-		s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
+		s.recordNode(n, Event{Kind: EventFinding, Cause: n.Cause})
 	}
 	switch {
 	case c.Unclean && c.Height > 0:
@@ -292,13 +284,10 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)
-	s.recordEvent(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})
+	s.recordNode(n, Event{Kind: EventRemoved, Cause: s.cause(wire.CodeRemoved, nil)})
 	s.leaveRepair(n)
 	s.storages = slices.DeleteFunc(slices.Clone(s.storages), func(n Storage) bool { return n.ID == c.ID })
-	s.integrity.Removed = append(slices.Clone(s.integrity.Removed), c.ID)
-	if over := len(s.integrity.Removed) - maxRemoved; over > 0 {
-		s.integrity.Removed = s.integrity.Removed[over:]
-	}
+	s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
 	s.advanceStored()
 	return nil, nil
 }

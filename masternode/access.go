@@ -24,15 +24,7 @@ func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, erro
 			wire.ErrNoLeader, silence.Round(time.Second))
 	}
 	hash := sha256.Sum256([]byte(token))
-	var a masterfsm.Access
-	err := confirmed(ctx, n.confirm, func() error {
-		var ok bool
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { a, ok = s.Access(hash) })
-		if !ok {
-			return errNotHere
-		}
-		return nil
-	})
+	a, err := find(ctx, n, func(s *masterfsm.State) (masterfsm.Access, bool) { return s.Access(hash) })
 	if errors.Is(err, wire.ErrNotFound) {
 		err = wire.ErrUnauthorized
 	}

@@ -154,7 +154,7 @@ func (n *Node) checkAddress(ctx context.Context, m wire.Member) error {
 			"and --raft-advertise",
 			wire.ErrBadRequest, m.ID, m.Raft)
 	}
-	n.cfg.Membership.Meet(m)
+	n.cfg.Membership.UpdateAddress(m)
 	return nil
 }
 

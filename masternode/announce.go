@@ -115,7 +115,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	if own.Group != "" && there.Group == own.Group && there.ID != own.ID {
 		n.checkEpoch(there)
-		n.cfg.Membership.Meet(there)
+		n.cfg.Membership.UpdateAddress(there)
 	}
 	if there.Group == "" {
 		return wire.Announced{}, fmt.Errorf("%s is new itself", url)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -73,6 +74,19 @@ func confirmed(ctx context.Context, confirm func(context.Context) error, look fu
 	default:
 		return err
 	}
+}
+
+// find returns what look finds in the state. That it finds nothing is confirmed with the leader: wire.ErrNotFound.
+func find[T any](ctx context.Context, n *Node, look func(*masterfsm.State) (T, bool)) (found T, err error) {
+	err = confirmed(ctx, n.confirm, func() error {
+		ok := false
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, ok = look(s) })
+		if !ok {
+			return errNotHere
+		}
+		return nil
+	})
+	return found, err
 }
 
 // errNotHere: this master's state does not have it. A newer state may.

@@ -103,23 +103,25 @@ func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegri
 // findStorage returns the storage node of an id or an address. A negative answer is confirmed. Errors:
 // wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findStorage(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
-	url := strings.TrimRight(idOrURL, "/")
-	err = confirmed(ctx, n.confirm, func() error {
-		var nodes []masterfsm.Storage
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
-		for _, s := range nodes {
-			if s.ID == idOrURL || s.URL == url || s.URL == "http://"+url || s.URL == "https://"+url {
-				found = s
-				return nil
-			}
+	found, err = find(ctx, n, func(s *masterfsm.State) (masterfsm.Storage, bool) {
+		nodes := s.Storages()
+		at := slices.IndexFunc(nodes, func(s masterfsm.Storage) bool { return isNamed(s.ID, s.URL, idOrURL) })
+		if at < 0 {
+			return masterfsm.Storage{}, false
 		}
-		return errNotHere
+		return nodes[at], true
 	})
 	if errors.Is(err, wire.ErrNotFound) {
 		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q",
 			wire.ErrNotFound, idOrURL)
 	}
 	return found, err
+}
+
+// isNamed reports whether a user means the node of an id and a URL, which may be "".
+func isNamed(id, url, idOrURL string) bool {
+	address := strings.TrimRight(idOrURL, "/")
+	return id == idOrURL || url != "" && (url == address || url == "http://"+address || url == "https://"+address)
 }
 
 // CheckStorage makes a check of a storage node due at once. This master must lead. Errors: wire.ErrNotLeader,

@@ -271,45 +271,42 @@ func (n *Node) BlockRecords(
 		return nil, false, err
 	}
 	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
+	var first uint64
+	var count uint32
+	sealed, stored := true, true
+	var encoded func(offset uint32) ([]byte, error)
 	if held {
-		for offset := from; offset < body.Count(); offset++ {
-			if p.full() {
-				return p.list, true, nil
-			}
-			at := masterfsm.Position{Block: block, Offset: offset, Index: body.First + uint64(offset)}
-			if err := p.add(body.Encoded(offset), at, body.Header != nil, body.Stored); err != nil {
-				return nil, false, err
-			}
+		first, count, sealed, stored = body.First, body.Count(), body.Header != nil, body.Stored
+		encoded = func(offset uint32) ([]byte, error) { return body.Encoded(offset), nil }
+	} else {
+		h, err := n.prover.Header(ctx, block)
+		if err != nil {
+			return nil, false, n.prover.ExplainLost(block, err)
 		}
-		return p.list, false, nil
+		first, count = h.First, h.Count
+		var ahead []*prover.RecordRead // of the next records
+		encoded = func(offset uint32) ([]byte, error) {
+			if len(ahead) == 0 {
+				for next := offset; next < min(h.Count, offset+firstHits); next++ {
+					ahead = append(ahead, n.prover.StartRecord(h, next))
+				}
+			}
+			record, err := ahead[0].Wait(ctx)
+			ahead = ahead[1:]
+			return record, n.prover.ExplainLost(block, err)
+		}
 	}
-	h, err := n.prover.Header(ctx, block)
-	if err != nil {
-		return nil, false, n.prover.ExplainLost(block, err)
-	}
-	for from < h.Count {
+	for offset := from; offset < count; offset++ {
 		if p.full() {
 			return p.list, true, nil
 		}
-		var reads []*prover.RecordRead
-		first := from
-		for offset := first; offset < min(h.Count, first+firstHits); offset++ {
-			reads = append(reads, n.prover.StartRecord(h, offset))
+		at := masterfsm.Position{Block: block, Offset: offset, Index: first + uint64(offset)}
+		record, err := encoded(offset)
+		if err == nil {
+			err = p.add(record, at, sealed, stored)
 		}
-		for i, r := range reads {
-			if p.full() {
-				return p.list, true, nil
-			}
-			encoded, err := r.Wait(ctx)
-			if err != nil {
-				return nil, false, n.prover.ExplainLost(block, err)
-			}
-			offset := first + uint32(i)
-			at := masterfsm.Position{Block: block, Offset: offset, Index: h.First + uint64(offset)}
-			if err := p.add(encoded, at, true, true); err != nil {
-				return nil, false, err
-			}
-			from = offset + 1
+		if err != nil {
+			return nil, false, err
 		}
 	}
 	return p.list, false, nil

@@ -34,11 +34,9 @@ func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) err
 // findMaster returns the master of an id or address, from raft's configuration or from the table alone. A negative
 // answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Master, err error) {
-	address := strings.TrimRight(idOrURL, "/")
 	err = confirmed(ctx, n.confirm, func() error {
 		for _, m := range withTable(n.group()) {
-			at := m.URL != "" && (m.URL == address || m.URL == "http://"+address || m.URL == "https://"+address)
-			if at || m.ID == idOrURL || m.Raft == address {
+			if isNamed(m.ID, m.URL, idOrURL) || m.Raft == strings.TrimRight(idOrURL, "/") {
 				found = m
 				return nil
 			}

@@ -21,6 +21,7 @@ import (
 
 // Config describes a master.
 type Config struct {
+	leader.Options
 	Member  wire.Member // this master; only its id and addresses count
 	Boot    uint64      // increases with each start of this master
 	Peers   []string    // URLs of the other masters
@@ -30,19 +31,9 @@ type Config struct {
 	// Membership is raft's configuration.
 	Membership Membership
 	Workers    Workers
-	Settings   masterfsm.Settings
 	Limits     Limits
-	Log        signing.LogConfig
-	// Witnesses are asked for cosignatures while this master leads. WitnessCalls is required if there are any.
-	Witnesses    []signing.Witness
-	WitnessCalls leader.Witnesses
-	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
-	// CheckInterval is the time after a storage node's last check until the next one, 0 for no checks on a schedule.
-	// CheckRate is how many bytes a second a check reads, 0 for no limit.
-	CheckInterval time.Duration
-	CheckRate     int64
-	Logger        hclog.Logger
-	Clock         func() time.Time // nil for time.Now
+	Logger     hclog.Logger
+	Clock      func() time.Time // nil for time.Now
 }
 
 // Defaults of checks: one minute between two checks of a node, at 32 MiB a second.
@@ -121,10 +112,8 @@ func New(cfg Config) (*Node, error) {
 		Self: cfg.Member.ID, Ledger: cfg.Ledger, Storages: cfg.Workers, Logger: cfg.Logger, Clock: cfg.Clock,
 	})
 	n.leader = leader.New(leader.Config{
-		Member: cfg.Member, Settings: cfg.Settings, Log: cfg.Log, Signer: &n.signer,
+		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,
 		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
-		Witnesses: cfg.Witnesses, WitnessCalls: cfg.WitnessCalls,
-		MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
 		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
@@ -248,8 +237,8 @@ type Membership interface {
 	AddMember(ctx context.Context, m wire.Member) error
 	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
 	TransferLeadership(to string) error
-	// Meet sets the address at which a member is reached, whatever raft's configuration has.
-	Meet(m wire.Member)
+	// UpdateAddress sets the address at which a member is reached, whatever raft's configuration has.
+	UpdateAddress(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.
 	Adopt(group string, epoch uint64, id string, founding ...wire.Member) error
 	// Refused returns why this master takes part in nothing and must not serve, because its data folder is an older

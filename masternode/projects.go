@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -134,15 +135,8 @@ const LegacyProject = "legacy"
 
 // Legacy returns the project of the legacy routes without a token. Errors: wire.ErrNotFound if there is none,
 // wire.ErrForbidden if it was made private, wire.ErrNoLeader.
-func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
-	err = confirmed(ctx, n.confirm, func() error {
-		var ok bool
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.ProjectByName(LegacyProject) })
-		if !ok {
-			return errNotHere
-		}
-		return nil
-	})
+func (n *Node) Legacy(ctx context.Context) (masterfsm.Project, error) {
+	p, err := find(ctx, n, func(s *masterfsm.State) (masterfsm.Project, bool) { return s.ProjectByName(LegacyProject) })
 	if err == nil && !p.Public {
 		err = fmt.Errorf("%w: the project %q is not public", wire.ErrForbidden, LegacyProject)
 	}
@@ -214,34 +208,27 @@ func wireToken(t *masterfsm.Token) wire.ProjectToken {
 	return wire.ProjectToken{ID: t.ID, Label: t.Label, Rights: WireRights(t.Rights), Created: t.Created}
 }
 
+var rightOf = map[string]masterfsm.Rights{wire.RightRead: masterfsm.MayRead, wire.RightAppend: masterfsm.MayAppend}
+
 // WireRights returns rights in the form of the API.
 func WireRights(r masterfsm.Rights) []string {
-	rights := []string{}
-	if r.Has(masterfsm.MayRead) {
-		rights = append(rights, wire.RightRead)
-	}
-	if r.Has(masterfsm.MayAppend) {
-		rights = append(rights, wire.RightAppend)
-	}
-	return rights
+	return slices.DeleteFunc([]string{wire.RightRead, wire.RightAppend}, func(name string) bool {
+		return !r.Has(rightOf[name])
+	})
 }
 
 // parseRights parses the rights of a new token. No names mean all rights.
-func parseRights(names []string) (masterfsm.Rights, error) {
+func parseRights(names []string) (r masterfsm.Rights, err error) {
 	if len(names) == 0 {
 		return masterfsm.MayRead | masterfsm.MayAppend, nil
 	}
-	var r masterfsm.Rights
 	for _, name := range names {
-		switch name {
-		case wire.RightRead:
-			r |= masterfsm.MayRead
-		case wire.RightAppend:
-			r |= masterfsm.MayAppend
-		default:
+		right, ok := rightOf[name]
+		if !ok {
 			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both",
 				wire.ErrBadRequest, name, wire.RightRead, wire.RightAppend)
 		}
+		r |= right
 	}
 	return r, nil
 }

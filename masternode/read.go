@@ -136,7 +136,7 @@ func (r *Record) Position() wire.Position {
 // Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
-	look := func() error {
+	err := confirmed(ctx, n.confirm, func() error {
 		var mined, exists bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			v := s.View()
@@ -157,8 +157,7 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 		var err error
 		h, err = n.prover.Header(ctx, number)
 		return err
-	}
-	err := confirmed(ctx, n.confirm, look)
+	})
 	return h, err
 }
 

@@ -107,19 +107,15 @@ func orderOf(v masterfsm.View) string {
 func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
 	switch c.Role {
 	case masterfsm.RoleStorage:
-		for i := range v.Storages {
-			if s := &v.Storages[i]; s.ID == c.ID && sameHash(s.AccessHash, c.AccessHash) {
-				return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot &&
-					s.Lists == c.Lists && s.Level == c.Level
-			}
+		if s := v.Storage(c.ID); s.ID != "" && sameHash(s.AccessHash, c.AccessHash) {
+			return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot &&
+				s.Lists == c.Lists && s.Level == c.Level
 		}
 	case masterfsm.RoleMiner:
-		for i := range v.Miners {
-			if m := &v.Miners[i]; m.ID == c.ID && sameHash(m.AccessHash, c.AccessHash) {
-				// At protocol level 0 the table has no starts of miners.
-				sameStart := v.Level == 0 || m.Boot == c.Boot && m.Lists == c.Lists
-				return true, m.URL == c.URL && m.MasterToken == c.MasterToken && m.Level == c.Level && sameStart
-			}
+		if m := v.Miner(c.ID); m.ID != "" && sameHash(m.AccessHash, c.AccessHash) {
+			// At protocol level 0 the table has no starts of miners.
+			sameStart := v.Level == 0 || m.Boot == c.Boot && m.Lists == c.Lists
+			return true, m.URL == c.URL && m.MasterToken == c.MasterToken && m.Level == c.Level && sameStart
 		}
 	}
 	return false, false

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -73,9 +74,9 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	settings.Difficulty, settings.MaxRecords = 4, 16
 	cfg := Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
-		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings,
-		Limits: DefaultLimits(),
-		Log:    signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers,
+		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: "cluster token"}},
+		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(),
 	}
 	if change != nil {
 		change(&cfg, r)

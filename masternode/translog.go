@@ -195,20 +195,31 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 
 // published checks that the tree of the newest checkpoint has a tile. A negative answer is confirmed.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
+	err := n.newestHas(ctx, func(size uint64) error {
+		if wire.WidthOfTile(level, index, size) < width {
+			return errNotHere
+		}
+		return nil
+	})
+	if errors.Is(err, wire.ErrNotFound) {
+		return fmt.Errorf("%w, and its tree no such tile, or not so many hashes in it", err)
+	}
+	return err
+}
+
+// newestHas runs look with the size of the newest checkpoint, and confirms that look does not find what it needs.
+func (n *Node) newestHas(ctx context.Context, look func(size uint64) error) error {
 	var size uint64
 	err := confirmed(ctx, n.confirmShared, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
 		}
-		if size = checkpoint.Boundary.Size; wire.WidthOfTile(level, index, size) < width {
-			return errNotHere
-		}
-		return nil
+		size = checkpoint.Boundary.Size
+		return look(size)
 	})
 	if errors.Is(err, wire.ErrNotFound) {
-		return fmt.Errorf("%w: the newest checkpoint has %d leaves, and its tree no such tile, or not so many hashes "+
-			"in it", err, size)
+		return fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
 	}
 	return err
 }
@@ -218,13 +229,7 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 // wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
-	var size uint64
-	err := confirmed(ctx, n.confirmShared, func() error {
-		checkpoint, err := n.checkpointHere()
-		if err != nil {
-			return err
-		}
-		size = checkpoint.Boundary.Size
+	err := n.newestHas(ctx, func(size uint64) error {
 		if answer.To = size; to != nil {
 			answer.To = *to
 		}
@@ -236,9 +241,6 @@ func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.C
 		}
 		return nil
 	})
-	if errors.Is(err, wire.ErrNotFound) {
-		err = fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
-	}
 	if err == nil {
 		answer.Proof, err = n.prover.Consistency(ctx, from, answer.To)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -297,9 +298,10 @@ func TestDeposedWhileFounding(t *testing.T) {
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger,
 					Membership: masterstest.NewMembership(), Masters: noMasters{},
-					Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
-					Limits: DefaultLimits(),
-					Log:    signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+					Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
+					Options: leader.Options{
+						Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+					},
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -50,9 +50,6 @@ func New(cfg Config) *Node {
 	return &Node{cfg: cfg, log: cfg.Logger}
 }
 
-// Threads returns the number of threads that search.
-func (n *Node) Threads() int { return n.cfg.Threads }
-
 // Mining reports whether a job runs.
 func (n *Node) Mining() bool {
 	n.mu.Lock()

@@ -34,7 +34,7 @@ func (f *failure) disk(what string, err error) error {
 	return err
 }
 
-// get returns the failure, nil where there is none.
+// get returns the failure, nil if there is none.
 func (f *failure) get() error {
 	select {
 	case <-f.dead:
@@ -50,7 +50,7 @@ func (f *failure) exit(err error) {
 	runtime.Goexit()
 }
 
-// exitIfFailed ends the goroutine where the store has failed before.
+// exitIfFailed ends the goroutine if the store has failed.
 func (f *failure) exitIfFailed() {
 	if err := f.get(); err != nil {
 		f.exit(err)
@@ -58,7 +58,7 @@ func (f *failure) exitIfFailed() {
 }
 
 // guard runs work in a goroutine of its own and waits for it, so that an exit in it ends no other goroutine. It
-// returns the failure where there is one, else the error of the work.
+// returns the failure if there is one, else the error of the work.
 func (f *failure) guard(work func() error) error {
 	result := make(chan error, 1)
 	go func() {

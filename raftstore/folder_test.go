@@ -88,7 +88,7 @@ func TestFolderIsBounded(t *testing.T) {
 		t.Errorf("the log has %d bytes, bound are %d", log, bound)
 	}
 	// A state without a backlog is an open block and its hashes. A third snapshot may be in progress.
-	if len(list) > keptSnapshots || snapshots > 3*5<<20 {
+	if len(list) > retainedSnapshots || snapshots > 3*5<<20 {
 		t.Errorf("%d snapshots, %d bytes with one that is being written", len(list), snapshots)
 	}
 }

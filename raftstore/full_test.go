@@ -249,7 +249,7 @@ func TestRestartWithFullLog(t *testing.T) {
 					f.store()
 				}
 			}
-			if most := mostEntries * f.cfg.SnapshotEntries; f.logged.entries+1 != most {
+			if most := maxEntriesFactor * f.cfg.SnapshotEntries; f.logged.entries+1 != most {
 				f.t.Errorf("%d entries of %d before the next snapshot", f.logged.entries, most)
 			}
 		},

@@ -30,16 +30,16 @@ type identity struct {
 	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Recovery.Rehearse]. It is "" for any
 	// other folder.
 	Rehearsal string `json:"rehearsal,omitempty"`
-	Begun     bool   `json:"begun,omitempty"` // raft.db has a term; without one it has lost its votes and its log
-	// Founding are the first members of the group, where this master is one of them. A founding that was interrupted is
-	// finished at the next start.
+	Begun     bool   `json:"begun,omitempty"` // raft has written a term; a raft.db without one has lost its content
+	// Founding are the first members of the group, if this master is one of them. An interrupted founding is finished
+	// at the next start.
 	Founding []wire.Member `json:"founding,omitempty"`
 }
 
 // startsPath returns the path of the file of starts in a data folder.
 func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 
-// loadIdentity reads the identity of a data folder, or makes a new one where there is none. It writes nothing.
+// loadIdentity reads the identity of a data folder, or makes a new one if there is none. It writes nothing.
 func loadIdentity(dir string) (identity, error) {
 	path := filepath.Join(dir, "master.json")
 	data, err := durable.ReadFile(path)
@@ -64,8 +64,8 @@ func loadIdentity(dir string) (identity, error) {
 	return id, nil
 }
 
-// mayRun returns why a master must not run with this identity, nil where it may.
-func (id identity) mayRun(dir string) error {
+// checkMember returns an error if a master must not run with this identity.
+func (id identity) checkMember(dir string) error {
 	switch {
 	case id.Removed:
 		return fmt.Errorf("%w: %s, of group %s; to add the machine as a new master, move %s away and start it "+
@@ -76,13 +76,13 @@ func (id identity) mayRun(dir string) error {
 	return nil
 }
 
-// mayOpen returns why a store must not open this identity's folder, nil where it may.
-func (id identity) mayOpen(dir, clusterToken string) error {
+// checkOpen returns an error if a store must not open this identity's folder.
+func (id identity) checkOpen(dir, clusterToken string) error {
 	if id.Level > masterfsm.ProtocolLevel {
 		return fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d",
 			dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
 	}
-	if err := id.mayRun(dir); err != nil {
+	if err := id.checkMember(dir); err != nil {
 		return err
 	}
 	if id.Rehearsal != "" && id.Rehearsal != rehearsalMark(clusterToken) {
@@ -92,8 +92,8 @@ func (id identity) mayOpen(dir, clusterToken string) error {
 	return nil
 }
 
-// handshakeGroup returns the group as the handshake of connections names it, "" while the master is new. It includes
-// the epoch: masters that missed a recovery are refused.
+// handshakeGroup returns the group's name in handshakes, "" while the master is new. It includes the epoch: masters
+// that missed a recovery are refused.
 func (id identity) handshakeGroup() string {
 	if id.Group == "" {
 		return ""

@@ -12,10 +12,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// afterFailedLead is how long a leader waits before it starts its duties again after they failed.
-const afterFailedLead = time.Second
+// retryDuties is how long a leader waits before it starts its duties again after they failed.
+const retryDuties = time.Second
 
-// leadership is what raft's notifications say. Raft blocks on the channel, so none is lost, and they are read in order.
+// leadership follows raft's notifications. Raft blocks on the channel, so none is lost and their order is kept.
 type leadership struct {
 	notify chan bool
 
@@ -92,8 +92,8 @@ func (s *Store) observe(r *raft.Raft) {
 	})
 }
 
-// leaderTerm returns the term in which this master leads now. Raft gives up leading before it changes the term, so a
-// term that is the same before and after is that of the leadership seen in between.
+// leaderTerm returns the term in which this master leads now. Raft ends its leadership before it changes the term. So
+// if the term is the same before and after the check of the state, it is the term of that leadership.
 func leaderTerm(r *raft.Raft) (uint64, bool) {
 	term := r.CurrentTerm()
 	return term, r.State() == raft.Leader && r.CurrentTerm() == term
@@ -101,9 +101,8 @@ func leaderTerm(r *raft.Raft) (uint64, bool) {
 
 // RunAsLeader calls lead with the term each time that this master becomes the leader, and waits until it returns. The
 // context of lead ends with the leadership. When lead returns while this master still leads, the leadership is
-// transferred where another member can take it; otherwise lead is called again a second later. RunAsLeader returns
-// nil when ctx ends or the store is closed, and the failure when the store fails. It must not be called twice at the
-// same time.
+// transferred if another member can lead; otherwise lead is called again a second later. RunAsLeader returns nil when
+// ctx ends or the store is closed, and the failure when the store fails. It must not be called concurrently.
 func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
 	for {
 		changed := s.leaderChanged.wait()
@@ -132,7 +131,7 @@ func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, 
 				return nil
 			}
 		}
-		err := s.leadOnce(ctx, leading, term, lead)
+		err := s.runDuties(ctx, leading, term, lead)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -145,21 +144,21 @@ func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, 
 		}
 		select {
 		case <-leading.Done():
-		case <-time.After(afterFailedLead):
+		case <-time.After(retryDuties):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// leadOnce calls lead with a context that ends with ctx and with the leadership.
-func (s *Store) leadOnce(ctx, leading context.Context, term uint64, lead func(context.Context, uint64) error) error {
+// runDuties calls lead with a context that ends with ctx and with the leadership.
+func (s *Store) runDuties(ctx, leading context.Context, term uint64, lead func(context.Context, uint64) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(leading, func() { cancel(ErrNotLeader) })()
 	return lead(ctx, term)
 }
 
-// Leader returns the member that leads, as far as raft knows, "" where it knows of none.
+// Leader returns the id of the leader, "" if raft knows of none.
 func (s *Store) Leader() string {
 	r := s.raft.Load()
 	if r == nil || s.fail.get() != nil || s.Refused() != nil {
@@ -169,8 +168,8 @@ func (s *Store) Leader() string {
 	return string(id)
 }
 
-// Members returns the masters of the group, as in raft's configuration, without their URLs. The leader knows which
-// followers it reaches. Another master knows the state of the leader and its own only.
+// Members returns the members in raft's configuration, without their URLs. The leader knows which followers it
+// reaches. Another master knows the state of the leader and its own only.
 func (s *Store) Members() []wire.Master {
 	self := s.Member()
 	r := s.raft.Load()
@@ -201,10 +200,9 @@ func (s *Store) Members() []wire.Master {
 	return masters
 }
 
-// watchLeader starts an election when the leader was silent for the timeout and up to half as much again. Raft itself
-// looks at random moments, one to two timeouts apart, so it may notice a silence of one timeout only after three; and
-// a vote needs a majority that has noticed. The random part keeps followers from standing for election at the same
-// moment.
+// watchLeader starts an election when the leader was silent for 1 to 1.5 timeouts, at random, so that followers do not
+// become candidates at the same time. Raft itself checks at random moments, one to two timeouts apart. So it may notice
+// a silence of one timeout only after three, and a vote needs a majority that has noticed it.
 func (s *Store) watchLeader(r *raft.Raft) {
 	timeout := s.cfg.Timeout
 	for {

@@ -7,17 +7,16 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// contact says when this master was last certain of its leader. A follower learns from raft when it heard from one. A
-// leader does not: when it steps down, raft says that it heard from a leader just then. So a leader counts from its
-// lease instead. A process that was halted goes on as leader until raft looks at the lease, while another may lead
-// for long.
+// contact is the last time when this master was certain of its leader. Raft has that time for a follower. For a leader
+// it does not: when a leader steps down, raft sets the last contact to that moment. So a leader has a lease of its own.
+// A process that was halted continues as leader until raft checks its lease, and another master may lead meanwhile.
 type contact struct {
-	lease    time.Time // when this master last led without a doubt
-	resigned time.Time // when it was last notified that it does not lead any more
+	lease    time.Time // when this master was last certain that it leads
+	resigned time.Time // when it was last notified that it no longer leads
 }
 
-// last returns when this master was certain of a leader, zero where it never was. heard is what raft says. leading is
-// whether this master was notified that it leads, and not yet that it does not.
+// last returns the time of the last contact, zero if there was none. heard is the time that raft has. leading is
+// whether the last notification was that this master leads.
 func (c contact) last(heard time.Time, leading bool) time.Time {
 	if !leading && heard.After(c.resigned) && heard.After(c.lease) {
 		return heard
@@ -28,9 +27,9 @@ func (c contact) last(heard time.Time, leading bool) time.Time {
 // leaseGap is how many timeouts may pass between two renewals of the lease before a majority is asked.
 const leaseGap = 3
 
-// keepLease renews the lease while this master leads. Raft looks at the lease of a running leader at least once in each
+// renewLeases renews the lease while this master leads. Raft checks the lease of a running leader at least once in each
 // timeout. After a longer gap, in which the process was halted, a majority must confirm the leader first.
-func (s *Store) keepLease(r *raft.Raft) {
+func (s *Store) renewLeases(r *raft.Raft) {
 	for s.pause(s.cfg.Timeout) {
 		now := time.Now()
 		if r.State() != raft.Leader {
@@ -59,9 +58,9 @@ func (l *leadership) renewLease(at time.Time) {
 	}
 }
 
-// LastContact returns how long ago this master heard from a leader or, where it leads, was last certain that it does:
-// no longer than a few raft timeouts, unless the process was halted. It returns the longest duration where it never
-// did.
+// LastContact returns the time since this master heard from a leader or, on a leader, since it was last certain that it
+// leads. That is at most a few raft timeouts, unless the process was halted. It is the longest duration if there was no
+// contact.
 func (s *Store) LastContact() time.Duration {
 	r := s.raft.Load()
 	if r == nil || s.fail.get() != nil || s.Refused() != nil {

@@ -18,12 +18,12 @@ const (
 	// replayBytes bounds the entries that are kept in memory between the two times that raft reads them at its start.
 	replayBytes   = 64 << 20
 	entryOverhead = 128 // bytes of an entry in memory, besides its data
-	// deletedAtOnce bounds how long a trim of the log delays appends.
-	deletedAtOnce = 2048
+	// deleteBatch bounds how long a trim of the log delays appends.
+	deleteBatch = 2048
 )
 
 // logStore wraps raft's log store. It checks entries, caches the newest, knows their sizes, and allows no operation
-// after the first failure. Its methods may be called by any goroutine.
+// after the first failure. Any goroutine may call its methods.
 type logStore struct {
 	raft.LogStore
 	name     string // of the file, for errors
@@ -48,7 +48,7 @@ type window[T any] struct {
 // end returns the index after the last.
 func (w *window[T]) end() uint64 { return w.first + uint64(len(w.items)) }
 
-// set appends the value of an index. Where the index does not follow the last one, the window starts again with it.
+// set appends the value of an index. If the index does not follow the last one, the window is reset to it.
 func (w *window[T]) set(index uint64, v T) {
 	if index != w.end() {
 		w.first, w.items = index, nil
@@ -129,8 +129,8 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
-// isLost reports whether a missing entry should be there. Below the newest snapshot there may be a gap: a snapshot
-// from the leader leaves one.
+// isLost reports whether a missing entry should exist. Below the newest snapshot there may be a gap: a snapshot from
+// the leader leaves one.
 func (s *logStore) isLost(index uint64) bool {
 	first, last, err := s.bounds()
 	return err == nil && index > s.snaps.newest.Load() && index >= first && index <= last
@@ -226,7 +226,7 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	s.replay.remove(low, high)
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
-	piece := uint64(deletedAtOnce)
+	piece := uint64(deleteBatch)
 	if low > first {
 		piece = high - low + 1
 	}

@@ -194,7 +194,7 @@ func TestBoltTrim(t *testing.T) {
 	}
 	defer bolt.Close()
 	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
-	const n = 2*deletedAtOnce + 100
+	const n = 2*deleteBatch + 100
 	var logs []*raft.Log
 	for i := range uint64(n) {
 		logs = append(logs, entry(i+1, "some data that is a little longer"))

@@ -41,14 +41,14 @@ type snapshotPolicy struct {
 	last           uint64 // bytes of the last snapshot
 }
 
-// mostEntries times the threshold of entries is when a snapshot is due at the latest, however large the last one was.
-const mostEntries = 16
+// maxEntriesFactor times the threshold of entries is when a snapshot is due at the latest.
+const maxEntriesFactor = 16
 
 func (p snapshotPolicy) due(g logSize) bool {
 	if g.entries < p.entries && g.bytes < p.bytes {
 		return false
 	}
-	return g.bytes >= p.last || g.entries >= mostEntries*p.entries
+	return g.bytes >= p.last || g.entries >= maxEntriesFactor*p.entries
 }
 
 // Apply applies one entry.

@@ -229,8 +229,8 @@ func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 	return s.stream.AnnounceTo(ctx, id, address, exact) == nil
 }
 
-// Meet records the raft address at which a member was seen: see [transport.Stream.SetAddress].
-func (s *Store) Meet(m wire.Member) { s.stream.SetAddress(m.ID, m.Raft) }
+// UpdateAddress records the raft address of a member: see [transport.Stream.SetAddress].
+func (s *Store) UpdateAddress(m wire.Member) { s.stream.SetAddress(m.ID, m.Raft) }
 
 // Retire records that the group has removed this master: its folder does not open again.
 func (s *Store) Retire() error {

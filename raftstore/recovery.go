@@ -22,22 +22,21 @@ import (
 // Recovery is the open data folder of a master that does not run. The majority of its group is lost, and the master
 // becomes the only member. Only one goroutine may use it.
 type Recovery struct {
-	*dataFolder // not open where the folder has no raft.db yet
-	log         hclog.Logger
-	fresh       bool // see Fresh
-	state       *masterfsm.State
-	base        *raft.SnapshotMeta // the snapshot that was read, nil where there is none
-	settled     uint64             // number of blocks of the chain in it
-	minedAt     map[uint64]uint64  // log entry that mined a block, by block
-	damaged     []Damage
-	retired     []masterfsm.LogKey // keys that were retired by an entry behind the snapshot
-	last        uint64             // index of the last entry or snapshot
-	lastTerm    uint64             // its term
-	term        uint64             // the highest in the folder
-	undo        bool               // see OpenUndo
+	*dataFolder         // not open where the folder has no raft.db yet
+	fresh          bool // see Fresh
+	state          *masterfsm.State
+	base           *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	snapshotHeight uint64             // number of blocks of the chain in it
+	minedAt        map[uint64]uint64  // log entry that mined a block, by block
+	damaged        []Damage
+	retired        []masterfsm.LogKey // keys that were retired by an entry behind the snapshot
+	last           uint64             // index of the last entry or snapshot
+	lastTerm       uint64             // its term
+	term           uint64             // the highest in the folder
+	undo           bool               // see OpenRecovery
 }
 
-// Damage is a snapshot that cannot be read. A master does not start with one, so Commit moves it aside.
+// Damage is a snapshot that cannot be read. A master does not start with one, so Commit moves it to another folder.
 type Damage struct {
 	Path, Aside string // where it is, and where Commit moves it
 	Index       uint64 // of the last entry that it includes
@@ -46,26 +45,20 @@ type Damage struct {
 }
 
 // OpenRecovery opens a folder and reads its state: the newest snapshot that can be read, and every log entry behind
-// it. It includes entries that may not be committed, since no majority is left to ask; see ReadBelow for the other
+// it. It includes entries that may not be committed, since no majority is left to ask; see ReadBefore for the other
 // case. An empty folder gives an empty state and a new member. So does one in which a founding from such a state was
-// interrupted. Nothing but the lock file is changed. The error wraps [ErrRemoved] where the group has removed the
-// master.
-func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
-	return openToCommit(dir, log, false)
-}
-
-// OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake. It accepts a folder that does
-// not start any more because its master has seen the other group's epoch. It still refuses a folder whose own state
-// has the master as removed: its group went on without it.
-func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) { return openToCommit(dir, log, true) }
-
-func openToCommit(dir string, log hclog.Logger, undo bool) (*Recovery, error) {
+// interrupted. Nothing but the lock file is changed. The error wraps [ErrRemoved] if the group has removed the master.
+//
+// undo is for a recovery that undoes a mistaken one. Then a folder is also accepted if it no longer starts because its
+// master has seen the other group's epoch. A folder whose own state has the master as removed is still refused: its
+// group continued without it.
+func OpenRecovery(dir string, undo bool, log hclog.Logger) (*Recovery, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
 		return nil, err
 	}
 	r.undo = undo
-	if err := r.mayCommit(); err != nil {
+	if err := r.checkCommit(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -90,16 +83,16 @@ func (s *Store) Rehearsal() bool {
 	return s.identity.Rehearsal != ""
 }
 
-// Founding returns the masters that the group was founded with, as far as the folder knows. The state has them only a
-// moment later.
+// Founding returns the members that the group was founded with, nil unless the folder has them. The state gets them a
+// moment after the founding.
 func (r *Recovery) Founding() []wire.Member { return r.identity.Founding }
 
-// mayCommit returns an error where the group has removed the master.
-func (r *Recovery) mayCommit() error {
+// checkCommit returns an error if the group has removed the master.
+func (r *Recovery) checkCommit() error {
 	switch {
 	case r.identity.Removed && !r.undo:
 		return fmt.Errorf("%w; if that was because of a recovery that was a mistake, undo it with "+
-			"'chainstore master recover --undo-recovery'", r.identity.mayRun(r.dir))
+			"'chainstore master recover --undo-recovery'", r.identity.checkMember(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
 		return fmt.Errorf("%w: the state in %s says so of %s, of group %s, and lacks what the group did since; "+
 			"recover another survivor, or found the group again with --from-storage and an empty folder",
@@ -113,11 +106,11 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	folder, err := lockFolder(dir)
+	folder, err := lockFolder(dir, log)
 	if err != nil {
 		return nil, err
 	}
-	r := &Recovery{dataFolder: folder, log: log, state: masterfsm.New()}
+	r := &Recovery{dataFolder: folder, state: masterfsm.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -132,7 +125,7 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	case r.identity.Group == "" && !r.fresh:
 		return nil, fmt.Errorf("%s is of a master that never belonged to a group: it has nothing to recover", dir)
 	}
-	if err := r.open(log); err != nil {
+	if err := r.open(); err != nil {
 		return nil, err
 	}
 	if err := r.fail.guard(func() error { return errors.Join(r.votes.check(r.identity), r.read()) }); err != nil {
@@ -153,7 +146,7 @@ func (r *Recovery) Member() wire.Member {
 // since.
 func (r *Recovery) Stale() bool { return r.identity.Stale }
 
-// Fresh reports whether the folder has no master of a group.
+// Fresh reports whether the folder belongs to no group.
 func (r *Recovery) Fresh() bool { return r.fresh }
 
 // Last returns the term and the index of the last log entry. Of several survivors, recover the one with the highest
@@ -161,8 +154,8 @@ func (r *Recovery) Fresh() bool { return r.fresh }
 // entry that any of them has.
 func (r *Recovery) Last() (term, index uint64) { return r.lastTerm, r.last }
 
-// Settled returns how many blocks of the state's chain are known to be committed, because they are in a snapshot.
-func (r *Recovery) Settled() uint64 { return r.settled }
+// SnapshotHeight returns the number of blocks in the snapshot. These are known to be committed.
+func (r *Recovery) SnapshotHeight() uint64 { return r.snapshotHeight }
 
 // Damaged returns the snapshots that cannot be read.
 func (r *Recovery) Damaged() []Damage { return r.damaged }
@@ -179,9 +172,9 @@ func (r *Recovery) Log() masterfsm.Log {
 }
 
 // Commit makes this master the only member of a group of that epoch, reached at raftAddress, with the present state.
-// After a crash within Commit, the folder does not open before the recovery was done again.
+// After a crash within Commit, the folder does not open until the recovery has been repeated.
 func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error {
-	if err := r.mayCommit(); err != nil {
+	if err := r.checkCommit(); err != nil {
 		return err
 	}
 	if err := checkMembers(group, []wire.Member{{ID: r.identity.ID, Raft: raftAddress}}, r.identity.ID); err != nil {
@@ -210,7 +203,7 @@ func (r *Recovery) begin() error {
 		return err
 	}
 	if r.bolt == nil {
-		if err := r.open(r.log); err != nil {
+		if err := r.open(); err != nil {
 			return err
 		}
 	}
@@ -218,7 +211,7 @@ func (r *Recovery) begin() error {
 	if err := os.Remove(startsPath(r.dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return diskError("remove "+startsPath(r.dir), err)
 	}
-	return r.setAside()
+	return r.moveDamaged()
 }
 
 // write writes the state as a snapshot behind every entry of the folder, and empties the log.
@@ -254,8 +247,8 @@ func (r *Recovery) write(raftAddress string) error {
 	return r.votes.SetUint64([]byte(keyTerm), term)
 }
 
-// setAside moves the snapshots that cannot be read to the folder "damaged".
-func (r *Recovery) setAside() error {
+// moveDamaged moves the snapshots that cannot be read to the folder "damaged".
+func (r *Recovery) moveDamaged() error {
 	for _, d := range r.damaged {
 		aside := filepath.Dir(d.Aside)
 		if err := durable.MkdirAll(aside); err != nil {
@@ -277,7 +270,7 @@ func (r *Recovery) read() error {
 	if err != nil {
 		return err
 	}
-	if err := r.choose(); err != nil {
+	if err := r.readSnapshot(); err != nil {
 		return err
 	}
 	if r.base != nil {
@@ -304,8 +297,8 @@ func (r *Recovery) read() error {
 	return nil
 }
 
-// choose reads the newest snapshot that can be read, and lists those that cannot.
-func (r *Recovery) choose() error {
+// readSnapshot reads the newest snapshot that can be read, and lists those that cannot.
+func (r *Recovery) readSnapshot() error {
 	list, err := r.snaps.List()
 	if err != nil {
 		return err
@@ -313,10 +306,10 @@ func (r *Recovery) choose() error {
 	for _, meta := range list {
 		state, err := r.restore(meta.ID)
 		if err == nil {
-			r.state, r.base, r.settled = state, meta, state.Head().Height
+			r.state, r.base, r.snapshotHeight = state, meta, state.Head().Height
 			break
 		}
-		r.foundDamaged(meta.ID, err)
+		r.addDamaged(meta.ID, err)
 	}
 	folders, err := os.ReadDir(r.snaps.dir)
 	if err != nil {
@@ -328,13 +321,13 @@ func (r *Recovery) choose() error {
 			continue
 		}
 		if err := r.snaps.check(f.Name()); err != nil {
-			r.foundDamaged(f.Name(), err)
+			r.addDamaged(f.Name(), err)
 		}
 	}
 	return nil
 }
 
-func (r *Recovery) foundDamaged(id string, err error) {
+func (r *Recovery) addDamaged(id string, err error) {
 	d := Damage{Path: filepath.Join(r.snaps.dir, id), Aside: filepath.Join(r.dir, "damaged", id), Err: err}
 	// Raft names a snapshot term-index-time.
 	if _, err := fmt.Sscanf(id, "%d-%d-", &d.term, &d.Index); err != nil {
@@ -356,9 +349,9 @@ func (r *Recovery) restore(id string) (*masterfsm.State, error) {
 	return state, nil
 }
 
-// ReadBelow reads the state again, up to the entry before the one that mined a block. It is for a log whose end was
-// never committed: the group has committed another block of that number. The log's last entry stays what it is.
-func (r *Recovery) ReadBelow(block uint64) error {
+// ReadBefore reads the state again, up to the entry before the one that mined a block. It is for a log whose end was
+// never committed: the group has committed another block of that number. It does not change [Recovery.Last].
+func (r *Recovery) ReadBefore(block uint64) error {
 	index, known := r.minedAt[block]
 	if !known {
 		return fmt.Errorf("no entry of the log in %s mines block %d: what is in the snapshot cannot be undone", r.dir,

@@ -76,7 +76,7 @@ func (n *node) mine(t *testing.T, number uint64) {
 
 func openRecovery(t *testing.T, dir string) *Recovery {
 	t.Helper()
-	r, err := OpenRecovery(dir, nil)
+	r, err := OpenRecovery(dir, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func closeRecovery(t *testing.T, r *Recovery) {
 
 // The state can be read up to an entry that was never committed. The end of the log, by which survivors are compared,
 // does not change.
-func TestRecoveryReadBelow(t *testing.T) {
+func TestRecoveryReadBefore(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
 	for number := range uint64(3) {
@@ -107,11 +107,11 @@ func TestRecoveryReadBelow(t *testing.T) {
 	n.stop()
 	r := openRecovery(t, n.cfg.Dir)
 	term, index := r.Last()
-	if r.State().Head().Height != 3 || r.Settled() != 0 || index != last || term == 0 {
-		t.Errorf("height %d, %d settled, last entry %d of term %d, not %d", r.State().Head().Height, r.Settled(),
-			index, term, last)
+	if r.State().Head().Height != 3 || r.SnapshotHeight() != 0 || index != last || term == 0 {
+		t.Errorf("height %d, snapshot at %d, last entry %d of term %d, not %d", r.State().Head().Height,
+			r.SnapshotHeight(), index, term, last)
 	}
-	if err := r.ReadBelow(1); err != nil {
+	if err := r.ReadBefore(1); err != nil {
 		t.Fatal(err)
 	}
 	s := r.State()
@@ -121,7 +121,7 @@ func TestRecoveryReadBelow(t *testing.T) {
 	if again, at := r.Last(); again != term || at != index {
 		t.Errorf("the last entry is %d of term %d now", at, again)
 	}
-	if err := r.ReadBelow(7); err == nil {
+	if err := r.ReadBefore(7); err == nil {
 		t.Error("read below a block that is not there")
 	}
 }
@@ -171,7 +171,7 @@ func TestRecoveryLostSnapshot(t *testing.T) {
 	t.Parallel()
 	n, _, damaged := twoSnapshots(t, 1)
 	spoil(t, filepath.Join(damaged, "state.bin"))
-	_, err := OpenRecovery(n.cfg.Dir, nil)
+	_, err := OpenRecovery(n.cfg.Dir, false, nil)
 	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) ||
 		!strings.Contains(err.Error(), "--from-storage") {
 		t.Errorf("opened: %v", err)
@@ -232,7 +232,7 @@ func TestRecoveryRemoved(t *testing.T) {
 	n := loneMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
-	if _, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) ||
+	if _, err := OpenRecovery(n.cfg.Dir, false, nil); !errors.Is(err, ErrRemoved) ||
 		!strings.Contains(err.Error(), n.Member().ID) {
 		t.Errorf("opened: %v", err)
 	}
@@ -299,20 +299,20 @@ func TestRecoveryLogKeys(t *testing.T) {
 	}
 }
 
-// A master that was removed by a recovery elsewhere can be recovered by OpenUndo; one that is removed in its own state
-// cannot.
-func TestOpenUndo(t *testing.T) {
+// A master that was removed by a recovery elsewhere can be recovered by undoing that recovery. One that is removed in
+// its own state cannot.
+func TestUndoRecovery(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
 	if err := n.Retire(); err != nil {
 		t.Fatal(err)
 	}
 	n.stop()
-	if _, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+	if _, err := OpenRecovery(n.cfg.Dir, false, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
 		"--undo-recovery") {
 		t.Errorf("without undoing: %v", err)
 	}
-	r, err := OpenUndo(n.cfg.Dir, nil)
+	r, err := OpenRecovery(n.cfg.Dir, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func TestOpenUndo(t *testing.T) {
 	gone := loneMaster(t, 1)
 	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))
 	gone.stop()
-	_, err = OpenUndo(gone.cfg.Dir, nil)
+	_, err = OpenRecovery(gone.cfg.Dir, true, nil)
 	if !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), "the state in") {
 		t.Errorf("of one that the table has as removed: %v", err)
 	}

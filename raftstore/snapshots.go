@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	keptSnapshots  = 2
-	snapshotSuffix = ".tmp" // of one that is being written
-	metaFile       = "meta.json"
-	sumFile        = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
-	retrySnapshot  = time.Second
+	retainedSnapshots = 2
+	snapshotSuffix    = ".tmp" // of one that is being written
+	metaFile          = "meta.json"
+	sumFile           = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
+	retrySnapshot     = time.Second
 )
 
 // snapshotStore wraps raft's snapshot store. It reports failures, and makes the files private.
@@ -52,7 +52,7 @@ func openSnapshots(dir string, fail *failure, watchdog *watchdog, log hclog.Logg
 			}
 		}
 	}
-	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, log)
+	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, retainedSnapshots, log)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (k *snapshotSink) Close() error {
 	return nil
 }
 
-// snapshotReader knows which snapshot it reads, which raft does not pass to the state machine.
+// snapshotReader is a reader with the snapshot's metadata, which raft does not pass to the state machine.
 type snapshotReader struct {
 	io.ReadCloser
 	path string

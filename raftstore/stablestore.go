@@ -21,7 +21,7 @@ const (
 var errNoValue = errors.New("not found")
 
 // stableStore wraps raft's stable store. Raft writes a vote as two values, one after the other; the wrapper writes one
-// (hashicorp/raft#661). A failure ends the calling goroutine, since raft would panic.
+// (hashicorp/raft#661). A failure ends the calling goroutine, as raft would panic.
 type stableStore struct {
 	raft.StableStore
 	name     string // of the file, for errors

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
 )
@@ -40,27 +41,29 @@ func (s *Store) startRaft() error {
 		return err
 	}
 	s.raft.Store(r)
-	s.meetPeers(r)
+	s.announceBeforeRaft(r)
 	s.observe(r)
 	s.tasks.Go(func() { s.takeSnapshots(r) })
 	s.tasks.Go(func() { s.confirmReads(r) })
 	s.tasks.Go(func() { s.watchLeader(r) })
-	s.tasks.Go(func() { s.keepLease(r) })
-	s.tasks.Go(func() { s.keepStarts(r) })
+	s.tasks.Go(func() { s.renewLeases(r) })
+	s.tasks.Go(func() { s.runAnnouncer(r) })
 	s.changed.notify()
 	s.leaderChanged.notify()
 	return nil
 }
 
-// meetPeers announces this start to the peers before connections are open for raft. So this master neither votes nor
-// acknowledges before each peer that it reaches has said that its data folder is not an older copy. It needs no
-// leader, and does not wait for peers that do not answer.
-func (s *Store) meetPeers(r *raft.Raft) {
+// announceBeforeRaft announces this start to the peers, and then opens the stream for raft. So this master neither
+// votes nor acknowledges before each peer that it reaches has confirmed that its data folder is not an older copy. It
+// needs no leader, and does not wait for peers that do not answer.
+func (s *Store) announceBeforeRaft(r *raft.Raft) {
 	group := s.identity.handshakeGroup()
 	s.stream.OpenForAnnouncements(group)
-	ctx, cancel := context.WithTimeout(context.Background(), firstAnnounce)
-	defer cancel()
-	s.announceToAll(ctx, r)
+	if s.machine.level.Load() >= masterfsm.LevelIdentities {
+		ctx, cancel := context.WithTimeout(context.Background(), firstAnnounce)
+		defer cancel()
+		s.announce(ctx, r, anyPeer)
+	}
 	if s.Refused() == nil {
 		s.stream.Open(group)
 	}
@@ -69,8 +72,8 @@ func (s *Store) meetPeers(r *raft.Raft) {
 // keyTerm is raft's name for the current term in the stable store.
 const keyTerm = "CurrentTerm"
 
-// bootstrap writes what raft needs for its first start: the first configuration, where this master was there at the
-// founding, and a term. Then it records in the identity that this is done.
+// bootstrap writes what raft needs for its first start: the first configuration, if this master is a founding member,
+// and a term. Then it records in the identity that this is done.
 func (s *Store) bootstrap(config *raft.Config, trans raft.Transport) error {
 	if s.identity.Begun {
 		return nil
@@ -99,7 +102,7 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 	if last > 0 || s.snaps.newest.Load() > 0 {
 		return nil
 	}
-	// Raft writes the term before the configuration. Where it finds a term it assumes that both are there.
+	// Raft writes the term before the configuration. If it finds a term, it assumes that both exist.
 	if err := s.votes.SetUint64([]byte(keyTerm), 0); err != nil {
 		return err
 	}

@@ -35,8 +35,8 @@ type Config struct {
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
 	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
 
-	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. A renewal
-	// tells the folder of a running master from a copy that was made before it.
+	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. An older
+	// copy of the folder is recognised if it was made before a renewal.
 	RenewEvery time.Duration
 
 	Logger hclog.Logger // nil for none
@@ -74,7 +74,6 @@ func (c *Config) prepare() error {
 type Store struct {
 	*dataFolder
 	cfg  Config
-	log  hclog.Logger
 	id   string // member id
 	boot uint64
 
@@ -108,7 +107,7 @@ type Store struct {
 	err    error // of Close
 }
 
-// Open opens a master's data folder and starts raft where the master belongs to a group. The error names the folder
+// Open opens a master's data folder and starts raft if the master belongs to a group. The error names the folder
 // or the port. It wraps [durable.ErrLocked], [durable.ErrNewerFormat], [ErrDisk] or the system's error.
 func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
@@ -125,13 +124,13 @@ func Open(cfg Config) (_ *Store, err error) {
 		}
 	}()
 	cfg.Advertise = advertise
-	folder, err := lockFolder(cfg.Dir)
+	folder, err := lockFolder(cfg.Dir, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
 	undo = func() error { return errors.Join(folder.Close(), listener.Close()) }
 	id := folder.identity
-	if err := id.mayOpen(cfg.Dir, cfg.ClusterToken); err != nil {
+	if err := id.checkOpen(cfg.Dir, cfg.ClusterToken); err != nil {
 		return nil, err
 	}
 	key, err := transport.NewKey(cfg.ClusterToken)
@@ -141,11 +140,11 @@ func Open(cfg Config) (_ *Store, err error) {
 	cfg.ClusterToken = ""
 
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
-	if err := folder.open(cfg.Logger); err != nil {
+	if err := folder.open(); err != nil {
 		return nil, err
 	}
 	s := &Store{
-		dataFolder: folder, cfg: cfg, log: cfg.Logger, id: id.ID, boot: id.Boot + 1,
+		dataFolder: folder, cfg: cfg, id: id.ID, boot: id.Boot + 1,
 		due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
 		closed: make(chan struct{}), stop: make(chan struct{}),
 	}
@@ -178,7 +177,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	return s, nil
 }
 
-// openStarts opens the file of starts, which must be there once the group is at the level that needs it.
+// openStarts opens the file of starts, which must exist once the group is at the level that needs it.
 func (s *Store) openStarts(id identity) (err error) {
 	s.starts, err = transport.OpenStarts(startsPath(s.cfg.Dir), id.Level >= masterfsm.LevelIdentities)
 	switch {
@@ -254,7 +253,7 @@ func (s *Store) shutDown() error {
 			}
 		}
 		s.awaitCalls()
-		s.lastRenewal(r)
+		s.renewLast(r)
 	}
 	down := s.shutDownRaft()
 	err := s.stream.Close()
@@ -280,7 +279,7 @@ func (s *Store) awaitCalls() {
 	}
 }
 
-// enter begins a call of raft, which ends with s.calls.Done.
+// enter registers a call of raft. The caller ends it with s.calls.Done.
 func (s *Store) enter() (*raft.Raft, error) {
 	s.callsMu.Lock()
 	defer s.callsMu.Unlock()

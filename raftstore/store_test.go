@@ -353,7 +353,7 @@ func TestRunAsLeaderAfterFailure(t *testing.T) {
 			}
 			last[term] = time.Now()
 			// On a busy machine it may be elected again, and then has the duties of another term.
-			if pause := time.Since(before); again && pause < afterFailedLead {
+			if pause := time.Since(before); again && pause < retryDuties {
 				t.Errorf("the failed duties of term %d were taken up again after %v", term, pause)
 			}
 			return errTest
@@ -389,7 +389,7 @@ func TestRunAsLeaderAlone(t *testing.T) {
 		}
 		return errTest
 	})
-	if err != nil || len(calls) != 2 || calls[1].Sub(calls[0]) < afterFailedLead {
+	if err != nil || len(calls) != 2 || calls[1].Sub(calls[0]) < retryDuties {
 		t.Errorf("%v, %v", calls, err)
 	}
 }

@@ -56,7 +56,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	height := n.Status().Height
 	n.mu.Lock()
-	waiting := len(n.unsynced.places)
+	waiting := n.unsynced.blocks
 	n.mu.Unlock()
 	if waiting > 0 || height != n.index.Len() {
 		t.Errorf("%d blocks wait for their sync at height %d of %d", waiting, height, n.index.Len())

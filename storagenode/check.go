@@ -243,10 +243,7 @@ func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
 		Entered: n.reconcileOpenFile,
 		HeaderBad: func(first uint64, err error) error {
 			n.log.Error("the damaged header of a segment is written again", "file", n.segmentPath(first), "error", err)
-			err = segment.RestoreHeader(n.cfg.open, n.segmentPath(first), first)
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			return n.fail(err)
+			return n.failUnlocked(segment.RestoreHeader(n.cfg.open, n.segmentPath(first), first))
 		},
 		Read: func(ctx context.Context, bytes int64) error {
 			c.blocks.Add(1)

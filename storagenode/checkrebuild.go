@@ -67,7 +67,7 @@ func (n *Node) restoreIndexFile() error {
 			return err
 		}
 	}
-	f, err := blockindex.OpenFile(n.cfg.open, n.cfg.Dir, n.dir.Index(), 0)
+	f, err := blockindex.OpenFile(n.cfg.open, n.dir.Index(), n.index, 0)
 	if err != nil {
 		return n.fail(err)
 	}
@@ -91,17 +91,11 @@ func (n *Node) compareIndex(from uint64) (more bool, wrong int, err error) {
 		return false, 0, nil
 	}
 	to := min(height, from+indexChunk)
-	blocks, err := n.indexFile.Differing(n.index, from, to)
+	blocks, err := n.indexFile.Differing(from, to)
 	if err != nil {
 		return false, 0, err
 	}
-	for i, block := range blocks {
-		p, _, _ := n.index.Get(block)
-		if err := n.indexFile.Put(block, &p); err != nil {
-			return false, i + 1, n.fail(err)
-		}
-	}
-	return to < height, len(blocks), nil
+	return to < height, len(blocks), n.fail(n.indexFile.Put(blocks...))
 }
 
 // checkTileFiles puts files of the tree's hashes back at their paths that were removed or replaced while they were

@@ -160,8 +160,8 @@ func damageCopy(t *testing.T, from string, running bool, damage func(n *Node)) (
 	return mustOpen(t, cfg), cfg
 }
 
-// repairAll repairs blocks of a node from another one. The node must then be clean and complete, and must still be so
-// after a restart.
+// repairAll repairs blocks of a node from another one. The node must then be clean and complete. It is
+// closed, and the offline verifier must find the same.
 func (c *testChain) repairAll(t *testing.T, source, n *Node, height int, bad []chain.Range) {
 	t.Helper()
 	c.repair(t, source, n, n.Status().Height, bad...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -112,7 +113,8 @@ func (e *entryRun) addRecords() error {
 			fit++
 		}
 		ends = ends[:fit]
-		e.buf = growTo(e.buf, int(ends[fit-1]-ends[0]))
+		size := int(ends[fit-1] - ends[0])
+		e.buf = slices.Grow(e.buf[:0], size)[:size]
 		_, err = f.ReadAt(e.buf, recordOffset(&p, ends[0]))
 		return err
 	})
@@ -159,13 +161,6 @@ func readEnds(ends []uint32, raw []byte, f segment.File, p *blockindex.Place, fr
 // recordOffset is where a record is in its segment that begins at an offset of its block's records.
 func recordOffset(p *blockindex.Place, begin uint32) int64 {
 	return p.Offset + segment.FrameHeader + int64(chain.BlockOverhead(p.Count)) + int64(begin)
-}
-
-func growTo(buf []byte, size int) []byte {
-	if cap(buf) < size {
-		return make([]byte, size)
-	}
-	return buf[:size]
 }
 
 // addRecord adds the entry of an encoded record, after comparing it with its leaf hash.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/storagenode/segment"
@@ -61,14 +60,8 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// Status is what a node has.
-type Status struct {
-	Height uint64     // blocks from block 0 on that it has, verified
-	Hash   chain.Hash // of the last of them
-	Size   uint64     // of the tree, the last seal included
-	// Inbox are the blocks in the inbox without a gap that end with the highest one. It is empty if the inbox is.
-	Inbox chain.Range
-}
+// Status is what a node has verified. The node does not know its ID.
+type Status = wire.StorageStatus
 
 // Node is a storage node. Its methods may be called from any goroutine.
 //
@@ -121,7 +114,7 @@ func (n *Node) Unclean() bool { return n.unclean.Load() }
 
 // publish shows readers the head of the blocks that are synced. mu is held, or the node is being opened.
 func (n *Node) publish() {
-	if len(n.unsynced.places) > 0 {
+	if n.unsynced.blocks > 0 {
 		at := *n.status.Load()
 		at.Inbox = n.inbox.Run()
 		n.status.Store(&at)
@@ -160,6 +153,13 @@ func (n *Node) fail(err error) error {
 		close(n.failed)
 	}
 	return n.failure
+}
+
+// failUnlocked is fail for a caller that does not hold mu.
+func (n *Node) failUnlocked(err error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fail(err)
 }
 
 // Close syncs index and tiles and releases the folder. Blocks that Put accepted are durable already. Close stops a

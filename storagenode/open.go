@@ -121,19 +121,12 @@ func (n *Node) removeUnfinished() error {
 }
 
 // openIndexFile writes the places of all blocks into the index file, whose first entries are good already.
-func (n *Node) openIndexFile(good uint64) error {
-	f, err := blockindex.OpenFile(n.cfg.open, n.cfg.Dir, n.dir.Index(), good)
-	if err != nil {
-		return err
+func (n *Node) openIndexFile(good uint64) (err error) {
+	n.indexFile, err = blockindex.OpenFile(n.cfg.open, n.dir.Index(), n.index, good)
+	for block := good; err == nil && block < n.index.Len(); block++ {
+		err = n.indexFile.Put(block)
 	}
-	n.indexFile = f
-	for block := good; block < n.index.Len(); block++ {
-		p, _, _ := n.index.Get(block)
-		if err := f.Put(block, &p); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // replay finds the head. It starts at the synced one, if tiles and segments agree with it, and verifies the blocks

@@ -121,8 +121,7 @@ func (n *Node) compareHeader(h *chain.Header) error {
 // unsyncedBlocks are blocks at the end of the chain that are written and not synced. Index file and status do not show
 // them yet.
 type unsyncedBlocks struct {
-	from   uint64 // the first
-	places []blockindex.Place
+	blocks uint64
 	bytes  int64
 }
 
@@ -132,14 +131,12 @@ const (
 	groupBytes  = 4 << 20
 )
 
-func (u *unsyncedBlocks) full() bool { return u.bytes >= groupBytes || len(u.places) >= groupBlocks }
-
 // appendBlock writes a verified block, and syncs if many are not synced. After an error the node is stopped.
 func (n *Node) appendBlock(block *chain.Block, leaves []chain.Hash) error {
 	if err := n.fail(n.write(block, leaves)); err != nil {
 		return err
 	}
-	if n.unsynced.full() {
+	if n.unsynced.bytes >= groupBytes || n.unsynced.blocks >= groupBlocks {
 		return n.flushed()
 	}
 	return nil
@@ -147,8 +144,7 @@ func (n *Node) appendBlock(block *chain.Block, leaves []chain.Hash) error {
 
 // write writes a verified block: segment, tiles, index. It is durable, and shown, after flush.
 func (n *Node) write(block *chain.Block, leaves []chain.Hash) error {
-	number := block.Header.Block
-	if err := n.makeRoom(number); err != nil {
+	if err := n.makeRoom(block.Header.Block); err != nil {
 		return err
 	}
 	offset, err := n.writer.Write(block.Bytes())
@@ -158,33 +154,29 @@ func (n *Node) write(block *chain.Block, leaves []chain.Hash) error {
 	if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
 		return err
 	}
-	p := blockindex.Place{
+	n.unsynced.blocks++
+	n.unsynced.bytes += int64(len(block.Bytes()))
+	n.index.Add(blockindex.Place{
 		First: block.Header.First, Offset: offset, Length: uint32(len(block.Bytes())), Count: block.Header.Count,
-	}
-	if len(n.unsynced.places) == 0 {
-		n.unsynced.from = number
-	}
-	n.unsynced.places = append(n.unsynced.places, p)
-	n.unsynced.bytes += int64(p.Length)
-	n.index.Add(p)
+	})
 	n.stored = n.verifier.Head()
 	return nil
 }
 
 // flush syncs the blocks that were written, and shows them.
 func (n *Node) flush() error {
-	if len(n.unsynced.places) == 0 {
+	if n.unsynced.blocks == 0 {
 		return nil
 	}
 	if err := n.writer.Sync(); err != nil {
 		return err
 	}
-	for i := range n.unsynced.places {
-		if err := n.indexFile.Put(n.unsynced.from+uint64(i), &n.unsynced.places[i]); err != nil {
+	for block := n.stored.Height - n.unsynced.blocks; block < n.stored.Height; block++ {
+		if err := n.indexFile.Put(block); err != nil {
 			return err
 		}
 	}
-	n.unsynced = unsyncedBlocks{places: n.unsynced.places[:0]}
+	n.unsynced = unsyncedBlocks{}
 	if n.writer.Size() >= n.cfg.SegmentBytes || n.stored.Height-n.synced >= syncEvery {
 		if err := n.sync(); err != nil {
 			return err

@@ -78,10 +78,9 @@ func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	defer n.life.RUnlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := n.Status()
 	return wire.ReceiveStatus{
-		StorageStatus: wire.StorageStatus{Height: at.Height, Hash: at.Hash, Size: at.Size, Inbox: at.Inbox},
-		Missing:       slices.Clone(r.missing), Blocks: r.blocks, Bytes: r.bytes, Changed: slices.Clone(r.changed),
+		StorageStatus: n.Status(), Missing: slices.Clone(r.missing), Blocks: r.blocks, Bytes: r.bytes,
+		Changed: slices.Clone(r.changed),
 	}, nil
 }
 
@@ -159,10 +158,7 @@ func (n *Node) cutFor(ticket string, keep uint64) error {
 			return err
 		}
 	}
-	err = n.cfg.writeFile(n.dir.Ticket(), folder.EncodeTicket(ticket), 0o600)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.fail(err)
+	return n.failUnlocked(n.cfg.writeFile(n.dir.Ticket(), folder.EncodeTicket(ticket), 0o600))
 }
 
 // complete closes a repair if nothing is missing any more. The chain goes on with what is in the inbox.
@@ -371,7 +367,7 @@ func (s *incomingStream) appendNext(block *chain.Block, leaves []chain.Hash) err
 	}
 	r.appended = audit.AddLast(r.appended, number)
 	r.noteReceived(block)
-	if len(n.unsynced.places) == 0 {
+	if n.unsynced.blocks == 0 {
 		r.noteSynced()
 	}
 	return nil

@@ -73,9 +73,7 @@ func (n *Node) failRewrite(r *incomingRepair, err error) error {
 		w.close()
 		r.rewrite = nil
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.fail(err)
+	return n.failUnlocked(err)
 }
 
 func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
@@ -248,25 +246,19 @@ func (w *rewrite) replace() error {
 	if err := durable.SyncDir(n.dir.Segments()); err != nil {
 		return err
 	}
-	for _, block := range changed {
-		p, _, _ := n.index.Get(block)
-		if err := n.indexFile.Put(block, &p); err != nil {
-			return err
-		}
-	}
 	if len(changed) > 0 {
-		if err := n.indexFile.Sync(); err != nil {
+		err := n.indexFile.Put(changed...)
+		if err == nil {
+			err = n.indexFile.Sync()
+		}
+		if err != nil {
 			return err
 		}
 	}
 	if n.writer == nil || n.writer.First() != w.seg {
 		return nil
 	}
-	err := n.closeWriter()
-	if err == nil {
-		n.writer, err = segment.Continue(n.cfg.open, n.dir.Segments(), w.seg, w.size)
-	}
-	return err
+	return n.continueWriter(w.seg, w.size)
 }
 
 // changedPlaces lists the blocks whose place is not the one in the index.

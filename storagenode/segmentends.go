@@ -51,11 +51,15 @@ func (n *Node) continueAt(s blockindex.Segment, end int64) error {
 			return err
 		}
 	}
-	if err := n.closeWriter(); err != nil {
-		return err
+	return n.continueWriter(s.First, end)
+}
+
+// continueWriter makes a segment of that size the one that is written.
+func (n *Node) continueWriter(first uint64, size int64) error {
+	err := n.closeWriter()
+	if err == nil {
+		n.writer, err = segment.Continue(n.cfg.open, n.dir.Segments(), first, size)
 	}
-	w, err := segment.Continue(n.cfg.open, n.dir.Segments(), s.First, end)
-	n.writer = w
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -180,11 +181,10 @@ func (a *audit) run(ctx context.Context) error {
 // take takes the leaves of a bundle, except those of the earlier run.
 func (a *audit) take(b *bundle) error {
 	if b.err != nil {
-		var large *sizeError
 		switch {
 		case errors.Is(b.err, chain.ErrVersion):
 			return a.fail(CodeVersion, "%v", b.err)
-		case errors.Is(b.err, errEntry), errors.Is(b.err, chain.ErrFrame), errors.As(b.err, &large):
+		case errors.Is(b.err, errEntry), errors.Is(b.err, chain.ErrFrame), errors.Is(b.err, errSize):
 			return a.fail(CodeEntry, "%v", b.err)
 		}
 		return b.err
@@ -266,8 +266,8 @@ func codeOf(err error) string {
 		code string
 	}{
 		{chain.ErrVersion, CodeVersion}, {chain.ErrNumber, CodeNumber}, {chain.ErrLink, CodeLink},
-		{chain.ErrFirst, CodeFirst},
-		{chain.ErrCount, CodeCount}, {chain.ErrTime, CodeTime}, {chain.ErrRoot, CodeRoot}, {chain.ErrWork, CodeWork},
+		{chain.ErrFirst, CodeFirst}, {chain.ErrCount, CodeCount}, {chain.ErrTime, CodeTime},
+		{chain.ErrRoot, CodeRoot}, {chain.ErrWork, CodeWork},
 	} {
 		if errors.Is(err, c.err) {
 			return c.code
@@ -296,12 +296,7 @@ func (a *audit) save() error {
 
 // forked reports whether the log has signed two trees. The earlier state is evidence then and is kept.
 func (a *audit) forked() bool {
-	for _, f := range a.found {
-		if f.Code == CodeFork || f.Code == CodeRollback {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.found, func(f Finding) bool { return f.Code == CodeFork || f.Code == CodeRollback })
 }
 
 func (a *audit) finish() LogReport {

@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/verify"
 )
 
-// A receipt that was kept for years is verified with the log's key and the document.
+// ExampleReceipt verifies an old receipt with the log's key and the document.
 func ExampleReceipt() {
 	kept, key, document := keptReceipt()
 	trust, err := verify.NewTrust([]string{key}, nil, 0)

@@ -158,7 +158,7 @@ func (c *fileCheck) boundary() {
 			rest = append(rest, cp)
 		case cp.Root != tree.Root():
 			c.found.add(CodeRoot, "the first %d leaves of the file's chain have the root %v, and the log has signed "+
-				"%v: %s", cp.Size, tree.Root(), cp.Root, fmt.Sprintf("the chain is not that of log %q", cp.Origin))
+				"%v: the chain is not that of log %q", cp.Size, tree.Root(), cp.Root, cp.Origin)
 		case cp.trusted:
 			c.signed, c.covered = true, head
 		}
@@ -179,8 +179,8 @@ func (c *fileCheck) coverage() {
 			blocksText(c.covered, head))
 	default:
 		text := fmt.Sprintf("no checkpoint with the signatures that are asked for covers %s: the newest covers %d "+
-			"leaves,"+
-			" and anybody could have added what follows them", blocksText(c.covered, head), c.covered.Tree.Size())
+			"leaves, and anybody could have added what follows them",
+			blocksText(c.covered, head), c.covered.Tree.Size())
 		if c.o.AllowUnsignedTail {
 			c.report.Remarks = append(c.report.Remarks, text)
 			return

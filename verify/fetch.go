@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,15 +35,8 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s answers %d %s%s", e.url, e.status, http.StatusText(e.status), e.detail)
 }
 
-// sizeError is a response over the size limit.
-type sizeError struct {
-	url   string
-	limit int64
-}
-
-func (e *sizeError) Error() string {
-	return fmt.Sprintf("%s answers more than %d bytes", e.url, e.limit)
-}
+// errSize: a response is over its size limit.
+var errSize = errors.New("answers more")
 
 // hasStatus reports whether err is a response with one of these statuses.
 func hasStatus(err error, statuses ...int) bool {
@@ -97,10 +91,9 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		var answer *statusError
-		var large *sizeError
-		final := errors.As(err, &large) || errors.As(err, &answer) && answer.status != http.StatusTooManyRequests &&
-			answer.status < 500
+		answer, answered := errors.AsType[*statusError](err)
+		final := errors.Is(err, errSize) || answered && answer.status != http.StatusTooManyRequests &&
+			answer.status < http.StatusInternalServerError
 		if err == nil || final || try == maxTries {
 			return data, err
 		}
@@ -111,14 +104,6 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 		}
 		pause *= 2
 	}
-}
-
-// redact removes the token from a server's text, which may repeat the request.
-func (f *fetcher) redact(text string) string {
-	if f.token == "" {
-		return text
-	}
-	return strings.ReplaceAll(text, f.token, "…")
 }
 
 // once is one try. wait is the pause that the server asks for.
@@ -141,15 +126,18 @@ func (f *fetcher) once(ctx context.Context, path string, limit int64) (data []by
 	if resp.StatusCode != http.StatusOK {
 		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 		beginning, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
+		if f.token != "" { // the text may repeat the request
+			beginning = bytes.ReplaceAll(beginning, []byte(f.token), []byte("…"))
+		}
 		answer := &statusError{url: at, status: resp.StatusCode}
-		if text := strings.TrimSpace(f.redact(string(beginning))); text != "" {
+		if text := bytes.TrimSpace(beginning); len(text) > 0 {
 			answer.detail = fmt.Sprintf(": %q", text)
 		}
 		return nil, time.Duration(max(0, min(seconds, 60))) * time.Second, answer
 	}
 	data, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = &sizeError{url: at, limit: limit}
+		err = fmt.Errorf("%s %w than %d bytes", at, errSize, limit)
 	}
 	return data, 0, err
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// withholds makes the server report paths as missing, and always the log's own hashes.
+// withholds makes the server respond with a status to some paths, and always to those of the log's own hashes.
 func (l *testLog) withholds(status int, prefixes ...string) {
 	l.answers(func(w http.ResponseWriter, path string) bool {
 		hidden := strings.HasPrefix(path, "tile/") && !strings.HasPrefix(path, "tile/entries/")

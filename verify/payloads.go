@@ -33,9 +33,12 @@ type payloads struct {
 // due reports whether there are enough blocks to check several at once.
 func (p *payloads) due() bool { return len(p.blocks) >= payloadParallel || p.held >= maxPayloadLeaves }
 
+// sealedBlock is a block whose payloads are checked, and the result.
 type sealedBlock struct {
-	number uint64
-	leaves []chain.Hash
+	number          uint64
+	leaves          []chain.Hash
+	checked, hidden uint64 // records
+	err             error
 }
 
 func (p *payloads) add(leaves []chain.Leaf) {
@@ -70,28 +73,26 @@ var errPayload = errors.New("does not fit")
 func (a *audit) checkPayloads(ctx context.Context) error {
 	blocks := a.payloads.blocks
 	a.payloads.blocks, a.payloads.held = nil, 0
-	counts, errs := make([][2]uint64, len(blocks)), make([]error, len(blocks))
 	var checking errgroup.Group
 	checking.SetLimit(payloadParallel)
 	for i := range blocks {
+		b := &blocks[i]
 		checking.Go(func() error {
-			counts[i][0], counts[i][1], errs[i] = a.f.records(ctx, &blocks[i])
+			b.err = a.f.records(ctx, b)
 			return nil
 		})
 	}
-	_ = checking.Wait() // the errors are in errs
-	for i := range blocks {
-		a.payloads.checked += counts[i][0]
-		a.payloads.hidden += counts[i][1]
-		if errors.Is(errs[i], errPayload) {
-			return a.fail(CodePayload, "%v", errs[i])
-		}
-		if hasStatus(errs[i], http.StatusGone) {
-			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: blocks[i].number, To: blocks[i].number + 1})
-			continue
-		}
-		if errs[i] != nil {
-			return errs[i]
+	_ = checking.Wait() // the errors are in the blocks
+	for _, b := range blocks {
+		a.payloads.checked += b.checked
+		a.payloads.hidden += b.hidden
+		switch {
+		case errors.Is(b.err, errPayload):
+			return a.fail(CodePayload, "%v", b.err)
+		case hasStatus(b.err, http.StatusGone):
+			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: b.number, To: b.number + 1})
+		case b.err != nil:
+			return b.err
 		}
 	}
 	a.done = a.verifier.Head()
@@ -99,50 +100,51 @@ func (a *audit) checkPayloads(ctx context.Context) error {
 }
 
 // records reads a block's records page by page, and counts those that match their leaves and those that are hidden.
-func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden uint64, err error) {
+func (f *fetcher) records(ctx context.Context, b *sealedBlock) error {
 	for from := uint64(0); from < uint64(len(b.leaves)); {
 		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage),
 			maxPage)
 		if hasStatus(err, http.StatusForbidden) {
-			return checked, hidden + uint64(len(b.leaves)) - from, nil
+			b.hidden += uint64(len(b.leaves)) - from
+			return nil
 		}
 		if err != nil {
-			return checked, hidden, err
+			return err
 		}
 		var page wire.BlockRecords
 		if err := json.Unmarshal(data, &page); err != nil {
-			return checked, hidden, fmt.Errorf("the records of block %d: %w", b.number, err)
+			return fmt.Errorf("the records of block %d: %w", b.number, err)
 		}
 		if len(page.Records) == 0 {
-			return checked, hidden, fmt.Errorf("the records of block %d: the page from offset %d is empty", b.number,
-				from)
+			return fmt.Errorf("the records of block %d: the page from offset %d is empty", b.number, from)
 		}
 		for i := range page.Records {
 			r := &page.Records[i]
 			if uint64(r.Offset) != from || from >= uint64(len(b.leaves)) {
-				return checked, hidden, fmt.Errorf("the records of block %d: offset %d where %d of %d is due", b.number,
-					r.Offset, from, len(b.leaves))
+				return fmt.Errorf("the records of block %d: offset %d where %d of %d is due", b.number, r.Offset, from,
+					len(b.leaves))
 			}
 			if r.Hidden || r.Record == nil {
-				hidden++
+				b.hidden++
 			} else if err := fits(r.Record, b.leaves[from]); err != nil {
-				return checked, hidden, fmt.Errorf("record %d of block %d: %w", from, b.number, err)
+				return fmt.Errorf("record %d of block %d: %w", from, b.number, err)
 			} else {
-				checked++
+				b.checked++
 			}
 			from++
 		}
 	}
-	return checked, hidden, nil
+	return nil
 }
 
 // fits compares a record with its leaf.
 func fits(r *wire.Record, leaf chain.Hash) error {
 	record := chain.Record{Project: r.ProjectID, Time: r.Time, Key: r.Key, Type: r.Type, Payload: r.Payload}
+	err := record.Check()
 	if copy(record.Salt[:], r.Salt); len(r.Salt) != chain.SaltSize {
-		return fmt.Errorf("what the log gives as its payload %w its leaf: a salt of %d bytes", errPayload, len(r.Salt))
+		err = fmt.Errorf("a salt of %d bytes", len(r.Salt))
 	}
-	if err := record.Check(); err != nil {
+	if err != nil {
 		return fmt.Errorf("what the log gives as its payload %w its leaf: %w", errPayload, err)
 	}
 	if record.Leaf().Hash() != leaf {

@@ -66,11 +66,11 @@ type receiptCheck struct {
 	found  findings
 	report ReceiptReport
 
-	size   uint64 // of the tree, and its root: the checkpoint's where that is good
-	root   chain.Hash
-	proven bool       // the header is in that tree
-	spoilt bool       // the header was altered: what hangs on it cannot be judged
-	leaf   chain.Leaf // of the record, as it is proven; else as the receipt says
+	size    uint64 // of the tree, and its root: the checkpoint's where that is good
+	root    chain.Hash
+	proven  bool       // the header is in that tree
+	altered bool       // the header was altered: what depends on it cannot be checked
+	leaf    chain.Leaf // the proven one, or the receipt's where none is proven
 }
 
 func (c *receiptCheck) remark(format string, args ...any) {
@@ -110,7 +110,7 @@ func (c *receiptCheck) seal() {
 	case c.proven && c.r.Header.Hash != hash:
 		c.found.add(CodeBlockHash, "block %d has the hash %v, and the receipt says %v", h.Block, hash, c.r.Header.Hash)
 	case !c.proven && c.r.Header.Hash != hash:
-		c.spoilt = true
+		c.altered = true
 		c.found.add(CodeHeader, "a field of the block's header was altered: its hash is %v now, and should be %v; "+
 			"so it is not in the tree, and what hangs on it was not judged", hash, c.r.Header.Hash)
 		return
@@ -150,11 +150,11 @@ func (c *receiptCheck) record() {
 	dataHash := chain.Hash(sha256.Sum256(append([]byte{0}, r.LeafData...))) // RFC 6962
 	index, leaf, shown := c.shown([]uint64{r.Index, h.First + uint64(r.Offset)},
 		[]chain.Hash{dataHash, r.Leaf, fields.Hash()})
-	if c.spoilt && !shown {
+	if c.altered && !shown {
 		c.leaf = fields
 		return
 	}
-	if !c.spoilt {
+	if !c.altered {
 		compare(c, CodeBlock, "the header is of block %d, and the receipt says %d", h.Block, r.Block)
 	}
 	if !shown {

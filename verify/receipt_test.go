@@ -358,6 +358,8 @@ func TestReceiptForm(t *testing.T) {
 		"nonce as number": {replace(fmt.Sprintf(`"nonce":"%d"`, r.Header.Nonce), `"nonce":1`), ",string"},
 		"short salt": {replace(`"salt":"`+base64.StdEncoding.EncodeToString(r.Salt)+`"`, `"salt":"`+short+`"`),
 			"salt has 15 bytes, not 16"},
+		"bytes as a list": {replace(`"salt":"`+base64.StdEncoding.EncodeToString(r.Salt)+`"`,
+			`"salt":[`+strings.Repeat("1,", 15)+`1]`), "a list where none is due"},
 		"short leaf data": {replace(base64.StdEncoding.EncodeToString(r.LeafData), "AQID"),
 			"leaf_data has 3 bytes, not 49"},
 		"short hash": {replace(`"commit":"`, `"commit":"00`), "hex digits"},

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +68,9 @@ func parseReceipt(data []byte) (r, around wire.Receipt, err error) {
 // unless it is one of the position: it would be an unchecked statement about the record. Other fields are allowed,
 // because an append may return more than the position in a later version.
 func unwrap(data []byte) (inner []byte, outer map[string]json.RawMessage, err error) {
-	if outer, err = members(data); err != nil {
+	// Names that differ only in their case are the same. Some letters have two lower-case forms.
+	fold := func(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+	if outer, err = members(data, fold); err != nil {
 		return nil, nil, err
 	}
 	inner, wrapped := outer["receipt"]
@@ -87,39 +88,4 @@ func unwrap(data []byte) (inner []byte, outer map[string]json.RawMessage, err er
 		}
 	}
 	return inner, outer, nil
-}
-
-// members returns the fields of one JSON object, none of them twice. Names that differ only in their case are the same.
-func members(data []byte) (map[string]json.RawMessage, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	if token, err := d.Token(); err != nil {
-		return nil, err
-	} else if token != json.Delim('{') {
-		return nil, errors.New("it is no JSON object")
-	}
-	fields := map[string]json.RawMessage{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := token.(string)
-		// both ways: some letters have two lower-case forms
-		name = strings.ToLower(strings.ToUpper(name))
-		if _, twice := fields[name]; twice {
-			return nil, fmt.Errorf("it has the field %q twice", name)
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, err
-		}
-		fields[name] = value
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errMore
-	}
-	return fields, nil
 }

@@ -19,45 +19,41 @@ import (
 // differ in case or are missing, null, a second spelling of the same bytes, and anything after the object. So every
 // JSON reader reads the same fields. White space, the order of fields and the escapes of JSON are free.
 func decodeStrict(data []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	if err := checkValue(d, reflect.TypeOf(into).Elem(), "what should be one object"); err != nil {
+	if err := checkValue(bytes.TrimSpace(data), reflect.TypeOf(into).Elem(), "what should be one object"); err != nil {
 		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errMore
 	}
 	return json.Unmarshal(data, into)
 }
 
-var errMore = errors.New("there is more behind the object")
-
-// checkValue reads one value and compares the names in it with the type that it is for.
-func checkValue(d *json.Decoder, t reflect.Type, where string) error {
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
+// checkValue compares the names in a value with the type that it is for.
+func checkValue(data []byte, t reflect.Type, where string) error {
 	switch {
-	case token == nil:
+	case len(data) == 0:
+		return io.ErrUnexpectedEOF
+	case string(data) == "null":
 		return fmt.Errorf("%s is null", where)
-	case token == json.Delim('['):
-		if t.Kind() != reflect.Slice {
+	case data[0] == '{':
+		return checkObject(data, t, where)
+	case data[0] == '[':
+		if t.Kind() != reflect.Slice || t == reflect.TypeFor[[]byte]() {
 			return fmt.Errorf("%s holds a list where none is due", where)
 		}
-		for d.More() {
-			if err := checkValue(d, t.Elem(), where); err != nil {
+		var list []json.RawMessage
+		if err := json.Unmarshal(data, &list); err != nil {
+			return err
+		}
+		for _, value := range list {
+			if err := checkValue(value, t.Elem(), where); err != nil {
 				return err
 			}
 		}
-		_, err := d.Token()
-		return err
-	case token == json.Delim('{'):
-		return checkObject(d, t, where)
 	case t.Kind() == reflect.Struct:
 		return fmt.Errorf("%s is no object", where)
-	}
-	if text, isText := token.(string); isText {
+	case data[0] == '"':
+		var text string
+		if err := json.Unmarshal(data, &text); err != nil {
+			return err
+		}
 		return checkText(text, t, where)
 	}
 	return nil
@@ -81,37 +77,65 @@ func checkText(text string, t reflect.Type, where string) error {
 	return nil
 }
 
-func checkObject(d *json.Decoder, t reflect.Type, where string) error {
+func checkObject(data []byte, t reflect.Type, where string) error {
 	if t.Kind() != reflect.Struct {
 		return fmt.Errorf("%s holds an object where none is due", where)
 	}
 	due := namesOf(t)
-	seen := map[string]bool{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := token.(string)
+	fields, err := members(data, func(name string) string { return name })
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		field, known := due[name]
-		switch {
-		case !known:
+		if !known {
 			return fmt.Errorf("%s has a field %q that is not known", where, name)
-		case seen[name]:
-			return fmt.Errorf("%s has the field %q twice", where, name)
 		}
-		seen[name] = true
-		if err := checkValue(d, field, fmt.Sprintf("field %q", name)); err != nil {
+		if err := checkValue(fields[name], field, fmt.Sprintf("field %q", name)); err != nil {
 			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(due)) {
-		if !seen[name] {
+		if _, given := fields[name]; !given {
 			return fmt.Errorf("%s lacks the field %q", where, name)
 		}
 	}
-	_, err := d.Token()
-	return err
+	return nil
+}
+
+// members returns the fields of one JSON object by their names in the form that fold gives them. No two may have one
+// name.
+func members(data []byte, fold func(name string) string) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if token, err := d.Token(); err != nil {
+		return nil, err
+	} else if token != json.Delim('{') {
+		return nil, errors.New("it is no JSON object")
+	}
+	fields := map[string]json.RawMessage{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := token.(string)
+		name = fold(name)
+		if _, twice := fields[name]; twice {
+			return nil, fmt.Errorf("it has the field %q twice", name)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		fields[name] = value
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more behind the object")
+	}
+	return fields, nil
 }
 
 // namesOf returns the JSON names of a struct's fields, and their types.

@@ -69,12 +69,13 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	var unverified *note.UnverifiedNoteError
 	switch {
 	case errors.As(err, &bad):
-		found.add(CodeSignature, "bad signature: it is not that of key %s+%08x, in whose name the checkpoint is signed",
-			bad.Name, bad.Hash)
+		found.add(CodeSignature, "bad signature: it is not that of key %s, in whose name the checkpoint is signed",
+			keyName(bad.Name, bad.Hash))
 		return Checkpoint{}, found
 	case errors.As(err, &unverified):
+		signers := joined(unverified.Note.UnverifiedSigs, signerName)
 		found.add(CodeUnknownKey, "unknown key: the checkpoint is signed by %s, and by none of the keys that were "+
-			"named: %s", signers(unverified.Note.UnverifiedSigs), names(t.keys))
+			"named: %s", signers, cmp.Or(joined(t.keys, verifierName), "none was"))
 		return Checkpoint{}, found
 	case err != nil:
 		found.add(CodeCheckpoint, "the checkpoint is no signed note: %v", err)
@@ -88,10 +89,9 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	c.Note = string(signed)
 	for _, s := range n.Sigs {
 		if !plainBase64(s.Base64) {
-			found.add(CodeCheckpoint, "the signature of %s+%08x has bits in its base64 that mean nothing", s.Name,
-				s.Hash)
+			found.add(CodeCheckpoint, "the signature of %s has bits in its base64 that mean nothing", signerName(s))
 		}
-		c.SignedBy = append(c.SignedBy, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
+		c.SignedBy = append(c.SignedBy, signerName(s))
 		if s.Name != c.Origin {
 			found.add(CodeOrigin, "the checkpoint is of log %q, and its key is of %q", c.Origin, s.Name)
 		}
@@ -99,14 +99,13 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	for _, w := range t.witnesses {
 		n, err := note.Open(signed, note.VerifierList(w))
 		if errors.As(err, &bad) {
-			found.add(CodeCosignature, "the signature in the name of witness %s+%08x is not that witness's", bad.Name,
-				bad.Hash)
+			found.add(CodeCosignature, "the signature in the name of witness %s is not that witness's", verifierName(w))
 		} else if err == nil {
 			if !plainBase64(n.Sigs[0].Base64) {
-				found.add(CodeCheckpoint, "the signature of witness %s+%08x has bits in its base64 that mean nothing",
-					w.Name(), w.KeyHash())
+				found.add(CodeCheckpoint, "the signature of witness %s has bits in its base64 that mean nothing",
+					verifierName(w))
 			}
-			c.CosignedBy = append(c.CosignedBy, fmt.Sprintf("%s+%08x", w.Name(), w.KeyHash()))
+			c.CosignedBy = append(c.CosignedBy, verifierName(w))
 		}
 	}
 	if len(c.CosignedBy) < t.quorum {
@@ -150,18 +149,18 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 // maxSize is the largest tree for which the arithmetic of package tlog does not overflow.
 const maxSize = 1 << 55
 
-func names(keys []note.Verifier) string {
+// keyName is the name of a key with its hash.
+func keyName(name string, hash uint32) string { return fmt.Sprintf("%s+%08x", name, hash) }
+
+func verifierName(v note.Verifier) string { return keyName(v.Name(), v.KeyHash()) }
+
+func signerName(s note.Signature) string { return keyName(s.Name, s.Hash) }
+
+// joined lists the names of keys.
+func joined[K any](keys []K, name func(K) string) string {
 	var list []string
 	for _, k := range keys {
-		list = append(list, fmt.Sprintf("%s+%08x", k.Name(), k.KeyHash()))
-	}
-	return cmp.Or(strings.Join(list, ", "), "none was")
-}
-
-func signers(sigs []note.Signature) string {
-	var list []string
-	for _, s := range sigs {
-		list = append(list, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
+		list = append(list, name(k))
 	}
 	return strings.Join(list, ", ")
 }

@@ -212,7 +212,8 @@ func difference(a, b map[string]string) (keys []string) {
 	return keys
 }
 
-// The console has a text of each code in both languages. The English text is that of the API.
+// TestConsoleHasAllCodes checks that the console has a text for each code in both languages, and that the English text
+// is that of the API.
 func TestConsoleHasAllCodes(t *testing.T) {
 	files := consoleSources(t)
 	_, en := dictionary(t, files["console/js/i18n/en.js"])

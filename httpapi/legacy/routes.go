@@ -1,6 +1,7 @@
 package legacy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -18,9 +19,9 @@ import (
 type Config struct {
 	Engine *httpapi.Engine
 	Node   *masternode.Node
-	// MayCreate decides from a request's token who may create a project, and returns which names it may give.
+	// MayCreate refuses a request whose token may not create a project, and returns a check of the project's name.
 	MayCreate func(r *http.Request) (mayName func(name string) error, err error)
-	// AtLeader runs act where this master leads, and else forwards the request with its body to the leader.
+	// AtLeader runs act if this master leads. Otherwise it forwards the request with its body to the leader.
 	AtLeader func(c *gin.Context, body []byte, act func() error) error
 }
 
@@ -117,7 +118,7 @@ func (r *routes) getData(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := r.record(c, reader, "blockIndex", "offset")
+	found, err := r.record(c, reader, "offset")
 	if err != nil {
 		return err
 	}
@@ -126,15 +127,10 @@ func (r *routes) getData(c *gin.Context) error {
 }
 
 // record reads the record whose block and offset are two parameters of the query.
-func (r *routes) record(
-	c *gin.Context, reader masterfsm.Access, blockName, offsetName string,
-) (masternode.Record, error) {
-	block, err := httpapi.ParseNumber(blockName, c.Query(blockName), math.MaxUint64)
-	if err != nil {
-		return masternode.Record{}, err
-	}
-	offset, err := httpapi.ParseNumber(offsetName, c.Query(offsetName), math.MaxUint32)
-	if err != nil {
+func (r *routes) record(c *gin.Context, reader masterfsm.Access, offsetName string) (masternode.Record, error) {
+	block, err := httpapi.ParseNumber("blockIndex", c.Query("blockIndex"), math.MaxUint64)
+	offset, badOffset := httpapi.ParseNumber(offsetName, c.Query(offsetName), math.MaxUint32)
+	if err = cmp.Or(err, badOffset); err != nil {
 		return masternode.Record{}, err
 	}
 	return r.Node.Record(c.Request.Context(), reader, block, uint32(offset))
@@ -221,7 +217,7 @@ func (r *routes) saveInfo(c *gin.Context) error {
 	})
 }
 
-// saveTo appends to the legacy project, unless it was not found because of err.
+// saveTo appends to the legacy project, or returns err, the error of the search for it.
 func (r *routes) saveTo(c *gin.Context, legacy masterfsm.Project, err error, body requestBody) error {
 	if err != nil {
 		return err
@@ -246,7 +242,7 @@ func (r *routes) findBlockInfo(c *gin.Context) error {
 		return err
 	}
 	reader := masterfsm.Access{Project: legacy, Rights: masterfsm.MayRead}
-	found, err := r.record(c, reader, "blockIndex", "blockOffset")
+	found, err := r.record(c, reader, "blockOffset")
 	if err != nil {
 		return err
 	}

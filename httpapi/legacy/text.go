@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -34,14 +35,12 @@ func (r *routes) readBody(c *gin.Context) (b requestBody, raw []byte, err error)
 	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if mediaType == "application/x-www-form-urlencoded" {
 		if b.form, err = url.ParseQuery(string(raw)); err != nil {
-			return b, raw, fmt.Errorf("%w: the body is not a form, as its Content-Type says", wire.ErrBadRequest)
+			err = fmt.Errorf("%w: the body is not a form, as its Content-Type says", wire.ErrBadRequest)
 		}
-		return b, raw, nil
+	} else if err = json.Unmarshal(raw, &b.object); err != nil {
+		err = fmt.Errorf("%w: the body is not a JSON object", wire.ErrBadRequest)
 	}
-	if err := json.Unmarshal(raw, &b.object); err != nil {
-		return b, raw, fmt.Errorf("%w: the body is not a JSON object", wire.ErrBadRequest)
-	}
-	return b, raw, nil
+	return b, raw, err
 }
 
 // bareInfoForm is the body of the provenance application: a text, mostly JSON itself, between two quotes without
@@ -98,37 +97,29 @@ func parseText(raw []byte) string {
 			continue
 		}
 		i++
-		switch raw[i] {
-		case 'b':
-			text = append(text, '\b')
-		case 'f':
-			text = append(text, '\f')
-		case 'n':
-			text = append(text, '\n')
-		case 'r':
-			text = append(text, '\r')
-		case 't':
-			text = append(text, '\t')
-		case 'u':
-			r := hex4(raw[i+1:])
-			i += 4
-			if next := raw[i+1:]; utf16.IsSurrogate(r) && len(next) >= 6 && next[0] == '\\' && next[1] == 'u' {
-				if pair := utf16.DecodeRune(r, hex4(next[2:])); pair != utf8.RuneError {
-					r = pair
-					i += 6
-				}
+		if raw[i] != 'u' {
+			text = append(text, unescaped.Replace(string(raw[i]))...)
+			continue
+		}
+		r := hex4(raw[i+1:])
+		i += 4
+		if next := raw[i+1:]; len(next) >= 6 && next[0] == '\\' && next[1] == 'u' {
+			if pair := utf16.DecodeRune(r, hex4(next[2:])); pair != utf8.RuneError {
+				r = pair
+				i += 6
 			}
-			if utf16.IsSurrogate(r) {
-				text = append(text, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
-			} else {
-				text = utf8.AppendRune(text, r)
-			}
-		default: // a quote, a slash or a backslash
-			text = append(text, raw[i])
+		}
+		if utf16.IsSurrogate(r) {
+			text = append(text, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
+		} else {
+			text = utf8.AppendRune(text, r)
 		}
 	}
 	return string(text)
 }
+
+// unescaped replaces the letter of an escape by its character. A quote, a slash and a backslash stay.
+var unescaped = strings.NewReplacer("b", "\b", "f", "\f", "n", "\n", "r", "\r", "t", "\t")
 
 // hex4 reads the four digits of an escape.
 func hex4(digits []byte) rune {

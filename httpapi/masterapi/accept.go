@@ -3,6 +3,7 @@ package masterapi
 import (
 	"math"
 	"mime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,15 +50,7 @@ func acceptance(accept, media string) (quality float64, place int) {
 		if err != nil {
 			continue
 		}
-		narrow := 0
-		switch accepted {
-		case media:
-			narrow = 3
-		case kind + "/*":
-			narrow = 2
-		case "*/*":
-			narrow = 1
-		}
+		narrow := 1 + slices.Index([]string{"*/*", kind + "/*", media}, accepted) // 0 if it does not include media
 		if narrow <= narrowest {
 			continue
 		}

@@ -80,9 +80,9 @@ func (m *master) withAdmin(h httpapi.Handler) gin.HandlerFunc {
 	})
 }
 
-// mayCreate refuses a request that may not create projects. The administrator may, and where registration is open
-// everyone; a token that is sent must be a known one. It returns a check of the project's name: only the administrator
-// may use that of the legacy project.
+// mayCreate refuses a request that may not create projects. The administrator may, and anyone where registration is
+// open; a token in the request must be a known one. It returns a check of the project's name: only the administrator
+// may give a project the name of the legacy project.
 func (m *master) mayCreate(r *http.Request) (mayName func(name string) error, err error) {
 	var from caller
 	if !m.OpenRegistration || r.Header.Get("Authorization") != "" {

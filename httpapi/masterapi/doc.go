@@ -1,7 +1,7 @@
 // Package masterapi serves a master over HTTP: the API of users, which openapi.yaml describes, the routes between the
 // nodes of a cluster, metrics, and the console.
 //
-// Every route names in its line of [New] who may use it; access.go has the choices. Reads and appends are answered by
-// any master. Administration runs on the leader: leader.go forwards it. An append and the wait for its block or
-// receipt are separate paths: append.go appends, waitstored.go waits.
+// The line that adds a route names the tokens that it takes; access.go has the choices. Any master answers reads and
+// appends. Administration runs on the leader, to which forward.go forwards it. append.go appends, and waitstored.go
+// waits for the block and the receipt of an append.
 package masterapi

@@ -14,8 +14,8 @@ import (
 )
 
 // forwarder brings requests of administration to the leader. Appends do not use it: masternode forwards them in
-// batches. Unlike masternode's calls of the leader, a forwarded request goes on when the leader changes: to transfer
-// the leadership is such a request.
+// batches. Unlike masternode's calls of the leader, a forwarded request continues when the leader changes, since a
+// transfer of the leadership is such a request.
 type forwarder struct {
 	leader func() (url string, self bool) // masternode.Node.LeaderURL
 	send   exchange.Send                  // see Config.Forward

@@ -35,7 +35,8 @@ func adminRequest(t *testing.T, ctx context.Context, leader string) (answer *htt
 	return w, err
 }
 
-// The administrator's token goes to the leader and not to where the leader's address redirects.
+// TestForwardFollowsNoRedirect checks that the administrator's token is sent to the leader, but not to the target of a
+// redirect.
 func TestForwardFollowsNoRedirect(t *testing.T) {
 	var reached atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
@@ -63,8 +64,8 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 	}
 }
 
-// The administrator's token goes to no proxy of the environment. The test runs in a process of its own: net/http reads
-// the environment once.
+// TestForwardUsesNoProxy checks that the administrator's token is not sent to a proxy of the environment. The test runs
+// in a separate process, because net/http reads the environment once.
 func TestForwardUsesNoProxy(t *testing.T) {
 	const child = "CHAINSTORE_TEST_PROXY"
 	if os.Getenv(child) == "" {
@@ -85,7 +86,7 @@ func TestForwardUsesNoProxy(t *testing.T) {
 	}))
 	defer proxy.Close()
 	t.Setenv("HTTP_PROXY", proxy.URL)
-	const leader = "http://192.0.2.1:8000" // of RFC 5737: no host has it
+	const leader = "http://192.0.2.1:8000" // reserved for documentation by RFC 5737
 	if response, err := http.DefaultTransport.RoundTrip(httptest.NewRequest(http.MethodGet, leader, nil)); err != nil ||
 		reached.Load() != 1 {
 		t.Fatalf("the proxy of the environment is not in use: %v, %d", err, reached.Load())

@@ -15,17 +15,15 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ofRecord is a handler of the record that the path names by its index or its place, if the caller may read it.
-func (m *master) ofRecord(
-	answer func(c *gin.Context, r masternode.Record) error,
-) func(c *gin.Context, reader masterfsm.Access) error {
-	return func(c *gin.Context, reader masterfsm.Access) error {
+// withRecord is a handler of the record that the path names by its index or its place, if the caller may read it.
+func (m *master) withRecord(h func(c *gin.Context, r masternode.Record) error) gin.HandlerFunc {
+	return m.withReader(func(c *gin.Context, reader masterfsm.Access) error {
 		r, err := m.recordOf(c, reader)
 		if err != nil {
 			return err
 		}
-		return answer(c, r)
-	}
+		return h(c, r)
+	})
 }
 
 func (m *master) recordOf(c *gin.Context, reader masterfsm.Access) (masternode.Record, error) {

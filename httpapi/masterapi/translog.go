@@ -19,8 +19,8 @@ func (m *master) logRoutes() {
 	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))
 }
 
-// withFollower is a handler for those who follow the log. It takes no token, or with --private-log any token of the
-// cluster.
+// withFollower is a handler for outsiders that follow the log. It takes no token, or with --private-log any token of
+// the cluster.
 func (m *master) withFollower(h httpapi.Handler) gin.HandlerFunc {
 	if m.PrivateLog {
 		return m.withAnyToken(h)

@@ -22,15 +22,15 @@ type leaderSilence struct {
 	answered func() time.Time // see StorageConfig; not changed
 }
 
-// heard notes an order.
+// heard records an order.
 func (l *leaderSilence) heard() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.ordered = time.Now(), true
 }
 
-// sign is when the last sign of a leader came, an order or an answer to a registration, and true; or when the node
-// started, and false, where none came since.
+// sign returns when the last sign of a leader came: an order, or an answer to a registration. If none came since the
+// node started, it returns that time and false.
 func (l *leaderSilence) sign() (last time.Time, ordered bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,8 +25,8 @@ type MinerConfig struct {
 	Logger      hclog.Logger
 }
 
-// NewMiner makes the handler of a miner. All its routes except those of its health take the master token, and none of
-// those answers once the masters have refused it.
+// NewMiner makes the handler of a miner. All its routes except those of its health take the master token, and refuse
+// requests once the masters have refused the miner.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
 	g := gate{fence: cfg.Fence, fail: cfg.Fail}

@@ -42,7 +42,7 @@ func refusal(ready func() error) error {
 	return nil
 }
 
-// notRefused is middleware that lets nothing in once the masters have refused the worker.
+// notRefused is middleware that refuses all requests once the masters have refused the worker.
 func notRefused(e *httpapi.Engine, ready func() error) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := refusal(ready); err != nil {

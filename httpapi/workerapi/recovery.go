@@ -31,8 +31,8 @@ func (s *storage) ofChain() wire.ChainStatus {
 	}
 }
 
-// newEpoch raises the fence for a recovery, if no leader has given an order for a while. It answers with the chain as
-// it is from then on: no order of an older leader changes it any more.
+// newEpoch raises the fence for a recovery, if no leader has given an order for a while. It answers with the chain that
+// the node has afterwards, when no order of an older leader can change it.
 func (s *storage) newEpoch(c *gin.Context, order wire.NewEpoch) error {
 	if order.Group == "" || order.Epoch == 0 || order.Claim == "" {
 		return fmt.Errorf("%w: group, epoch and claim are needed", wire.ErrBadRequest)

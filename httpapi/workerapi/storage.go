@@ -83,8 +83,10 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	return s
 }
 
+// wireStatus adds the node's id to its status.
 func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
-	return wire.StorageStatus{ID: s.id(), Height: at.Height, Hash: at.Hash, Size: at.Size, Inbox: at.Inbox}
+	at.ID = s.id()
+	return at
 }
 
 // status is what the node has.

@@ -92,7 +92,7 @@ var mayImport = map[string][]string{
 	"masternode/batch": {},
 	"masternode/conformance": {
 		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest",
-		"masternode/signing", "wire",
+		"masternode/leader", "masternode/signing", "wire",
 	},
 	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},
 	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},

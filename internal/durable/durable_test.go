@@ -281,7 +281,7 @@ func TestLockDir(t *testing.T) {
 	}
 }
 
-// A file that is written in pieces is there whole or not at all.
+// TestLockDirFollowsNoSymbolicLink checks that LockDir refuses a symbolic link in place of LOCK.
 func TestLockDirFollowsNoSymbolicLink(t *testing.T) {
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
 	if err := os.Symlink(outside, filepath.Join(dir, "LOCK")); err != nil {
@@ -298,6 +298,7 @@ func TestLockDirFollowsNoSymbolicLink(t *testing.T) {
 	}
 }
 
+// TestWrite checks that a file that is written in pieces is replaced completely or not at all.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	pieces := func(n int, end error) func(io.Writer) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
@@ -73,10 +74,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
-		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
-		Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
-		Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
-		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
+		Limits: cfg.Limits, Logger: cfg.Logger,
+		Options: leader.Options{
+			Settings: cfg.Settings, Log: signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+			Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
+			MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
+		},
 	})
 	if err != nil {
 		return nil, err

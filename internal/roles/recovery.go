@@ -118,11 +118,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := cfg.validate(); err != nil {
 		return Recovery{}, err
 	}
-	open := raftstore.OpenRecovery
-	if cfg.UndoRecovery {
-		open = raftstore.OpenUndo
-	}
-	folder, err := open(cfg.Data, cfg.Logger)
+	folder, err := raftstore.OpenRecovery(cfg.Data, cfg.UndoRecovery, cfg.Logger)
 	if err != nil {
 		return Recovery{}, err
 	}
@@ -202,8 +198,8 @@ func (r *recovery) isolate(folder *raftstore.Recovery) error {
 // survivor is the folder to recover: see [raftstore.Recovery].
 type survivor interface {
 	State() *masterfsm.State
-	Settled() uint64
-	ReadBelow(block uint64) error
+	SnapshotHeight() uint64
+	ReadBefore(block uint64) error
 }
 
 // recovery is a recovery in progress.

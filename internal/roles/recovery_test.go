@@ -20,12 +20,12 @@ import (
 
 // survivorLog is a survivor's folder as an in-memory log: see [raftstore.Recovery].
 type survivorLog struct {
-	t       *testing.T
-	log     [][]byte
-	state   *masterfsm.State
-	mined   map[uint64]int // by block: number of entries before the one that mined it
-	settled uint64
-	seq     uint64
+	t              *testing.T
+	log            [][]byte
+	state          *masterfsm.State
+	mined          map[uint64]int // by block: number of entries before the one that mined it
+	snapshotHeight uint64
+	seq            uint64
 }
 
 const startTime = 1_700_000_000_000
@@ -118,9 +118,9 @@ func (l *survivorLog) blocks() (blocks []chain.Block) {
 }
 
 func (l *survivorLog) State() *masterfsm.State { return l.state }
-func (l *survivorLog) Settled() uint64         { return l.settled }
+func (l *survivorLog) SnapshotHeight() uint64  { return l.snapshotHeight }
 
-func (l *survivorLog) ReadBelow(block uint64) error {
+func (l *survivorLog) ReadBefore(block uint64) error {
 	l.state = masterfsm.New()
 	for _, data := range l.log[:l.mined[block]] {
 		if _, err := l.state.Apply(data); err != nil {
@@ -292,7 +292,7 @@ func TestRecoverForeignChain(t *testing.T) {
 				l.apply(&masterfsm.Acknowledge{Nodes: []masterfsm.NodeHeight{{ID: "d2", Version: 1, Height: 3}},
 					Time: startTime})
 			case "by the snapshot":
-				l.settled = 3
+				l.snapshotHeight = 3
 			default:
 				d2.has(l.blocks())
 			}

@@ -261,7 +261,7 @@ func (r *recovery) compareOwn(ctx context.Context) {
 // survivor are the group's, and so are those that it has instead of later ones. The log is then read again up to that
 // fork.
 func (r *recovery) choose() error {
-	committed, highest := max(r.folder.Settled(), r.state().OnStorage()), r.state().Head().Height
+	committed, highest := max(r.folder.SnapshotHeight(), r.state().OnStorage()), r.state().Head().Height
 	for _, c := range r.chains {
 		if c.err == nil {
 			committed = max(committed, c.agreed)
@@ -293,7 +293,7 @@ func (r *recovery) choose() error {
 	if !r.plan.Forked {
 		return nil
 	}
-	if err := r.folder.ReadBelow(r.plan.Fork); err != nil {
+	if err := r.folder.ReadBefore(r.plan.Fork); err != nil {
 		return err
 	}
 	nodes := r.state().Storages()

@@ -92,7 +92,7 @@ func TestRegistrarRegisters(t *testing.T) {
 		if r.ID() != "" {
 			t.Errorf("id %q before it registered", r.ID())
 		}
-		if r.Registered() {
+		if r.Ready() == nil {
 			t.Error("registered before any master was asked")
 		}
 		stop := running(r)
@@ -104,8 +104,8 @@ func TestRegistrarRegisters(t *testing.T) {
 			first.MasterToken == "" || first.Boot == "" || first.Height != 7 || first.Hash != (chain.Hash{7}) {
 			t.Errorf("%+v", got)
 		}
-		if r.ID() != "w1" || !r.Registered() {
-			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
+		if r.ID() != "w1" || r.Ready() != nil {
+			t.Errorf("id %q, ready: %v", r.ID(), r.Ready())
 		}
 		if id, _, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" ||
 			id.Group != "g" {
@@ -166,7 +166,7 @@ func TestRegistrarTriesTheNextMaster(t *testing.T) {
 	})
 }
 
-// A restart registers with another start.
+// TestRegistrarsBoot checks that a worker registers with a new start after a restart.
 func TestRegistrarsBoot(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -255,8 +255,8 @@ func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 			stop := running(r)
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
-			if given != 1 || r.Registered() {
-				t.Errorf("%d ids were given, registered: %v", given, r.Registered())
+			if given != 1 || r.Ready() == nil {
+				t.Errorf("%d ids were given, ready: %v", given, r.Ready())
 			}
 			if err := stop(); err != nil {
 				t.Error(err)
@@ -271,8 +271,8 @@ func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 		r, _ := registrar(t, dir, m, &bytes.Buffer{})
 		stop := running(r)
 		synctest.Wait()
-		if !r.Registered() || r.ID() != "w1" {
-			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
+		if r.Ready() != nil || r.ID() != "w1" {
+			t.Errorf("id %q, ready: %v", r.ID(), r.Ready())
 		}
 		if err := stop(); err != nil {
 			t.Error(err)

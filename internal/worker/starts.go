@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/chainstore/chainstore/internal/durable"
 )
@@ -24,12 +23,12 @@ import (
 // The list keeps the newest [MaxStarts] starts. The newest confirmed one stays even when it is older, so a worker that
 // starts very often while no master answers is still known. The masters no longer have the starts that are dropped,
 // unless they were recovered from an older state: then the worker must register as a new one.
+//
+// A list is used by one goroutine at a time.
 type Starts struct {
-	path string
-
-	mu        sync.Mutex // guards all below
-	names     []string   // the oldest first; the last is this start
-	confirmed string     // the newest that the masters confirmed, "" for none
+	path      string
+	names     []string // the oldest first; the last is this start
+	confirmed string   // the newest that the masters confirmed, "" for none
 }
 
 // MaxStarts is how many starts the list keeps.
@@ -42,8 +41,8 @@ func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 // OpenStarts reads the list of a data folder and adds this start, which is on disk when it returns. If there is no
 // list, it makes one: the folder is new, or an older version wrote it. A damaged list is moved aside, to
 // starts.damaged-N, and the worker gets a new identity of the same cluster. Without the list it is not known whether
-// the folder is the newest of its identity, and a new node is judged by its blocks alone. damaged says what was
-// wrong, nil where nothing was. Load the identity after this.
+// the folder is the newest of its identity, and a new node is judged by its blocks alone. damaged is what was
+// wrong with the list, nil for nothing. Load the identity after this.
 func OpenStarts(dir string) (s *Starts, damaged, err error) {
 	s = &Starts{path: startsPath(dir)}
 	err = startsFormat.Read(s.path, s.parse)
@@ -98,7 +97,7 @@ func (s *Starts) parse(b *durable.Fields) {
 	}
 }
 
-// trim drops the oldest names beyond the limit; mu is held, or no other goroutine has the list yet.
+// trim drops the oldest names beyond the limit.
 func (s *Starts) trim() {
 	over := len(s.names) - MaxStarts
 	if over <= 0 {
@@ -111,7 +110,7 @@ func (s *Starts) trim() {
 	s.names = kept
 }
 
-// write writes the list to disk; mu is held, or no other goroutine has the list yet.
+// write writes the list to disk.
 func (s *Starts) write() error {
 	body := binary.BigEndian.AppendUint16(nil, uint16(len(s.names)))
 	body = binary.BigEndian.AppendUint16(body, uint16(slices.Index(s.names, s.confirmed)+1))
@@ -122,37 +121,22 @@ func (s *Starts) write() error {
 }
 
 // Own returns the name of this start.
-func (s *Starts) Own() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.names[len(s.names)-1]
-}
+func (s *Starts) Own() string { return s.names[len(s.names)-1] }
 
-// Confirmed returns the name of the newest start that the masters confirmed, "" where they confirmed none.
-func (s *Starts) Confirmed() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.confirmed
-}
+// Confirmed returns the name of the newest start that the masters confirmed, "" if they confirmed none.
+func (s *Starts) Confirmed() string { return s.confirmed }
 
 // Has reports whether a name is one of this folder's starts.
-func (s *Starts) Has(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Contains(s.names, name)
-}
+func (s *Starts) Has(name string) bool { return slices.Contains(s.names, name) }
 
 // Confirm records that the masters confirmed this start; that is on disk when Confirm returns. An error means that the
 // disk failed: the role must stop.
 func (s *Starts) Confirm() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	own := s.names[len(s.names)-1]
-	if s.confirmed == own {
+	before := s.confirmed
+	if before == s.Own() {
 		return nil
 	}
-	before := s.confirmed
-	s.confirmed = own
+	s.confirmed = s.Own()
 	err := s.write()
 	if err != nil {
 		s.confirmed = before

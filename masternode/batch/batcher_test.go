@@ -103,7 +103,7 @@ func TestBatcherRefusesWhenItEnds(t *testing.T) {
 	})
 }
 
-// A caller that leaves does not wait for the batch.
+// TestCallEndsWithItsContext checks that a caller whose context ends does not wait for the batch.
 func TestCallEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := recorder{took: time.Minute}

@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -150,8 +151,10 @@ func newSuiteNode(
 	n, err := masternode.New(masternode.Config{
 		Member: wire.Member{ID: members.Self.ID, URL: members.Self.URL}, Boot: 1,
 		Ledger: ledger, Membership: members, Masters: group, Workers: masterstest.NewWorkers(t, 0),
-		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(),
-		Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+		Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
+		Options: leader.Options{
+			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -60,9 +60,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actDropMaster:
 		return l.change(a, "removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
-		return l.foundLog(view)
+		return l.addLogKey(view, true)
 	case actAddLogKey:
-		return l.addGivenKey(view)
+		return l.addLogKey(view, false)
 	case actRaiseLevel:
 		return l.raiseLevel()
 	case actCosign:
@@ -81,7 +81,7 @@ func (l *leadership) propose(c masterfsm.Command) job {
 }
 
 func (l *leadership) mine(a action, view masterfsm.View) job {
-	target := minerWorker(view, a.node)
+	target := minerWorker(view.Miner(a.node))
 	header := *view.Waiting
 	order := wire.MineOrder{
 		Block: header.Block, Inner: header.Inner(), Difficulty: header.Difficulty, Start: a.share.start(),
@@ -188,7 +188,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 }
 
 func (l *leadership) pingMiner(a action, view masterfsm.View) job {
-	target := minerWorker(view, a.node)
+	target := minerWorker(view.Miner(a.node))
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -239,11 +239,4 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 
 func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
 
-func minerWorker(view masterfsm.View, id string) (w wire.Worker) {
-	for _, m := range view.Miners {
-		if m.ID == id {
-			w = wire.Worker{URL: m.URL, Token: m.MasterToken}
-		}
-	}
-	return w
-}
+func minerWorker(m masterfsm.Miner) wire.Worker { return wire.Worker{URL: m.URL, Token: m.MasterToken} }

@@ -8,21 +8,14 @@ import (
 	"github.com/chainstore/chainstore/masternode/signing"
 )
 
-// foundLog adds the log's first key. If another leader was quicker, its key stays.
-func (l *leadership) foundLog(view masterfsm.View) job {
+// addLogKey adds the log's first key, or the key that this master was given. If another leader was quicker, its first
+// key stays.
+func (l *leadership) addLogKey(view masterfsm.View, first bool) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		key, err := l.cfg.Log.FirstKey(view.Group)
 		if err == nil {
-			_, err = l.AddLogKey(ctx, key, view.Group.ID, true)
+			_, err = l.AddLogKey(ctx, key, view.Group.ID, first)
 		}
-		return nil, err
-	}
-}
-
-// addGivenKey adds the key that this master was given.
-func (l *leadership) addGivenKey(view masterfsm.View) job {
-	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		_, err := l.AddLogKey(ctx, l.cfg.Log.Key, view.Group.ID, false)
 		return nil, err
 	}
 }

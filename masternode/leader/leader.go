@@ -93,25 +93,30 @@ type Witnesses interface {
 	AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error)
 }
 
-// Config describes a [Leader]. Witnesses and WitnessCalls may be missing; all else is required.
-type Config struct {
-	Member   wire.Member // this master; only its id and URL count
+// Options are what the operator of a master chooses for its duties as the leader.
+type Options struct {
 	Settings masterfsm.Settings
 	Log      signing.LogConfig
-	Signer   *signing.CheckpointSigner
+
+	Witnesses    []signing.Witness // asked for cosignatures
+	WitnessCalls Witnesses         // required if there are witnesses
+
+	MaxAge        time.Duration // of the oldest record of the open block; 0 for 1 s
+	CheckInterval time.Duration // after a storage node's last check; 0 for no checks on a schedule
+	CheckRate     int64         // bytes a second that a check reads; 0 for no limit
+}
+
+// Config describes a [Leader]. Outside of Options all fields are required.
+type Config struct {
+	Options
+	Member wire.Member // this master; only its id and URL count
+	Signer *signing.CheckpointSigner
 
 	Ledger     Ledger
 	Membership Membership
 	Masters    Masters
 	Workers    Workers
 	Prover     Prover
-
-	Witnesses    []signing.Witness
-	WitnessCalls Witnesses // required if there are witnesses
-
-	MaxAge        time.Duration // of the oldest record of the open block; 0 for 1 s
-	CheckInterval time.Duration // after a storage node's last check; 0 for no checks on a schedule
-	CheckRate     int64         // bytes a second that a check reads; 0 for no limit
 
 	Logger hclog.Logger
 	Clock  func() time.Time

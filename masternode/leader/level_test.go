@@ -33,7 +33,7 @@ func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledg
 	membership.List = append(membership.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true},
 		wire.Master{ID: "m3", Raft: "m3:1"})
 	l := New(Config{
-		Member: wire.Member{ID: "m1", URL: "http://m1"}, Settings: masterfsm.DefaultSettings(),
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Options: Options{Settings: masterfsm.DefaultSettings()},
 		Ledger: ledger, Membership: membership, Masters: others, Workers: masterstest.NewWorkers(t, 0),
 		Logger: hclog.NewNullLogger(), Clock: time.Now, Changing: new(sync.Mutex),
 		OnLead: func() {}, OnMember: func(wire.Member) {},

@@ -2,6 +2,7 @@
 // prove from a root that the group has committed:
 //
 //	record ─► its leaf ─path─► header.Root ─► header ─► its seal ─path─► root of a block boundary in the table
+//	entry ─► leaf hash, in a tile ─► hash of that tile, in the one above ─► … ─► root of a block boundary in the table
 //
 // A node that answers wrong, or not at all, is asked last for a while, and the read goes to another node. A wrong
 // answer is also reported, so that the leader has the node checked.

@@ -17,7 +17,7 @@ import (
 // are read at a time, each once for all callers and as wide as it is stored, and a node that is slow with bundles is
 // asked last for bundles alone.
 type bundles struct {
-	tree    *tree
+	prover  *Prover
 	kept    *runCache[uint64]
 	waiting chan struct{}        // holds a token for each read that is in flight or waits for making
 	making  chan struct{}        // holds a token for each read that is in flight
@@ -34,15 +34,17 @@ const (
 	bundleTimeout = 15 * time.Second
 )
 
-func newBundles(t *tree) *bundles {
+func newBundles(p *Prover) *bundles {
 	return &bundles{
-		tree: t, kept: newRunCache[uint64](keptBundles), slow: map[string]time.Time{},
+		prover: p, kept: newRunCache[uint64](keptBundles), slow: map[string]time.Time{},
 		waiting: make(chan struct{}, bundleReads+bundleWaits), making: make(chan struct{}, bundleReads),
 	}
 }
 
-// first returns the first width entries of a bundle.
-func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, error) {
+// Entries returns the first width entries of a bundle. Errors: wire.ErrLost if the block of one of them is lost,
+// wire.ErrUnavailable, ErrBusy.
+func (p *Prover) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
+	b := p.bundles
 	found, ok := b.kept.known(index, width)
 	if !ok {
 		widest, err := b.readable(ctx, index, width)
@@ -72,14 +74,14 @@ func firstEntries(data []byte, count int) []byte {
 // readable returns how many entries of a bundle can be read: the stored ones, up to the first of a lost block. It
 // returns an error if they are fewer than width.
 func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, error) {
-	t, first := b.tree, index*wire.TileWidth
-	end := first + uint64(t.widest(0, index, width))
+	p, first := b.prover, index*wire.TileWidth
+	end := first + uint64(p.widest(tileID{0, index}, width))
 	var view masterfsm.View
-	t.prover.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+	p.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 	for _, lost := range view.Lost {
 		block, start := lost.From, uint64(0)
 		if block > 0 {
-			h, err := t.prover.Header(ctx, block-1)
+			h, err := p.Header(ctx, block-1)
 			if err != nil {
 				continue // the storage node reports that it cannot read them
 			}
@@ -89,7 +91,7 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 			break
 		}
 		if start < first {
-			if h, err := t.prover.Header(ctx, lost.To); err == nil && h.First <= first {
+			if h, err := p.Header(ctx, lost.To); err == nil && h.First <= first {
 				continue // the lost blocks end before the bundle
 			} else if err != nil && lost.To < view.Head.Height {
 				continue
@@ -98,7 +100,7 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 		}
 		if end = max(start, first); end-first < uint64(width) {
 			err := fmt.Errorf("%w: entry %d of the bundle", wire.ErrUnavailable, end-first)
-			return 0, t.prover.ExplainLost(block, err)
+			return 0, p.ExplainLost(block, err)
 		}
 		break
 	}
@@ -115,7 +117,7 @@ func (b *bundles) read(ctx context.Context, index uint64, width int) (run, error
 			"try again in a moment",
 			ErrBusy, cap(b.waiting))
 	}
-	leaves, err := b.tree.tile(ctx, 0, index, width)
+	leaves, err := b.prover.Tile(ctx, 0, index, width)
 	if err != nil {
 		return run{}, err
 	}
@@ -137,7 +139,7 @@ func (b *bundles) read(ctx context.Context, index uint64, width int) (run, error
 // entries reads the entries of leaves from the first node whose entries have those hashes. first is the index of the
 // first leaf.
 func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
-	p := b.tree.prover
+	p := b.prover
 	for node := range p.nodes(ctx, 1, b.slow) {
 		tryCtx, cancel := context.WithTimeout(ctx, bundleTimeout)
 		answer, err := p.cfg.Storages.Entries(tryCtx, workerOf(node), first, len(leaves)/tlog.HashSize)

@@ -87,7 +87,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		for i, n := range r.candidates() {
 			r.On(n.URL, func(s *masterstest.Storage) { s.Down = i > 0 })
 		}
-		if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 17); errors.Is(err, wire.ErrLost) ||
+		if _, err := r.newProver().Entries(t.Context(), 0, 17); errors.Is(err, wire.ErrLost) ||
 			!errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("entries of block 0: %v", err)
 		}
@@ -132,16 +132,16 @@ func TestSlowEntriesAreForBundlesAlone(t *testing.T) {
 		}
 		for i, most := range []time.Duration{bundleTimeout + time.Second, time.Second} {
 			began := time.Now()
-			if _, err := tr.tree.bundles.first(t.Context(), 0, 256); err != nil || time.Since(began) > most {
+			if _, err := tr.Entries(t.Context(), 0, 256); err != nil || time.Since(began) > most {
 				t.Errorf("bundle %d: %v after %v", i, err, time.Since(began))
 			}
 			if now := tr.candidates(0, nil)[0]; now.ID != first.ID || len(tr.unwell) > 0 {
 				t.Errorf("bundle %d: records are read from %s, no longer from %s", i, now.ID, first.ID)
 			}
-			tr.tree.bundles.kept.kept.Purge()
+			tr.bundles.kept.kept.Purge()
 		}
 		time.Sleep(hungFor)
-		if got := tr.candidates(1, tr.tree.bundles.slow)[0]; got.ID != first.ID {
+		if got := tr.candidates(1, tr.bundles.slow)[0]; got.ID != first.ID {
 			t.Errorf("after a while %s is asked first", got.ID)
 		}
 	})
@@ -154,8 +154,8 @@ func TestBundlesThatWait(t *testing.T) {
 		r := newFixture(t, 300)
 		workers := *r.Workers
 		tr := r.proverOn(&workers)
-		for range cap(tr.tree.bundles.waiting) - 1 {
-			tr.tree.bundles.waiting <- struct{}{}
+		for range cap(tr.bundles.waiting) - 1 {
+			tr.bundles.waiting <- struct{}{}
 		}
 		if _, err := tr.Tile(t.Context(), 0, 0, 256); err != nil {
 			t.Fatal(err)
@@ -168,23 +168,23 @@ func TestBundlesThatWait(t *testing.T) {
 		var asking sync.WaitGroup
 		for range 3 { // one read
 			asking.Go(func() {
-				if _, err := tr.tree.bundles.first(ctx, 0, 256); !errors.Is(err, context.Canceled) {
+				if _, err := tr.Entries(ctx, 0, 256); !errors.Is(err, context.Canceled) {
 					t.Errorf("who goes away: %v", err)
 				}
 			})
 		}
 		synctest.Wait()
-		if _, err := tr.tree.bundles.first(t.Context(), 1, 1); !errors.Is(err, ErrBusy) {
+		if _, err := tr.Entries(t.Context(), 1, 1); !errors.Is(err, ErrBusy) {
 			t.Errorf("one more: %v", err)
 		}
 		cancel()
 		asking.Wait()
 		synctest.Wait()
 		workers.Delay = func(string) time.Duration { return 0 }
-		if _, err := tr.tree.bundles.first(t.Context(), 1, 1); err != nil {
+		if _, err := tr.Entries(t.Context(), 1, 1); err != nil {
 			t.Errorf("after they went away: %v", err)
 		}
-		if len(tr.tree.bundles.slow) > 0 {
+		if len(tr.bundles.slow) > 0 {
 			t.Error("nodes are passed over for who went away")
 		}
 	})

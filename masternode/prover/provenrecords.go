@@ -103,9 +103,12 @@ func (p *Prover) lost(block uint64) (lost bool) {
 	return lost
 }
 
-// ExplainLost adds to the error of a read that its block is lost, if it is. The result wraps wire.ErrLost once a person
-// has confirmed the loss.
+// ExplainLost adds to the error of a read, if there is one, that its block is lost, if it is. The result wraps
+// wire.ErrLost once a person has confirmed the loss.
 func (p *Prover) ExplainLost(block uint64, err error) error {
+	if err == nil {
+		return nil
+	}
 	var lost, confirmed bool
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
 	switch {

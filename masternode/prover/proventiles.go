@@ -14,53 +14,18 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// tree reads the chain's Merkle tree from storage nodes, as tiles of C2SP tlog-tiles and bundles of the entries below
-// them. Every byte that it returns, or uses in a proof, is proven from a root that the group has committed:
-//
-//	entry ─► leaf hash, in a tile ─► hash of that tile, in the one above ─► … ─► root of a block boundary in the table
-//
-// Proven tiles are kept. They never change, and the first hashes of a tile are those of all narrower ones.
-type tree struct {
-	prover  *Prover
-	bundles *bundles
-	tiles   *runCache[tileID]
-}
-
+// tileID names a tile of C2SP tlog-tiles.
 type tileID struct{ level, index uint64 }
 
 // keptTiles is how many tiles are kept: 16 MiB.
 const keptTiles = 2048
-
-func newTree(p *Prover) *tree {
-	t := &tree{prover: p, tiles: newRunCache[tileID](keptTiles)}
-	t.bundles = newBundles(t)
-	return t
-}
-
-// close ends all reads and waits for them.
-func (t *tree) close(cause error) {
-	t.bundles.kept.reads.Close(cause)
-	t.tiles.reads.Close(cause)
-}
-
-// Tile returns the first width hashes of a tile that the tree of a block boundary has; see [wire.WidthOfTile]. It reads
-// the tile as wide as it is stored, whatever the width.
-func (p *Prover) Tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
-	return p.tree.tile(ctx, level, index, width)
-}
-
-// Entries returns the first width entries of a bundle. Errors: wire.ErrLost if the block of one of them is lost,
-// wire.ErrUnavailable, ErrBusy.
-func (p *Prover) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
-	return p.tree.bundles.first(ctx, index, width)
-}
 
 // Inclusion returns the path of a leaf in the tree of a size, RFC 6962 section 2.1.1.
 func (p *Prover) Inclusion(ctx context.Context, index, size uint64) (path []chain.Hash, err error) {
 	if index >= size {
 		return nil, fmt.Errorf("%w: leaf %d is not in a tree of %d", wire.ErrBadRequest, index, size)
 	}
-	err = p.tree.read(ctx, size, func(hashes tlog.HashReader) error {
+	err = p.readTree(ctx, size, func(hashes tlog.HashReader) error {
 		proof, err := tlog.ProveRecord(int64(size), int64(index), hashes)
 		path = hashesOf(proof)
 		return err
@@ -77,7 +42,7 @@ func (p *Prover) Consistency(ctx context.Context, from, to uint64) (proof []chai
 	case from == 0 || from == to:
 		return []chain.Hash{}, nil
 	}
-	err = p.tree.read(ctx, to, func(hashes tlog.HashReader) error {
+	err = p.readTree(ctx, to, func(hashes tlog.HashReader) error {
 		found, err := tlog.ProveTree(int64(to), int64(from), hashes)
 		proof = hashesOf(found)
 		return err
@@ -93,12 +58,12 @@ func hashesOf(list []tlog.Hash) []chain.Hash {
 	return hashes
 }
 
-func (t *tree) tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
+// Tile returns the first width hashes of a tile that the tree of a block boundary has; see [wire.WidthOfTile]. It reads
+// the tile as wide as it is stored, whatever the width.
+func (p *Prover) Tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
 	id := tileID{level, index}
-	found, err := t.tiles.get(ctx, id, width, 2*readTimeout, func(ctx context.Context) (run, error) {
-		widest := t.widest(level, index, width)
-		data, err := t.readTile(ctx, level, index, widest)
-		return run{width: widest, data: data}, err
+	found, err := p.tiles.get(ctx, id, width, 2*readTimeout, func(ctx context.Context) (run, error) {
+		return p.readTile(ctx, id, p.widest(id, width))
 	})
 	if err != nil {
 		return nil, err
@@ -109,33 +74,33 @@ func (t *tree) tile(ctx context.Context, level, index uint64, width int) ([]byte
 // firstHashes returns the first hashes of a tile that has at least that many.
 func firstHashes(tile run, count int) []byte { return slices.Clip(tile.data[:count*tlog.HashSize]) }
 
-func (t *tree) readTile(ctx context.Context, level, index uint64, width int) (data []byte, err error) {
-	asked := tlog.Tile{H: wire.TileHeight, L: int(level), N: int64(index), W: width}
-	size := (index*wire.TileWidth + uint64(width)) << (wire.TileHeight * level)
-	err = t.read(ctx, size, func(hashes tlog.HashReader) error {
-		data, err = tlog.ReadTileData(asked, hashes)
+func (p *Prover) readTile(ctx context.Context, id tileID, width int) (run, error) {
+	asked := tlog.Tile{H: wire.TileHeight, L: int(id.level), N: int64(id.index), W: width}
+	tile := run{width: width}
+	size := (id.index*wire.TileWidth + uint64(width)) << (wire.TileHeight * id.level)
+	err := p.readTree(ctx, size, func(hashes tlog.HashReader) (err error) {
+		tile.data, err = tlog.ReadTileData(asked, hashes)
 		return err
 	})
-	return data, err
+	return tile, err
 }
 
 // widest returns how many hashes of a tile the newest stored tree has, and at least width.
-func (t *tree) widest(level, index uint64, width int) int {
+func (p *Prover) widest(id tileID, width int) int {
 	var stored masterfsm.Boundary
-	t.prover.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint() })
-	return max(width, wire.WidthOfTile(level, index, stored.Size))
+	p.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint() })
+	return max(width, wire.WidthOfTile(id.level, id.index, stored.Size))
 }
 
-// read calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles of
-// one are proven.
-func (t *tree) read(ctx context.Context, size uint64, f func(tlog.HashReader) error) error {
-	p := t.prover
+// readTree calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles
+// of one are proven.
+func (p *Prover) readTree(ctx context.Context, size uint64, f func(tlog.HashReader) error) error {
 	for node := range p.Nodes(ctx, 1) {
-		boundary, ok := t.boundary(node, size)
+		boundary, ok := p.boundary(node, size)
 		if !ok {
 			continue
 		}
-		from := nodeTiles{ctx: ctx, tree: t, node: node}
+		from := nodeTiles{ctx: ctx, prover: p, node: node}
 		err := f(tlog.TileHashReader(tlog.Tree{N: int64(boundary.Size), Hash: tlog.Hash(boundary.Root)}, &from))
 		switch {
 		case err == nil:
@@ -152,8 +117,8 @@ func (t *tree) read(ctx context.Context, size uint64, f func(tlog.HashReader) er
 
 // boundary returns a block boundary of at least size leaves that a node has: the checkpoint, whose tiles are requested
 // most, or else the node's newest.
-func (t *tree) boundary(node masterfsm.Storage, size uint64) (b masterfsm.Boundary, ok bool) {
-	t.prover.cfg.Ledger.Read(func(s *masterfsm.State) {
+func (p *Prover) boundary(node masterfsm.Storage, size uint64) (b masterfsm.Boundary, ok bool) {
+	p.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if b = s.Checkpoint(); b.Size >= size && b.Height <= node.Height {
 			ok = true
 			return
@@ -169,7 +134,7 @@ var errBehind = errors.New("the node does not have it yet")
 // nodeTiles is the [tlog.TileReader] of one storage node. It returns kept tiles without asking the node.
 type nodeTiles struct {
 	ctx    context.Context
-	tree   *tree
+	prover *Prover
 	node   masterfsm.Storage
 	failed error // of the call, which says nothing about the node's tiles
 }
@@ -182,7 +147,7 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	data := make([][]byte, len(tiles))
 	var due []tlog.Tile
 	for i, t := range tiles {
-		if known, ok := n.tree.tiles.known(tileID{uint64(t.L), uint64(t.N)}, t.W); ok {
+		if known, ok := n.prover.tiles.known(tileID{uint64(t.L), uint64(t.N)}, t.W); ok {
 			data[i] = firstHashes(known, t.W)
 		} else {
 			due = append(due, t)
@@ -193,7 +158,7 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, readTimeout)
 	defer cancel()
-	answer, err := n.tree.prover.cfg.Storages.ReadTiles(ctx, workerOf(n.node), due)
+	answer, err := n.prover.cfg.Storages.ReadTiles(ctx, workerOf(n.node), due)
 	switch {
 	case err != nil:
 		n.failed = err
@@ -215,6 +180,6 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 func (n *nodeTiles) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 	for i, t := range tiles {
 		// data is part of an answer, which is larger.
-		n.tree.tiles.keep(tileID{uint64(t.L), uint64(t.N)}, run{width: t.W, data: bytes.Clone(data[i])})
+		n.prover.tiles.keep(tileID{uint64(t.L), uint64(t.N)}, run{width: t.W, data: bytes.Clone(data[i])})
 	}
 }

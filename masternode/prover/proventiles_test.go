@@ -123,7 +123,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 						if level > 0 {
 							continue
 						}
-						got, err = tr.tree.bundles.first(t.Context(), index, width)
+						got, err = tr.Entries(t.Context(), index, width)
 						if err != nil || !bytes.Equal(got, wantBundle(s, index*256, uint64(width))) {
 							t.Fatalf("bundle %d of %d entries: other bytes, %v", index, width, err)
 						}
@@ -133,7 +133,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 		}
 		tr := r.newProver()
 		for range 10 {
-			if _, err := tr.tree.bundles.first(t.Context(), 1, 256); err != nil {
+			if _, err := tr.Entries(t.Context(), 1, 256); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -142,7 +142,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 			tiles, entries = tiles+s.TileReads, entries+s.EntryReads
 		}
 		for range 10 {
-			if _, err := tr.tree.bundles.first(t.Context(), 1, 255); err != nil {
+			if _, err := tr.Entries(t.Context(), 1, 255); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := tr.Tile(t.Context(), 0, 1, 256); err != nil {
@@ -191,7 +191,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 		tile := func(level, index uint64, width int) func(*Prover) ([]byte, error) {
 			return func(tr *Prover) ([]byte, error) { return tr.Tile(t.Context(), level, index, width) }
 		}
-		bundle := func(tr *Prover) ([]byte, error) { return tr.tree.bundles.first(t.Context(), 1, 30) }
+		bundle := func(tr *Prover) ([]byte, error) { return tr.Entries(t.Context(), 1, 30) }
 		for _, c := range []struct {
 			name string
 			flip func(s *masterstest.Storage, at int, flipped *bool)
@@ -278,14 +278,14 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 		} {
 			r.lie(2, c.change)
 			tr := r.newProver()
-			if _, err := tr.tree.bundles.first(t.Context(), 0, 256); err != nil {
+			if _, err := tr.Entries(t.Context(), 0, 256); err != nil {
 				t.Errorf("two nodes of three are %s: %v", c.name, err)
 			}
 			if n := len(tr.suspects); n != c.suspects {
 				t.Errorf("%s: %d nodes are suspect", c.name, n)
 			}
 			r.lie(3, c.change)
-			if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 256); !errors.Is(err, wire.ErrUnavailable) {
+			if _, err := r.newProver().Entries(t.Context(), 0, 256); !errors.Is(err, wire.ErrUnavailable) {
 				t.Errorf("all nodes are %s: %v", c.name, err)
 			}
 		}
@@ -313,7 +313,7 @@ func TestBoundaryOfANode(t *testing.T) {
 			{before.Height, before.Size + 1, before, false},
 			{0, 1, masterfsm.Boundary{}, false},
 		} {
-			b, ok := r.newProver().tree.boundary(masterfsm.Storage{Height: c.height}, c.size)
+			b, ok := r.newProver().boundary(masterfsm.Storage{Height: c.height}, c.size)
 			if ok != c.ok || ok && b != c.want {
 				t.Errorf("a node of height %d for %d leaves: %+v, %v", c.height, c.size, b, ok)
 			}

@@ -55,9 +55,11 @@ type Config struct {
 
 // Prover reads from storage nodes. Its methods may be called by many goroutines.
 type Prover struct {
-	cfg  Config
-	log  hclog.Logger
-	tree *tree
+	cfg Config
+	log hclog.Logger
+
+	tiles   *runCache[tileID]
+	bundles *bundles
 
 	reads    *batch.Batcher[recordPlace, []byte]
 	headers  *lru.Cache[uint64, chain.Header]
@@ -82,7 +84,7 @@ const (
 // New makes a prover. Reads of records wait until Run is called.
 func New(cfg Config) *Prover {
 	p := &Prover{
-		cfg: cfg, log: cfg.Logger.Named("prover"),
+		cfg: cfg, log: cfg.Logger.Named("prover"), tiles: newRunCache[tileID](keptTiles),
 		headers: newLRU[uint64, chain.Header](keptHeaders), unwell: map[string]time.Time{},
 		suspects: make(chan wire.Suspicion, maxSuspects),
 	}
@@ -90,7 +92,7 @@ func New(cfg Config) *Prover {
 	p.reads = batch.New(batch.Config[recordPlace, []byte]{
 		Lanes: readLanes, Eager: 1, MaxCount: 128, Handle: p.readBatch, Closed: errStopping,
 	})
-	p.tree = newTree(p)
+	p.bundles = newBundles(p)
 	return p
 }
 
@@ -99,7 +101,8 @@ func (p *Prover) Run(ctx context.Context) {
 	p.reads.Run(ctx)
 	stopping := fmt.Errorf("%w: %w", errStopping, context.Cause(ctx))
 	p.fetches.Close(stopping)
-	p.tree.close(stopping)
+	p.bundles.kept.reads.Close(stopping)
+	p.tiles.reads.Close(stopping)
 }
 
 var errStopping = fmt.Errorf("%w: this master is stopping", wire.ErrUnavailable)

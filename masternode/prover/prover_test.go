@@ -127,7 +127,7 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 		for name, read := range map[string]func(context.Context, *Prover) error{
 			"a proof": func(ctx context.Context, tr *Prover) error { _, err := tr.Inclusion(ctx, 3, 300); return err },
 			"entries": func(ctx context.Context, tr *Prover) error {
-				_, err := tr.tree.bundles.entries(ctx, 0, make([]byte, 32))
+				_, err := tr.bundles.entries(ctx, 0, make([]byte, 32))
 				return err
 			},
 			"headers": func(ctx context.Context, tr *Prover) error {

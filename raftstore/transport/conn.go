@@ -42,9 +42,8 @@ func (c *conn) identify(member string, previous, opener Start) {
 	c.member, c.previous, c.opener = member, previous, opener
 }
 
-// closeReplaced closes the other connections of c's member that another start of it has opened, where c's start
-// replaces an earlier one: two processes must not take turns as one member. version is that of the connection's
-// handshake.
+// closeReplaced closes the connections that earlier starts of c's member have opened, if c's start is a new one: two
+// processes must not alternate as one member. version is that of c's handshake.
 func (s *Stream) closeReplaced(c *conn, version byte) {
 	s.mu.Lock()
 	s.versions[c.member] = max(version, s.versions[c.member])

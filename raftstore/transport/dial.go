@@ -18,8 +18,8 @@ const (
 	slowestRedial = 100 * time.Millisecond
 )
 
-// Dial opens a connection to the member at an address. It retries while there is time. When the time ends during an
-// attempt, the error also says why the attempt before it failed: a refusal is the reason that an operator needs.
+// Dial opens a connection to the member at an address. It retries until the timeout. If the timeout ends an attempt,
+// the error also has that of the attempt before: an operator needs the reason of a refusal.
 func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	member, hostPort, err := SplitAddress(address)
 	if err != nil {

@@ -10,9 +10,8 @@
 //
 // # Handshake
 //
-// Both sides prove that they have the cluster token, by HMACs over everything that was said ([Key]). From protocol
-// level 1 on they also exchange their newest starts, which tells a data folder from an older copy of itself
-// ([Starts]).
+// Both sides prove that they have the cluster token, by HMACs over the transcript ([Key]). From protocol level 1 on
+// they also exchange their newest starts, by which an older copy of a data folder is recognised ([Starts]).
 //
 // # Dialling
 //

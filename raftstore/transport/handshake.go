@@ -74,7 +74,7 @@ func (h hello) encode(version byte) ([]byte, error) {
 	return raw, nil
 }
 
-// check returns an error where a hello is not for member self of group. The group of a new master is "".
+// check returns an error if a hello is not for member self of group. The group of a new master is "".
 func (h hello) check(group, self string) error {
 	switch {
 	case group == "":
@@ -84,7 +84,7 @@ func (h hello) check(group, self string) error {
 	case h.callee != self:
 		return fmt.Errorf("%w: it is meant for member %q", errHandshake, h.callee)
 	case h.caller == self:
-		return fmt.Errorf("%w: the caller claims to be this very member", errHandshake)
+		return fmt.Errorf("%w: the caller claims to be this member", errHandshake)
 	}
 	return nil
 }

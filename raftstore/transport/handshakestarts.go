@@ -71,7 +71,7 @@ func (s *Stream) acceptPeer(c *conn, member string, peerLast, peer, own Start) e
 	return nil
 }
 
-// sendVerdict sends a verdict. Where it is not good, the error says what it means.
+// sendVerdict sends a verdict. If it is not good, the error explains it.
 func (k Key) sendVerdict(conn io.Writer, label string, transcript []byte, verdict byte, other string) error {
 	err := k.send(conn, label, transcript, []byte{verdict})
 	switch verdict {
@@ -84,7 +84,7 @@ func (k Key) sendVerdict(conn io.Writer, label string, transcript []byte, verdic
 	return err
 }
 
-// readVerdict reads the other side's verdict. Where it is not good, the error says what it means.
+// readVerdict reads the other side's verdict. If it is not good, the error explains it.
 func (k Key) readVerdict(conn io.Reader, label string, transcript []byte, other string) error {
 	message, err := k.receive(conn, label, transcript, 1)
 	if err != nil {
@@ -103,7 +103,7 @@ func (k Key) readVerdict(conn io.Reader, label string, transcript []byte, other 
 }
 
 // callWithStart does the caller's part of version 2. The error wraps [errStaleFolder] where this master's folder is an
-// older copy or a second copy, and [ErrStarts] where a start cannot be written.
+// older copy or a second copy, and [ErrStarts] if a start cannot be written.
 func (s *Stream) callWithStart(c *conn, h hello, version, purpose byte) error {
 	x, err := s.ask(c, h, version, purpose)
 	if err != nil {

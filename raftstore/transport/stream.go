@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Config says what a stream is made of. All fields are needed.
+// Config is the configuration of a stream. All fields are needed.
 type Config struct {
 	Listener  net.Listener
 	Self      string // this master's member id
@@ -23,7 +23,7 @@ type Config struct {
 	Level     func() uint64 // returns the group's protocol level, as far as this master knows
 	// AddressOf returns the address that raft's configuration has for a member, host:port, or "".
 	AddressOf func(member string) string
-	Stale     func(error) // called when this master's data folder turns out to be an older copy
+	Stale     func(error) // called when a peer reports that this master's data folder is an older copy
 	Failed    func(error) // called when a start cannot be written; the error wraps [ErrStarts]
 	Log       hclog.Logger
 }
@@ -52,9 +52,8 @@ type Stream struct {
 
 var _ raft.StreamLayer = (*Stream)(nil)
 
-// New returns a stream that accepts connections from cfg.Listener. The stream closes the listener. It serves no group
-// before [Stream.OpenForAnnouncements] or [Stream.Open] is
-// called.
+// New returns a stream that accepts connections from cfg.Listener and closes the listener in the end. It serves no
+// group until [Stream.OpenForAnnouncements] or [Stream.Open] is called.
 func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),

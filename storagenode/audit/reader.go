@@ -235,52 +235,34 @@ func (a *Audit) loadAgain(s *slot) error {
 	if !ok {
 		return nil
 	}
-	f, err := a.openSegment(seg)
+	f, err := segment.OpenExisting(a.Open, a.path(seg))
 	if err != nil || f == nil && s.file == nil && p == s.place {
 		return err
 	}
 	kept := s.file
-	s.place, s.segment, s.file = p, seg, f
+	s.place, s.segment, s.file = p, seg, nil
+	if f != nil {
+		defer func() { _ = f.Close() }() // only read
+		s.file = &openSegment{File: f}
+	}
 	s.load()
 	s.file = kept
-	if f != nil {
-		_ = f.Close() // only read
-	}
 	return nil
 }
 
 func (a *Audit) path(seg uint64) string { return filepath.Join(a.Segments, segment.Name(seg)) }
 
-// openSegment opens a segment; nil if it is missing.
-func (a *Audit) openSegment(seg uint64) (*openSegment, error) {
+// enterSegment opens a segment when its first block is due, and checks its header. It returns nil if the segment is
+// missing.
+func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 	f, err := segment.OpenExisting(a.Open, a.path(seg))
+	if err == nil && a.Entered != nil {
+		err = a.Entered(seg, f)
+	}
 	if f == nil || err != nil {
 		return nil, err
 	}
-	return &openSegment{File: f}, nil
-}
-
-// enterSegment opens a segment when its first block is due, and checks its header.
-func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
-	f, err := a.openSegment(seg)
-	if err != nil {
-		return nil, err
-	}
-	if a.Entered != nil {
-		var file segment.File
-		if f != nil {
-			file = f.File
-		}
-		if err := a.Entered(seg, file); err != nil {
-			return nil, err
-		}
-	}
-	if f != nil {
-		header := make([]byte, segment.HeaderSize)
-		got, _ := f.ReadAt(header, 0)
-		f.headerErr = segment.CheckHeader(header[:got], seg)
-	}
-	return f, nil
+	return &openSegment{File: f, headerErr: segment.CheckHeader(f, seg)}, nil
 }
 
 // reread loads a block into memory of its own.

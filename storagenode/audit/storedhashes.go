@@ -1,11 +1,11 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/tiles"
@@ -20,19 +20,16 @@ func (a *Audit) storedLeaves(from, to uint64) ([]chain.Hash, error) {
 		return nil, fmt.Errorf("%w: the file of the leaves is missing", tiles.ErrMismatch)
 	}
 	size := int(to-from) * chain.HashSize
-	if cap(a.scratch) < size {
-		a.scratch = make([]byte, size)
-	}
-	raw := a.scratch[:size]
-	if _, err := a.Levels[0].ReadAt(raw, tiles.OffsetOf(from)); err != nil {
+	a.scratch = slices.Grow(a.scratch[:0], size)[:size]
+	if _, err := a.Levels[0].ReadAt(a.scratch, tiles.OffsetOf(from)); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%s ends before hash %d", a.Levels[0].Name(), to)
 		}
 		return nil, fmt.Errorf("%w: %w", tiles.ErrMismatch, err)
 	}
 	a.hashes = a.hashes[:0]
-	for at := 0; at < size; at += chain.HashSize {
-		a.hashes = append(a.hashes, chain.Hash(raw[at:]))
+	for raw := range slices.Chunk(a.scratch, chain.HashSize) {
+		a.hashes = append(a.hashes, chain.Hash(raw))
 	}
 	return a.hashes, nil
 }
@@ -60,15 +57,12 @@ func (a *Audit) compare(level int, first uint64, run []chain.Hash) error {
 func sameHashes(f io.ReaderAt, first uint64, run []chain.Hash, buf *[]byte) bool {
 	for len(run) > 0 {
 		n := min(len(run), maxChunk)
-		if cap(*buf) < n*chain.HashSize {
-			*buf = make([]byte, n*chain.HashSize)
-		}
-		raw := (*buf)[:n*chain.HashSize]
-		if _, err := f.ReadAt(raw, tiles.OffsetOf(first)); err != nil {
+		*buf = slices.Grow((*buf)[:0], n*chain.HashSize)[:n*chain.HashSize]
+		if _, err := f.ReadAt(*buf, tiles.OffsetOf(first)); err != nil {
 			return false
 		}
 		for i := range run[:n] {
-			if !bytes.Equal(raw[i*chain.HashSize:(i+1)*chain.HashSize], run[i][:]) {
+			if chain.Hash((*buf)[i*chain.HashSize:]) != run[i] {
 				return false
 			}
 		}

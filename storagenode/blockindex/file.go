@@ -2,11 +2,14 @@ package blockindex
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/chainstore/chainstore/internal/durable"
@@ -99,29 +102,31 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// File writes the index file. It belongs to one goroutine at a time. After an error it must not be written again.
+// File writes the places of an [Index] to its file. It belongs to one goroutine at a time. After an error it must not
+// be written again.
 type File struct {
-	file segment.File
-	path string
-	buf  []byte
-	want []byte
+	file  segment.File
+	path  string
+	index *Index
+	buf   []byte
+	want  []byte
 }
 
-// OpenFile opens the index file to append after the entries of the first height blocks, which must be good. It creates
-// the file in the folder dir if it is missing.
-func OpenFile(open segment.OpenFunc, dir, path string, height uint64) (*File, error) {
+// OpenFile opens the file of an index to append after the entries of the first height blocks, which must be good. It
+// creates the file if it is missing.
+func OpenFile(open segment.OpenFunc, path string, index *Index, height uint64) (*File, error) {
 	_, statErr := os.Lstat(path)
 	f, err := open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
-	w := &File{file: f, path: path}
+	w := &File{file: f, path: path, index: index}
 	err = w.truncate(height)
 	if err == nil {
 		_, err = f.WriteAt([]byte(fileHeader), 0)
 	}
 	if err == nil && statErr != nil {
-		err = durable.SyncDir(dir)
+		err = durable.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create %s: %w", path, err), f.Close())
@@ -133,10 +138,20 @@ func (w *File) truncate(height uint64) error { return w.file.Truncate(entryOffse
 
 func entryOffset(block uint64) int64 { return headerSize + int64(block)*entrySize }
 
-// Put writes the entry of a block.
-func (w *File) Put(block uint64, p *Place) error {
-	w.buf = appendEntry(w.buf[:0], block, p)
-	return w.write(block)
+// Put writes the entries of blocks.
+func (w *File) Put(blocks ...uint64) error {
+	for _, block := range blocks {
+		w.buf = w.appendEntry(w.buf[:0], block)
+		if err := w.write(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *File) appendEntry(dst []byte, block uint64) []byte {
+	p, _, _ := w.index.Get(block)
+	return appendEntry(dst, block, &p)
 }
 
 func (w *File) write(block uint64) error {
@@ -148,10 +163,7 @@ func (w *File) write(block uint64) error {
 
 // Spoil makes the entry of a block invalid and syncs it. A start then scans the segments from that block on.
 func (w *File) Spoil(block uint64) error {
-	w.buf = w.buf[:0]
-	for range entrySize {
-		w.buf = append(w.buf, 0xff)
-	}
+	w.buf = bytes.Repeat([]byte{0xff}, entrySize)
 	if err := w.write(block); err != nil {
 		return err
 	}
@@ -197,22 +209,17 @@ func (w *File) RestoreHeader() error {
 
 // Differing returns the blocks from one up to another whose entries on disk are not those of the index. The error is
 // that of a read.
-func (w *File) Differing(x *Index, from, to uint64) ([]uint64, error) {
+func (w *File) Differing(from, to uint64) (blocks []uint64, err error) {
 	size := int(to-from) * entrySize
-	if cap(w.buf) < size {
-		w.buf = make([]byte, size)
-	}
-	got, err := w.file.ReadAt(w.buf[:size], entryOffset(from))
+	w.buf = slices.Grow(w.buf[:0], size)[:size]
+	got, err := w.file.ReadAt(w.buf, entryOffset(from))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	var blocks []uint64
-	for i := range int(to - from) {
-		p, _, _ := x.Get(from + uint64(i))
-		w.want = appendEntry(w.want[:0], from+uint64(i), &p)
-		end := (i + 1) * entrySize
-		if end > got || string(w.buf[end-entrySize:end]) != string(w.want) {
-			blocks = append(blocks, from+uint64(i))
+	for at := 0; from < to; from, at = from+1, at+entrySize {
+		w.want = w.appendEntry(w.want[:0], from)
+		if at+entrySize > got || string(w.buf[at:at+entrySize]) != string(w.want) {
+			blocks = append(blocks, from)
 		}
 	}
 	return blocks, nil

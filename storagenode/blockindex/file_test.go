@@ -68,8 +68,7 @@ func TestFile(t *testing.T) {
 		"as it was written": {func(*File, string) error { return nil }, height},
 		"spoilt":            {func(w *File, _ string) error { return w.Spoil(4) }, 4},
 		"spoilt and put": {func(w *File, _ string) error {
-			p := placeOfBlock(4)
-			return errors.Join(w.Spoil(4), w.Put(4, &p))
+			return errors.Join(w.Spoil(4), w.Put(4))
 		}, height},
 		"cut":     {func(w *File, _ string) error { return w.Cut(6) }, 6},
 		"cut off": {func(_ *File, path string) error { return os.Truncate(path, entryOffset(7)-1) }, 6},
@@ -87,15 +86,14 @@ func TestFile(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "index")
-		w, err := OpenFile(segment.OpenFile, dir, path, 0)
+		x := new(Index)
+		w, err := OpenFile(segment.OpenFile, path, x, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := new(Index)
 		for i := range uint64(height) {
-			p := placeOfBlock(i)
-			x.Add(p)
-			if err := w.Put(i, &p); err != nil {
+			x.Add(placeOfBlock(i))
+			if err := w.Put(i); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -119,17 +117,16 @@ func TestFile(t *testing.T) {
 func TestDiffering(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "index")
-	w, err := OpenFile(segment.OpenFile, dir, path, 0)
+	x := new(Index)
+	w, err := OpenFile(segment.OpenFile, path, x, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = w.Close() }() // read only from here on
-	x := new(Index)
 	for i := range uint64(10) {
-		p := placeOfBlock(i)
-		x.Add(p)
+		x.Add(placeOfBlock(i))
 		if i < 8 { // the last two are missing
-			if err := w.Put(i, &p); err != nil {
+			if err := w.Put(i); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -141,7 +138,7 @@ func TestDiffering(t *testing.T) {
 		from, to uint64
 		want     []uint64
 	}{{0, 3, nil}, {0, 10, []uint64{3, 8, 9}}, {3, 4, []uint64{3}}, {8, 10, []uint64{8, 9}}, {4, 4, nil}} {
-		if got, err := w.Differing(x, row.from, row.to); err != nil || !slices.Equal(got, row.want) {
+		if got, err := w.Differing(row.from, row.to); err != nil || !slices.Equal(got, row.want) {
 			t.Errorf("%d to %d: %v, %v; want %v", row.from, row.to, got, err, row.want)
 		}
 	}

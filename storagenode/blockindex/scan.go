@@ -95,7 +95,7 @@ func ListSegments(f Folder) (segments []Segment, err error) {
 		return nil, err
 	}
 	for _, first := range list {
-		size, err := checkSegment(f.path(first), first)
+		size, err := f.checkSegment(first)
 		if durable.Absent(err) {
 			f.Log.Error("the path of a segment holds something else", "file", f.path(first), "error", err)
 			continue
@@ -110,22 +110,17 @@ func ListSegments(f Folder) (segments []Segment, err error) {
 	return segments, nil
 }
 
-func checkSegment(path string, first uint64) (size int64, err error) {
-	f, err := durable.OpenFile(path, os.O_RDONLY, 0)
+func (f *Folder) checkSegment(first uint64) (size int64, err error) {
+	file, err := f.Open(f.path(first), os.O_RDONLY)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
+	defer func() { _ = file.Close() }() // only read
+	info, err := file.Stat()
 	if err != nil {
 		return 0, err
 	}
-	header := make([]byte, segment.HeaderSize)
-	got, err := io.ReadFull(f, header)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, err
-	}
-	return info.Size(), segment.CheckHeader(header[:got], first)
+	return info.Size(), segment.CheckHeader(file, first)
 }
 
 // readIndexFile takes the entries of the index file as long as they are consistent and agree with the segments.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -62,10 +63,15 @@ func appendHeader(dst []byte, first uint64) []byte {
 	return format.Append(dst, binary.BigEndian.AppendUint64(nil, first))
 }
 
-// CheckHeader checks the header at the start of data against the number in the file's name. The error wraps
-// [durable.ErrDamaged] or [durable.ErrNewerFormat].
-func CheckHeader(data []byte, first uint64) error {
-	return format.Decode(data[:min(len(data), HeaderSize)], func(f *durable.Fields) {
+// CheckHeader reads the header of a file and checks it against the number in the file's name. The error wraps
+// [durable.ErrDamaged] or [durable.ErrNewerFormat], or is the disk's.
+func CheckHeader(file io.ReaderAt, first uint64) error {
+	var header [HeaderSize]byte
+	got, err := file.ReadAt(header[:], 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	return format.Decode(header[:got], func(f *durable.Fields) {
 		if got := f.Uint64(); got != first {
 			f.Fail(fmt.Errorf("its header names block %d as the first, its file name block %d", got, first))
 		}

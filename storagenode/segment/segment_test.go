@@ -83,14 +83,14 @@ func TestList(t *testing.T) {
 
 func TestCheckHeader(t *testing.T) {
 	good := appendHeader(nil, 42)
-	if err := CheckHeader(good, 42); err != nil {
+	if err := CheckHeader(bytes.NewReader(good), 42); err != nil {
 		t.Error(err)
 	}
-	if err := CheckHeader(good, 43); !errors.Is(err, durable.ErrDamaged) {
+	if err := CheckHeader(bytes.NewReader(good), 43); !errors.Is(err, durable.ErrDamaged) {
 		t.Errorf("another name: %v", err)
 	}
 	for n := range good {
-		if err := CheckHeader(good[:n], 42); !errors.Is(err, durable.ErrDamaged) {
+		if err := CheckHeader(bytes.NewReader(good[:n]), 42); !errors.Is(err, durable.ErrDamaged) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 		bad := slices.Clone(good)
@@ -99,7 +99,7 @@ func TestCheckHeader(t *testing.T) {
 		if n == 4 {
 			want = durable.ErrNewerFormat
 		}
-		if err := CheckHeader(bad, 42); !errors.Is(err, want) {
+		if err := CheckHeader(bytes.NewReader(bad), 42); !errors.Is(err, want) {
 			t.Errorf("byte %d: %v", n, err)
 		}
 	}

@@ -54,7 +54,7 @@ func TestBeginAndRestoreHeader(t *testing.T) {
 	for at := range HeaderSize {
 		bad := bytes.Clone(good)
 		bad[at] ^= 0x40
-		if CheckHeader(bad, 3) == nil {
+		if CheckHeader(bytes.NewReader(bad), 3) == nil {
 			t.Errorf("byte %d: the header is good", at)
 		}
 		if err := os.WriteFile(path, bad, 0o600); err != nil {

@@ -68,21 +68,19 @@ func header(stored int) []byte {
 // CheckVersion checks the headers of all files in the folder. The error wraps [durable.ErrNewerFormat] and names the
 // file, if a newer ChainStore wrote one.
 func CheckVersion(dir string) error {
-	for i := range maxLevels {
-		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-		if durable.Absent(err) {
+	files, err := Files(dir)
+	if err != nil {
+		return err
+	}
+	defer CloseFiles(files)
+	for _, f := range files {
+		if f == nil {
 			continue
 		}
-		if err != nil {
-			return err
-		}
 		var h [6]byte
-		_, err = io.ReadFull(f, h[:])
-		if err := f.Close(); err != nil {
-			return err
-		}
-		if newer := format.CheckHeader(h[:]); err == nil && errors.Is(newer, durable.ErrNewerFormat) {
-			return fmt.Errorf("%s: %w", path(dir, i), newer)
+		n, _ := f.ReadAt(h[:], 0) // a header that cannot be read is damaged
+		if err := format.CheckHeader(h[:n]); errors.Is(err, durable.ErrNewerFormat) {
+			return fmt.Errorf("%s: %w", f.Name(), err)
 		}
 	}
 	return nil
@@ -157,10 +155,8 @@ func (s *Store) openLevel(i int) error {
 	if err != nil {
 		return err
 	}
-	want := header(i)
-	got := make([]byte, headerSize)
-	if _, err := f.ReadAt(got, 0); err != nil || string(got) != string(want) {
-		_, writeErr := f.WriteAt(want, 0)
+	if !CheckHeader(f, i) {
+		_, writeErr := f.WriteAt(header(i), 0)
 		if err := errors.Join(f.Truncate(headerSize), writeErr); err != nil {
 			return errors.Join(fmt.Errorf("create %s: %w", path(s.dir, i), err), f.Close())
 		}

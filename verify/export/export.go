@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
@@ -35,12 +36,15 @@ const (
 	kindEnd        = 255
 )
 
-// Bounds of a part's bytes.
 const (
-	maxText  = 64 << 10 // of group, key and checkpoint
-	maxBlock = 1<<32 - 1
-	endSize  = 8 + 8 + 2*chain.HashSize
+	maxText = 64 << 10 // bytes of group, key and checkpoint
+	endSize = 8 + 8 + 2*chain.HashSize
 )
+
+// limits bound the bytes of a part, by its kind.
+var limits = map[byte]uint64{
+	kindGroup: maxText, kindKey: maxText, kindCheckpoint: maxText, kindBlock: math.MaxUint32, kindEnd: endSize,
+}
 
 // maxTexts bounds the number of keys, and of checkpoints, in a file.
 const maxTexts = 1000

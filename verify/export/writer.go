@@ -60,14 +60,8 @@ func (w *Writer) part(kind byte, data []byte) error {
 
 // checkLength compares a part's length with its bound.
 func checkLength(kind byte, length uint64) error {
-	limit := uint64(maxText)
-	switch kind {
-	case kindBlock:
-		limit = maxBlock
-	case kindGroup, kindKey, kindCheckpoint:
-	case kindEnd:
-		limit = endSize
-	default:
+	limit, known := limits[kind]
+	if !known {
 		return fmt.Errorf("%w: a part of kind %d, which is not known", ErrFormat, kind)
 	}
 	if length > limit {

@@ -113,7 +113,7 @@ func (f *Membership) Reaches(_ context.Context, id, address string) bool {
 	return reaches == nil || reaches(id, address)
 }
 
-func (f *Membership) Meet(m wire.Member) {
+func (f *Membership) UpdateAddress(m wire.Member) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	f.Met = append(f.Met, m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -299,6 +300,7 @@ func (w *Workers) Send(
 	err = w.order(ctx, t, o, func(s *Storage) error {
 		if s.Sent.Ticket != order.Ticket || s.Sent.Attempt != order.Attempt {
 			s.Sent, s.Answer = order, wire.SendStatus{Running: true}
+			s.Sent.Pieces = slices.Clone(order.Pieces)
 		}
 		if s.Answer.Running {
 			number := s.Sent.Pieces[0].From
@@ -341,10 +343,12 @@ func (w *Workers) Send(
 		case refused != nil:
 			s.Answer = wire.SendStatus{Error: refused.Error()}
 		default:
-			s.Sent.Pieces = unfinished(s.Sent.Pieces, []chain.Range{{From: b.Header.Block + 1, To: 1 << 62}})
-			if len(s.Sent.Pieces) == 0 {
-				s.Answer.Running = false
+			if p := &s.Sent.Pieces[0]; p.From+1 < p.To {
+				p.From++
+			} else {
+				s.Sent.Pieces = s.Sent.Pieces[1:]
 			}
+			s.Answer.Running = len(s.Sent.Pieces) > 0
 			s.Answer.Blocks++
 		}
 		st = s.Answer
@@ -435,16 +439,4 @@ func (w *Workers) Mine(ctx context.Context, t wire.Worker, _ wire.Order, o wire.
 		}
 	}
 	return nonce, nil
-}
-
-// unfinished returns the pieces that are still missing, each from its first missing block on.
-func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
-	var left []wire.Piece
-	for _, p := range pieces {
-		if here := chain.CommonRanges(missing, []chain.Range{p.Range}); len(here) > 0 {
-			p.From = here[0].From
-			left = append(left, p)
-		}
-	}
-	return left
 }

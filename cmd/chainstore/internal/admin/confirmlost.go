@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
@@ -17,7 +16,7 @@ import (
 
 // NewConfirmLost records that an operator confirms a lost block.
 func NewConfirmLost() *cobra.Command {
-	var yes, asJSON bool
+	var yes bool
 	var block uint64
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "confirm-lost N",
@@ -43,16 +42,18 @@ The command needs the admin token. On a terminal it asks first; elsewhere it nee
 			}
 			return nil
 		},
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	}, cli.Use{
+		Role: cli.AsAdmin, JSON: "print the integrity report after the change as one JSON object",
+	}, func(c *cli.Call) error {
 		if !yes {
-			in, err := c.Integrity(cmd.Context())
+			in, err := c.Integrity(c.Ctx)
 			if err != nil {
 				return err
 			}
 			if !slices.ContainsFunc(in.Lost, func(r chain.Range) bool { return r.Holds(block) }) {
 				return fmt.Errorf("block %d is not reported as lost: nothing to confirm", block)
 			}
-			sure, err := cli.Confirm(cmd.InOrStdin(), cmd.ErrOrStderr(), confirmText(block, &in))
+			sure, err := cli.Confirm(c.Cmd.InOrStdin(), c.Cmd.ErrOrStderr(), confirmText(block, &in))
 			if err != nil {
 				return err
 			}
@@ -60,22 +61,17 @@ The command needs the admin token. On a terminal it asks first; elsewhere it nee
 				return errors.New("nothing was changed")
 			}
 		}
-		in, err := c.ConfirmLost(cmd.Context(), block)
+		in, err := c.ConfirmLost(c.Ctx, block)
 		if err != nil {
 			return err
 		}
-		out := cmd.OutOrStdout()
-		if asJSON {
-			return render.JSON(out, in)
+		text := fmt.Sprintf("block %d is confirmed as lost\n", block)
+		if left := render.Unconfirmed(&in); len(left) > 0 {
+			text += fmt.Sprintf("lost and not confirmed: %s\n", render.Ranges(left))
 		}
-		_, err = fmt.Fprintf(out, "block %d is confirmed as lost\n", block)
-		if left := render.Unconfirmed(&in); err == nil && len(left) > 0 {
-			_, err = fmt.Fprintf(out, "lost and not confirmed: %s\n", render.Ranges(left))
-		}
-		return err
+		return c.Print(in, text)
 	})
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	cli.AddJSON(cmd, &asJSON, "print the integrity report after the change as one JSON object")
 	return cmd
 }
 

@@ -1,13 +1,13 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
@@ -15,40 +15,29 @@ import (
 
 // NewLog is the parent of the commands on the transparency log: the tree that the cluster signs.
 func NewLog() *cobra.Command {
-	cmd := &cobra.Command{
+	return cli.Group(&cobra.Command{
 		Use:   "log",
 		Short: "Show the log's keys and checkpoints, back up and change its keys",
 		Long: `Show the transparency log: the tree that the cluster signs. Auditors verify checkpoints and receipts
 with the keys of the log, so give them these keys by a channel other than the cluster itself.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand())
-	return cmd
+	}, newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand())
 }
 
 func newLogShowCommand() *cobra.Command {
-	var asJSON bool
-	cmd := cli.UseCluster(&cobra.Command{
+	return cli.UseCluster(&cobra.Command{
 		Use:   "show",
 		Short: "Show the log's name, size and keys, including retired keys",
-	}, cli.AsAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		log, err := c.Log(cmd.Context())
+	}, cli.Use{Role: cli.AsAnyone, JSON: "print one JSON object"}, func(c *cli.Call) error {
+		log, err := c.Log(c.Ctx)
 		if err != nil {
 			return err
 		}
-		out := cmd.OutOrStdout()
-		if asJSON {
-			return render.JSON(out, log)
-		}
-		return printLog(out, &log)
+		return c.Print(log, logText(&log))
 	})
-	cli.AddJSON(cmd, &asJSON, "print one JSON object")
-	return cmd
 }
 
-// printLog prints the log as tables.
-func printLog(w io.Writer, log *wire.Log) error {
+// logText formats the log as tables.
+func logText(log *wire.Log) string {
 	size, readers := "shown only with a token", "everyone"
 	if log.Size != nil {
 		size = strconv.FormatUint(*log.Size, 10)
@@ -56,24 +45,17 @@ func printLog(w io.Writer, log *wire.Log) error {
 	if log.Private {
 		readers = "holders of a token of the cluster"
 	}
-	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size},
-		{"open to", readers}}); err != nil {
-		return err
-	}
-	rows := [][]string{{"KEY", "SINCE", "RETIRED", "VERIFIER KEY"}}
-	for _, k := range log.Keys {
-		rows = append(rows, []string{k.ID, render.LocalTime(k.Since), render.TimeOrDash(k.Retired),
-			render.Plain(k.VerifierKey)})
-	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	return render.Rows(w, rows)
+	about := render.Table(render.Row{"origin", cmp.Or(log.Origin, "-")}, render.Row{"size", size},
+		render.Row{"open to", readers})
+	titles := render.Row{"KEY", "SINCE", "RETIRED", "VERIFIER KEY"}
+	keys := render.Rows(titles, log.Keys, func(k *wire.LogKey) render.Row {
+		return render.Row{k.ID, render.LocalTime(k.Since), render.OrDash(k.Retired, render.LocalTime), k.VerifierKey}
+	})
+	return about + "\n" + render.Table(keys...)
 }
 
 // newLogKeyCommand prints the signing keys, and is the parent of the commands that change them.
 func newLogKeyCommand() *cobra.Command {
-	var asJSON bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "key",
 		Short: "Print the log's signing keys as verifier keys, or change them",
@@ -86,50 +68,39 @@ docs/operations.md.`,
 		Example: `  chainstore log key > log.vkey
   chainstore log key add --admin-token-file admin.token
   chainstore log key retire 9d2a7c31 --admin-token-file admin.token`,
-	}, cli.AsAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		log, err := c.Log(cmd.Context())
+	}, cli.Use{Role: cli.AsAnyone, JSON: "print one JSON object a line for each key"}, func(c *cli.Call) error {
+		log, err := c.Log(c.Ctx)
 		if err != nil {
 			return err
 		}
-		for _, k := range log.Keys {
-			if k.Retired != 0 {
-				continue
-			}
-			if err := printLogKey(cmd.OutOrStdout(), k, asJSON); err != nil {
-				return err
-			}
-		}
-		return nil
+		keys := slices.DeleteFunc(log.Keys, func(k wire.LogKey) bool { return k.Retired != 0 })
+		return cli.PrintList(c, keys, keysText(keys...))
 	})
-	cli.AddJSON(cmd, &asJSON, "print one JSON object a line for each key")
 	cmd.AddCommand(newLogKeyAddCommand(), newLogKeyRetireCommand())
 	return cmd
 }
 
-func printLogKey(w io.Writer, k wire.LogKey, asJSON bool) error {
-	if asJSON {
-		return render.JSON(w, k)
+// keysText lists the verifier keys, one a line.
+func keysText(keys ...wire.LogKey) (text string) {
+	for _, k := range keys {
+		text += render.Plain(k.VerifierKey) + "\n"
 	}
-	_, err := fmt.Fprintln(w, render.Plain(k.VerifierKey))
-	return err
+	return text
 }
 
 func newLogKeyAddCommand() *cobra.Command {
-	var asJSON bool
-	cmd := cli.UseCluster(&cobra.Command{
+	return cli.UseCluster(&cobra.Command{
 		Use:   "add",
 		Short: "Add a signing key and print its verifier key",
 		Long: `Add a signing key and print its verifier key. From then on every checkpoint also has a signature of
 this key. The private key leaves the masters only through 'chainstore log backup'.`,
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		k, err := c.AddLogKey(cmd.Context())
+	}, cli.Use{Role: cli.AsAdmin, JSON: "print one JSON object"}, func(c *cli.Call) error {
+		k, err := c.AddLogKey(c.Ctx)
 		if err != nil {
 			return err
 		}
-		return printLogKey(cmd.OutOrStdout(), k, asJSON)
+		return c.Print(k, keysText(k))
 	})
-	cli.AddJSON(cmd, &asJSON, "print one JSON object")
-	return cmd
 }
 
 func newLogKeyRetireCommand() *cobra.Command {
@@ -143,11 +114,11 @@ it any more.
 
 The last signing key cannot be retired, nor the last one that the cluster token decrypts: add its successor first.`,
 		Args: cli.ExactArgs("one key by its id"),
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
+	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
+		if err := c.RetireLogKey(c.Ctx, c.Args[0]); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
+		_, err := fmt.Fprintf(c.Out, "key %s is retired\n", render.Plain(c.Args[0]))
 		return err
 	})
 }
@@ -158,12 +129,12 @@ func newLogCheckpointCommand() *cobra.Command {
 		Short: "Print the newest checkpoint, a signed note, without verifying it",
 		Long: `Print the newest checkpoint unchanged: a signed note (C2SP tlog-checkpoint) with the log's name, the
 size and the root of its tree, and signatures. Nothing is verified: use 'chainstore verify --url' for that.`,
-	}, cli.AsAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		note, err := c.Checkpoint(cmd.Context())
+	}, cli.Use{Role: cli.AsAnyone}, func(c *cli.Call) error {
+		note, err := c.Checkpoint(c.Ctx)
 		if err != nil {
 			return err
 		}
-		_, err = cmd.OutOrStdout().Write(note)
+		_, err = c.Out.Write(note)
 		return err
 	})
 }

@@ -5,13 +5,10 @@ package admin
 import (
 	"errors"
 	"fmt"
-	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
@@ -19,24 +16,16 @@ import (
 
 // NewProject is the parent of the commands on projects.
 func NewProject() *cobra.Command {
-	cmd := &cobra.Command{
+	return cli.Group(&cobra.Command{
 		Use:   "project",
 		Short: "Create and list projects, their tokens and quotas",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(
-		newProjectCreateCommand(), newProjectListCommand(), newProjectShowCommand(), newProjectQuotaCommand(),
-		newProjectAccessCommand(),
-		newProjectTokenCommand(),
-	)
-	return cmd
+	}, newProjectCreateCommand(), newProjectListCommand(), newProjectShowCommand(), newProjectQuotaCommand(),
+		newProjectAccessCommand(), newProjectTokenCommand())
 }
 
 func newProjectCreateCommand() *cobra.Command {
 	var p wire.NewProject
 	var quota wire.Quota
-	var asJSON bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a project and print its token, which is shown only once",
@@ -47,12 +36,12 @@ The token is shown only once. To save it, use --json for example:
 
   chainstore project create sensors --json | jq -r .token > sensors.token`,
 		Args: cli.ExactArgs("one project"),
-	}, cli.AsFounder, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		p.Name = args[0]
+	}, cli.Use{Role: cli.AsFounder, JSON: "print one JSON object"}, func(c *cli.Call) error {
+		p.Name = c.Args[0]
 		if quota != (wire.Quota{}) {
 			p.Quota = &quota
 		}
-		created, err := c.CreateProject(cmd.Context(), p)
+		created, err := c.CreateProject(c.Ctx, p)
 		if errors.Is(err, wire.ErrUnauthorized) {
 			return fmt.Errorf("%w: registration is not open here, give --admin-token-file FILE or set %s", err,
 				cli.EnvAdminToken)
@@ -60,26 +49,21 @@ The token is shown only once. To save it, use --json for example:
 		if err != nil {
 			return err
 		}
-		out := cmd.OutOrStdout()
-		if asJSON {
-			return render.JSON(out, created)
-		}
-		if _, err := fmt.Fprintf(out, "id     %d\nname   %s\ntoken  %s\n", created.ID, render.Plain(created.Name),
-			created.Token); err != nil {
-			return err
-		}
-		return shownOnce(cmd)
+		return printToken(c, created, render.Table(render.Row{"id", created.ID}, render.Row{"name", created.Name},
+			render.Row{"token", created.Token}))
 	})
 	cmd.Flags().BoolVar(&p.Public, "public", false,
 		"let every token of the cluster read the project's records")
 	addQuota(cmd, &quota)
-	cli.AddJSON(cmd, &asJSON, "print one JSON object")
 	return cmd
 }
 
-// shownOnce prints a reminder to save the token, on the standard error so that it stays out of pipes.
-func shownOnce(cmd *cobra.Command) error {
-	_, err := fmt.Fprintln(cmd.ErrOrStderr(), "The token is shown only once: keep it.")
+// printToken prints a new token and, on the standard error, a reminder to save it.
+func printToken(c *cli.Call, result any, text string) error {
+	err := c.Print(result, text)
+	if err == nil && !c.JSON {
+		_, err = fmt.Fprintln(c.Cmd.ErrOrStderr(), "The token is shown only once: keep it.")
+	}
 	return err
 }
 
@@ -104,53 +88,47 @@ func addQuota(cmd *cobra.Command, q *wire.Quota) {
 const projectsPage = 500
 
 func newProjectListCommand() *cobra.Command {
-	var asJSON bool
-	cmd := cli.UseCluster(&cobra.Command{
+	return cli.UseCluster(&cobra.Command{
 		Use:   "list",
 		Short: "List the projects with their records and quotas",
-	}, cli.AsAny, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		list := render.NewSheet(cmd.OutOrStdout(), asJSON, "ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED")
+	}, cli.Use{Role: cli.AsAny, JSON: "print one JSON object a line for each project"}, func(c *cli.Call) error {
+		var all []wire.Project
 		for cursor, more := "", true; more; {
-			page, err := c.Projects(cmd.Context(), cursor, projectsPage)
+			page, err := c.Projects(c.Ctx, cursor, projectsPage)
 			if err != nil {
 				return err
 			}
-			for i := range page.Projects {
-				p := &page.Projects[i]
-				err := list.Add(p, strconv.FormatUint(uint64(p.ID), 10), render.Plain(p.Name), accessText(p.Public),
-					strconv.FormatUint(p.Records, 10), quotaText(p.Quota), render.LocalTime(p.Created))
-				if err != nil {
-					return err
-				}
+			if err := cli.PrintList(c, page.Projects, ""); err != nil { // with --json a page at a time
+				return err
 			}
+			all = append(all, page.Projects...)
 			cursor, more = page.Next, page.Next != ""
 		}
-		return list.Print(1, 4)
+		titles := render.Row{"ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED"}
+		rows := render.Rows(titles, all, func(p *wire.Project) render.Row {
+			return render.Row{p.ID, p.Name, accessText(p.Public), p.Records, quotaText(p.Quota),
+				render.LocalTime(p.Created)}
+		})
+		return cli.PrintList[wire.Project](c, nil, render.Fit(render.Width(c.Out), []int{1, 4}, rows...))
 	})
-	cli.AddJSON(cmd, &asJSON, "print one JSON object a line for each project")
-	return cmd
 }
 
 func newProjectShowCommand() *cobra.Command {
-	var asJSON bool
-	cmd := cli.UseCluster(&cobra.Command{
+	return cli.UseCluster(&cobra.Command{
 		Use:   "show NAME|ID",
 		Short: "Show a project",
 		Args:  cli.ExactArgs("one project"),
-	}, cli.AsAny, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		p, err := c.Project(cmd.Context(), args[0])
+	}, cli.Use{Role: cli.AsAny, JSON: "print one JSON object"}, func(c *cli.Call) error {
+		p, err := c.Project(c.Ctx, c.Args[0])
 		if err != nil {
 			return notListed(err)
 		}
-		return printProject(cmd.OutOrStdout(), p, asJSON)
+		return c.Print(p, projectText(&p))
 	})
-	cli.AddJSON(cmd, &asJSON, "print one JSON object")
-	return cmd
 }
 
 func newProjectQuotaCommand() *cobra.Command {
 	var q wire.Quota
-	var asJSON bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "quota NAME|ID",
 		Short: "Limit what may be appended to a project",
@@ -161,9 +139,9 @@ A burst may use up one second's quota at once. Appends above the quota are refus
 record or a batch that is larger than the quota ever allows is refused with 413.`,
 		Example: "  chainstore project quota sensors --records-per-second 100 --record-bytes 4096",
 		Args:    cli.ExactArgs("one project"),
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
+	}, cli.Use{Role: cli.AsAdmin, JSON: "print the project as one JSON object"}, func(c *cli.Call) error {
 		given := func(flag string, value *uint64) *uint64 {
-			if cmd.Flags().Changed(flag) {
+			if c.Cmd.Flags().Changed(flag) {
 				return value
 			}
 			return nil
@@ -177,38 +155,34 @@ record or a batch that is larger than the quota ever allows is refused with 413.
 			return fmt.Errorf("nothing to change: give --%s, --%s or --%s", flagRecords, flagBytes,
 				flagRecordBytes)
 		}
-		p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Quota: &change})
+		p, err := c.ChangeProject(c.Ctx, c.Args[0], wire.ProjectChange{Quota: &change})
 		if err != nil {
 			return notListed(err)
 		}
-		return printProject(cmd.OutOrStdout(), p, asJSON)
+		return c.Print(p, projectText(&p))
 	})
 	addQuota(cmd, &q)
-	cli.AddJSON(cmd, &asJSON, "print the project as one JSON object")
 	return cmd
 }
 
 func newProjectAccessCommand() *cobra.Command {
-	var asJSON bool
-	cmd := cli.UseCluster(&cobra.Command{
+	return cli.UseCluster(&cobra.Command{
 		Use:   "access NAME|ID public|private",
 		Short: "Make a project's records public or private",
 		Long: `Make a project's records public, so that every project token of the cluster can read them, or private,
 so that only its own tokens can. The command needs the admin token.`,
 		Args: cli.ExactArgs("one project, and public or private"),
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		public := args[1] == "public"
-		if !public && args[1] != "private" {
-			return fmt.Errorf("%q is neither public nor private", args[1])
+	}, cli.Use{Role: cli.AsAdmin, JSON: "print the project as one JSON object"}, func(c *cli.Call) error {
+		public := c.Args[1] == "public"
+		if !public && c.Args[1] != "private" {
+			return fmt.Errorf("%q is neither public nor private", c.Args[1])
 		}
-		p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Public: &public})
+		p, err := c.ChangeProject(c.Ctx, c.Args[0], wire.ProjectChange{Public: &public})
 		if err != nil {
 			return notListed(err)
 		}
-		return printProject(cmd.OutOrStdout(), p, asJSON)
+		return c.Print(p, projectText(&p))
 	})
-	cli.AddJSON(cmd, &asJSON, "print the project as one JSON object")
-	return cmd
 }
 
 // notListed adds to a not-found error how to list the projects.
@@ -219,15 +193,12 @@ func notListed(err error) error {
 	return err
 }
 
-func printProject(w io.Writer, p wire.Project, asJSON bool) error {
-	if asJSON {
-		return render.JSON(w, p)
-	}
-	return render.Rows(w, [][]string{
-		{"id", strconv.FormatUint(uint64(p.ID), 10)}, {"name", render.Plain(p.Name)}, {"access", accessText(p.Public)},
-		{"records", strconv.FormatUint(p.Records, 10)}, {"quota", quotaText(p.Quota)},
-		{"created", render.LocalTime(p.Created)},
-	})
+func projectText(p *wire.Project) string {
+	return render.Table(
+		render.Row{"id", p.ID}, render.Row{"name", p.Name}, render.Row{"access", accessText(p.Public)},
+		render.Row{"records", p.Records}, render.Row{"quota", quotaText(p.Quota)},
+		render.Row{"created", render.LocalTime(p.Created)},
+	)
 }
 
 func accessText(public bool) string {

@@ -61,8 +61,8 @@ func newRemoveCommand(cmd *cobra.Command, r removal) *cobra.Command {
 	var force bool
 	cmd.Use = "remove ID|URL"
 	cmd.Args = cli.ExactArgs("one "+r.kind, "; 'chainstore status' lists them")
-	cli.UseCluster(cmd, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		err := r.remove(c, cmd.Context(), args[0], force)
+	cli.UseCluster(cmd, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
+		err := r.remove(c.Client, c.Ctx, c.Args[0], force)
 		switch {
 		case errors.Is(err, r.refused):
 			return fmt.Errorf("%w: %s", err, r.remedy)
@@ -71,7 +71,7 @@ func newRemoveCommand(cmd *cobra.Command, r removal) *cobra.Command {
 		case err != nil:
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is no longer part of the %s\n", args[0], r.from)
+		_, err = fmt.Fprintf(c.Out, "%s is no longer part of the %s\n", c.Args[0], r.from)
 		return err
 	})
 	cmd.Flags().BoolVar(&force, "force", false, r.force)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 )
 
@@ -18,16 +17,16 @@ func NewMasterTransfer() *cobra.Command {
 Appends continue; those in flight at that moment are forwarded to the new leader. The command needs the admin token.`,
 		Example: "  chainstore master transfer http://127.0.0.1:8001",
 		Args:    cobra.MaximumNArgs(1),
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
+	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
 		to := ""
-		if len(args) == 1 {
-			to = args[0]
+		if len(c.Args) == 1 {
+			to = c.Args[0]
 		}
-		leader, err := c.TransferLeadership(cmd.Context(), to)
+		leader, err := c.TransferLeadership(c.Ctx, to)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s leads\n", leader)
+		_, err = fmt.Fprintf(c.Out, "%s leads\n", leader)
 		return err
 	})
 }

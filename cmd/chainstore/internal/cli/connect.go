@@ -2,8 +2,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
@@ -60,15 +63,19 @@ type connection struct {
 	cluster   string
 }
 
-// UseCluster adds the flags that name the cluster to cmd and makes cmd run act with a client of that cluster. The
-// flags are not inherited: sub-commands may need another token. A command without Args takes no arguments. retryFor is
-// passed to [client.Config].
-func UseCluster(
-	cmd *cobra.Command, r Role, retryFor time.Duration,
-	act func(cmd *cobra.Command, c *client.Client, args []string) error,
-) *cobra.Command {
-	connect := &connection{role: r}
-	name, flag, env := r.token()
+// Use says how a command uses a cluster.
+type Use struct {
+	Role     Role
+	RetryFor time.Duration // see [client.Config]
+	JSON     string        // usage of the flag --json, "" for a command without it
+}
+
+// UseCluster adds the flags that name the cluster to cmd, and makes cmd call act with a client of that cluster. The
+// flags are not inherited: sub-commands may need another token. A command without Args takes no arguments.
+func UseCluster(cmd *cobra.Command, use Use, act func(c *Call) error) *cobra.Command {
+	connect := &connection{role: use.Role}
+	call := &Call{}
+	name, flag, env := use.Role.token()
 	flags := cmd.Flags()
 	flags.StringSliceVar(&connect.masters, "masters", nil, "`URLs` of some or all masters (or "+EnvMasters+")")
 	flags.StringVar(&connect.tokenFile, flag, "", "`file` with the "+name+" (or "+env+")")
@@ -76,6 +83,9 @@ func UseCluster(
 		DefaultClusterFile()+" if it exists and nothing else is given)")
 	MustComplete(cmd.MarkFlagFilename("cluster", "json"))
 	NoFiles(cmd, "masters")
+	if use.JSON != "" {
+		AddJSON(cmd, &call.JSON, use.JSON)
+	}
 	if cmd.Args == nil {
 		cmd.Args = cobra.NoArgs
 	}
@@ -85,13 +95,50 @@ func UseCluster(
 		if err != nil {
 			return err
 		}
-		c, err := client.New(client.Config{Masters: masters, Token: token, RetryFor: retryFor})
+		call.Client, err = client.New(client.Config{Masters: masters, Token: token, RetryFor: use.RetryFor})
 		if err != nil {
 			return err
 		}
-		defer c.CloseIdle()
-		return act(cmd, c, args)
+		defer call.CloseIdle()
+		call.Cmd, call.Ctx, call.Args, call.Out = cmd, cmd.Context(), args, cmd.OutOrStdout()
+		return act(call)
 	}
+	return cmd
+}
+
+// Call is one run of a command that uses a cluster.
+type Call struct {
+	*client.Client
+	Cmd  *cobra.Command
+	Ctx  context.Context
+	Args []string
+	Out  io.Writer
+	JSON bool // --json was given
+}
+
+// Print prints a result: as JSON with --json, and else as text.
+func (c *Call) Print(result any, text string) error {
+	return render.Print(c.Out, c.JSON, result, text)
+}
+
+// PrintList prints a list: each element as JSON with --json, and else all of it as text.
+func PrintList[T any](c *Call, list []T, text string) error {
+	if !c.JSON {
+		return c.Print(nil, text)
+	}
+	for i := range list {
+		if err := render.JSON(c.Out, &list[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Group makes cmd the parent of other commands. Without one of them it shows its help.
+func Group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(commands...)
 	return cmd
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -33,7 +32,7 @@ const checkPoll = 200 * time.Millisecond
 
 // NewCheck makes storage nodes check their chains.
 func NewCheck() *cobra.Command {
-	var noWait, asJSON bool
+	var noWait bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "check [ID|URL]...",
 		Short: "Make storage nodes check their whole chain, and wait for the results",
@@ -51,25 +50,24 @@ The exit status is 1 if a node is not valid in the end, if a check could not be 
 the loss is not confirmed.`,
 		Example: "  chainstore check\n  chainstore check http://127.0.0.1:8082",
 		Args:    cobra.ArbitraryArgs,
-	}, cli.AsAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		now, err := c.Integrity(cmd.Context())
+	}, cli.Use{Role: cli.AsAdmin, JSON: "print one JSON object a line for each node"}, func(c *cli.Call) error {
+		now, err := c.Integrity(c.Ctx)
 		if err != nil {
 			return err
 		}
-		nodes, err := chooseNodes(&now, args)
+		nodes, err := chooseNodes(&now, c.Args)
 		if err != nil {
 			return err
 		}
 		if noWait {
-			return orderChecks(cmd, c, nodes, asJSON)
+			return orderChecks(c, nodes)
 		}
 		tick := time.NewTicker(checkPoll)
 		defer tick.Stop()
-		k := &checker{cluster: c, ticks: tick.C, errs: cmd.ErrOrStderr(), now: now}
-		return k.run(cmd.Context(), cmd.OutOrStdout(), nodes, asJSON)
+		k := &checker{cluster: c, ticks: tick.C, errs: c.Cmd.ErrOrStderr(), now: now}
+		return k.run(c.Ctx, c.Out, nodes, c.JSON)
 	})
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "order the checks and do not wait for them")
-	cli.AddJSON(cmd, &asJSON, "print one JSON object a line for each node")
 	return cmd
 }
 
@@ -82,7 +80,6 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 		return in.Nodes, nil
 	}
 	var chosen []wire.NodeIntegrity
-	have := map[string]bool{}
 	for _, name := range names {
 		at := slices.IndexFunc(in.Nodes, func(n wire.NodeIntegrity) bool {
 			return n.ID == name || n.URL == strings.TrimRight(name, "/")
@@ -91,37 +88,31 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' "+
 				"lists them", name)
 		}
-		if node := in.Nodes[at]; !have[node.ID] {
-			have[node.ID] = true
-			chosen = append(chosen, node)
+		if !slices.ContainsFunc(chosen, func(n wire.NodeIntegrity) bool { return n.ID == in.Nodes[at].ID }) {
+			chosen = append(chosen, in.Nodes[at])
 		}
 	}
 	return chosen, nil
 }
 
-// checkCluster is the part of [client.Client] that a checker needs.
+// checkCluster is the part of a client that a checker needs.
 type checkCluster interface {
 	Integrity(ctx context.Context) (wire.Integrity, error)
 	CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error)
 }
 
 // orderChecks makes the checks due and does not wait for them.
-func orderChecks(cmd *cobra.Command, c checkCluster, nodes []wire.NodeIntegrity, asJSON bool) error {
-	out := cmd.OutOrStdout()
+func orderChecks(c *cli.Call, nodes []wire.NodeIntegrity) error {
 	for i := range nodes {
-		n, err := c.CheckStorage(cmd.Context(), nodes[i].ID)
+		n, err := c.CheckStorage(c.Ctx, nodes[i].ID)
 		if err != nil {
 			return err
 		}
-		switch {
-		case asJSON:
-			err = render.JSON(out, n)
-		case !n.Live:
-			_, err = fmt.Fprintf(out, "%s is not live; it is checked when it is back\n", render.Node(&n))
-		default:
-			_, err = fmt.Fprintf(out, "the check of %s is due\n", render.Node(&n))
+		text := "the check of " + render.Node(&n) + " is due\n"
+		if !n.Live {
+			text = render.Node(&n) + " is not live; it is checked when it is back\n"
 		}
-		if err != nil {
+		if err := c.Print(n, text); err != nil {
 			return err
 		}
 	}
@@ -174,16 +165,19 @@ type checker struct {
 func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeIntegrity, asJSON bool) error {
 	var all []checked
 	var failed error
-	for i := range nodes {
-		result, err := k.check(ctx, &nodes[i])
+	bad, aborted := 0, 0
+	for i := 0; i < len(nodes) && failed == nil; i++ {
+		var result checked
+		result, failed = k.check(ctx, &nodes[i])
 		all = append(all, result)
-		if asJSON {
-			if err := render.JSON(out, result); err != nil {
-				return err
-			}
+		switch {
+		case result.Result == checkAborted:
+			aborted++
+		case !result.good():
+			bad++
 		}
-		if failed = err; err != nil {
-			break
+		if err := render.Print(out, asJSON, result, ""); err != nil {
+			return err
 		}
 	}
 	if !asJSON {
@@ -198,15 +192,6 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		return failed
 	}
 	var wrong []string
-	bad, aborted := 0, 0
-	for i := range all {
-		switch {
-		case all[i].Result == checkAborted:
-			aborted++
-		case !all[i].good():
-			bad++
-		}
-	}
 	if bad > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d of %s not valid", bad, render.Count(len(all), "checked node")))
 	}
@@ -226,7 +211,7 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 // check orders the check of a node and waits for the check and the repair to end. The result is valid on an error too.
 func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked, error) {
 	f := newFollower(&k.now, node)
-	bar := render.NewTaskBar(k.errs)
+	bar := render.NewBar(k.errs, "", "")
 	defer bar.Done()
 	start := time.Now()
 	ordered, err := k.cluster.CheckStorage(ctx, node.ID)
@@ -251,7 +236,7 @@ func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked,
 			}
 			return f.result, nil
 		}
-		bar.Show(&f.node)
+		bar.SetTask(&f.node)
 		select {
 		case <-ctx.Done():
 			return f.result, ctx.Err()
@@ -282,18 +267,12 @@ type follower struct {
 }
 
 func newFollower(in *wire.Integrity, node *wire.NodeIntegrity) *follower {
-	f := &follower{before: node.Checked, aborted: node.Aborted, totals: in.Totals, node: *node}
-	for i := range in.Nodes {
-		if n := &in.Nodes[i]; n.ID == node.ID {
-			f.before, f.aborted = n.Checked, n.Aborted
-		}
-	}
-	for i := range in.Events {
-		f.events = max(f.events, in.Events[i].Number+1)
-	}
-	f.result = checked{
+	f := &follower{before: node.Checked, totals: in.Totals, node: *node, result: checked{
 		ID: node.ID, URL: node.URL, Result: checkStopped, State: node.State,
 		Findings: []wire.Finding{}, Bad: []chain.Range{},
+	}}
+	for i := range in.Events {
+		f.events = max(f.events, in.Events[i].Number+1)
 	}
 	return f
 }
@@ -412,13 +391,10 @@ func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 			return "waits for the check of " + render.Node(o) + "; Ctrl-C ends the wait only"
 		}
 	}
-	valid := 0
-	for i := range in.Nodes {
-		if in.Nodes[i].State == stateValid {
-			valid++
-		}
-	}
-	if n.State == stateValid && valid == 1 && len(in.Nodes) > 1 {
+	otherValid := slices.ContainsFunc(in.Nodes, func(o wire.NodeIntegrity) bool {
+		return o.ID != n.ID && o.State == stateValid
+	})
+	if n.State == stateValid && !otherValid && len(in.Nodes) > 1 {
 		return "waits: it is the only valid storage node now, and is checked once another one is valid; Ctrl-C ends " +
 			"the wait only"
 	}

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
@@ -12,22 +11,16 @@ import (
 // checkText formats the results of checks: a table, then findings and repairs.
 func checkText(all []checked, in *wire.Integrity, width int) string {
 	var b strings.Builder
-	rows := [][]string{{"NODE", "RESULT", "BLOCKS", "SIZE", "TOOK", "FOUND"}}
-	for i := range all {
-		r := &all[i]
-		row := []string{render.Elide(render.Plain(r.ID), render.MaxID), r.Result, "-", "-", "-", foundText(r)}
-		if r.Blocks > 0 || r.good() {
-			row[2] = strconv.FormatUint(r.Blocks, 10)
+	titles := render.Row{"NODE", "RESULT", "BLOCKS", "SIZE", "TOOK", "FOUND"}
+	rows := render.Rows(titles, all, func(r *checked) render.Row {
+		blocks := render.Number(r.Blocks)
+		if r.Blocks == 0 && !r.good() {
+			blocks = "-"
 		}
-		if r.Bytes > 0 {
-			row[3] = render.Bytes(r.Bytes)
-		}
-		if r.Millis > 0 {
-			row[4] = render.Millis(r.Millis)
-		}
-		rows = append(rows, row)
-	}
-	_ = render.Rows(&b, rows) // a strings.Builder never fails
+		return render.Row{render.ID(r.ID), r.Result, blocks, render.OrDash(r.Bytes, render.Bytes),
+			render.OrDash(r.Millis, render.Millis), foundText(r)}
+	})
+	b.WriteString(render.Table(rows...))
 	for i := range all {
 		writeChecked(&b, &all[i], width)
 	}

@@ -3,15 +3,15 @@
 package inspect
 
 import (
+	"cmp"
 	"fmt"
 	"io"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
@@ -19,7 +19,7 @@ import (
 
 // NewStatus shows the cluster.
 func NewStatus() *cobra.Command {
-	var asJSON, watch bool
+	var watch bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "status",
 		Short: "Show the cluster: leader, chain, masters, storage nodes, miners",
@@ -28,39 +28,34 @@ to be mined and blocks to be stored, the nodes and their states, and problems th
 
 With --watch it repeats once a second until Ctrl-C. On a terminal it redraws; elsewhere it prints each status that
 differs from the previous one.`,
-		// It asks each master once, so that it reports at once that none answers.
-	}, cli.AsAny, -1, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		out := cmd.OutOrStdout()
-		print, between := printStatus, "\n"
-		if asJSON {
+	}, cli.Use{
+		Role: cli.AsAny, JSON: "print the status as one JSON object on a line",
+		RetryFor: -1, // ask each master once, to report at once that none answers
+	}, func(c *cli.Call) error {
+		width, between := render.Width(c.Out), "\n"
+		if c.JSON {
 			between = ""
-			print = func(w io.Writer, c *wire.Cluster) error { return render.JSON(w, c) }
+		}
+		print := func(to io.Writer, status *wire.Cluster) error {
+			return render.Print(to, c.JSON, status, statusText(status, width))
 		}
 		if !watch {
-			status, err := c.Cluster(cmd.Context())
+			status, err := c.Cluster(c.Ctx)
 			if err != nil {
 				return err
 			}
-			return print(out, &status)
+			return print(c.Out, &status)
 		}
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		w := &watcher{
-			fetch: c.Cluster, print: print, ticks: tick.C,
-			out: out, errs: cmd.ErrOrStderr(), redraw: render.IsTerminal(out) && !asJSON, width: render.Width(out),
-			between: between,
+			fetch: c.Cluster, print: print, ticks: tick.C, out: c.Out, errs: c.Cmd.ErrOrStderr(),
+			redraw: render.IsTerminal(c.Out) && !c.JSON, width: width, between: between,
 		}
-		return w.run(cmd.Context())
+		return w.run(c.Ctx)
 	})
-	cli.AddJSON(cmd, &asJSON, "print the status as one JSON object on a line")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "repeat it once a second")
 	return cmd
-}
-
-// printStatus prints the status as tables.
-func printStatus(w io.Writer, c *wire.Cluster) error {
-	_, err := io.WriteString(w, statusText(c, render.Width(w)))
-	return err
 }
 
 // statusText formats the status. No line is wider than width, which is at least [render.StandardWidth].
@@ -68,36 +63,25 @@ func statusText(c *wire.Cluster, width int) string {
 	var b strings.Builder
 	writeHead(&b, c, width)
 	known := livenessKnown(c)
-	writeNodes(&b, width, []int{1, 2}, []string{"MASTER", "URL", "RAFT", "STATE"}, len(c.Masters),
-		func(i int) []string {
-			m := &c.Masters[i]
-			return []string{m.ID, render.OrDash(m.URL), render.OrDash(m.Raft), masterText(*m)}
-		})
-	writeNodes(&b, width, []int{1}, []string{"STORAGE", "URL", "STATE", "HEIGHT", "LAG", "LIVE"}, len(c.Storages),
-		func(i int) []string {
-			s := &c.Storages[i]
-			lag := uint64(0)
-			if s.Height < c.Head.Height {
-				lag = c.Head.Height - s.Height
-			}
-			return []string{s.ID, s.URL, s.State, strconv.FormatUint(s.Height, 10), strconv.FormatUint(lag, 10),
-				liveText(s.Live, known)}
-		})
-	writeNodes(&b, width, []int{1}, []string{"MINER", "URL", "LIVE"}, len(c.Miners), func(i int) []string {
-		m := &c.Miners[i]
-		return []string{m.ID, m.URL, liveText(m.Live, known)}
+	masters := render.Rows(render.Row{"MASTER", "URL", "RAFT", "STATE"}, c.Masters, func(m *wire.Master) render.Row {
+		return render.Row{render.ID(m.ID), cmp.Or(m.URL, "-"), cmp.Or(m.Raft, "-"), masterText(*m)}
 	})
+	storages := render.Rows(render.Row{"STORAGE", "URL", "STATE", "HEIGHT", "LAG", "LIVE"}, c.Storages,
+		func(s *wire.Storage) render.Row {
+			lag := max(c.Head.Height, s.Height) - s.Height
+			return render.Row{render.ID(s.ID), s.URL, s.State, s.Height, lag, liveText(s.Live, known)}
+		})
+	miners := render.Rows(render.Row{"MINER", "URL", "LIVE"}, c.Miners, func(m *wire.Miner) render.Row {
+		return render.Row{render.ID(m.ID), m.URL, liveText(m.Live, known)}
+	})
+	b.WriteString("\n" + render.FitOrNone(width, []int{1, 2}, masters...))
+	b.WriteString("\n" + render.FitOrNone(width, []int{1}, storages...))
+	b.WriteString("\n" + render.FitOrNone(width, []int{1}, miners...))
 	if len(c.Notices) > 0 {
 		b.WriteByte('\n')
 	}
 	for _, notice := range c.Notices {
-		for i, line := range render.Wrap(render.Plain(notice), width-2) {
-			mark := "! "
-			if i > 0 {
-				mark = "  "
-			}
-			b.WriteString(mark + line + "\n")
-		}
+		render.WriteWrapped(&b, "! ", notice, width)
 	}
 	return b.String()
 }
@@ -106,7 +90,7 @@ func statusText(c *wire.Cluster, width int) string {
 func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	leader := "none known"
 	if c.Leader != "" {
-		leader = render.Elide(render.Plain(c.Leader), render.MaxID)
+		leader = render.ID(render.Plain(c.Leader))
 		for i := range c.Masters {
 			if c.Masters[i].ID == c.Leader && c.Masters[i].URL != "" {
 				leader = render.Elide(render.Plain(c.Masters[i].URL), width-30)
@@ -143,35 +127,10 @@ func pendingCheckpoint(c wire.Checkpoints) string {
 	return fmt.Sprintf(", a checkpoint of %d waits for witnesses", c.Size)
 }
 
-// writeNodes writes one table of nodes. If a row is too wide, the cells of the columns in shrink are shortened.
-func writeNodes(b *strings.Builder, width int, shrink []int, head []string, count int, row func(i int) []string) {
-	rows := [][]string{head}
-	for i := range count {
-		cells := row(i)
-		for k := range cells {
-			cells[k] = render.Plain(cells[k])
-		}
-		cells[0] = render.Elide(cells[0], render.MaxID)
-		rows = append(rows, cells)
-	}
-	if count == 0 {
-		rows = [][]string{{head[0], "none"}}
-		shrink = nil
-	}
-	render.Fit(rows, width, shrink...)
-	b.WriteByte('\n')
-	_ = render.Rows(b, rows) // a strings.Builder never fails
-}
-
 // livenessKnown reports whether the status comes from the leader. Other masters do not know which nodes are live, and
 // report the state of the other masters as unknown.
 func livenessKnown(c *wire.Cluster) bool {
-	for i := range c.Masters {
-		if c.Masters[i].State == "unknown" {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(c.Masters, func(m wire.Master) bool { return m.State == "unknown" })
 }
 
 func liveText(live, known bool) string {

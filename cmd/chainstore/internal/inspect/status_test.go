@@ -121,7 +121,11 @@ func TestWatchOutputFails(t *testing.T) {
 	for _, redraw := range []bool{false, true} {
 		w := &watcher{
 			fetch: func(context.Context) (wire.Cluster, error) { return wire.Cluster{}, nil },
-			print: printStatus, out: failingWriter{full}, redraw: redraw, width: render.StandardWidth,
+			print: func(w io.Writer, _ *wire.Cluster) error {
+				_, err := io.WriteString(w, "a status\n")
+				return err
+			},
+			out: failingWriter{full}, redraw: redraw, width: render.StandardWidth,
 		}
 		if err := w.run(t.Context()); !errors.Is(err, full) {
 			t.Errorf("redraw %v: %v", redraw, err)

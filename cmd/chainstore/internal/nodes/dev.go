@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -96,16 +95,17 @@ func printTable(ctx context.Context, out io.Writer, c *devcluster.Cluster, proce
 		states[m.URL] = map[bool]string{true: "live", false: "not live"}[m.Live]
 	}
 	pids := c.PIDs()
-	rows := [][]string{{"ROLE", "URL", "PID", "STATE"}}
+	rows := []render.Row{{"ROLE", "URL", "PID", "STATE"}}
 	for _, r := range c.Topology().Roles() {
-		rows = append(rows, []string{r.Name, r.URL(), strconv.Itoa(pids[r.Name]), states[r.URL()]})
+		rows = append(rows, render.Row{r.Name, r.URL(), pids[r.Name], states[r.URL()]})
 	}
 	if !processes {
 		for i, row := range rows {
 			rows[i] = slices.Delete(row, 2, 3)
 		}
 	}
-	return render.Rows(out, rows)
+	_, err = io.WriteString(out, render.Table(rows...))
+	return err
 }
 
 // printHints prints example commands. They read the token from its file and do not show it.

@@ -9,10 +9,9 @@ import (
 
 // NewMaster runs one master.
 func NewMaster() *cobra.Command {
-	var process processFlags
 	var adminTokenFile string
 	cfg := roles.DefaultMaster()
-	cmd := &cobra.Command{
+	cmd := newRoleCommand(&cobra.Command{
 		Use:   "master",
 		Short: "Run a master",
 		Long: `Run a master: a member of the raft group that keeps the status table and serves the API.
@@ -24,25 +23,13 @@ replaces the previous master at its address.`,
 		Example: `  chainstore master --data /var/lib/chainstore --http 127.0.0.1:8000 --raft 127.0.0.1:8010 \
     --peers http://127.0.0.1:8000,http://127.0.0.1:8001,http://127.0.0.1:8002 \
     --cluster-token-file cluster.token --admin-token-file admin.token`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := process.prepare("master", &cfg.NodeConfig)
-			if err != nil {
-				return err
-			}
-			if cfg.AdminToken, err = cli.ReadSecret(adminTokenFile, cli.EnvAdminToken); err != nil {
-				return err
-			}
-			master, err := roles.OpenMaster(cfg)
-			if err != nil {
-				return err
-			}
-			return runRole(cmd, cfg.Logger, master)
-		},
-	}
-	flags := cmd.Flags()
-	process.add(flags)
-	bindFlags(flags, cfg.Flags())
-	flags.StringVar(&adminTokenFile, "admin-token-file", "", "`file` with the admin token (or "+cli.EnvAdminToken+")")
+	}, &cfg.NodeConfig, cfg.Flags(), func() (_ runnable, err error) {
+		if cfg.AdminToken, err = cli.ReadSecret(adminTokenFile, cli.EnvAdminToken); err != nil {
+			return nil, err
+		}
+		return roles.OpenMaster(cfg)
+	})
+	cmd.Flags().StringVar(&adminTokenFile, "admin-token-file", "",
+		"`file` with the admin token (or "+cli.EnvAdminToken+")")
 	return cmd
 }

@@ -23,6 +23,38 @@ type processFlags struct {
 	pprof               string
 }
 
+// runnable is a role that has opened its ports and folders.
+type runnable interface {
+	Run(ctx context.Context) error
+}
+
+// newRoleCommand makes cmd run a role with its configuration and flags until a signal ends the command. The name of cmd
+// is the role's.
+func newRoleCommand(
+	cmd *cobra.Command, cfg *roles.NodeConfig, flags []roles.Flag, open func() (runnable, error),
+) *cobra.Command {
+	var process processFlags
+	process.add(cmd.Flags())
+	bindFlags(cmd.Flags(), flags)
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := process.prepare(cmd.Name(), cfg); err != nil {
+			return err
+		}
+		role, err := open()
+		if err != nil {
+			return err
+		}
+		if err := role.Run(cmd.Context()); err != nil {
+			cfg.Logger.Error("stopped", "error", err)
+			return errors.New("the role stopped: " + err.Error())
+		}
+		cfg.Logger.Info("stopped")
+		return nil
+	}
+	return cmd
+}
+
 func (f *processFlags) add(flags *pflag.FlagSet) {
 	cli.AddClusterToken(flags, &f.clusterTokenFile)
 	flags.StringVar(&f.logLevel, "log-level", "info", "trace, debug, info, warn or error")
@@ -81,20 +113,4 @@ func bindFlags(set *pflag.FlagSet, flags []roles.Flag) {
 			panic(fmt.Sprintf("flag --%s has a value of type %T", f.Name, v))
 		}
 	}
-}
-
-// runnable is a role that has opened its ports and folders.
-type runnable interface {
-	Run(ctx context.Context) error
-}
-
-// runRole runs a role until a signal ends the command.
-func runRole(cmd *cobra.Command, log hclog.Logger, role runnable) error {
-	err := role.Run(cmd.Context())
-	if err != nil {
-		log.Error("stopped", "error", err)
-		return errors.New("the role stopped: " + err.Error())
-	}
-	log.Info("stopped")
-	return nil
 }

@@ -65,7 +65,7 @@ projects: protect it like the disk of a storage node.`,
 					return err
 				}
 			}
-			bar := render.NewByteBar(cmd.ErrOrStderr(), "export")
+			bar := render.NewBar(cmd.ErrOrStderr(), "export", "")
 			cfg.Progress = bar.Set
 			end, err := roles.ExportStorage(cmd.Context(), cfg)
 			bar.Done()
@@ -136,7 +136,7 @@ URL'. That is the exported group in a later epoch. A group that still exists acc
 				return errors.New("name the folder to create with --data")
 			}
 			cfg.File = args[0]
-			bar := render.NewByteBar(cmd.ErrOrStderr(), "import")
+			bar := render.NewBar(cmd.ErrOrStderr(), "import", "")
 			cfg.Progress = bar.Set
 			end, err := roles.ImportStorage(cmd.Context(), cfg)
 			bar.Done()
@@ -182,11 +182,7 @@ func exportText(e *roles.Exported, checkpoints int) string {
 }
 
 func printTransfer(cmd *cobra.Command, end *export.End, m transferResult, asJSON bool, done string) error {
-	if asJSON {
-		m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
-		return render.JSON(cmd.OutOrStdout(), m)
-	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height,
-		end.Size-end.Height, end.Hash, done)
-	return err
+	m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
+	text := fmt.Sprintf("height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height, end.Size-end.Height, end.Hash, done)
+	return render.Print(cmd.OutOrStdout(), asJSON, m, text)
 }

@@ -85,11 +85,9 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 			if cfg.ClusterToken, err = cli.ReadSecret(clusterTokenFile, cli.EnvClusterToken); err != nil {
 				return err
 			}
-			bar := render.NewByteBar(cmd.ErrOrStderr(), "adopt")
-			bar.Unit = "blocks"
+			bar := render.NewBar(cmd.ErrOrStderr(), "adopt", "blocks")
 			cfg.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
-			waiting := render.NewByteBar(cmd.ErrOrStderr(), "wait until no leader has sent an order for long enough")
-			waiting.Unit = "s"
+			waiting := render.NewBar(cmd.ErrOrStderr(), "wait until no leader has sent an order for long enough", "s")
 			warned := false
 			cfg.Waiting = func(w roles.Waiting) {
 				if !warned {
@@ -109,10 +107,7 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return render.JSON(cmd.OutOrStdout(), done)
-			}
-			return printRecovered(cmd.OutOrStdout(), done)
+			return render.Print(cmd.OutOrStdout(), asJSON, done, recoveredText(done))
 		},
 	}
 	flags := cmd.Flags()
@@ -226,7 +221,7 @@ func warnRecovery(r roles.Recovery) string {
 	default:
 		if r.Asked < r.Replicas {
 			say("Only %s named, and each block must be on %d: blocks of other nodes are ignored, and those nodes are "+
-				"repaired from this chain.", render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"),
+				"repaired from this chain.", render.Count(r.Asked, "storage node is", "storage nodes are"),
 				r.Replicas)
 		}
 		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, " +
@@ -270,7 +265,7 @@ func confirmRecovery(cmd *cobra.Command, r roles.Recovery, yes bool) error {
 	return err
 }
 
-func printRecovered(w io.Writer, r roles.Recovery) error {
+func recoveredText(r roles.Recovery) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "master %s is now group %s, epoch %d: %s adopted, %s and %s dropped\n", r.Member, r.Group, r.Epoch,
 		render.Count(r.Adopted, "block"), render.Count(r.Dropped, "record"), render.Count(r.Keys, "idempotency key"))
@@ -284,6 +279,5 @@ func printRecovered(w io.Writer, r roles.Recovery) error {
 	} else {
 		b.WriteString("Start it as before, and add other masters with 'chainstore master --join'.\n")
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }

@@ -3,7 +3,6 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -47,8 +46,7 @@ func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error 
 			return durable.WriteFile(o.state, data, 0o600)
 		}
 	}
-	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
-	bar.Unit = "leaves"
+	bar := render.NewBar(cmd.ErrOrStderr(), "verify", "leaves")
 	options.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
 	report, err := verify.Log(cmd.Context(), options)
 	bar.Done()
@@ -82,7 +80,7 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 	if err != nil {
 		return err
 	}
-	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
+	bar := render.NewBar(cmd.ErrOrStderr(), "verify", "")
 	report, err := verify.Export(cmd.Context(),
 		&roles.ProgressReader{Ctx: cmd.Context(), From: f, Total: info.Size(), Progress: bar.Set},
 		verify.ExportOptions{Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures})
@@ -105,27 +103,22 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 	case err == nil && len(report.Unchecked) > 0:
 		blocks := render.Count(chain.CountBlocks(report.Unchecked), "block")
 		if report.UncheckedLeaves > 0 {
-			blocks += fmt.Sprintf(" or more (%s)", render.CountAs(report.UncheckedLeaves, "leaf", "leaves"))
+			blocks += fmt.Sprintf(" or more (%s)", render.Count(report.UncheckedLeaves, "leaf", "leaves"))
 		}
 		err = fmt.Errorf("%s of the %s could not be checked, since no node has complete copies any more; "+
 			"everything else is good", blocks, what)
 	}
 	out := cmd.OutOrStdout()
-	if o.asJSON {
-		r := logResult{Valid: err == nil, LogReport: *report}
-		r.Findings, r.Remarks, r.Unchecked = orEmpty(r.Findings), orEmpty(r.Remarks), orEmpty(r.Unchecked)
-		r.Checkpoints = orEmpty(r.Checkpoints)
-		if err != nil {
-			r.Error = err.Error()
-		}
-		return errors.Join(err, render.JSON(out, r))
-	}
 	text := logText(report, render.Width(out))
+	r := logResult{Valid: err == nil, LogReport: *report}
+	r.Findings, r.Remarks, r.Unchecked = orEmpty(r.Findings), orEmpty(r.Remarks), orEmpty(r.Unchecked)
+	r.Checkpoints = orEmpty(r.Checkpoints)
 	if err == nil {
 		text += verdict(report, what)
+	} else {
+		r.Error = err.Error()
 	}
-	_, e := io.WriteString(out, text)
-	return errors.Join(err, e)
+	return errors.Join(err, render.Print(out, o.asJSON, r, text))
 }
 
 // verdict returns the last line of a result without errors. It names what was not checked.
@@ -149,10 +142,10 @@ func logText(r *verify.LogReport, width int) string {
 	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
 	if r.SignaturesChecked && r.SignedHeight < r.Height {
 		fmt.Fprintf(&b, "signed     %d of these blocks, %d of their %s\n", r.SignedHeight, r.SignedSize,
-			render.CountAs(r.Size, "leaf", "leaves"))
+			render.Count(r.Size, "leaf", "leaves"))
 	}
 	if r.New+r.UncheckedLeaves < r.Size {
-		fmt.Fprintf(&b, "new        %s, the others were checked before\n", render.CountAs(r.New, "leaf", "leaves"))
+		fmt.Fprintf(&b, "new        %s, the others were checked before\n", render.Count(r.New, "leaf", "leaves"))
 	}
 	if r.Payloads+r.Hidden > 0 {
 		fmt.Fprintf(&b, "payloads   %d checked, %d not shown\n", r.Payloads, r.Hidden)

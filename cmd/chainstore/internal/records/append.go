@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -27,15 +28,13 @@ type appending struct {
 	keepNewlines   bool
 	wait           bool
 	timeout        time.Duration
-	asJSON         bool
 	key, typ       string
 	idempotencyKey string
 	receipt        string // file for the receipt, "" for none
 
-	client    *client.Client
-	in        io.Reader
-	size      int64 // bytes left to read, -1 if unknown
-	out, errs io.Writer
+	*cli.Call
+	in   io.Reader
+	size int64 // bytes left to read, -1 if unknown
 }
 
 // NewAppend appends records.
@@ -63,17 +62,19 @@ acknowledged, and up to which line.`,
   tail -f app.log | chainstore append --lines --json > positions.ndjson`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
-	}, cli.AsProject, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		closeInput, err := a.open(cmd, args)
+	}, cli.Use{
+		JSON: "print the position of each record as a JSON object on a line, in order",
+	}, func(c *cli.Call) error {
+		a.Call = c
+		closeInput, err := a.open()
 		if err != nil {
 			return err
 		}
 		defer closeInput()
-		a.client, a.out, a.errs = c, cmd.OutOrStdout(), cmd.ErrOrStderr()
 		if a.lines {
-			return a.appendLines(cmd.Context())
+			return a.appendLines(c.Ctx)
 		}
-		return a.appendWhole(cmd.Context())
+		return a.appendWhole(c.Ctx)
 	})
 	cmd.ValidArgsFunction = nil // the argument is a file
 	flags := cmd.Flags()
@@ -88,7 +89,6 @@ acknowledged, and up to which line.`,
 	flags.StringVar(&a.receipt, "receipt", "",
 		"with --wait: write the record's receipt to this `file`; not with --lines")
 	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: the longest time to wait")
-	cli.AddJSON(cmd, &a.asJSON, "print the position of each record as a JSON object on a line, in order")
 	cli.NoFiles(cmd, "key", "type", "idempotency-key", "timeout")
 	return cmd
 }
@@ -109,11 +109,11 @@ func (a *appending) checkFlags() error {
 }
 
 // open opens the input and finds its size.
-func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), err error) {
-	a.in, a.size = cmd.InOrStdin(), -1
+func (a *appending) open() (closeInput func(), err error) {
+	a.in, a.size = a.Cmd.InOrStdin(), -1
 	closeInput = func() {}
-	if len(args) == 1 && args[0] != "-" {
-		f, err := os.Open(args[0])
+	if len(a.Args) == 1 && a.Args[0] != "-" {
+		f, err := os.Open(a.Args[0])
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +137,7 @@ func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), 
 			a.size -= at
 		}
 	case render.IsTerminal(f):
-		fmt.Fprintln(cmd.ErrOrStderr(), "reading from the terminal; Ctrl-D at the start of a line ends the input")
+		fmt.Fprintln(a.Cmd.ErrOrStderr(), "reading from the terminal; Ctrl-D at the start of a line ends the input")
 	}
 	return closeInput, nil
 }
@@ -171,15 +171,15 @@ func (a *appending) appendWhole(ctx context.Context) error {
 	if a.wait {
 		at, waitErr, err = a.appendWait(ctx, entry)
 	} else {
-		at.Position, err = a.client.Append(ctx, entry)
+		at.Position, err = a.Append(ctx, entry)
 	}
 	if err != nil {
 		return withRetryHint(err)
 	}
-	if a.asJSON {
-		_, err = a.out.Write(append(at.AppendJSON(nil), '\n'))
+	if a.JSON {
+		_, err = a.Out.Write(append(at.AppendJSON(nil), '\n'))
 	} else {
-		_, err = fmt.Fprintf(a.out, "1 record appended at %s (index %d), %s\n", place(at.Position), at.Index, at.State)
+		_, err = fmt.Fprintf(a.Out, "1 record appended at %s (index %d), %s\n", place(at.Position), at.Index, at.State)
 	}
 	return errors.Join(err, waitErr)
 }
@@ -191,7 +191,7 @@ const longestServerWait = time.Minute
 // after the append succeeded.
 func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Appended, waitErr, err error) {
 	deadline := time.Now().Add(a.timeout)
-	at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait))
+	at, err = a.AppendWait(ctx, entry, min(a.timeout, longestServerWait))
 	if errors.Is(err, client.ErrReceipt) {
 		return at, err, nil
 	}
@@ -219,62 +219,72 @@ func (a *appending) writeReceipt(ctx context.Context, at *wire.Appended, limit t
 		}
 		at.Receipt = receipt
 	}
-	if err := saveReceipt(a.receipt, at.Receipt); err != nil {
+	data, err := render.JSONLine(at.Receipt)
+	if err == nil {
+		err = durable.WriteFile(a.receipt, data, receiptMode)
+	}
+	if err != nil {
 		return fmt.Errorf("appended and stored, but the receipt could not be written: %w; %s", err, later)
 	}
 	return nil
 }
 
 // awaitReceipt requests a receipt until a checkpoint covers the record.
-func (a *appending) awaitReceipt(ctx context.Context, at *wire.Appended, limit time.Duration) (*wire.Receipt, error) {
+func (a *appending) awaitReceipt(
+	ctx context.Context, at *wire.Appended, limit time.Duration,
+) (receipt *wire.Receipt, err error) {
 	late := fmt.Errorf("no checkpoint covered it within %v", a.timeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
-	defer cancel()
-	for {
-		r, err := a.client.ReceiptAt(ctx, at.Block, at.Offset)
-		switch {
-		case err == nil:
-			return &r, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case !errors.Is(err, wire.ErrNotCovered):
-			return nil, err
+	err = poll(ctx, limit, late, func(ctx context.Context) (bool, error) {
+		r, err := a.ReceiptAt(ctx, at.Block, at.Offset)
+		if errors.Is(err, wire.ErrNotCovered) {
+			return false, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(storedPoll):
-		}
-	}
+		receipt = &r
+		return err == nil, err
+	})
+	return receipt, err
 }
-
-// storedPoll is the time between two requests for the stored height or a receipt.
-const storedPoll = 100 * time.Millisecond
 
 // waitStored waits until the blocks up to and including block are stored.
 func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Duration) error {
 	late := fmt.Errorf("appended, and not stored within %v: a majority of the masters has it, so do not append it "+
 		"again", a.timeout)
+	err := poll(ctx, limit, late, func(ctx context.Context) (bool, error) {
+		status, err := a.Cluster(ctx)
+		return status.Stored > block, err
+	})
+	switch {
+	case err == nil || errors.Is(err, late):
+		return err
+	case ctx.Err() != nil:
+		return errors.New("appended, but stopped while waiting for it to be stored")
+	}
+	return fmt.Errorf("appended, but the stored height is not available: %w", err)
+}
+
+// pollPause is the time between two requests for the stored height or a receipt.
+const pollPause = 100 * time.Millisecond
+
+// poll calls try until it is done or fails. It returns late when the limit is reached.
+func poll(
+	ctx context.Context, limit time.Duration, late error, try func(context.Context) (done bool, err error),
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
-	tick := time.NewTicker(storedPoll)
-	defer tick.Stop()
 	for {
-		status, err := a.client.Cluster(ctx)
+		done, err := try(ctx)
 		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			return fmt.Errorf("appended, but the stored height is not available: %w", err)
-		case status.Stored > block:
+		case done && err == nil:
 			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			if !errors.Is(context.Cause(ctx), late) {
-				return errors.New("appended, but stopped while waiting for it to be stored")
-			}
-			return late
-		case <-tick.C:
+			return context.Cause(ctx)
+		case <-time.After(pollPause):
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (a *appending) appendLines(ctx context.Context) error {
 	defer stop()
 	sending, cancel := withGrace(ctx, linesGrace)
 	defer cancel()
-	batcher := a.client.NewBatcher(sending, client.BatcherConfig{MaxBuffered: 2 * wire.MaxBatchBytes})
+	batcher := a.NewBatcher(sending, client.BatcherConfig{MaxBuffered: 2 * wire.MaxBatchBytes})
 	queue := make(chan sentLine, linesAhead)
 	var t progress
 	var collecting sync.WaitGroup
@@ -99,9 +99,9 @@ func (a *appending) feed(ctx context.Context, lines *lineReader, batcher *client
 // collect waits for the answers in the order of the lines and prints them. On the first error it stops feed, and
 // continues with the lines that were already sent.
 func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.CancelFunc) {
-	bar := render.NewRecordBar(a.errs, a.size)
+	bar := render.NewRecordBar(a.Cmd.ErrOrStderr(), a.size)
 	defer bar.Done()
-	out := bufio.NewWriterSize(a.out, 64<<10)
+	out := bufio.NewWriterSize(a.Out, 64<<10)
 	var line []byte
 	for s := range queue {
 		at, err := s.future.Wait(context.Background()) // ends at the latest with the batcher's context
@@ -111,7 +111,7 @@ func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.Can
 			continue
 		}
 		bar.Add(s.size)
-		if !a.asJSON || t.outErr != nil {
+		if !a.JSON || t.outErr != nil {
 			continue
 		}
 		line = append(at.AppendJSON(line[:0]), '\n')
@@ -193,11 +193,11 @@ func (a *appending) summary(t *progress, skipped int64, took time.Duration) erro
 	if skipped > 0 {
 		skip = render.Count(skipped, "empty line") + " skipped"
 	}
-	if a.asJSON {
+	if a.JSON {
 		if skip == "" {
 			return nil
 		}
-		_, err := fmt.Fprintln(a.errs, skip)
+		_, err := fmt.Fprintln(a.Cmd.ErrOrStderr(), skip)
 		return err
 	}
 	parts := []string{render.Count(t.acked, "record") + " appended"}
@@ -211,21 +211,13 @@ func (a *appending) summary(t *progress, skipped int64, took time.Duration) erro
 	if skip != "" {
 		parts = append(parts, skip)
 	}
-	_, err := fmt.Fprintln(a.out, strings.Join(parts, "; "))
+	_, err := fmt.Fprintln(a.Out, strings.Join(parts, "; "))
 	return err
 }
 
 // withGrace returns a context that ends some time after ctx.
 func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(ctx, func() {
-		t := time.NewTimer(grace)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			cancel()
-		case <-late.Done():
-		}
-	})
+	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return late, func() { unhook(); cancel() }
 }

@@ -1,7 +1,6 @@
 package records
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
-	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -18,7 +16,6 @@ import (
 func NewGet() *cobra.Command {
 	var index, block, offset uint64
 	var key string
-	var asJSON bool
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "get {BLOCK OFFSET | --index N | --key KEY}",
 		Short: "Read a record",
@@ -49,15 +46,15 @@ The payload was verified: it was hashed again and compared with its commitment a
 			}
 			return err
 		},
-	}, cli.AsProject, 0, func(cmd *cobra.Command, c *client.Client, args []string) (err error) {
+	}, cli.Use{JSON: "print the record in its envelope, as JSON"}, func(c *cli.Call) (err error) {
 		var r wire.Record
 		switch {
-		case len(args) == 2:
-			r, err = c.Get(cmd.Context(), block, uint32(offset))
+		case len(c.Args) == 2:
+			r, err = c.Get(c.Ctx, block, uint32(offset))
 		case key != "":
-			r, err = getByKey(cmd.Context(), c, key)
+			r, err = getByKey(c, key)
 		default:
-			r, err = c.GetIndex(cmd.Context(), index)
+			r, err = c.GetIndex(c.Ctx, index)
 		}
 		if errors.Is(err, wire.ErrSealIndex) {
 			return fmt.Errorf("%w: a block's records are before its seal", err)
@@ -65,22 +62,17 @@ The payload was verified: it was hashed again and compared with its commitment a
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			return render.JSON(cmd.OutOrStdout(), r)
-		}
-		_, err = cmd.OutOrStdout().Write(r.Payload)
-		return err
+		return c.Print(r, string(r.Payload))
 	})
 	cmd.Flags().Uint64Var(&index, "index", 0, "read the record of this leaf `index`")
 	cmd.Flags().StringVar(&key, "key", "", "read the newest record with this `key`")
 	cli.NoFiles(cmd, "index", "key")
-	cli.AddJSON(cmd, &asJSON, "print the record in its envelope, as JSON")
 	return cmd
 }
 
 // getByKey reads the newest record with a key.
-func getByKey(ctx context.Context, c *client.Client, key string) (wire.Record, error) {
-	last, err := newest(ctx, c, client.ListQuery{Key: key}, 1)
+func getByKey(c *cli.Call, key string) (wire.Record, error) {
+	last, err := newest(c, client.ListQuery{Key: key}, 1)
 	if err != nil {
 		return wire.Record{}, err
 	}

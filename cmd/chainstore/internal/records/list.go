@@ -2,7 +2,6 @@ package records
 
 import (
 	"fmt"
-	"io"
 	"iter"
 	"strconv"
 	"time"
@@ -22,8 +21,10 @@ const defaultListed = 50
 type listing struct {
 	query        client.ListQuery
 	since, until string
-	asJSON       bool
 }
+
+// recordJSON is the usage of --json.
+const recordJSON = "print one JSON object a line for each record, in its envelope"
 
 // addQuery adds the flags that select records.
 func (l *listing) addQuery(cmd *cobra.Command) {
@@ -31,7 +32,6 @@ func (l *listing) addQuery(cmd *cobra.Command) {
 	flags.StringVar(&l.query.Project, "project", "",
 		"`name` or id of a public project (default the token's project)")
 	flags.StringVar(&l.query.Key, "key", "", "only records with this `key`")
-	cli.AddJSON(cmd, &l.asJSON, "print one JSON object a line for each record, in its envelope")
 	cli.NoFiles(cmd, "project", "key")
 }
 
@@ -58,13 +58,12 @@ in the chain, not that no record was left out.`,
 			}
 			return err
 		},
-	}, cli.AsProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	}, cli.Use{JSON: recordJSON}, func(c *cli.Call) error {
 		l.query.Limit = wire.MaxPage
 		if limit != 0 {
 			l.query.Limit = int(min(limit, wire.MaxPage))
 		}
-		_, err := l.print(cmd.OutOrStdout(), c.List(cmd.Context(), l.query), limit)
-		return err
+		return printRecords(c, c.List(c.Ctx, l.query), limit)
 	})
 	l.addQuery(cmd)
 	flags := cmd.Flags()
@@ -76,28 +75,25 @@ in the chain, not that no record was left out.`,
 	return cmd
 }
 
-// print prints at most limit records, or all if limit is 0. It returns the leaf index after the last one, 0 for none.
-func (l *listing) print(out io.Writer, records iter.Seq2[wire.Record, error], limit uint64) (next uint64, err error) {
-	table := recordTable{out: out}
+// printRecords prints at most limit records, or all if limit is 0.
+func printRecords(c *cli.Call, records iter.Seq2[wire.Record, error], limit uint64) error {
 	printed := uint64(0)
 	for r, err := range records {
 		if err != nil {
-			return next, err
+			return err
 		}
-		if l.asJSON {
-			err = render.JSON(out, r)
-		} else {
-			err = table.print(&r)
+		text := recordText(&r)
+		if printed == 0 {
+			text = recordTitles + text
 		}
-		if err != nil {
-			return next, err
+		if err := c.Print(r, text); err != nil {
+			return err
 		}
-		next = r.Index + 1
 		if printed++; printed == limit {
 			break
 		}
 	}
-	return next, nil
+	return nil
 }
 
 // parseTime parses the time of a flag and returns unix milliseconds, 0 for "".
@@ -118,31 +114,21 @@ func parseTime(flag, text string, now time.Time) (uint64, error) {
 		"duration before now, like 15m", flag, text)
 }
 
-// recordTable prints records in columns, one at a time.
-type recordTable struct {
-	out  io.Writer
-	head bool
-}
-
 // Widths of the columns.
 const (
 	keyWidth     = 16
 	payloadWidth = 40
 )
 
-func (t *recordTable) print(r *wire.Record) error {
-	const format = "%-10v  %-10v  %-25v  %-*v  %-10v  %v\n"
-	if !t.head {
-		t.head = true
-		if _, err := fmt.Fprintf(t.out, format, "INDEX", "POSITION", "TIME", keyWidth, "KEY", "SIZE",
-			"PAYLOAD"); err != nil {
-			return err
-		}
-	}
-	at := fmt.Sprintf("%d/%d", r.Block, r.Offset)
-	_, err := fmt.Fprintf(t.out, format, r.Index, at, render.LocalTime(r.Time), keyWidth,
+const recordFormat = "%-10v  %-10v  %-25v  %-16v  %-10v  %v\n"
+
+// recordTitles names the columns of recordText.
+var recordTitles = fmt.Sprintf(recordFormat, "INDEX", "POSITION", "TIME", "KEY", "SIZE", "PAYLOAD")
+
+// recordText formats a record as one line of columns.
+func recordText(r *wire.Record) string {
+	return fmt.Sprintf(recordFormat, r.Index, fmt.Sprintf("%d/%d", r.Block, r.Offset), render.LocalTime(r.Time),
 		render.Elide(render.Plain(r.Key), keyWidth), render.Bytes(uint64(r.Size)), preview(r))
-	return err
 }
 
 // preview returns the start of a payload that is text, or else its type.

@@ -1,14 +1,11 @@
 package records
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/durable"
@@ -46,8 +43,8 @@ checkpoint, without the record's salt, key, type and block.`,
 			}
 			return nil
 		},
-	}, cli.AsProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		data, err := fetchReceipt(cmd.Context(), c, numbers, tlogProof)
+	}, cli.Use{}, func(c *cli.Call) error {
+		data, err := fetchReceipt(c, numbers, tlogProof)
 		switch {
 		case errors.Is(err, wire.ErrSealIndex):
 			return fmt.Errorf("%w: a block's records are before its seal", err)
@@ -56,7 +53,7 @@ checkpoint, without the record's salt, key, type and block.`,
 		case out != "":
 			return durable.WriteFile(out, data, receiptMode)
 		}
-		_, err = cmd.OutOrStdout().Write(data)
+		_, err = c.Out.Write(data)
 		return err
 	})
 	cmd.Flags().StringVar(&out, "out", "", "write to this `file` instead of the standard output")
@@ -69,38 +66,22 @@ checkpoint, without the record's salt, key, type and block.`,
 const receiptMode = 0o600
 
 // fetchReceipt gets the receipt of a record, which is named by an index or by a block and an offset.
-func fetchReceipt(ctx context.Context, c *client.Client, record []uint64, tlogProof bool) ([]byte, error) {
+func fetchReceipt(c *cli.Call, record []uint64, tlogProof bool) ([]byte, error) {
 	switch {
 	case tlogProof && len(record) == 1:
-		return c.TlogProof(ctx, record[0])
+		return c.TlogProof(c.Ctx, record[0])
 	case tlogProof:
-		return c.TlogProofAt(ctx, record[0], uint32(record[1]))
+		return c.TlogProofAt(c.Ctx, record[0], uint32(record[1]))
 	}
 	var r wire.Receipt
 	var err error
 	if len(record) == 1 {
-		r, err = c.Receipt(ctx, record[0])
+		r, err = c.Receipt(c.Ctx, record[0])
 	} else {
-		r, err = c.ReceiptAt(ctx, record[0], uint32(record[1]))
+		r, err = c.ReceiptAt(c.Ctx, record[0], uint32(record[1]))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return encodeReceipt(&r)
-}
-
-// encodeReceipt encodes a receipt as one line of JSON.
-func encodeReceipt(r *wire.Receipt) ([]byte, error) {
-	var b bytes.Buffer
-	err := render.JSON(&b, r)
-	return b.Bytes(), err
-}
-
-// saveReceipt writes a receipt to a file.
-func saveReceipt(path string, r *wire.Receipt) error {
-	data, err := encodeReceipt(r)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(path, data, receiptMode)
+	return render.JSONLine(r)
 }

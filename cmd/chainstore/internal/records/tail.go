@@ -1,7 +1,6 @@
 package records
 
 import (
-	"context"
 	"iter"
 
 	"github.com/spf13/cobra"
@@ -25,11 +24,11 @@ func NewTail() *cobra.Command {
 it is stopped. Each record is printed exactly once, even if masters fail.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
-	}, cli.AsProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) (err error) {
+	}, cli.Use{JSON: recordJSON}, func(c *cli.Call) (err error) {
 		q := client.StreamQuery{Project: l.query.Project, Key: l.query.Key, Now: true}
 		var last []wire.Record
 		if count > 0 {
-			if last, err = newest(cmd.Context(), c, l.query, count); err != nil {
+			if last, err = newest(c, l.query, count); err != nil {
 				return err
 			}
 			if n := len(last); n > 0 {
@@ -37,17 +36,17 @@ it is stopped. Each record is printed exactly once, even if masters fail.`,
 			}
 			q.Now = false
 		}
-		_, err = l.print(cmd.OutOrStdout(), func(yield func(wire.Record, error) bool) {
+		err = printRecords(c, func(yield func(wire.Record, error) bool) {
 			for i := range last {
 				if !yield(last[i], nil) {
 					return
 				}
 			}
 			if follow {
-				c.Stream(cmd.Context(), q)(yield)
+				c.Stream(c.Ctx, q)(yield)
 			}
 		}, 0)
-		if follow && cmd.Context().Err() != nil {
+		if follow && c.Ctx.Err() != nil {
 			return nil // stopped by a signal
 		}
 		return err
@@ -61,15 +60,15 @@ it is stopped. Each record is printed exactly once, even if masters fail.`,
 
 // newest reads at most count of the newest records that match a query, the oldest first. Lists go forwards, so it reads
 // from the end of the chain with a growing window.
-func newest(ctx context.Context, c *client.Client, q client.ListQuery, count uint64) (last []wire.Record, err error) {
-	status, err := c.Cluster(ctx)
+func newest(c *cli.Call, q client.ListQuery, count uint64) (last []wire.Record, err error) {
+	status, err := c.Cluster(c.Ctx)
 	if err != nil {
 		return nil, err
 	}
 	q.Limit = wire.MaxPage
 	for window := 4 * count; ; window *= 16 {
 		q.From = status.Head.Size - min(window, status.Head.Size)
-		if last, err = lastOf(c.List(ctx, q), count); err != nil || uint64(len(last)) == count || q.From == 0 {
+		if last, err = lastOf(c.List(c.Ctx, q), count); err != nil || uint64(len(last)) == count || q.From == 0 {
 			return last, err
 		}
 	}

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,20 +16,10 @@ import (
 // line is wider than width, which is at least [StandardWidth], except for longer words.
 func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	var b strings.Builder
-	rows := [][]string{{"NODE", "URL", "STATE", "CHECKED", "BAD", "NOW"}}
-	for i := range in.Nodes {
-		n := &in.Nodes[i]
-		rows = append(rows, []string{
-			Elide(Plain(n.ID), MaxID), Plain(n.URL), Plain(n.State), Ago(n.Checked, now), OrDash(runList(n.Bad)),
-			nowText(n),
-		})
-	}
-	if len(in.Nodes) == 0 {
-		rows = [][]string{{"NODE", "none"}}
-	} else {
-		Fit(rows, width, 1, 4)
-	}
-	_ = Rows(&b, rows) // a strings.Builder never fails
+	nodes := Rows(Row{"NODE", "URL", "STATE", "CHECKED", "BAD", "NOW"}, in.Nodes, func(n *wire.NodeIntegrity) Row {
+		return Row{ID(n.ID), n.URL, n.State, Ago(n.Checked, now), cmp.Or(runList(n.Bad), "-"), nowText(n)}
+	})
+	b.WriteString(FitOrNone(width, []int{1, 4}, nodes...))
 	var remarks []string
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
@@ -46,14 +37,14 @@ func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	remarks = append(remarks, in.Notices...)
 	if len(remarks) > 0 {
 		b.WriteByte('\n')
-		for _, remark := range remarks {
-			WriteWrapped(&b, "! ", remark, width)
-		}
+	}
+	for _, remark := range remarks {
+		WriteWrapped(&b, "! ", remark, width)
 	}
 	WriteLost(&b, in, width)
 	t := &in.Totals
 	fmt.Fprintf(&b, "\nchecks   %s, %s read; found: %s, %s of the tree\n", Count(t.Checks, "check"),
-		Bytes(t.CheckedBytes), Count(t.BadBlocks, "bad block"), CountAs(t.BadTiles, "bad hash", "bad hashes"))
+		Bytes(t.CheckedBytes), Count(t.BadBlocks, "bad block"), Count(t.BadTiles, "bad hash", "bad hashes"))
 	fmt.Fprintf(&b, "repairs  %s, %d ended early; %s sent, %s\n", Count(t.Repairs, "repair"), t.FailedRepairs,
 		Count(t.RepairedBlocks, "block"), Bytes(t.RepairedBytes))
 	writeEvents(&b, in.Events, older, width)
@@ -117,37 +108,21 @@ func WriteLost(b *strings.Builder, in *wire.Integrity, width int) {
 // writeEvents writes the events, each with its text below it.
 func writeEvents(b *strings.Builder, events []wire.Event, older, width int) {
 	b.WriteByte('\n')
-	rows := [][]string{{"TIME", "NODE", "WHAT", "BLOCKS", "BYTES", "TOOK"}}
-	for i := range events {
-		e := &events[i]
-		took, size, blocks := "-", "-", "-"
-		if e.Millis > 0 {
-			took = Millis(e.Millis)
-		}
-		if e.Bytes > 0 {
-			size = Bytes(e.Bytes)
-		}
-		if e.Blocks > 0 {
-			blocks = strconv.FormatUint(e.Blocks, 10)
-		}
-		rows = append(rows, []string{
-			time.UnixMilli(int64(e.Time)).Format(time.DateTime), OrDash(Elide(Plain(e.Node), MaxID)), Plain(e.Kind),
-			blocks, size, took,
-		})
-	}
 	if len(events) == 0 {
 		b.WriteString("nothing was found yet\n")
 		return
 	}
-	var table strings.Builder
-	_ = Rows(&table, rows) // a strings.Builder never fails
-	row := 0
-	for line := range strings.Lines(table.String()) {
-		b.WriteString(strings.TrimRight(line, " \n") + "\n")
-		if row > 0 {
-			writeEvent(b, &events[row-1], width)
-		}
-		row++
+	lines := tableLines(0, nil, Rows(Row{"TIME", "NODE", "WHAT", "BLOCKS", "BYTES", "TOOK"}, events,
+		func(e *wire.Event) Row {
+			return Row{
+				time.UnixMilli(int64(e.Time)).Format(time.DateTime), cmp.Or(ID(e.Node), "-"), e.Kind,
+				OrDash(e.Blocks, Number), OrDash(e.Bytes, Bytes), OrDash(e.Millis, Millis),
+			}
+		}))
+	b.WriteString(lines[0])
+	for i := range events {
+		b.WriteString(lines[i+1])
+		writeEvent(b, &events[i], width)
 	}
 	if older > 0 {
 		fmt.Fprintf(b, "%s before that; --limit 0 shows all\n", Count(older, "event"))
@@ -174,30 +149,24 @@ func writeEvent(b *strings.Builder, e *wire.Event, width int) {
 	}
 }
 
+// findings has the text of each kind of finding.
+var findings = map[string]string{
+	chain.WrongFrame:   "its frame is damaged",
+	chain.WrongPayload: "a record does not match its leaf",
+	chain.WrongRoot:    "its records do not hash to its root",
+	chain.WrongLink:    "it does not follow from the block before",
+	chain.WrongWork:    "its proof of work is insufficient",
+	chain.WrongMissing: "it is missing",
+	chain.WrongShort:   "the chain ends before it",
+	chain.WrongChain:   "from here on the chain is a different one",
+}
+
 // Finding formats a finding as a sentence.
 func Finding(f wire.Finding) string {
-	wrong := f.What
-	switch f.What {
-	case chain.WrongFile: // the detail names the file, so the block is left out
+	if f.What == chain.WrongFile { // the detail names the file, so the block is left out
 		return "something else stood in the place of a file (" + f.What + "): " + f.Detail
-	case chain.WrongFrame:
-		wrong = "its frame is damaged"
-	case chain.WrongPayload:
-		wrong = "a record does not match its leaf"
-	case chain.WrongRoot:
-		wrong = "its records do not hash to its root"
-	case chain.WrongLink:
-		wrong = "it does not follow from the block before"
-	case chain.WrongWork:
-		wrong = "its proof of work is insufficient"
-	case chain.WrongMissing:
-		wrong = "it is missing"
-	case chain.WrongShort:
-		wrong = "the chain ends before it"
-	case chain.WrongChain:
-		wrong = "from here on the chain is a different one"
 	}
-	text := fmt.Sprintf("block %d: %s (%s)", f.Block, wrong, f.What)
+	text := fmt.Sprintf("block %d: %s (%s)", f.Block, cmp.Or(findings[f.What], f.What), f.What)
 	if f.Detail != "" {
 		text += ": " + f.Detail
 	}

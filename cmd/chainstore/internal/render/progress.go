@@ -32,26 +32,25 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressba
 	}, options...)...)
 }
 
-// ByteBar shows how many bytes are done, at what rate, and the time left.
-type ByteBar struct {
-	w    io.Writer
-	what string
-	Unit string                   // unit of the counts, "" for bytes
-	bar  *progressbar.ProgressBar // nil before the first call of Set
+// Bar shows how much of a task is done, at what rate, and the time left.
+type Bar struct {
+	w          io.Writer
+	what, unit string                   // unit of the counts, "" for bytes
+	bar        *progressbar.ProgressBar // nil before the first call of Set
 }
 
-// NewByteBar makes a bar on w with a description.
-func NewByteBar(w io.Writer, what string) *ByteBar { return &ByteBar{w: w, what: what} }
+// NewBar makes a bar on w with a description and the unit of its counts, "" for bytes.
+func NewBar(w io.Writer, what, unit string) *Bar { return &Bar{w: w, what: what, unit: unit} }
 
 // Set shows the progress. It does nothing if total is 0.
-func (b *ByteBar) Set(done, total int64) {
+func (b *Bar) Set(done, total int64) {
 	if total <= 0 {
 		return
 	}
 	if b.bar == nil {
 		counts := []progressbar.Option{progressbar.OptionShowBytes(true)}
-		if b.Unit != "" {
-			counts = []progressbar.Option{progressbar.OptionSetItsString(b.Unit), progressbar.OptionShowIts()}
+		if b.unit != "" {
+			counts = []progressbar.Option{progressbar.OptionSetItsString(b.unit), progressbar.OptionShowIts()}
 		}
 		b.bar = newBar(b.w, total, append(counts, progressbar.OptionSetDescription(b.what))...)
 	}
@@ -61,10 +60,33 @@ func (b *ByteBar) Set(done, total int64) {
 	_ = b.bar.Set64(done) // drawing errors do not matter
 }
 
+// SetTask shows the progress of a node's check or repair, and removes the bar while none is running.
+func (b *Bar) SetTask(n *wire.NodeIntegrity) {
+	t := n.Task
+	if t == nil || t.Kind != wire.TaskCheck && t.Kind != wire.TaskReceive {
+		b.Done()
+		return
+	}
+	next := Bar{w: b.w, what: "check " + ID(Plain(n.ID))}
+	if t.Kind == wire.TaskReceive {
+		next.what = "repair " + ID(Plain(n.ID))
+	}
+	done, total := t.Bytes, t.Total
+	if total == 0 {
+		next.unit, done, total = "blocks", t.Blocks, TaskBlocks(n)
+	}
+	if next.what != b.what || next.unit != b.unit {
+		b.Done()
+		*b = next
+	}
+	b.Set(int64(done), int64(total))
+}
+
 // Done removes the bar.
-func (b *ByteBar) Done() {
+func (b *Bar) Done() {
 	if b.bar != nil {
 		_ = b.bar.Clear()
+		b.bar = nil
 	}
 }
 
@@ -113,47 +135,4 @@ func Rate(records int, took time.Duration) string {
 		return "0 records/s"
 	}
 	return fmt.Sprintf("%.0f records/s", float64(records)/took.Seconds())
-}
-
-// TaskBar shows the progress of a check or a repair.
-type TaskBar struct {
-	w    io.Writer
-	kind string
-	bar  *ByteBar // nil if no task is running
-}
-
-// NewTaskBar makes a bar on w.
-func NewTaskBar(w io.Writer) *TaskBar { return &TaskBar{w: w} }
-
-// Show draws the progress of the task of a node.
-func (b *TaskBar) Show(n *wire.NodeIntegrity) {
-	t := n.Task
-	if t == nil || t.Kind != wire.TaskCheck && t.Kind != wire.TaskReceive {
-		b.Done()
-		return
-	}
-	if b.bar == nil || b.kind != t.Kind {
-		b.Done()
-		what := "check "
-		if t.Kind == wire.TaskReceive {
-			what = "repair "
-		}
-		b.kind, b.bar = t.Kind, NewByteBar(b.w, what+Elide(Plain(n.ID), MaxID))
-		if t.Total == 0 {
-			b.bar.Unit = "blocks"
-		}
-	}
-	if b.bar.Unit != "" {
-		b.bar.Set(int64(t.Blocks), int64(TaskBlocks(n)))
-	} else {
-		b.bar.Set(int64(t.Bytes), int64(t.Total))
-	}
-}
-
-// Done removes the bar.
-func (b *TaskBar) Done() {
-	if b.bar != nil {
-		b.bar.Done()
-		b.bar = nil
-	}
 }

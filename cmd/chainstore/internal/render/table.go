@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -29,68 +28,53 @@ func IsTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Rows prints rows in columns, two spaces apart.
-func Rows(w io.Writer, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		if _, err := fmt.Fprintln(t, strings.Join(row, "\t")); err != nil {
-			return err
-		}
+// Row has the cells of a row of a table, strings or numbers.
+type Row []any
+
+// Rows returns the titles of a table's columns, and a row for each element of a list.
+func Rows[T any](titles Row, list []T, row func(*T) Row) []Row {
+	rows := []Row{titles}
+	for i := range list {
+		rows = append(rows, row(&list[i]))
 	}
-	return t.Flush()
+	return rows
 }
 
-// Sheet prints a list that arrives in pages, either at once as JSON, one object a line, or at the end as a table.
-type Sheet struct {
-	out    io.Writer
-	asJSON bool
-	rows   [][]string
+// Table formats rows in columns, two spaces apart. Text from outside is made safe to print.
+func Table(rows ...Row) string { return Fit(0, nil, rows...) }
+
+// Fit is Table for a limited width. While the rows are wider, the cells of the columns in shrink are shortened, the
+// widest first.
+func Fit(width int, shrink []int, rows ...Row) string {
+	return strings.Join(tableLines(width, shrink, rows), "")
 }
 
-// NewSheet makes a list with the titles of its columns.
-func NewSheet(out io.Writer, asJSON bool, titles ...string) *Sheet {
-	return &Sheet{out: out, asJSON: asJSON, rows: [][]string{titles}}
-}
-
-// Add adds one value and the cells of its row.
-func (l *Sheet) Add(v any, cells ...string) error {
-	if l.asJSON {
-		return JSON(l.out, v)
+// FitOrNone is Fit for titles and rows. Without rows the table is the first title and "none".
+func FitOrNone(width int, shrink []int, rows ...Row) string {
+	if len(rows) == 1 {
+		return Table(Row{rows[0][0], "none"})
 	}
-	l.rows = append(l.rows, cells)
-	return nil
+	return Fit(width, shrink, rows...)
 }
 
-// Print prints the table. If it is too wide, the given columns are shortened.
-func (l *Sheet) Print(shrink ...int) error {
-	if l.asJSON {
-		return nil
-	}
-	Fit(l.rows, Width(l.out), shrink...)
-	return Rows(l.out, l.rows)
-}
-
-// minShrunk is the smallest width to which Fit shortens a column.
+// minShrunk is the smallest width to which a table shortens a column.
 const minShrunk = 12
 
-// Fit shortens the cells of some columns, the widest first, so that the rows take no more than width.
-func Fit(rows [][]string, width int, columns ...int) {
-	var widths []int
-	total := -2
+func tableLines(width int, shrink []int, rows []Row) (lines []string) {
+	widths := make([]int, len(rows[0]))
+	total := 2*len(widths) - 2
 	for _, row := range rows {
 		for i, cell := range row {
-			if i == len(widths) {
-				widths = append(widths, 0)
-				total += 2
-			}
-			n := utf8.RuneCountInString(cell)
+			text := Plain(fmt.Sprint(cell))
+			row[i] = text
+			n := utf8.RuneCountInString(text)
 			total += max(n-widths[i], 0)
 			widths[i] = max(n, widths[i])
 		}
 	}
 	for ; total > width; total-- {
 		widest := -1
-		for _, c := range columns {
+		for _, c := range shrink {
 			if widths[c] > minShrunk && (widest < 0 || widths[c] > widths[widest]) {
 				widest = c
 			}
@@ -101,11 +85,22 @@ func Fit(rows [][]string, width int, columns ...int) {
 		widths[widest]--
 	}
 	for _, row := range rows {
-		for _, c := range columns {
-			row[c] = Elide(row[c], widths[c])
+		line := ""
+		for i, cell := range row {
+			line += fmt.Sprintf("%-*s  ", widths[i], Elide(cell.(string), widths[i]))
 		}
+		lines = append(lines, strings.TrimRight(line, " ")+"\n")
 	}
+	return lines
 }
 
-// MaxID is the length of the longest id that the masters assign.
-const MaxID = 16
+// ID shortens the id of a node to the length of the longest one that the masters assign.
+func ID(id string) string { return Elide(id, 16) }
+
+// OrDash formats a number, or returns a dash for 0.
+func OrDash(n uint64, format func(uint64) string) string {
+	if n == 0 {
+		return "-"
+	}
+	return format(n)
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,22 +22,14 @@ func Elide(s string, width int) string {
 }
 
 // Wrap breaks a text at its spaces into lines of at most width characters. A longer word gets its own line.
-func Wrap(text string, width int) []string {
-	var lines []string
-	line := ""
+func Wrap(text string, width int) (lines []string) {
 	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
-			line += " " + word
-		default:
-			lines = append(lines, line)
-			line = word
+		last := len(lines) - 1
+		if last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
 		}
-	}
-	if line != "" {
-		lines = append(lines, line)
 	}
 	return lines
 }
@@ -51,12 +44,21 @@ func Plain(s string) string {
 	}, s)
 }
 
-// JSON prints one value on one line. Characters that could control a terminal are escaped: encoding/json does not
-// escape DEL and the controls from U+0080 on. They occur only in strings.
+// JSON prints one value on one line.
 func JSON(w io.Writer, v any) error {
+	line, err := JSONLine(v)
+	if err == nil {
+		_, err = w.Write(line)
+	}
+	return err
+}
+
+// JSONLine returns a value as JSON on one line. Characters that could control a terminal are escaped:
+// encoding/json does not escape DEL and the controls from U+0080 on. They occur only in strings.
+func JSONLine(v any) ([]byte, error) {
 	encoded, err := json.Marshal(v)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	line := make([]byte, 0, len(encoded)+1)
 	for _, r := range string(encoded) {
@@ -66,17 +68,20 @@ func JSON(w io.Writer, v any) error {
 			line = utf8.AppendRune(line, r)
 		}
 	}
-	_, err = w.Write(append(line, '\n'))
+	return append(line, '\n'), nil
+}
+
+// Print prints a result, as JSON on one line or as text.
+func Print(w io.Writer, asJSON bool, result any, text string) error {
+	if asJSON {
+		return JSON(w, result)
+	}
+	_, err := io.WriteString(w, text)
 	return err
 }
 
-// OrDash returns s, or a dash for an empty cell.
-func OrDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+// Number formats a number.
+func Number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // Bytes formats a number of bytes with a binary unit.
 func Bytes[N int | int64 | uint64](n N) string {
@@ -92,20 +97,12 @@ func Bytes[N int | int64 | uint64](n N) string {
 	return fmt.Sprintf("%.1f %ciB", v, units[unit])
 }
 
-// Count formats a number with its noun.
-func Count[N int | int64 | uint64](n N, noun string) string {
+// Count formats a number with its noun. Only an irregular plural is given.
+func Count[N int | int64 | uint64](n N, noun string, plural ...string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// CountAs is Count for a noun with an irregular plural.
-func CountAs(n uint64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
+	return fmt.Sprintf("%d %s", n, append(plural, noun+"s")[0])
 }
 
 // Ago formats the time since ms, unix milliseconds of the cluster, whose clock may differ a little.
@@ -166,11 +163,3 @@ func reflow(text string, width int) string {
 
 // LocalTime formats a time of the chain, unix milliseconds, as RFC 3339 in the local zone.
 func LocalTime(ms uint64) string { return time.UnixMilli(int64(ms)).Format(time.RFC3339) }
-
-// TimeOrDash formats a time like [LocalTime], or returns a dash for 0.
-func TimeOrDash(ms uint64) string {
-	if ms == 0 {
-		return "-"
-	}
-	return LocalTime(ms)
-}
