@@ -94,7 +94,7 @@ func (r *Recovery) checkCommit() error {
 		return fmt.Errorf("%w; if that was because of a recovery that was a mistake, undo it with "+
 			"'chainstore master recover --undo-recovery'", r.identity.checkMember(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
-		return fmt.Errorf("%w: the state in %s says so of %s, of group %s, and lacks what the group did since; "+
+		return fmt.Errorf("%w, according to the state in %s: %s, of group %s; it lacks what the group did since; "+
 			"recover another survivor, or found the group again with --from-storage and an empty folder",
 			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
 	}
