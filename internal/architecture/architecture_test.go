@@ -91,7 +91,8 @@ var mayImport = map[string][]string{
 		"masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch": {},
 	"masternode/conformance": {
-		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest", "wire",
+		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest",
+		"masternode/leader", "masternode/signing", "wire",
 	},
 	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},
 	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
