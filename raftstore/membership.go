@@ -217,8 +217,8 @@ func (s *Store) TransferLeadership(to string) error {
 	return fmt.Errorf("transfer the leadership: %w", err)
 }
 
-// Reaches reports whether a member answers raft's handshake now, at a raft address. If that is "", the addresses are the
-// most recent one ([Store.UpdateAddress]) and the one in raft's configuration. It ends with ctx.
+// Reaches reports whether a member answers raft's handshake now, at a raft address. If that is "", the addresses are
+// the most recent one ([Store.UpdateAddress]) and the one in raft's configuration. It ends with ctx.
 func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 	exact := address != ""
 	if !exact {
