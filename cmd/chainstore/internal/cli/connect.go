@@ -29,7 +29,7 @@ const (
 // DefaultClusterFile returns the path of the cluster file that `chainstore dev` writes below the current folder.
 func DefaultClusterFile() string { return devcluster.ClusterFilePath("chainstore-data") }
 
-// Role says which token a command sends.
+// Role selects the token that a command sends.
 type Role int
 
 const (
@@ -63,7 +63,7 @@ type connection struct {
 	cluster   string
 }
 
-// Use says how a command uses a cluster.
+// Use describes how a command uses a cluster.
 type Use struct {
 	Role     Role
 	RetryFor time.Duration // see [client.Config]

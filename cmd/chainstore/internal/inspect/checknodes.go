@@ -381,7 +381,7 @@ func foundNote(n *wire.NodeIntegrity) string {
 	return "was checked; " + found + "; it is now repaired from another storage node"
 }
 
-// waitNote says why no task is running for a node.
+// waitNote describes why no task is running for a node.
 func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 	if n.State == stateInvalid || n.State == stateReceiving {
 		return fmt.Sprintf("waits to be repaired (%s); Ctrl-C ends the wait only", render.Plain(n.Cause))
