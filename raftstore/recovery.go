@@ -22,10 +22,10 @@ import (
 // Recovery is the open data folder of a master that does not run. The majority of its group is lost, and the master
 // becomes the only member. Only one goroutine may use it.
 type Recovery struct {
-	*dataFolder         // not open where the folder has no raft.db yet
+	*dataFolder         // not open if the folder has no raft.db yet
 	fresh          bool // see Fresh
 	state          *masterfsm.State
-	base           *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	base           *raft.SnapshotMeta // the snapshot that was read, nil if there is none
 	snapshotHeight uint64             // number of blocks of the chain in it
 	minedAt        map[uint64]uint64  // log entry that mined a block, by block
 	damaged        []Damage

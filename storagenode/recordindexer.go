@@ -185,6 +185,13 @@ func (n *Node) confirmedLost(number uint64) bool {
 	return chain.HoldsBlock(n.lost, number)
 }
 
+// awaitQuery is await for as long as a query waits.
+func (x *recordIndexer) awaitQuery(ctx context.Context, leaf uint64) {
+	ctx, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	x.await(ctx, leaf)
+}
+
 // await waits until the index goes up to a leaf, or ctx ends.
 func (x *recordIndexer) await(ctx context.Context, leaf uint64) {
 	for {
@@ -198,13 +205,6 @@ func (x *recordIndexer) await(ctx context.Context, leaf uint64) {
 		case <-grown:
 		}
 	}
-}
-
-// awaitQuery is await for as long as a query waits.
-func (x *recordIndexer) awaitQuery(ctx context.Context, leaf uint64) {
-	ctx, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
-	x.await(ctx, leaf)
 }
 
 // checkRecords reads the index of records, and has the indexer write again what is damaged.

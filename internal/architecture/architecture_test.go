@@ -72,10 +72,10 @@ var mayImport = map[string][]string{
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "wire",
 	},
 	"cmd/chainstore/internal/inspect": {
-		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
 	},
 	"cmd/chainstore/internal/admin": {
-		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable",

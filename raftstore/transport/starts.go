@@ -172,7 +172,7 @@ func (s *Starts) lastOf(member string) Start {
 }
 
 // accept writes the present start of a member to disk. previous is the last one as the handshake saw it. It returns
-// false, and changes nothing, where another start of the member was accepted meanwhile. The error wraps [ErrStarts].
+// false, and changes nothing, if another start of the member was accepted meanwhile. The error wraps [ErrStarts].
 func (s *Starts) accept(member string, previous, now Start) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
