@@ -10,10 +10,7 @@ import (
 
 // Lost reports whether no storage node has a good copy of a block, and whether a person has confirmed that.
 func (s *State) Lost(block uint64) (lost, confirmed bool) {
-	holds := func(list []chain.Range) bool {
-		return slices.ContainsFunc(list, func(r chain.Range) bool { return r.Holds(block) })
-	}
-	return holds(s.integrity.Lost), holds(s.integrity.Confirmed)
+	return chain.HoldsBlock(s.integrity.Lost, block), chain.HoldsBlock(s.integrity.Confirmed, block)
 }
 
 // unrepaired returns the bad blocks of a node that are not confirmed as lost.

@@ -215,13 +215,10 @@ func (n *Node) proveBase(synced chain.Head) (chain.Head, error) {
 
 // verifyBlock has a verifier judge a block from disk.
 func (n *Node) verifyBlock(v *chain.Verifier, number uint64) ([]chain.Hash, error) {
-	data, err := n.block(number)
+	b := blockReader{n: n}
+	block, err := b.parsed(number)
 	if err != nil {
 		return nil, err
-	}
-	block, err := chain.ParseBlock(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return v.Take(&block)
 }

@@ -3,8 +3,6 @@ package storagenode
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -163,23 +161,19 @@ func (x *recordIndexer) readBatch(from uint64) (*records.Batch, error) {
 	bytes := 0
 	var leaves []chain.Hash
 	for number := from; number < x.n.Status().Height && batch.Leaves() < batchLeaves && bytes < batchBytes; number++ {
-		data, err := b.block(number)
+		block, err := b.parsed(number)
 		if err != nil {
 			if x.n.confirmedLost(number) {
 				continue
 			}
 			return batch, err
 		}
-		block, err := chain.ParseBlock(data)
-		if err != nil {
-			return batch, fmt.Errorf("%w: block %d: %w", ErrDamaged, number, err)
-		}
 		leaves, err = x.n.tiles.Leaves(leaves[:0], block.Header.First, int(block.Header.Count))
 		if err != nil {
 			return batch, err
 		}
 		batch.Add(&block, leaves)
-		bytes += len(data)
+		bytes += len(block.Bytes())
 	}
 	return batch, nil
 }
@@ -188,7 +182,14 @@ func (x *recordIndexer) readBatch(from uint64) (*records.Batch, error) {
 func (n *Node) confirmedLost(number uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.ContainsFunc(n.lost, func(r chain.Range) bool { return r.Holds(number) })
+	return chain.HoldsBlock(n.lost, number)
+}
+
+// awaitQuery is await for as long as a query waits.
+func (x *recordIndexer) awaitQuery(ctx context.Context, leaf uint64) {
+	ctx, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	x.await(ctx, leaf)
 }
 
 // await waits until the index goes up to a leaf, or ctx ends.
@@ -204,13 +205,6 @@ func (x *recordIndexer) await(ctx context.Context, leaf uint64) {
 		case <-grown:
 		}
 	}
-}
-
-// awaitQuery is await for as long as a query waits.
-func (x *recordIndexer) awaitQuery(ctx context.Context, leaf uint64) {
-	ctx, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
-	x.await(ctx, leaf)
 }
 
 // checkRecords reads the index of records, and has the indexer write again what is damaged.
