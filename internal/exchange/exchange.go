@@ -26,7 +26,7 @@ const (
 	MaxRecords = 128 << 20 // records; in base64 this is room for one of 96 MiB
 )
 
-// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too long.
+// ErrAnswer is the error of an answer that is not from ChainStore, or is damaged or too long.
 var ErrAnswer = errors.New("answer is not acceptable")
 
 // Header values that never change. No transport writes to them.
