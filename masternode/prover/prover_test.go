@@ -170,8 +170,8 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 	})
 }
 
-// TestStopEndsReads checks that reads that wait for storage nodes end when Run ends, and that reads that begin later end
-// at once. The error says that a client may retry. What is proven and kept is still read.
+// TestStopEndsReads checks that reads that wait for storage nodes end when Run ends, and that later reads end at once,
+// with an error that a client may retry. What is proven and kept is still read.
 func TestStopEndsReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 600)
