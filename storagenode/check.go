@@ -149,7 +149,9 @@ func (n *Node) checkAll(ctx context.Context, c *checkJob) (wire.Report, error) {
 	var errs []error
 	for _, part := range []func() error{
 		func() error { return n.checkIndexFile(ctx) },
-		func() error { report.Tiles, err = n.checkTileFiles(); return err },
+		func() error {
+			return n.locked(func() (err error) { report.Tiles, err = n.checkTileFiles(); return err })
+		},
 		func() error { return n.checkRecords(ctx) },
 		func() error { return n.checkBlocks(ctx, c, &report) },
 	} {
@@ -299,10 +301,8 @@ func (p *pacer) wait(ctx context.Context, bytes int64) error {
 	if left < paceStep {
 		return nil
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(left):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -3,7 +3,6 @@ package storagenode
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -27,8 +26,7 @@ type recordIndexer struct {
 	index  *records.Index
 	wake   chan struct{} // holds one value if the chain has grown
 	job    *job
-	once   sync.Once // of stop
-	logged string    // the last failure; of the goroutine
+	logged string // the last failure; of the goroutine
 }
 
 // startRecordIndexer opens the index and starts to follow the chain.
@@ -44,12 +42,9 @@ func startRecordIndexer(n *Node) (*recordIndexer, error) {
 }
 
 // stop ends the goroutine and closes the index. The caller must not hold life, which the goroutine takes.
-func (x *recordIndexer) stop() (err error) {
-	x.once.Do(func() {
-		x.job.stop()
-		err = x.index.Close()
-	})
-	return err
+func (x *recordIndexer) stop() error {
+	x.job.stop()
+	return x.index.Close()
 }
 
 // chainGrew wakes the indexer.
@@ -61,15 +56,12 @@ func (x *recordIndexer) chainGrew() {
 }
 
 func (x *recordIndexer) run(ctx context.Context) {
-	timer := time.NewTimer(indexerPause)
-	defer timer.Stop()
 	for {
 		more, err := x.step(ctx)
 		x.logOnce(err)
 		if more && err == nil {
 			continue
 		}
-		timer.Reset(indexerPause)
 		wake := x.wake
 		if err != nil {
 			wake = nil // what failed would fail again at once
@@ -78,7 +70,7 @@ func (x *recordIndexer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-wake:
-		case <-timer.C:
+		case <-time.After(indexerPause):
 		}
 	}
 }

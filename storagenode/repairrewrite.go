@@ -78,7 +78,7 @@ func (n *Node) failRewrite(r *incomingRepair, err error) error {
 
 func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 	path := n.segmentPath(seg)
-	w := &rewrite{n: n, seg: seg, path: path + newSuffix}
+	w := &rewrite{n: n, seg: seg, path: path + newSuffix, size: segment.HeaderSize}
 	n.mu.Lock()
 	err := n.moveMisplacedSegment(path, seg) // a file cannot be renamed over a folder
 	if err == nil {
@@ -92,7 +92,7 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 		return nil, err
 	}
 	if err = n.reconcileOpenFile(seg, w.old); err == nil {
-		w.file, w.size, err = segment.Begin(n.cfg.open, w.path, seg)
+		w.file, err = segment.WriteHeader(n.cfg.open, w.path, os.O_CREATE|os.O_TRUNC, seg)
 	}
 	if err != nil {
 		w.close()

@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"internal/fakecluster": {"chain", "internal/signedlog", "wire"},
 	"internal/noderpc":     {"chain", "internal/exchange", "wire"},
 	"client":               {"chain", "internal/exchange", "wire"},
-	"verify":               {"chain", "wire"},
+	"verify":               {"chain", "internal/exchange", "wire"},
 	"httpapi":              {"chain", "wire"},
 	"httpapi/console":      {"wire"},
 	"httpapi/legacy":       {"httpapi", "masterfsm", "masternode", "wire"},
