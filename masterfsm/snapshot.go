@@ -217,13 +217,12 @@ type source struct {
 	err error
 }
 
-// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a
-// chunk.
+// raw reads n bytes. A wrong length costs no more memory than a chunk or the stream's own length.
 func (c *source) raw(n uint64) []byte {
 	if c.err != nil {
 		return nil
 	}
-	const chunk = 16 << 20 // the records of a block, as a rule
+	const chunk = 16 << 20 // more than the records of most blocks
 	var b []byte
 	switch {
 	case n <= chunk:

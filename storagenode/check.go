@@ -99,14 +99,12 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 	c.end.Store(n.endOf(report, err))
 }
 
-// endOf makes what is answered about a check that has ended.
+// endOf makes the answer about a check that has ended.
 //
-// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error,
-// and no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was
-// checked". They read any other number as damage, make the node Invalid and repair it again and again. Without a
-// report they take the check as still running and keep asking. The node starts the check again from time to time
-// until it can finish. The cost is that no other node is checked while an older leader leads and this node cannot
-// finish.
+// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error, and
+// misread any report: an Unchecked of 0 or of the target's height as "everything was checked", any other number as
+// damage, for which they repair the node again and again. Without a report they keep asking, and check no other node,
+// until this node has started the check again and finished it.
 //
 // If bad blocks were found before the end, they are reported together with the first block that was not checked,
 // which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
