@@ -90,8 +90,7 @@ func (s *State) Snapshot() *Snapshot {
 	c.held = slices.Clone(s.held)
 	c.storages, c.miners, c.projects = slices.Clone(s.storages), slices.Clone(s.miners), slices.Clone(s.projects)
 	if s.waiting != nil {
-		w := *s.waiting
-		c.waiting = &w
+		c.waiting = new(*s.waiting)
 	}
 	c.members = make(map[string]*memberWindow, len(s.members))
 	for id, w := range s.members {

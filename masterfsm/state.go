@@ -250,8 +250,7 @@ func (s *State) View() View {
 		Checkpoint: s.checkpoint,
 	}
 	if s.waiting != nil {
-		header := s.waiting.header
-		v.Waiting = &header
+		v.Waiting = new(s.waiting.header)
 	}
 	return v
 }
