@@ -98,6 +98,8 @@ func (c *ChangeProject) apply(s *State) (any, error) {
 	return new(*p), nil
 }
 
+func projectID(p *Project) uint32 { return p.ID }
+
 // addProject enters a project, whose id is above all others, and its look-ups.
 func (s *State) addProject(p Project) {
 	s.projects = append(s.projects, p)
@@ -122,7 +124,7 @@ func (s *State) projectAt(id uint32) *Project {
 	if n := int(id); n > 0 && n <= len(s.projects) && s.projects[n-1].ID == id {
 		return &s.projects[n-1]
 	}
-	i, ok := search(s.projects, id, func(p *Project) uint32 { return p.ID })
+	i, ok := search(s.projects, id, projectID)
 	if !ok {
 		return nil
 	}
@@ -134,8 +136,8 @@ func (s *State) ProjectByName(name string) (Project, bool) {
 	return s.Project(s.names[name])
 }
 
-// FindProject is the project that people mean by a name or an id. The id counts first: no other project can take a
-// project's place in an administrator's command by its name.
+// FindProject finds a project by its id or its name. The id has precedence, so that no other project's name can stand
+// for it in an administrator's command.
 func (s *State) FindProject(nameOrID string) (Project, bool) {
 	if id, err := strconv.ParseUint(nameOrID, 10, 32); err == nil {
 		if p, ok := s.Project(uint32(id)); ok {
@@ -147,7 +149,7 @@ func (s *State) FindProject(nameOrID string) (Project, bool) {
 
 // Projects lists up to limit projects in the order of their ids, from the first whose id is above after.
 func (s *State) Projects(after uint32, limit int) []Project {
-	i, found := search(s.projects, after, func(p *Project) uint32 { return p.ID })
+	i, found := search(s.projects, after, projectID)
 	if found {
 		i++
 	}
@@ -274,7 +276,7 @@ type Quota struct {
 	RecordBytes      uint64 `json:"record_bytes"`     // of one payload
 }
 
-// maxRate bounds each part of a quota, so that no product of it runs over.
+// maxRate bounds each part of a quota, so that no product of it overflows.
 const maxRate = 1 << 40
 
 func (q Quota) check() error {
@@ -303,8 +305,8 @@ func (c QuotaChange) of(q Quota) Quota {
 	return q
 }
 
-// Spent is what of a project's quota is spent and not yet given back: two token buckets that hold one second's worth
-// each, and get it back evenly as the table's age goes on. In thousandths, since the age counts milliseconds.
+// Spent is the spent part of a project's quota: two token buckets of one second's worth each, which refill evenly with
+// the table's age. It is in thousandths, because the age counts milliseconds.
 type Spent struct {
 	Records uint64 `json:"records"`
 	Bytes   uint64 `json:"bytes"`
@@ -313,7 +315,7 @@ type Spent struct {
 
 // Shortage is why a request was refused with [RefusedRate].
 type Shortage struct {
-	Bytes bool   // it is the bytes a second that did not suffice, not the records
+	Bytes bool   // the limit is that of bytes a second, not of records a second
 	Limit uint64 // what the quota gives in a second
 	Left  uint64 // of it now
 	Wait  uint64 // milliseconds until there is enough for the request, at least 1

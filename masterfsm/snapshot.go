@@ -90,8 +90,7 @@ func (s *State) Snapshot() *Snapshot {
 	c.held = slices.Clone(s.held)
 	c.storages, c.miners, c.projects = slices.Clone(s.storages), slices.Clone(s.miners), slices.Clone(s.projects)
 	if s.waiting != nil {
-		w := *s.waiting
-		c.waiting = &w
+		c.waiting = new(*s.waiting)
 	}
 	c.members = make(map[string]*memberWindow, len(s.members))
 	for id, w := range s.members {
@@ -201,10 +200,7 @@ func writePending(k *sink, b *heldBlock) {
 	k.u64(b.number)
 	k.u64(b.first)
 	k.u64(b.time)
-	ends := make([]byte, 0, 4*len(b.ends))
-	for _, end := range b.ends {
-		ends = binary.BigEndian.AppendUint32(ends, end)
-	}
+	ends, _ := binary.Append(nil, binary.BigEndian, b.ends)
 	k.part(ends)
 	k.part(b.records)
 	k.u64(uint64(len(b.leaves)) * chain.HashSize)
@@ -220,13 +216,12 @@ type source struct {
 	err error
 }
 
-// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a
-// chunk.
+// raw reads n bytes. A wrong length costs no more memory than a chunk or the stream's own length.
 func (c *source) raw(n uint64) []byte {
 	if c.err != nil {
 		return nil
 	}
-	const chunk = 16 << 20 // the records of a block, as a rule
+	const chunk = 16 << 20 // more than the records of most blocks
 	var b []byte
 	switch {
 	case n <= chunk:

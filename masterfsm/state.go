@@ -174,9 +174,8 @@ func (s *State) Boundary() Boundary {
 	return s.boundaries[len(s.boundaries)-1]
 }
 
-// Checkpoint is the boundary that the group signs: the newest one whose blocks are all on Replicas storage nodes, if
-// the table still remembered it then. It never goes back, and at one size every master has the same root. It is the
-// empty tree's until a block is stored and the log has a key.
+// Checkpoint is the boundary that the group signs: the newest remembered one whose blocks are all on Replicas storage
+// nodes. It never goes back. It is that of the empty tree until a block is stored and the log has a key.
 func (s *State) Checkpoint() Boundary { return s.checkpoint }
 
 // Floor is the height below which no checkpoint may be shown. It is the height of the chain that the newest recovery
@@ -251,8 +250,7 @@ func (s *State) View() View {
 		Checkpoint: s.checkpoint,
 	}
 	if s.waiting != nil {
-		header := s.waiting.header
-		v.Waiting = &header
+		v.Waiting = new(s.waiting.header)
 	}
 	return v
 }
@@ -300,6 +298,17 @@ func appendBounded(list []string, element string, most int) []string {
 // atMost finds the last element of a sorted list whose key is not above a key, -1 if there is none.
 func atMost[T any](list []T, key uint64, of func(*T) uint64) int {
 	return sort.Search(len(list), func(i int) bool { return of(&list[i]) > key }) - 1
+}
+
+// put returns a copy of a list that is sorted by a key, with an element that replaces the one of the same key.
+func put[T any, K cmp.Ordered](list []T, element T, of func(*T) K) []T {
+	at, found := search(list, of(&element), of)
+	list = slices.Clone(list)
+	if !found {
+		return slices.Insert(list, at, element)
+	}
+	list[at] = element
+	return list
 }
 
 // search finds a key in a list that is sorted by it, or the place at which it is to be inserted.

@@ -249,7 +249,8 @@ type Membership interface {
 }
 
 // Masters calls other masters by their URLs. An error wraps [wire.ErrNotLeader] if the other master certainly did
-// nothing because it does not lead, and [wire.ErrUnknownOutcome] or [wire.ErrNoAnswer] if it may have done something.
+// nothing because it does not lead, and [wire.ErrUnknownOutcome] or [wire.ErrNoAnswer] if it may have done something. A
+// call that the other master forwards to the leader may have done something in any case, and may be repeated.
 type Masters interface {
 	leader.Masters
 	// Announce introduces a master to another one: this one, or if it is forwarded to the leader, any. The error wraps

@@ -19,40 +19,20 @@ const (
 	announceInterval = 250 * time.Millisecond // between two checks for peers that lack the present start
 )
 
-// announcer announces the start of this master to its peers, so that none of them accepts an older copy of its data
-// folder. It belongs to the goroutine of runAnnouncer.
-type announcer struct {
-	store *Store
-	raft  *raft.Raft
-
-	next    map[string]time.Time // when the next attempt with a peer is due
-	renewed time.Time            // when the start was renewed last
-	applied uint64               // what was applied then
-}
-
-// announceToAll announces the present start of this master to all peers that lack it, concurrently. It returns when
-// each has answered or cannot be reached, or when ctx ends. Every peer that was reached has then reported whether this
-// data folder is an older copy.
-func (s *Store) announceToAll(ctx context.Context, r *raft.Raft) {
-	if s.machine.level.Load() < masterfsm.LevelIdentities {
-		return
-	}
+// announce announces the present start of this master to the peers that lack it and that are due, concurrently. So none
+// of them accepts an older copy of its data folder. It returns when each has answered or cannot be reached, or when ctx
+// ends. Every peer that was reached has then reported whether this data folder is an older copy.
+func (s *Store) announce(ctx context.Context, r *raft.Raft, due func(id string) bool) {
 	var tasks sync.WaitGroup
-	for _, server := range s.unannounced(r) {
-		tasks.Go(func() { s.announceTo(ctx, server) })
+	for _, server := range r.GetConfiguration().Configuration().Servers {
+		if id := string(server.ID); id != s.id && !s.starts.AcceptedBy(id) && due(id) {
+			tasks.Go(func() { s.announceTo(ctx, server) })
+		}
 	}
 	tasks.Wait()
 }
 
-// unannounced returns the peers that are not known to have the present start.
-func (s *Store) unannounced(r *raft.Raft) (peers []raft.Server) {
-	for _, server := range r.GetConfiguration().Configuration().Servers {
-		if id := string(server.ID); id != s.id && !s.starts.AcceptedBy(id) {
-			peers = append(peers, server)
-		}
-	}
-	return peers
-}
+func anyPeer(string) bool { return true }
 
 func (s *Store) announceTo(ctx context.Context, server raft.Server) {
 	ctx, cancel := context.WithTimeout(ctx, announceTime)
@@ -69,9 +49,8 @@ func (s *Store) announceTo(ctx context.Context, server raft.Server) {
 // runAnnouncer announces this master's start to peers, renews it while the state changes, and records the group's
 // protocol level, until the store ends.
 func (s *Store) runAnnouncer(r *raft.Raft) {
-	a := &announcer{
-		store: s, raft: r, next: map[string]time.Time{}, renewed: time.Now(), applied: s.machine.appliedIndex(),
-	}
+	attempts := map[string]time.Time{} // the last one with each peer
+	renewed, applied := time.Now(), s.machine.appliedIndex()
 	for s.pause(announceInterval) {
 		if s.Refused() != nil {
 			return
@@ -82,41 +61,30 @@ func (s *Store) runAnnouncer(r *raft.Raft) {
 		if s.machine.level.Load() < masterfsm.LevelIdentities {
 			continue
 		}
-		if err := a.update(time.Now()); err != nil {
+		now, index := time.Now(), s.machine.appliedIndex()
+		err := s.starts.Forget(s.isRemoved)
+		if err == nil && index != applied && now.Sub(renewed) >= s.cfg.RenewEvery {
+			err = s.starts.Renew()
+			renewed, applied = now, index
+		}
+		if err != nil {
 			s.fail.report(startsError(err))
 			return
 		}
-		a.announce(time.Now())
+		s.announce(context.Background(), r, func(id string) bool {
+			due := now.Sub(attempts[id]) >= announcePause
+			if due {
+				attempts[id] = now
+			}
+			return due
+		})
 	}
 }
 
-// update renews the start where that is due, and forgets the starts of removed members.
-func (a *announcer) update(now time.Time) error {
-	s := a.store
-	if applied := s.machine.appliedIndex(); applied != a.applied && now.Sub(a.renewed) >= s.cfg.RenewEvery {
-		if err := s.starts.Renew(); err != nil {
-			return err
-		}
-		a.renewed, a.applied = now, applied
-	}
-	return s.starts.Forget(func(id string) (removed bool) {
-		s.machine.read(func(state *masterfsm.State) { removed = state.MasterRemoved(id) })
-		return removed
-	})
-}
-
-// announce announces the start to the peers that lack it and are due.
-func (a *announcer) announce(now time.Time) {
-	var tasks sync.WaitGroup
-	for _, server := range a.store.unannounced(a.raft) {
-		id := string(server.ID)
-		if now.Before(a.next[id]) {
-			continue
-		}
-		a.next[id] = now.Add(announcePause)
-		tasks.Go(func() { a.store.announceTo(context.Background(), server) })
-	}
-	tasks.Wait()
+// isRemoved reports whether the group has removed a member.
+func (s *Store) isRemoved(id string) (removed bool) {
+	s.machine.read(func(state *masterfsm.State) { removed = state.MasterRemoved(id) })
+	return removed
 }
 
 // recordLevel records the group's protocol level in the identity once it has risen: at the next start the handshake
@@ -154,5 +122,5 @@ func (s *Store) renewLast(r *raft.Raft) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastAnnounce)
 	defer cancel()
-	s.announceToAll(ctx, r)
+	s.announce(ctx, r, anyPeer)
 }

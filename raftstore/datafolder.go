@@ -14,6 +14,7 @@ import (
 // dataFolder is a master's data folder, locked by this process.
 type dataFolder struct {
 	dir      string
+	log      hclog.Logger
 	lock     *durable.Lock
 	identity identity // a Store guards it by mu
 	fail     *failure
@@ -26,8 +27,8 @@ type dataFolder struct {
 	snaps *snapshotStore
 }
 
-// lockFolder locks a folder, which it creates where it is missing, and reads the identity.
-func lockFolder(dir string) (*dataFolder, error) {
+// lockFolder locks a folder, which it creates if it is missing, and reads the identity.
+func lockFolder(dir string, log hclog.Logger) (*dataFolder, error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
@@ -39,16 +40,16 @@ func lockFolder(dir string) (*dataFolder, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &dataFolder{dir: dir, lock: lock, identity: id, fail: newFailure()}, nil
+	return &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure()}, nil
 }
 
 // open opens the log, the stable store and the snapshots.
-func (f *dataFolder) open(log hclog.Logger) (err error) {
+func (f *dataFolder) open() (err error) {
 	path := filepath.Join(f.dir, "raft.db")
 	if f.bolt, err = raftconfig.OpenLog(path); err != nil {
 		return diskError("open "+path, err)
 	}
-	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, raftconfig.WarningsOnly(log)); err != nil {
+	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, raftconfig.WarningsOnly(f.log)); err != nil {
 		return diskError("open "+filepath.Join(f.dir, "snapshots"), err)
 	}
 	f.votes = &stableStore{StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog}

@@ -73,7 +73,7 @@ func raftWritesVotes(t *testing.T) {
 // raftChecksLastContact checks that a follower looks at its last contact at once when its heartbeat timeout becomes
 // shorter: see checkLastContact.
 func raftChecksLastContact(t *testing.T) {
-	s := &Store{cfg: Config{Timeout: time.Hour}, log: hclog.NewNullLogger()}
+	s := &Store{cfg: Config{Timeout: time.Hour}, dataFolder: &dataFolder{log: hclog.NewNullLogger()}}
 	logs, address := raft.NewInmemStore(), raft.ServerAddress("here")
 	_, trans := raft.NewInmemTransport(address)
 	config := raftconfig.New("a", s.cfg.Timeout, nil)

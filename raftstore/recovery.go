@@ -22,11 +22,10 @@ import (
 // Recovery is the open data folder of a master that does not run. The majority of its group is lost, and the master
 // becomes the only member. Only one goroutine may use it.
 type Recovery struct {
-	*dataFolder    // not open where the folder has no raft.db yet
-	log            hclog.Logger
+	*dataFolder         // not open if the folder has no raft.db yet
 	fresh          bool // see Fresh
 	state          *masterfsm.State
-	base           *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	base           *raft.SnapshotMeta // the snapshot that was read, nil if there is none
 	snapshotHeight uint64             // number of blocks of the chain in it
 	minedAt        map[uint64]uint64  // log entry that mined a block, by block
 	damaged        []Damage
@@ -95,7 +94,7 @@ func (r *Recovery) checkCommit() error {
 		return fmt.Errorf("%w; if that was because of a recovery that was a mistake, undo it with "+
 			"'chainstore master recover --undo-recovery'", r.identity.checkMember(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
-		return fmt.Errorf("%w: the state in %s says so of %s, of group %s, and lacks what the group did since; "+
+		return fmt.Errorf("%w, according to the state in %s: %s, of group %s; it lacks what the group did since; "+
 			"recover another survivor, or found the group again with --from-storage and an empty folder",
 			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
 	}
@@ -107,11 +106,11 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	folder, err := lockFolder(dir)
+	folder, err := lockFolder(dir, log)
 	if err != nil {
 		return nil, err
 	}
-	r := &Recovery{dataFolder: folder, log: log, state: masterfsm.New()}
+	r := &Recovery{dataFolder: folder, state: masterfsm.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -126,7 +125,7 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	case r.identity.Group == "" && !r.fresh:
 		return nil, fmt.Errorf("%s is of a master that never belonged to a group: it has nothing to recover", dir)
 	}
-	if err := r.open(log); err != nil {
+	if err := r.open(); err != nil {
 		return nil, err
 	}
 	if err := r.fail.guard(func() error { return errors.Join(r.votes.check(r.identity), r.read()) }); err != nil {
@@ -204,7 +203,7 @@ func (r *Recovery) begin() error {
 		return err
 	}
 	if r.bolt == nil {
-		if err := r.open(r.log); err != nil {
+		if err := r.open(); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
 )
@@ -58,9 +59,11 @@ func (s *Store) startRaft() error {
 func (s *Store) announceBeforeRaft(r *raft.Raft) {
 	group := s.identity.handshakeGroup()
 	s.stream.OpenForAnnouncements(group)
-	ctx, cancel := context.WithTimeout(context.Background(), firstAnnounce)
-	defer cancel()
-	s.announceToAll(ctx, r)
+	if s.machine.level.Load() >= masterfsm.LevelIdentities {
+		ctx, cancel := context.WithTimeout(context.Background(), firstAnnounce)
+		defer cancel()
+		s.announce(ctx, r, anyPeer)
+	}
 	if s.Refused() == nil {
 		s.stream.Open(group)
 	}

@@ -19,7 +19,7 @@ import (
 
 // Config says how a master's store is opened. Dir, Bind and ClusterToken are required.
 type Config struct {
-	Dir          string // data folder, created where it is missing
+	Dir          string // data folder, created if it is missing
 	Bind         string // address where raft listens, host:port
 	Advertise    string // address at which the other masters reach it, host:port; "" for that of the listener
 	URL          string // this master's HTTP address, only returned by [Store.Member]
@@ -74,7 +74,6 @@ func (c *Config) prepare() error {
 type Store struct {
 	*dataFolder
 	cfg  Config
-	log  hclog.Logger
 	id   string // member id
 	boot uint64
 
@@ -125,7 +124,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		}
 	}()
 	cfg.Advertise = advertise
-	folder, err := lockFolder(cfg.Dir)
+	folder, err := lockFolder(cfg.Dir, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -141,11 +140,11 @@ func Open(cfg Config) (_ *Store, err error) {
 	cfg.ClusterToken = ""
 
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
-	if err := folder.open(cfg.Logger); err != nil {
+	if err := folder.open(); err != nil {
 		return nil, err
 	}
 	s := &Store{
-		dataFolder: folder, cfg: cfg, log: cfg.Logger, id: id.ID, boot: id.Boot + 1,
+		dataFolder: folder, cfg: cfg, id: id.ID, boot: id.Boot + 1,
 		due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
 		closed: make(chan struct{}), stop: make(chan struct{}),
 	}

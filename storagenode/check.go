@@ -49,14 +49,10 @@ func (c *checkJob) status() wire.CheckStatus {
 // current leader gives the check up at once and orders one of another name later. An older leader does not: see endOf.
 const checkAgain = 10 * time.Second
 
-// answers reports whether an order asks for this check, which may be nil. If it ended early, it is started again after
-// the pause.
+// answers reports whether an order asks for this check. If it ended early, it is started again after the pause.
 func (c *checkJob) answers(o wire.CheckOrder, pause time.Duration) bool {
-	if c == nil || c.order.Check != o.Check {
-		return false
-	}
 	end := c.end.Load()
-	return end == nil || end.report != nil || time.Since(end.at) <= pause
+	return c.order.Check == o.Check && (end == nil || end.report != nil || time.Since(end.at) <= pause)
 }
 
 // Check starts a check, or returns the state of one. An order with the name of the check that runs, or that ran last,
@@ -66,12 +62,7 @@ func (c *checkJob) answers(o wire.CheckOrder, pause time.Duration) bool {
 //
 // The error wraps ErrFailed: a check cannot be started.
 func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
-	find := func() *checkJob {
-		if n.check.answers(o, n.cfg.checkAgain) {
-			return n.check
-		}
-		return nil
-	}
+	answers := func(c *checkJob) bool { return c.answers(o, n.cfg.checkAgain) }
 	start := func() (*checkJob, error) {
 		o.Lost = slices.Clone(o.Lost)
 		c := &checkJob{order: o, began: time.Now(), total: n.index.BytesBelow(o.Height)}
@@ -79,10 +70,9 @@ func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
 			c.job = n.check.job
 		}
 		c.job = startJob(c.job, func(ctx context.Context) { n.runCheck(ctx, c) })
-		n.check = c
 		return c, nil
 	}
-	c, err := findOrStart(n, find, start)
+	c, err := findOrStart(n, &n.check, answers, start)
 	if err != nil {
 		return wire.CheckStatus{}, fmt.Errorf("no check is started: %w", err)
 	}
@@ -109,14 +99,12 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 	c.end.Store(n.endOf(report, err))
 }
 
-// endOf makes what is answered about a check that has ended.
+// endOf makes the answer about a check that has ended.
 //
-// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error,
-// and no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was
-// checked". They read any other number as damage, make the node Invalid and repair it again and again. Without a
-// report they take the check as still running and keep asking. The node starts the check again from time to time
-// until it can finish. The cost is that no other node is checked while an older leader leads and this node cannot
-// finish.
+// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error, and
+// misread any report: an Unchecked of 0 or of the target's height as "everything was checked", any other number as
+// damage, for which they repair the node again and again. Without a report they keep asking, and check no other node,
+// until this node has started the check again and finished it.
 //
 // If bad blocks were found before the end, they are reported together with the first block that was not checked,
 // which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
@@ -159,7 +147,9 @@ func (n *Node) checkAll(ctx context.Context, c *checkJob) (wire.Report, error) {
 	var errs []error
 	for _, part := range []func() error{
 		func() error { return n.checkIndexFile(ctx) },
-		func() error { report.Tiles, err = n.checkTileFiles(); return err },
+		func() error {
+			return n.locked(func() (err error) { report.Tiles, err = n.checkTileFiles(); return err })
+		},
 		func() error { return n.checkRecords(ctx) },
 		func() error { return n.checkBlocks(ctx, c, &report) },
 	} {
@@ -223,7 +213,7 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 	case a.Height != o.Height || !proven:
 	case head.Hash != o.Hash:
 		// If the last block is bad, its hash means nothing.
-		report.Other = !slices.ContainsFunc(a.Bad, func(r chain.Range) bool { return r.Holds(o.Height - 1) })
+		report.Other = !chain.HoldsBlock(a.Bad, o.Height-1)
 	default:
 		fixed, err := n.rewriteHashes(ctx, a)
 		report.Tiles += fixed
@@ -236,7 +226,7 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 
 // newAudit returns the audit of a check.
 func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
-	pace := pacer{rate: c.order.Rate, began: time.Now()}
+	began := time.Now()
 	return audit.New(audit.Config{
 		Segments: n.dir.Segments(), Open: n.cfg.open, Index: n.index, Height: min(c.order.Height, n.index.Len()),
 		Threads: n.cfg.CheckThreads, Lost: c.order.Lost, Levels: levels, TilesTo: ^uint64(0),
@@ -247,8 +237,7 @@ func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
 		},
 		Read: func(ctx context.Context, bytes int64) error {
 			c.blocks.Add(1)
-			c.bytes.Add(uint64(bytes))
-			return pace.wait(ctx, bytes)
+			return keepRate(ctx, c.order.Rate, began, c.bytes.Add(uint64(bytes)))
 		},
 	})
 }
@@ -289,30 +278,21 @@ func (n *Node) reconcileOpenFile(seg uint64, there segment.File) error {
 	return n.closeWriter()
 }
 
-// pacer keeps to a rate of bytes a second.
-type pacer struct {
-	rate  int64
-	began time.Time
-	bytes int64
-}
+// shortestWait is the shortest wait that is worth a timer.
+const shortestWait = 5 * time.Millisecond
 
-// paceStep is the shortest wait that is worth a timer.
-const paceStep = 5 * time.Millisecond
-
-func (p *pacer) wait(ctx context.Context, bytes int64) error {
-	if p.rate <= 0 {
+// keepRate waits until so many bytes since a time are no more than a rate in bytes a second allows; 0 for no limit.
+func keepRate(ctx context.Context, rate int64, since time.Time, bytes uint64) error {
+	if rate <= 0 {
 		return nil
 	}
-	p.bytes += bytes
-	due := time.Duration(float64(p.bytes) / float64(p.rate) * float64(time.Second))
-	left := due - time.Since(p.began)
-	if left < paceStep {
+	due := time.Duration(float64(bytes) / float64(rate) * float64(time.Second))
+	left := due - time.Since(since)
+	if left < shortestWait {
 		return nil
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(left):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

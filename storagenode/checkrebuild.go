@@ -2,11 +2,9 @@ package storagenode
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/tiles"
@@ -23,17 +21,26 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 		return err
 	}
 	wrong := 0
-	for from := uint64(0); ; from += indexChunk {
+	for from, more := uint64(0), true; more; from += indexChunk {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		more, found, err := n.compareIndex(from)
-		wrong += found
-		if err != nil {
+		if err := n.locked(func() error {
+			if err := n.flushed(); err != nil {
+				return err
+			}
+			to := min(n.index.Len(), from+indexChunk)
+			if more = from < to; !more {
+				return nil
+			}
+			blocks, err := n.indexFile.Differing(from, to)
+			wrong += len(blocks)
+			if err != nil {
+				return err
+			}
+			return n.fail(n.indexFile.Put(blocks...))
+		}); err != nil {
 			return err
-		}
-		if !more {
-			break
 		}
 	}
 	if wrong == 0 {
@@ -46,23 +53,16 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 // restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its
 // header again if that is damaged. mu is held.
 func (n *Node) restoreIndexFile() error {
-	mine, err := n.indexFile.Stat()
-	if err != nil {
+	same, exists, err := durable.AtPath(n.indexFile, n.dir.Index())
+	if err != nil || same && n.indexFile.HeaderGood() {
 		return err
 	}
-	there, err := os.Lstat(n.dir.Index())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err == nil && os.SameFile(mine, there) {
-		if n.indexFile.HeaderGood() {
-			return nil
-		}
+	if same {
 		n.log.Error("the header of the index was wrong and is written again", "file", n.dir.Index())
 		return n.fail(n.indexFile.RestoreHeader())
 	}
 	n.log.Error("the index was removed or replaced while it was open, and is written again", "file", n.dir.Index())
-	if err == nil {
+	if exists {
 		if _, err := n.moveAside(n.dir.Index()); err != nil {
 			return err
 		}
@@ -71,41 +71,15 @@ func (n *Node) restoreIndexFile() error {
 	if err != nil {
 		return n.fail(err)
 	}
-	_ = n.indexFile.Close() // it is of no use any more
+	_ = n.indexFile.Close() // the file is gone from its path
 	n.indexFile = f
 	return nil
 }
 
-// compareIndex writes again the entries of a chunk that differ, and counts them.
-func (n *Node) compareIndex(from uint64) (more bool, wrong int, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return false, 0, n.failure
-	}
-	if err := n.flushed(); err != nil {
-		return false, 0, err
-	}
-	height := n.index.Len()
-	if from >= height {
-		return false, 0, nil
-	}
-	to := min(height, from+indexChunk)
-	blocks, err := n.indexFile.Differing(from, to)
-	if err != nil {
-		return false, 0, err
-	}
-	return to < height, len(blocks), n.fail(n.indexFile.Put(blocks...))
-}
-
 // checkTileFiles puts files of the tree's hashes back at their paths that were removed or replaced while they were
 // open, and writes damaged headers again. It counts the hashes that are at their place again, and each header as one.
+// mu is held.
 func (n *Node) checkTileFiles() (fixed uint64, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return 0, n.failure
-	}
 	replaced, err := n.tiles.ReplacedOnDisk()
 	if err != nil {
 		return 0, err

@@ -109,7 +109,7 @@ func (c *cursor) search(e entry) (i uint32, err error) {
 		}
 		var at entry
 		at, err = c.entry(uint32(i))
-		return !at.before(e)
+		return at.compare(e) >= 0
 	})
 	return uint32(n), err
 }
@@ -123,11 +123,7 @@ func (r *run) check() error {
 	if err != nil {
 		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, err)
 	}
-	mine, err := r.file.Stat()
-	if err != nil {
-		return err
-	}
-	if there, err := os.Stat(r.path); err != nil || !os.SameFile(mine, there) {
+	if same, _, err := durable.AtPath(r.file, r.path); err != nil || !same {
 		return fmt.Errorf("%w: %s was removed or replaced", ErrDamaged, r.path)
 	}
 	var c cursor
@@ -139,7 +135,7 @@ func (r *run) check() error {
 			if err != nil {
 				return err
 			}
-			if i > 0 && e.before(before) {
+			if i > 0 && e.compare(before) < 0 {
 				return fmt.Errorf("%w: entry %d of section %d in %s is out of order", ErrDamaged, i, section, r.path)
 			}
 			before = e
@@ -237,7 +233,7 @@ func merged(runs []*run, section int) iter.Seq2[entry, error] {
 			var first *merging
 			for i := range parts {
 				p := &parts[i]
-				if p.at < p.cursor.count && (first == nil || p.entry.before(first.entry)) {
+				if p.at < p.cursor.count && (first == nil || p.entry.compare(first.entry) < 0) {
 					first = p
 				}
 			}
