@@ -153,7 +153,7 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 	return i, nil
 }
 
-// RemoveStorage removes a storage node for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound,
+// RemoveStorage removes a storage node permanently. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound,
 // wire.ErrNoLeader, wire.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
 	s, err := n.findStorage(ctx, idOrURL)

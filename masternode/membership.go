@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// RemoveMaster removes a master, named by its id or address, for good. This master must lead. If it is to remove
+// RemoveMaster removes a master, named by its id or address, permanently. This master must lead. If it is to remove
 // itself, it hands the leadership over, and the next leader does it. Without force the removal is refused if the
 // remaining masters could not elect a leader. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrTooFewMasters,
 // wire.ErrNoLeader.
