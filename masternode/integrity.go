@@ -44,16 +44,16 @@ func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
 
 func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	var nodes []masterfsm.Storage
-	var story masterfsm.IntegrityLog
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.IntegrityLog() })
+	var log masterfsm.IntegrityLog
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, log = s.Storages(), s.IntegrityLog() })
 	i := wire.Integrity{
-		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
-		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
+		Nodes: []wire.NodeIntegrity{}, Lost: orNone(log.Lost), Confirmed: orNone(log.Confirmed),
+		Totals: wire.Totals(log.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
 	for k := range nodes {
 		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], leading))
 	}
-	for _, e := range slices.Backward(story.Events) {
+	for _, e := range slices.Backward(log.Events) {
 		i.Events = append(i.Events, wire.Event{
 			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source,
 			Cause:      e.Cause.Text(),
@@ -61,7 +61,7 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 			Findings:   findings(e.Findings), Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
 	}
-	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
+	if lost := chain.CutRanges(log.Lost, log.Confirmed); len(lost) > 0 {
 		addNotices(&i.Notices, &i.NoticesCoded, lostNotice(lost))
 	}
 	for k := range nodes {
@@ -164,7 +164,7 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 	if _, err := n.leader.Propose(ctx, removed); err != nil {
 		return err
 	}
-	n.log.Warn("storage node removed for good", "node", s.ID, "url", s.URL, "forced", force)
+	n.log.Warn("storage node removed permanently", "node", s.ID, "url", s.URL, "forced", force)
 	return nil
 }
 
