@@ -129,7 +129,7 @@ const totalsPanel = (n) =>
 /** eventsPanel shows the integrity log, the newest event first. */
 function eventsPanel(events) {
   const list = events.length
-    ? h('ol', { class: 'story' }, events.map(event))
+    ? h('ol', { class: 'events' }, events.map(event))
     : empty(t('integrity.quiet'), h('p', {}, t('integrity.quiet.text')));
   return panel(t('integrity.events'), list);
 }
