@@ -48,7 +48,7 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, log = s.Storages(), s.IntegrityLog() })
 	i := wire.Integrity{
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(log.Lost), Confirmed: orNone(log.Confirmed),
-		Totals: wire.Totals(log.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
+		Totals: wire.Totals(log.Totals), Events: []wire.Event{},
 	}
 	for k := range nodes {
 		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], leading))
@@ -61,12 +61,12 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 			Findings:   findings(e.Findings), Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
 	}
-	if lost := chain.CutRanges(log.Lost, log.Confirmed); len(lost) > 0 {
-		addNotices(&i.Notices, &i.NoticesCoded, lostNotice(lost))
-	}
+	notices := noticeList{}
+	notices.addLost(chain.CutRanges(log.Lost, log.Confirmed))
 	for k := range nodes {
-		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], leading.Aborted)...)
+		notices.addAborted(&nodes[k], leading.Aborted)
 	}
+	i.Notices, i.NoticesCoded = wire.Texts(notices), notices
 	return i
 }
 
@@ -164,7 +164,7 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 	if _, err := n.leader.Propose(ctx, removed); err != nil {
 		return err
 	}
-	n.log.Warn("storage node removed permanently", "node", s.ID, "url", s.URL, "forced", force)
+	n.log.Warn("storage node removed for good", "node", s.ID, "url", s.URL, "forced", force)
 	return nil
 }
 
