@@ -24,6 +24,9 @@ BEHIND  ?= 10000000
 # Only the race detector needs a C compiler. Without one the tests run without the race detector and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
+# By default each program with the race detector sleeps for one second at its end.
+export GORACE ?= atexit_sleep_ms=0
+
 .PHONY: build test test-short test-all test-long fmt vet fuzz bench bench-test lint lint-lines times behind \
 	soak soak-damage soak-short screenshots
 
