@@ -37,9 +37,12 @@ type lastSeen struct {
 	// then.
 	aborted    *wire.Aborted
 	checkAgain time.Time
-	caughtUp   bool   // masters: it had nearly all of this master's log when it answered
-	knowsKeys  bool   // masters: it knows the commands of log keys
-	level      uint64 // masters: the highest protocol level that it knows
+	// checked is when the last check of a storage node ended, as the table had it when checkedAt was set.
+	checked   uint64
+	checkedAt time.Time
+	caughtUp  bool   // masters: it had nearly all of this master's log when it answered
+	knowsKeys bool   // masters: it knows the commands of log keys
+	level     uint64 // masters: the highest protocol level that it knows
 }
 
 // matches reports whether the last answer is about the node as the table has it. A node that was restarted or repaired
@@ -90,6 +93,28 @@ func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
 	case view.OpenBlock != m.open || m.openedAt.IsZero():
 		m.open, m.openedAt = view.OpenBlock, now
 	}
+}
+
+// noteChecks records when the ends of checks appeared in the table. Those that the leader found there count from the
+// start of its term.
+func (m *memory) noteChecks(view masterfsm.View, now time.Time) {
+	for i := range view.Storages {
+		n := &view.Storages[i]
+		switch s := m.node(n.ID); {
+		case s.checkedAt.IsZero():
+			s.checked, s.checkedAt = n.Checked, m.began
+		case s.checked != n.Checked:
+			s.checked, s.checkedAt = n.Checked, now
+		}
+	}
+}
+
+// checkSeen returns when the end of a node's last check appeared in the table.
+func (m *memory) checkSeen(n *masterfsm.Storage) time.Time {
+	if s := m.nodes[n.ID]; s != nil && !s.checkedAt.IsZero() {
+		return s.checkedAt
+	}
+	return m.began
 }
 
 // live reports whether a node answered recently.
