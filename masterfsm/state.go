@@ -22,6 +22,9 @@ type Boundary struct {
 
 func (b *Boundary) height() uint64 { return b.Height }
 
+// MaxTime is the last millisecond of the year 9999, which is the last year of RFC 3339. A later time is a fault.
+const MaxTime = 253_402_300_799_999
+
 // State is the status table. Only one goroutine may call Apply, and not while another one reads. The zero State is not
 // valid: make one with [New] or [Restore].
 type State struct {

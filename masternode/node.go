@@ -102,6 +102,7 @@ const (
 // New makes a master. It does nothing until Run is called.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
+		//mutant:wall-clock
 		cfg.Clock = time.Now
 	}
 	if err := cfg.validate(); err != nil {
@@ -144,6 +145,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.reportSuspects(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.waitStopped(ctx) })
+	g.Go(func() error { n.leader.Observe(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
 }

@@ -138,13 +138,15 @@ type Leader struct {
 	pace pace
 	log  hclog.Logger
 
+	clock tableClock
+
 	current atomic.Pointer[leadership] // nil while this master does not lead
 	fenced  atomic.Bool                // most storage nodes obey a later epoch: this master ends
 }
 
 // New makes a leader. It does nothing until Run is called.
 func New(cfg Config) *Leader {
-	l := &Leader{cfg: cfg, pace: defaultPace(), log: cfg.Logger}
+	l := &Leader{cfg: cfg, pace: defaultPace(), log: cfg.Logger, clock: tableClock{clock: cfg.Clock}}
 	if cfg.MaxAge > 0 {
 		l.pace.maxAge = cfg.MaxAge
 	}
@@ -203,10 +205,12 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 
 // begin commits BeginTerm, which is barrier, fence and address in one.
 func (l *Leader) begin(ctx context.Context, term uint64) error {
+	l.observe()
 	_, err := l.Propose(ctx, &masterfsm.BeginTerm{
 		Term: term, Member: l.cfg.Member.ID, URL: l.cfg.Member.URL, Time: l.Now(),
 		Group: l.cfg.Membership.Member().Group, Settings: l.cfg.Settings,
 	})
+	l.observe()
 	return err
 }
 

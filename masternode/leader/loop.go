@@ -30,7 +30,7 @@ func (l *leadership) loop(ctx context.Context) {
 		m.givenKey.update(&l.cfg.Log, view)
 		now := l.cfg.Clock()
 		m.noteOpenBlock(view, now)
-		m.noteChecks(view, now)
+		m.noteChecks(view, l.Now(), now)
 		m.witnesses.nominate(view, l.pace, now)
 		d := plan(view, m, l.cfg.Membership.Members(), l.pace, now)
 		for _, a := range d.cancel {

@@ -74,7 +74,8 @@ func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Tim
 		return
 	}
 	kept := *early
-	kept.Time, kept.Count = uint64(now.UnixMilli()), 1
+	kept.Time, _ = wallMillis(now)
+	kept.Count = 1
 	if s.aborted != nil {
 		kept.Count += s.aborted.Count
 	}
@@ -95,26 +96,17 @@ func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
 	}
 }
 
-// noteChecks records when the ends of checks appeared in the table. Those that the leader found there count from the
-// start of its term.
-func (m *memory) noteChecks(view masterfsm.View, now time.Time) {
+// noteChecks records when the last checks of storage nodes ended, by the leader's own clock. table is the table's time.
+func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
 	for i := range view.Storages {
 		n := &view.Storages[i]
 		switch s := m.node(n.ID); {
-		case s.checkedAt.IsZero():
-			s.checked, s.checkedAt = n.Checked, m.began
+		case s.checkedAt.IsZero(): // found in the table: a time that has not come yet counts as now
+			s.checked, s.checkedAt = n.Checked, now.Add(-apart(table, min(table, n.Checked)))
 		case s.checked != n.Checked:
 			s.checked, s.checkedAt = n.Checked, now
 		}
 	}
-}
-
-// checkSeen returns when the end of a node's last check appeared in the table.
-func (m *memory) checkSeen(n *masterfsm.Storage) time.Time {
-	if s := m.nodes[n.ID]; s != nil && !s.checkedAt.IsZero() {
-		return s.checkedAt
-	}
-	return m.began
 }
 
 // live reports whether a node answered recently.

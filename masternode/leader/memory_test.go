@@ -10,28 +10,33 @@ import (
 // TestEndsOfChecks checks that the leader counts from the moment at which the end of a check appears in the table,
 // whatever time it has there.
 func TestEndsOfChecks(t *testing.T) {
-	began := time.UnixMilli(1_700_000_000_000)
-	m := newMemory(began)
-	n := masterfsm.Storage{ID: "a", Checked: uint64(began.AddDate(1, 0, 0).UnixMilli())}
-	see := func(at time.Time) { m.noteChecks(masterfsm.View{Storages: []masterfsm.Storage{n}}, at) }
-	for _, c := range []struct {
-		what    string
-		checked uint64
-		at      time.Duration
-		want    time.Duration
+	const table = 1_700_000_000_000
+	began := time.UnixMilli(table)
+	for name, c := range map[string]struct {
+		first, then uint64        // times of the last check in the table
+		want, after time.Duration // when they ended by the leader's clock, which is 3 s further when the second appears
 	}{
-		{"found in the table", n.Checked, time.Second, 0},
-		{"unchanged", n.Checked, 2 * time.Second, 0},
-		{"another check", n.Checked + 1, 3 * time.Second, 3 * time.Second},
-		{"unchanged again", n.Checked + 1, 4 * time.Second, 3 * time.Second},
+		"a check of a minute ago, then one of now": {first: table - 60_000, want: -time.Minute, then: table + 3000,
+			after: 3 * time.Second},
+		"no other":                  {first: table - 60_000, want: -time.Minute, then: table - 60_000, after: -time.Minute},
+		"a check in a year":         {first: table + 1<<35, then: table + 1<<35},
+		"two checks in a year":      {first: table + 1<<35, then: table + 1<<35 + 1, after: 3 * time.Second},
+		"the clock was set back":    {first: table, then: table - 1<<35, after: 3 * time.Second},
+		"a check before all clocks": {first: table, then: 1<<64 - 5, after: 3 * time.Second},
 	} {
-		n.Checked = c.checked
-		see(began.Add(c.at))
-		if got := m.checkSeen(&n).Sub(began); got != c.want {
-			t.Errorf("%s: seen %v after the start of the term, want %v", c.what, got, c.want)
-		}
-	}
-	if got := m.checkSeen(&masterfsm.Storage{ID: "b"}); got != began {
-		t.Errorf("a node that was not seen counts from %v, want the start of the term", got)
+		t.Run(name, func(t *testing.T) {
+			m := newMemory(began)
+			ended := func(checked uint64, elapsed time.Duration) time.Duration {
+				view := masterfsm.View{Storages: []masterfsm.Storage{{ID: "a", Checked: checked}}}
+				m.noteChecks(view, table+uint64(elapsed.Milliseconds()), began.Add(elapsed))
+				return m.node("a").checkedAt.Sub(began)
+			}
+			if got := ended(c.first, 0); got != c.want {
+				t.Errorf("the first ended at %v, want %v", got, c.want)
+			}
+			if got := ended(c.then, 3*time.Second); got != c.after {
+				t.Errorf("the second ended at %v, want %v", got, c.after)
+			}
+		})
 	}
 }

@@ -100,24 +100,13 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 	case w.pace.check == 0 || n.Height == 0:
 		return false
 	}
-	at := w.nextCheck(n)
+	// The table's time does not decide: a leader whose wall clock was wrong may have put it far ahead.
+	at := w.memory.node(n.ID).checkedAt.Add(w.pace.check)
 	if w.now.Before(at) {
 		w.wakeAt(at)
 		return false
 	}
 	return true
-}
-
-// nextCheck returns when a node is due for a check on schedule. The table's time does not delay it: a leader whose wall
-// clock was wrong may have put it far ahead.
-func (w *planner) nextCheck(n *masterfsm.Storage) time.Time {
-	// A leader that found the end of the check in the table does not know how long ago that was. It waits for at most
-	// one interval, and for less where the wall clock says so.
-	at := w.memory.checkSeen(n).Add(w.pace.check)
-	if byTable := time.UnixMilli(int64(n.Checked)).Add(w.pace.check); byTable.Before(at) {
-		return byTable
-	}
-	return at
 }
 
 // pollOrAbort polls the check or repair of a node. It aborts it if the node does not answer and the leader has led for

@@ -202,10 +202,10 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			p := defaultPace()
 			p.check = time.Minute
 			m := newMemory(now.Add(-time.Hour))
+			m.noteChecks(view, ago(0), now)
 			for _, n := range c.nodes {
 				s := m.node(n.ID)
 				s.answered, s.tried = now, now
-				s.checked, s.checkedAt = n.Checked, now.Add(-time.Second)
 			}
 			if c.change != nil {
 				c.change(m, &p)

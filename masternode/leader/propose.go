@@ -8,11 +8,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Now is the wall clock in unix milliseconds. The state machine makes it monotonic.
-func (l *Leader) Now() uint64 {
-	//mutant:wall-clock
-	return uint64(l.cfg.Clock().UnixMilli())
-}
+// Now is the time for a command, unix milliseconds: the wall clock, unless that is wrong. The state machine makes it
+// monotonic.
+func (l *Leader) Now() uint64 { return l.clock.now() }
 
 // TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names
 // the term, because another one may begin while a command is on its way.
