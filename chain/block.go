@@ -29,11 +29,8 @@ func NewBlock(header Header, ends []uint32, records []byte) (Block, error) {
 	}
 	data := make([]byte, 0, BlockOverhead(header.Count)+len(records))
 	data = header.AppendTo(data)
-	for _, end := range ends {
-		data = binary.BigEndian.AppendUint32(data, end)
-	}
-	data = append(data, records...)
-	return Block{Header: header, data: data}, nil
+	data, _ = binary.Append(data, binary.BigEndian, ends)
+	return Block{Header: header, data: append(data, records...)}, nil
 }
 
 // ParseBlock checks the form of an encoded block that fills data exactly: header, table, and that every record fills

@@ -15,30 +15,25 @@ func (r Range) Len() uint64 { return r.To - r.From }
 // Holds reports whether the range contains a block.
 func (r Range) Holds(block uint64) bool { return block >= r.From && block < r.To }
 
-// AddRange adds a range to a list.
+// HoldsBlock reports whether a range of a list contains a block.
+func HoldsBlock(list []Range, block uint64) bool {
+	return slices.ContainsFunc(list, func(r Range) bool { return r.Holds(block) })
+}
+
+// AddRange adds a range to a list. The list that was passed does not change.
 func AddRange(list []Range, r Range) []Range {
 	if r.From >= r.To {
 		return list
 	}
-	out := make([]Range, 0, len(list)+1)
-	for _, have := range list {
-		switch {
-		case have.To < r.From:
-			out = append(out, have)
-		case have.From > r.To:
-			if r.From < r.To {
-				out = append(out, r)
-				r = Range{}
-			}
-			out = append(out, have)
-		default:
-			r = Range{From: min(have.From, r.From), To: max(have.To, r.To)}
-		}
+	from := 0 // the ranges before it end before r
+	for from < len(list) && list[from].To < r.From {
+		from++
 	}
-	if r.From < r.To {
-		out = append(out, r)
+	to := from // those from here on begin behind r
+	for ; to < len(list) && list[to].From <= r.To; to++ {
+		r = Range{From: min(list[to].From, r.From), To: max(list[to].To, r.To)}
 	}
-	return out
+	return slices.Concat(list[:from], []Range{r}, list[to:])
 }
 
 // CutRanges returns the list without the blocks of the other list.

@@ -161,9 +161,7 @@ func (h *Head) AppendTo(dst []byte) []byte {
 	dst = append(dst, h.Hash[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, h.Time)
 	dst = binary.BigEndian.AppendUint64(dst, h.Tree.size)
-	for _, n := range h.Tree.nodes {
-		dst = append(dst, n[:]...)
-	}
+	dst, _ = binary.Append(dst, binary.BigEndian, h.Tree.nodes)
 	return dst
 }
 

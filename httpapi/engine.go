@@ -1,13 +1,10 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
@@ -81,43 +78,4 @@ func (e *Engine) recover(c *gin.Context) {
 		e.Fail(c, wire.ErrInternal)
 	}()
 	c.Next()
-}
-
-// AnswerJSON answers with a value that may have changed by the next request.
-func AnswerJSON(c *gin.Context, status int, v any) {
-	c.Header("Cache-Control", "no-store")
-	c.JSON(status, v)
-}
-
-// Answer returns a function that answers with the result of a call as AnswerJSON does, or returns the call's error.
-func Answer(c *gin.Context, status int) func(v any, err error) error {
-	return AnswerWith(c, status, "no-store")
-}
-
-// AnswerWith is Answer with another Cache-Control header, "" for none.
-func AnswerWith(c *gin.Context, status int, cacheControl string) func(v any, err error) error {
-	return func(v any, err error) error {
-		if err == nil {
-			c.Header("Cache-Control", cacheControl)
-			c.JSON(status, v)
-		}
-		return err
-	}
-}
-
-// ETag is the entity tag of an answer with that content.
-func ETag(content []byte) string {
-	sum := sha256.Sum256(content)
-	return `"` + hex.EncodeToString(sum[:16]) + `"`
-}
-
-// Unchanged sets the entity tag of the answer. If the client has the content of that tag, it answers so and returns
-// true.
-func Unchanged(c *gin.Context, tag string) bool {
-	c.Header("ETag", tag)
-	if !strings.Contains(c.GetHeader("If-None-Match"), tag) {
-		return false
-	}
-	c.Status(http.StatusNotModified)
-	return true
 }

@@ -213,25 +213,14 @@ func (c *Cosign) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: the checkpoint of %d leaves has another root than was cosigned", ErrBadCommand,
 			c.Size)
 	}
-	of.Cosignatures = slices.Clone(of.Cosignatures)
 	for _, new := range c.Cosignatures {
-		i, again := search(of.Cosignatures, new.Witness, func(o *Cosignature) string { return o.Witness })
-		if again {
-			of.Cosignatures[i] = new
-		} else {
-			of.Cosignatures = slices.Insert(of.Cosignatures, i, new)
-		}
+		of.Cosignatures = put(of.Cosignatures, new, func(o *Cosignature) string { return o.Witness })
 	}
 	if len(of.Cosignatures) > MaxWitnesses {
 		return nil, fmt.Errorf("%w: the checkpoint would have more than %d cosignatures", wire.ErrTooMany, MaxWitnesses)
 	}
 	s.tick(c.Time)
-	s.cosigned = slices.Clone(s.cosigned)
-	if known {
-		s.cosigned[at] = of
-	} else {
-		s.cosigned = slices.Insert(s.cosigned, at, of)
-	}
+	s.cosigned = put(s.cosigned, of, (*Cosigned).size)
 	s.evict(at)
 	s.publish()
 	return nil, nil

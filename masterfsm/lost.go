@@ -10,10 +10,7 @@ import (
 
 // Lost reports whether no storage node has a good copy of a block, and whether a person has confirmed that.
 func (s *State) Lost(block uint64) (lost, confirmed bool) {
-	holds := func(list []chain.Range) bool {
-		return slices.ContainsFunc(list, func(r chain.Range) bool { return r.Holds(block) })
-	}
-	return holds(s.integrity.Lost), holds(s.integrity.Confirmed)
+	return chain.HoldsBlock(s.integrity.Lost, block), chain.HoldsBlock(s.integrity.Confirmed, block)
 }
 
 // unrepaired returns the bad blocks of a node that are not confirmed as lost.
@@ -66,24 +63,18 @@ func (s *State) lost() []chain.Range {
 	if len(s.storages) == 0 || s.heldFrom() == 0 {
 		return nil
 	}
-	all := chain.Range{To: s.heldFrom()}
-	lost := []chain.Range{all}
+	lost := []chain.Range{{To: s.heldFrom()}}
 	for i := range s.storages {
-		if lost = chain.CommonRanges(lost, s.storages[i].lacks(all)); len(lost) == 0 {
-			return nil
-		}
+		lost = chain.CommonRanges(lost, s.storages[i].Lacks(s.heldFrom()))
 	}
 	return lost
 }
 
-// lacks are the blocks within a range that the node is known not to have.
-func (n *Storage) lacks(within chain.Range) []chain.Range {
-	list := chain.CommonRanges(n.Bad, []chain.Range{within})
-	return chain.AddRange(list, chain.Range{From: max(n.Height, within.From), To: within.To})
-}
-
 // Lacks are the blocks below a height that the node is known not to have.
-func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Range{To: height}) }
+func (n *Storage) Lacks(height uint64) []chain.Range {
+	list := chain.CommonRanges(n.Bad, []chain.Range{{To: height}})
+	return chain.AddRange(list, chain.Range{From: n.Height, To: height})
+}
 
 // ConfirmLost records that a person has confirmed a block as lost. Nodes that lack only confirmed blocks are Valid from
 // then on.

@@ -49,7 +49,7 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: %s", ErrMasterRemoved, c.ID)
 	}
 	m := Master{ID: c.ID, URL: c.URL, Raft: c.Raft}
-	others := make([]Master, 0, len(s.masters)+1)
+	var others []Master
 	for _, o := range s.masters {
 		switch {
 		case o.ID == m.ID:
@@ -72,8 +72,7 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	if m.Since == 0 {
 		m.Since = s.now
 	}
-	s.masters = append(others, m)
-	slices.SortFunc(s.masters, func(a, b Master) int { return strings.Compare(a.ID, b.ID) })
+	s.masters = put(others, m, func(m *Master) string { return m.ID })
 	return nil, nil
 }
 

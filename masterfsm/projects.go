@@ -98,6 +98,8 @@ func (c *ChangeProject) apply(s *State) (any, error) {
 	return new(*p), nil
 }
 
+func projectID(p *Project) uint32 { return p.ID }
+
 // addProject enters a project, whose id is above all others, and its look-ups.
 func (s *State) addProject(p Project) {
 	s.projects = append(s.projects, p)
@@ -122,7 +124,7 @@ func (s *State) projectAt(id uint32) *Project {
 	if n := int(id); n > 0 && n <= len(s.projects) && s.projects[n-1].ID == id {
 		return &s.projects[n-1]
 	}
-	i, ok := search(s.projects, id, func(p *Project) uint32 { return p.ID })
+	i, ok := search(s.projects, id, projectID)
 	if !ok {
 		return nil
 	}
@@ -147,7 +149,7 @@ func (s *State) FindProject(nameOrID string) (Project, bool) {
 
 // Projects lists up to limit projects in the order of their ids, from the first whose id is above after.
 func (s *State) Projects(after uint32, limit int) []Project {
-	i, found := search(s.projects, after, func(p *Project) uint32 { return p.ID })
+	i, found := search(s.projects, after, projectID)
 	if found {
 		i++
 	}

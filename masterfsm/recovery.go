@@ -72,9 +72,7 @@ func (r *Recovery) Adopt(b chain.Block) error {
 	if differs { // what the state has was never committed, or in another group
 		r.drop(number, own)
 	}
-	if err := r.count(&b, own); err != nil {
-		return err
-	}
+	r.count(&b, own)
 	body := minedBlock(b)
 	if held := s.heldAt(number); held != nil {
 		r.bytes -= held.size()
@@ -131,29 +129,23 @@ func (r *Recovery) drop(block uint64, offset uint32) {
 
 // count adds a block's records to the counts of their projects, except for the first own, which were counted when they
 // were appended.
-func (r *Recovery) count(b *chain.Block, own uint32) error {
+func (r *Recovery) count(b *chain.Block, own uint32) {
 	for offset := own; offset < b.Header.Count; offset++ {
-		record, err := chain.ParseRecord(b.Encoded(offset))
-		if err != nil {
-			return err // the verifier has parsed it: cannot happen
-		}
-		p := r.s.projectAt(record.Project)
+		leaf := chain.EncodedLeaf(b.Encoded(offset), chain.Hash{})
+		p := r.s.projectAt(leaf.Project)
 		if p == nil {
-			p = r.restore(record.Project, record.Time)
+			p = r.restore(leaf.Project, leaf.Time)
 		}
 		p.Records++
 	}
-	return nil
 }
 
 // uncount subtracts the dropped records of a block, those from an offset on, from the counts of their projects.
 func (r *Recovery) uncount(b *heldBlock, from uint32) {
 	for offset := from; offset < b.count(); offset++ {
 		r.done.Dropped++
-		if record, err := chain.ParseRecord(b.encoded(offset)); err == nil {
-			if p := r.s.projectAt(record.Project); p != nil {
-				p.Records--
-			}
+		if p := r.s.projectAt(chain.EncodedLeaf(b.encoded(offset), chain.Hash{}).Project); p != nil {
+			p.Records--
 		}
 	}
 }
@@ -165,12 +157,10 @@ func (r *Recovery) restore(id uint32, created uint64) *Project {
 	for _, taken := s.names[name]; taken; _, taken = s.names[name] {
 		name += "-"
 	}
-	at, _ := search(s.projects, id, func(p *Project) uint32 { return p.ID })
-	s.projects = slices.Insert(s.projects, at,
-		Project{ID: id, Name: name, Created: created, Next: 1, Tokens: []Token{}})
+	s.projects = put(s.projects, Project{ID: id, Name: name, Created: created, Next: 1, Tokens: []Token{}}, projectID)
 	s.names[name] = id
 	r.done.Projects++
-	return &s.projects[at]
+	return s.projectAt(id)
 }
 
 // shed drops the oldest bodies if the masters hold more than they may. A storage node has them.

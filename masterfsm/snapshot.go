@@ -201,10 +201,7 @@ func writePending(k *sink, b *heldBlock) {
 	k.u64(b.number)
 	k.u64(b.first)
 	k.u64(b.time)
-	ends := make([]byte, 0, 4*len(b.ends))
-	for _, end := range b.ends {
-		ends = binary.BigEndian.AppendUint32(ends, end)
-	}
+	ends, _ := binary.Append(nil, binary.BigEndian, b.ends)
 	k.part(ends)
 	k.part(b.records)
 	k.u64(uint64(len(b.leaves)) * chain.HashSize)

@@ -305,6 +305,17 @@ func atMost[T any](list []T, key uint64, of func(*T) uint64) int {
 	return sort.Search(len(list), func(i int) bool { return of(&list[i]) > key }) - 1
 }
 
+// put returns a copy of a list that is sorted by a key, with an element that replaces the one of the same key.
+func put[T any, K cmp.Ordered](list []T, element T, of func(*T) K) []T {
+	at, found := search(list, of(&element), of)
+	list = slices.Clone(list)
+	if !found {
+		return slices.Insert(list, at, element)
+	}
+	list[at] = element
+	return list
+}
+
 // search finds a key in a list that is sorted by it, or the place at which it is to be inserted.
 func search[T any, K cmp.Ordered](list []T, key K, of func(*T) K) (at int, found bool) {
 	at = sort.Search(len(list), func(i int) bool { return of(&list[i]) >= key })

@@ -3,7 +3,6 @@ package masterfsm
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
@@ -104,8 +103,10 @@ var transitions = map[NodeState][]NodeState{
 
 func (n NodeState) may(to NodeState) bool { return slices.Contains(transitions[n], to) }
 
+func (n *Storage) id() string { return n.ID }
+
 func (s *State) storage(id string) *Storage {
-	i, ok := search(s.storages, id, func(n *Storage) string { return n.ID })
+	i, ok := search(s.storages, id, (*Storage).id)
 	if !ok {
 		return nil
 	}
@@ -181,8 +182,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	s.storages = slices.DeleteFunc(s.storages, replaced)
 	n := s.storage(c.ID)
 	if n == nil {
-		s.storages = append(slices.Clone(s.storages), Storage{ID: c.ID, Since: s.now})
-		slices.SortFunc(s.storages, func(a, b Storage) int { return strings.Compare(a.ID, b.ID) })
+		s.storages = put(s.storages, Storage{ID: c.ID, Since: s.now}, (*Storage).id)
 		n = s.storage(c.ID)
 	}
 	before := *n
@@ -248,8 +248,7 @@ func (s *State) registerMiner(c *Register) (any, error) {
 	if s.level >= LevelCodes {
 		m.Level = c.Level
 	}
-	s.miners = append(miners, m)
-	slices.SortFunc(s.miners, func(a, b Miner) int { return strings.Compare(a.ID, b.ID) })
+	s.miners = put(miners, m, func(m *Miner) string { return m.ID })
 	return &m, nil
 }
 

@@ -197,7 +197,8 @@ func TestJoinCutShort(t *testing.T) {
 // each consider the other the leader would forward it in a loop.
 func TestForwardedAnnouncement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		masters := &groupMasters{at: map[string]wire.Member{}}
+		masters := newGroupMasters()
+		masters.set(member("m2"))
 		ledger := &swaying{leader: "m1"}
 		r := newRig(t, 0, func(cfg *Config, r *rig) {
 			ledger.Ledger = r.ledger

@@ -13,16 +13,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// directMasters sends submissions directly to the leader.
-type directMasters struct {
-	noMasters
-	leader *Node
-}
-
-func (m directMasters) Submit(ctx context.Context, _ string, submission []byte, _ bool) ([]byte, error) {
-	return m.leader.Submit(ctx, submission)
-}
-
 // TestClonedMasterAcknowledgesNothingOfTheOthers runs two masters with the same identity and boot number, whose
 // submissions therefore have the same names. It checks that appends of the second are rejected at once: they are
 // neither appended nor answered with the positions of the first one's records.
@@ -41,7 +31,7 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 		clone := func() *Node {
 			cfg := r.cfg
 			cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
-			cfg.Ledger, cfg.Masters = otherLedger{r.ledger}, directMasters{leader: r.Node}
+			cfg.Ledger, cfg.Masters = otherLedger{r.ledger}, masterAt("http://m1", r.Node)
 			n, err := New(cfg)
 			if err != nil {
 				t.Fatal(err)

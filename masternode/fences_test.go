@@ -265,14 +265,10 @@ func TestLaterEpochUndecided(t *testing.T) {
 	})
 }
 
-// stuckMasters blocks every call until the caller gives up.
-type stuckMasters struct{ noMasters }
+// stuckMaster does not answer announcements.
+type stuckMaster struct{ masterstest.Follower }
 
-func (stuckMasters) Member(_ context.Context, url string) (wire.Member, error) {
-	return wire.Member{ID: "m2", URL: url, Group: "cs-test", Epoch: 1}, nil
-}
-
-func (stuckMasters) Announce(ctx context.Context, _ string, _ wire.Member, _ bool) (wire.Announced, error) {
+func (stuckMaster) Announce(ctx context.Context, _ wire.Member, _ bool) (wire.Announced, error) {
 	<-ctx.Done()
 	return wire.Announced{}, ctx.Err()
 }
@@ -284,7 +280,8 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		var said answers
 		var silent atomic.Bool
 		r := newRig(t, 3, func(c *Config, r *rig) {
-			c.Masters, c.Peers = stuckMasters{}, []string{"http://m2"}
+			c.Masters = masterAt("http://m2", stuckMaster{masterstest.Follower{Self: member("m2")}})
+			c.Peers = []string{"http://m2"}
 			r.workers.Flaky = said.flaky
 			r.ledger.Vacancy = func() time.Duration { return 5 * time.Millisecond }
 			r.ledger.Silence = func() time.Duration {

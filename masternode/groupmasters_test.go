@@ -6,40 +6,90 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// groupMasters replies to calls in place of the other masters. It knows the master at each URL.
+// masterAt returns a network with one master.
+func masterAt(url string, m masterstest.Master) *masterstest.Masters {
+	masters := masterstest.NewMasters()
+	masters.Set(url, m)
+	return masters
+}
+
+// groupMasters is a network with the other masters of a group, which do not lead and accept every announcement.
 type groupMasters struct {
-	noMasters
+	*masterstest.Masters
 	mu        sync.Mutex // guards the fields below
 	at        map[string]wire.Member
 	levels    map[string]uint64 // of members whose program knows a different protocol level
 	announced []string          // URLs that received an announcement
-	answer    wire.Announced
-	err       error
 }
 
-func (g *groupMasters) Member(_ context.Context, url string) (wire.Member, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	m, ok := g.at[url]
-	if !ok {
-		return wire.Member{}, errNoMaster
+func newGroupMasters() *groupMasters {
+	return &groupMasters{
+		Masters: masterstest.NewMasters(), at: map[string]wire.Member{}, levels: map[string]uint64{},
 	}
-	m.Level = masterfsm.ProtocolLevel
-	if level, other := g.levels[m.ID]; other {
-		m.Level = level
-	}
-	return m, nil
 }
 
-func (g *groupMasters) Announce(_ context.Context, url string, m wire.Member, _ bool) (wire.Announced, error) {
+// set puts a master at its URL.
+func (g *groupMasters) set(m wire.Member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m.Signs || m.Level != 0 {
-		return wire.Announced{}, errors.New("a field that masters of before refuse")
+	g.at[m.URL] = m
+	g.Set(m.URL, groupMaster{Follower: masterstest.Follower{Self: m}, group: g})
+}
+
+// away removes a master from its usual URL.
+func (g *groupMasters) away(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.at, "http://"+id)
+	g.Set("http://"+id, nil)
+}
+
+// setLevel sets the protocol level that the program of a member knows.
+func (g *groupMasters) setLevel(id string, level uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.levels[id] = level
+}
+
+// reaches reports whether raft reaches a master at an address; "" means any address.
+func (g *groupMasters) reaches(id, address string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.at {
+		if m.ID == id && (address == "" || m.Raft == address) {
+			return true
+		}
 	}
-	g.announced = append(g.announced, url)
-	return g.answer, g.err
+	return false
+}
+
+// groupMaster is a master of groupMasters.
+type groupMaster struct {
+	masterstest.Follower
+	group *groupMasters
+}
+
+func (m groupMaster) Member() wire.Member {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	self := m.Self
+	self.Level = masterfsm.ProtocolLevel
+	if level, other := m.group.levels[self.ID]; other {
+		self.Level = level
+	}
+	return self
+}
+
+func (m groupMaster) Announce(_ context.Context, announced wire.Member, _ bool) (wire.Announced, error) {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	if announced.Signs || announced.Level != 0 {
+		return wire.Announced{}, errors.New("earlier masters refuse these fields")
+	}
+	m.group.announced = append(m.group.announced, m.Self.URL)
+	return wire.Announced{}, nil
 }

@@ -170,6 +170,9 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 
 // Suspect handles the report of another master that a storage node answered wrong. This master must lead.
 func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
+	if s.ID == "" || s.Cause == "" {
+		return fmt.Errorf("%w: id and cause are needed", wire.ErrBadRequest)
+	}
 	if !n.leader.Leads() {
 		return wire.ErrNotLeader
 	}

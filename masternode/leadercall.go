@@ -70,10 +70,11 @@ func (c leaderCall[T]) try(ctx context.Context, n *Node) (none T, err error) {
 // errTermNotBegun: this master does not lead, or its term has not begun.
 var errTermNotBegun = fmt.Errorf("%w: its term has not begun", wire.ErrNotLeader)
 
-// anotherTry reports whether a call on the leader failed in a way that another try, or another leader, may mend.
+// anotherTry reports whether a call on the leader failed in a way that another try, or another leader, may mend. A
+// problem that wraps [wire.ErrNoAnswer] is a refusal by the leader: the node that did not answer is a third one.
 func anotherTry(err error) bool {
 	return errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) ||
-		errors.Is(err, wire.ErrNoAnswer)
+		errors.Is(err, wire.ErrNoAnswer) && wire.ProblemOf(err) == nil
 }
 
 // knownLeader returns the member id and the URL of the leader that this master believes in. They are "" if they are not

@@ -168,11 +168,15 @@ func TestLeaderCallGivesUp(t *testing.T) {
 		if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrNoLeader) || len(c.remote) != 1 {
 			t.Errorf("a leader that hangs: %v, %d tries", err, len(c.remote))
 		}
-		c = calls{err: wire.ErrBadRequest}
-		began = time.Now()
-		if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrBadRequest) || time.Since(began) > 0 ||
-			len(c.remote) != 1 {
-			t.Errorf("a refusal: %v, %d tries", err, len(c.remote))
+		for _, refusal := range []error{
+			wire.ErrBadRequest, fmt.Errorf("%w: a third node: %w", wire.ErrBadRequest, wire.ErrNoAnswer),
+		} {
+			c = calls{err: refusal}
+			began = time.Now()
+			if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrBadRequest) ||
+				errors.Is(err, wire.ErrNoLeader) || time.Since(began) > 0 || len(c.remote) != 1 {
+				t.Errorf("refused with %v: %v, %d tries", refusal, err, len(c.remote))
+			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -25,13 +25,13 @@ func (follower) RunAsLeader(ctx context.Context, _ func(context.Context, uint64)
 	return nil
 }
 
-// hangingMasters do not reply, except with a commit index if confirms is set.
-type hangingMasters struct {
-	noMasters
+// hangingLeader does not reply, except with a commit index if confirms is set.
+type hangingLeader struct {
+	masterstest.Follower
 	confirms bool
 }
 
-func (m hangingMasters) ReadIndex(ctx context.Context, _ string) (wire.ReadIndex, error) {
+func (m hangingLeader) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	if m.confirms {
 		return wire.ReadIndex{Index: 1, Term: 1}, nil
 	}
@@ -39,12 +39,12 @@ func (m hangingMasters) ReadIndex(ctx context.Context, _ string) (wire.ReadIndex
 	return wire.ReadIndex{}, context.Cause(ctx)
 }
 
-func (hangingMasters) Cluster(ctx context.Context, _ string) (wire.Cluster, error) {
+func (hangingLeader) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
 	<-ctx.Done()
 	return wire.Cluster{}, context.Cause(ctx)
 }
 
-func (hangingMasters) Submit(ctx context.Context, _ string, _ []byte, _ bool) ([]byte, error) {
+func (hangingLeader) Submit(ctx context.Context, _ []byte) ([]byte, error) {
 	<-ctx.Done()
 	return nil, context.Cause(ctx)
 }
@@ -60,7 +60,8 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 				workers.Delay = func(string) time.Duration { return time.Hour }
 				cfg := r.cfg
 				cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
-				cfg.Ledger, cfg.Workers, cfg.Masters = follower{r.ledger}, &workers, hangingMasters{confirms: confirms}
+				cfg.Ledger, cfg.Workers = follower{r.ledger}, &workers
+				cfg.Masters = masterAt("http://m1", hangingLeader{confirms: confirms})
 				cfg.Membership = masterstest.NewMembership()
 				n, err := New(cfg)
 				if err != nil {

@@ -18,7 +18,7 @@ import (
 // program of protocol level 0.
 func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	t.Helper()
-	masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{}}
+	masters := newGroupMasters()
 	r := newRig(t, 0, func(c *Config, r *rig) {
 		c.Masters = masters
 		r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true},
@@ -34,13 +34,6 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 		}
 	}
 	return r, masters
-}
-
-// setLevel sets the protocol level that the program of a member knows.
-func (g *groupMasters) setLevel(id string, level uint64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.levels[id] = level
 }
 
 // TestLevelIsRaisedWhenAllKnowIt checks that the group's level is raised once every member, including non-voters, has
@@ -119,9 +112,10 @@ func TestFailedChecksAndRepairsBelowTheLevelOfCodes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, _ := newDamageRig(t, func(c *Config, r *rig) {
 				c.CheckInterval = 0
-				c.Masters = &groupMasters{
-					at: map[string]wire.Member{"http://m2": member("m2")}, levels: map[string]uint64{"m2": level},
-				}
+				masters := newGroupMasters()
+				masters.set(member("m2"))
+				masters.setLevel("m2", level)
+				c.Masters = masters
 				r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true})
 			})
 			defer r.stop()

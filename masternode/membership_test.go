@@ -19,7 +19,7 @@ func member(id string) wire.Member {
 // newGroup returns the leader m1, with m2 and m3 as voters that reply.
 func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
-	masters := &groupMasters{at: map[string]wire.Member{}}
+	masters := newGroupMasters()
 	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
 	r.members.Mu.Lock()
 	r.members.ReachesMember = masters.reaches
@@ -36,30 +36,6 @@ func newGroup(t *testing.T) (*rig, *groupMasters) {
 	time.Sleep(time.Second) // until the leader has registered itself
 	synctest.Wait()
 	return r, masters
-}
-
-func (g *groupMasters) set(m wire.Member) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.at[m.URL] = m
-}
-
-// reaches reports whether raft reaches a master at an address; "" means any address.
-func (g *groupMasters) reaches(id, address string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, m := range g.at {
-		if m.ID == id && (address == "" || m.Raft == address) {
-			return true
-		}
-	}
-	return false
-}
-
-func (g *groupMasters) away(id string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.at, "http://"+id)
 }
 
 func (r *rig) table() (v masterfsm.View) {

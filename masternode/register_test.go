@@ -21,22 +21,10 @@ type following struct{ *masterstest.Ledger }
 
 func (following) Leader() string { return "m2" }
 
-// registerMasters replies to registrations with these errors in turn, then with success.
-type registerMasters struct {
-	noMasters
-	errs  []error
-	asked int
-}
+// registrar is a leader that registers every worker.
+type registrar struct{ masterstest.Follower }
 
-func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registration,
-	_ bool) (wire.Registered, error) {
-	if url != "http://m2" {
-		return wire.Registered{}, fmt.Errorf("%s was asked", url)
-	}
-	m.asked++
-	if m.asked <= len(m.errs) {
-		return wire.Registered{}, m.errs[m.asked-1]
-	}
+func (registrar) Register(context.Context, wire.Registration, bool) (wire.Registered, error) {
 	return wire.Registered{ID: "s-1"}, nil
 }
 
@@ -71,7 +59,13 @@ func TestRegisterThroughFollower(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				masters := &registerMasters{errs: c.errs}
+				masters, asked := masterAt("http://m2", registrar{}), 0
+				masters.Network = func(_ context.Context, _ string, call func() error) error {
+					if asked++; asked <= len(c.errs) {
+						return c.errs[asked-1]
+					}
+					return call()
+				}
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters,
@@ -85,9 +79,9 @@ func TestRegisterThroughFollower(t *testing.T) {
 				}
 				_, err = n.Register(t.Context(), wire.Registration{Role: "storage", URL: "http://s", MasterToken: "x",
 					Boot: "1"}, false)
-				if !errors.Is(err, c.want) || (err != nil) != (c.want != nil) || masters.asked < c.asked ||
-					masters.asked > c.asked+1 {
-					t.Errorf("%v after %d calls; want %v after %d", err, masters.asked, c.want, c.asked)
+				if !errors.Is(err, c.want) || (err != nil) != (c.want != nil) || asked < c.asked ||
+					asked > c.asked+1 {
+					t.Errorf("%v after %d calls; want %v after %d", err, asked, c.want, c.asked)
 				}
 			})
 		})

@@ -2,7 +2,6 @@ package masternode
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -17,34 +16,6 @@ import (
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// noMasters is the network of a group with one member.
-type noMasters struct{}
-
-var errNoMaster = errors.New("no such master")
-
-func (noMasters) Member(context.Context, string) (wire.Member, error) {
-	return wire.Member{}, errNoMaster
-}
-func (noMasters) Announce(context.Context, string, wire.Member, bool) (wire.Announced, error) {
-	return wire.Announced{}, errNoMaster
-}
-func (noMasters) Submit(context.Context, string, []byte, bool) ([]byte, error) {
-	return nil, errNoMaster
-}
-func (noMasters) ReadIndex(context.Context, string) (wire.ReadIndex, error) {
-	return wire.ReadIndex{}, errNoMaster
-}
-func (noMasters) Cluster(context.Context, string) (wire.Cluster, error) {
-	return wire.Cluster{}, errNoMaster
-}
-func (noMasters) Integrity(context.Context, string) (wire.Integrity, error) {
-	return wire.Integrity{}, errNoMaster
-}
-func (noMasters) Suspect(context.Context, string, wire.Suspicion) error { return errNoMaster }
-func (noMasters) Register(context.Context, string, wire.Registration, bool) (wire.Registered, error) {
-	return wire.Registered{}, errNoMaster
-}
 
 // Timeouts and limits of the leader that the tests depend on.
 const (
@@ -74,7 +45,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	settings.Difficulty, settings.MaxRecords = 4, 16
 	cfg := Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
-		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers,
+		Ledger: r.ledger, Membership: r.members, Masters: masterstest.NewMasters(), Workers: r.workers,
 		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: "cluster token"}},
 		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(),
 	}

@@ -1,6 +1,7 @@
 package masternode
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -231,7 +232,10 @@ func (s *simulation) applied(table *masterfsm.State) {
 
 // startOther starts the parts of the other master that serve clients. stop ends them.
 func (s *simulation) startOther() (stop func()) {
-	s.network = &lossyMasters{leader: s.Node, dice: s.dice, weather: s.weather, calm: &s.calm}
+	s.network = &lossyMasters{
+		Masters: masterAt(s.cfg.Member.URL, s.Node), leader: s.Node, dice: s.dice, weather: s.weather, calm: &s.calm,
+	}
+	s.network.Network = s.network.over
 	cfg := s.cfg
 	cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
 	cfg.Ledger, cfg.Masters, cfg.Clock = otherLedger{s.ledger}, s.network, time.Now
@@ -314,7 +318,7 @@ func (otherLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
 // lossyMasters delivers a master's calls to the leader. It loses calls and responses, and repeats submissions much
 // later.
 type lossyMasters struct {
-	noMasters
+	*masterstest.Masters
 	leader  *Node
 	dice    *dice
 	weather weather
@@ -326,7 +330,7 @@ var errLostCall, errLostAnswer = fmt.Errorf("%w: the call is lost", wire.ErrNoAn
 	fmt.Errorf("%w: the answer is lost", wire.ErrNoAnswer)
 
 // over makes a call over the lossy network.
-func (m *lossyMasters) over(ctx context.Context, call func() error) error {
+func (m *lossyMasters) over(ctx context.Context, _ string, call func() error) error {
 	if m.calm.Load() {
 		return call()
 	}
@@ -343,27 +347,15 @@ func (m *lossyMasters) over(ctx context.Context, call func() error) error {
 	return nil
 }
 
-func (m *lossyMasters) Submit(ctx context.Context, _ string, submission []byte, _ bool) (answer []byte, err error) {
+func (m *lossyMasters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
 	if !m.calm.Load() && m.dice.once("network", m.weather.twice) {
-		wait := m.dice.within("network", 2*time.Second)
+		wait, repeated := m.dice.within("network", 2*time.Second), bytes.Clone(submission)
 		m.late.Go(func() {
 			time.Sleep(wait)
-			_, _ = m.leader.Submit(context.WithoutCancel(ctx), submission) // the response is not used
+			_, _ = m.leader.Submit(context.WithoutCancel(ctx), repeated) // the response is not used
 		})
 	}
-	err = m.over(ctx, func() (err error) {
-		answer, err = m.leader.Submit(ctx, submission)
-		return err
-	})
-	return answer, err
-}
-
-func (m *lossyMasters) ReadIndex(ctx context.Context, _ string) (index wire.ReadIndex, err error) {
-	err = m.over(ctx, func() (err error) {
-		index, err = m.leader.ReadIndex(ctx)
-		return err
-	})
-	return index, err
+	return m.Masters.Submit(ctx, url, submission, fresh)
 }
 
 // mayTryAgain reports whether a client retries after an error.

@@ -297,7 +297,7 @@ func TestDeposedWhileFounding(t *testing.T) {
 				}
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger,
-					Membership: masterstest.NewMembership(), Masters: noMasters{},
+					Membership: masterstest.NewMembership(), Masters: masterstest.NewMasters(),
 					Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
 					Options: leader.Options{
 						Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
@@ -400,7 +400,8 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 // voters know log keys. A master of an older version would stop at the command.
 func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{"m2": 0}}
+		masters := newGroupMasters()
+		masters.setLevel("m2", 0)
 		r := newRig(t, 2, func(c *Config, r *rig) {
 			c.Masters = masters
 			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true},
@@ -474,7 +475,7 @@ func TestFollowerTellsOfItsFlags(t *testing.T) {
 		r := newRig(t, 0, nil)
 		defer r.stop()
 		cfg := r.cfg
-		cfg.Log.Key, cfg.Masters = key, leaderThere{}
+		cfg.Log.Key, cfg.Masters = key, masterAt("http://m1", noticeLeader{})
 		cfg.Member.ID = "m2"
 		n, err := New(cfg) // another master of the group, which is not the leader
 		if err != nil {
@@ -492,10 +493,10 @@ func TestFollowerTellsOfItsFlags(t *testing.T) {
 	})
 }
 
-// leaderThere is a leader before protocol level 2, with a notice.
-type leaderThere struct{ noMasters }
+// noticeLeader is a leader before protocol level 2, with a notice.
+type noticeLeader struct{ masterstest.Follower }
 
-func (leaderThere) Cluster(context.Context, string) (wire.Cluster, error) {
+func (noticeLeader) LeaderCluster(context.Context) (wire.Cluster, error) {
 	return wire.Cluster{Notices: []string{"of the leader"}}, nil
 }
 

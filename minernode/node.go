@@ -103,8 +103,7 @@ func (n *Node) join(order wire.MineOrder) (*job, error) {
 	n.job = j
 	n.log.Debug("mining", "block", j.block, "difficulty", j.difficulty, "start", order.Start, "threads", n.cfg.Threads)
 	for i := range n.cfg.Threads {
-		n.wg.Add(1)
-		go n.search(j, order.Start+uint64(i)*sliceTries)
+		n.wg.Go(func() { n.search(j, order.Start+uint64(i)*sliceTries) })
 	}
 	return j, nil
 }

@@ -22,7 +22,6 @@ type job struct {
 // zero bits, or the job ends. It takes every cfg.Threads-th slice of the nonces, the first at start. chain.Solve has
 // the loop over the nonces of a slice.
 func (n *Node) search(j *job, start uint64) {
-	defer n.wg.Done()
 	stride := uint64(n.cfg.Threads) * sliceTries
 	for ; ; start += stride {
 		select {

@@ -12,8 +12,8 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// beside opens a copy of a member's folder beside the original, on another port.
-func beside(t testing.TB, original *node, saved string) *node {
+// openCopy opens a copy of a member's folder beside the original, on another port.
+func openCopy(t testing.TB, original *node, saved string) *node {
 	t.Helper()
 	cfg := original.cfg
 	cfg.Dir, cfg.Bind = filepath.Join(t.TempDir(), "copy"), "127.0.0.1:0"
@@ -52,7 +52,7 @@ func TestTwoProcessesWithOneFolder(t *testing.T) {
 			raised(t, nodes...)
 			create(t, "before", nodes...)
 			agree(t, nodes...)
-			acquainted(t, nodes...)
+			awaitStarts(t, nodes...)
 			leader, victim, third := roles(t, nodes)
 			saved := filepath.Join(t.TempDir(), "saved")
 			copyFolder(t, victim.cfg.Dir, saved)
@@ -65,9 +65,9 @@ func TestTwoProcessesWithOneFolder(t *testing.T) {
 						t.Fatal("the start is not renewed while the state changes")
 					}
 				}
-				acquainted(t, nodes...)
+				awaitStarts(t, nodes...)
 			}
-			other := beside(t, victim, saved)
+			other := openCopy(t, victim, saved)
 			refused, _ := awaitAny(t, victim, other)
 			if c.renewed && refused != other {
 				t.Error("the copy stays, which lacks what was acknowledged after it was made")
@@ -93,7 +93,7 @@ func TestTwoCopiesOfOneFolder(t *testing.T) {
 	victim.stop()
 	saved := filepath.Join(t.TempDir(), "saved")
 	copyFolder(t, victim.cfg.Dir, saved)
-	first, second := beside(t, victim, saved), beside(t, victim, saved)
+	first, second := openCopy(t, victim, saved), openCopy(t, victim, saved)
 	awaitAny(t, first, second)
 	create(t, "after", leader, third)
 	agree(t, leader, third)
@@ -140,7 +140,7 @@ func TestGroupOfOneAcceptsAnOlderCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, "before", nodes...)
-	acquainted(t, nodes...)
+	awaitStarts(t, nodes...)
 	nodes[0].stop()
 	saved := filepath.Join(t.TempDir(), "saved")
 	copyFolder(t, nodes[0].cfg.Dir, saved)
@@ -167,7 +167,7 @@ func TestRefusedFolderIsRecovered(t *testing.T) {
 	saved := filepath.Join(t.TempDir(), "saved")
 	copyFolder(t, victim.cfg.Dir, saved)
 	victim = openNode(t, victim.cfg)
-	acquainted(t, victim)
+	awaitStarts(t, victim)
 	victim.stop()
 	copyFolder(t, saved, victim.cfg.Dir)
 	victim = openNode(t, victim.cfg)
@@ -219,7 +219,7 @@ func TestCopiesOfAWholeGroupBeside(t *testing.T) {
 	for _, n := range nodes {
 		saved := filepath.Join(t.TempDir(), "saved")
 		copyFolder(t, n.cfg.Dir, saved)
-		copies = append(copies, beside(t, n, saved))
+		copies = append(copies, openCopy(t, n, saved))
 	}
 	for _, n := range copies {
 		n.refused(t)
@@ -246,7 +246,7 @@ func TestCopyOfTheLeaderBeside(t *testing.T) {
 	saved := filepath.Join(t.TempDir(), "saved")
 	copyFolder(t, leader.cfg.Dir, saved)
 	create(t, "acknowledged", leader, first)
-	other := beside(t, leader, saved)
+	other := openCopy(t, leader, saved)
 	other.refused(t)
 	first.stop()
 	second = openNode(t, second.cfg)

@@ -482,14 +482,14 @@ func TestPromoteGivenUp(t *testing.T) {
 		if err := leader.Promote(gone, leader.Member().ID); err != nil && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("a voter: %v", err)
 		}
-		if err := leader.Promote(gone, "nobody"); !errors.Is(err, ErrNoMember) && !errors.Is(err, ErrUnknownOutcome) {
+		if err := leader.Promote(gone, "missing"); !errors.Is(err, ErrNoMember) && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("no member: %v", err)
 		}
 	}
 	if err := leader.Promote(patience(t), leader.Member().ID); err != nil {
 		t.Errorf("a voter: %v", err)
 	}
-	if err := leader.Promote(patience(t), "nobody"); !errors.Is(err, ErrNoMember) {
+	if err := leader.Promote(patience(t), "missing"); !errors.Is(err, ErrNoMember) {
 		t.Errorf("no member: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ type leadership struct {
 	notify chan bool
 
 	mu      sync.Mutex         // guards all below
-	ctx     context.Context    // of the present leadership, nil where there is none
+	ctx     context.Context    // of the present leadership, nil if there is none
 	end     context.CancelFunc // ends ctx
 	contact contact
 }
@@ -64,7 +64,7 @@ func (l *leadership) set(leads bool) {
 	}
 }
 
-// current returns a context that ends with the present leadership, nil where this master does not lead.
+// current returns a context that ends with the present leadership, nil if this master does not lead.
 func (l *leadership) current() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()

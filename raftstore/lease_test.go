@@ -62,7 +62,7 @@ func TestLeaseAfterAHalt(t *testing.T) {
 	}
 	halt()
 	for {
-		if reigning := leader.Store.leadership.current(); reigning == nil {
+		if leading := leader.Store.leadership.current(); leading == nil {
 			break
 		}
 		select {
@@ -95,7 +95,7 @@ func TestReaches(t *testing.T) {
 	for _, c := range []struct {
 		id, address string
 		want        bool
-	}{{a.ID, "", true}, {a.ID, a.Raft, true}, {a.ID, b.Raft, false}, {"nobody", "", false}, {"nobody", a.Raft, false}} {
+	}{{a.ID, "", true}, {a.ID, a.Raft, true}, {a.ID, b.Raft, false}, {"none", "", false}, {"none", a.Raft, false}} {
 		if got := reaches(c.id, c.address); got != c.want {
 			t.Errorf("%s at %q: %v", c.id, c.address, got)
 		}

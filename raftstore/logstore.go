@@ -184,7 +184,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range logs {
-		s.evict(l.Index, l.Index) // an entry is replaced only where it was never committed
+		s.evict(l.Index, l.Index) // an entry is replaced only if it was never committed
 		s.replay.remove(l.Index, s.replay.end())
 		if s.recent.end() != l.Index {
 			s.bytes = 0
@@ -241,19 +241,19 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	return nil
 }
 
-// FirstIndex returns the index of the first entry, 0 where there is none.
+// FirstIndex returns the index of the first entry, 0 if there is none.
 func (s *logStore) FirstIndex() (uint64, error) {
 	first, _, err := s.bounds()
 	return first, err
 }
 
-// LastIndex returns the index of the last entry, 0 where there is none.
+// LastIndex returns the index of the last entry, 0 if there is none.
 func (s *logStore) LastIndex() (uint64, error) {
 	_, last, err := s.bounds()
 	return last, err
 }
 
-// bounds returns the indices of the first and the last entry, 0 where there is none. A failure is reported and
+// bounds returns the indices of the first and the last entry, 0 if there is none. A failure is reported and
 // returned.
 func (s *logStore) bounds() (first, last uint64, err error) {
 	if first, err = s.LogStore.FirstIndex(); err == nil {

@@ -15,7 +15,7 @@ import (
 
 // Found makes this master the founder of a group of members, of which it is one. The group exists when Found returns.
 // The other members must be adopted then. A second call for the same group does nothing. The error wraps
-// [ErrOtherGroup] where this master belongs to another group.
+// [ErrOtherGroup] if this master belongs to another group.
 func (s *Store) Found(group string, members []wire.Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,10 +33,10 @@ func (s *Store) Founding() []wire.Member {
 	return slices.Clone(s.identity.Founding)
 }
 
-// Adopt makes this master part of a group for ever. The error wraps [ErrOtherMember] where member is not the id of this
-// master, and [ErrOtherGroup] where this master belongs to another group. A second call does nothing.
+// Adopt makes this master part of a group permanently. The error wraps [ErrOtherMember] if member is not the id of this
+// master, and [ErrOtherGroup] if this master belongs to another group. A second call does nothing.
 //
-// founding are the members of [Store.Found], given where the founder itself calls. They become the first entry of this
+// founding are the members of [Store.Found], given if the founder itself calls. They become the first entry of this
 // master's log, as in the founder's: when the founder is lost right after, the group still knows its members.
 func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wire.Member) error {
 	s.mu.Lock()
@@ -152,7 +152,7 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 }
 
 // change appends a change of the configuration to the log and waits until it is committed. begin returns no future
-// where there is nothing to do. It may still run after change has returned.
+// if there is nothing to do. It may still run after change has returned.
 func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
 	defer s.changed.notify()
 	_, err := s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
@@ -171,7 +171,7 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFu
 	return err
 }
 
-// addressOf returns the address of a member in raft's configuration, host:port, "" where it has none.
+// addressOf returns the address of a member in raft's configuration, host:port, "" if it has none.
 func (s *Store) addressOf(member string) string {
 	r := s.raft.Load()
 	if r == nil {
@@ -196,7 +196,7 @@ func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 }
 
 // TransferLeadership transfers the leadership to a member, "" for the one whose log is the longest. The error wraps
-// [ErrNotLeader] where this master does not lead, and [ErrNoMember] where the member cannot lead.
+// [ErrNotLeader] if this master does not lead, and [ErrNoMember] if the member cannot lead.
 func (s *Store) TransferLeadership(to string) error {
 	_, err := s.callRaft(context.Background(), ErrClosed, func(r *raft.Raft) (any, error) {
 		if to == "" {
@@ -217,8 +217,8 @@ func (s *Store) TransferLeadership(to string) error {
 	return fmt.Errorf("transfer the leadership: %w", err)
 }
 
-// Reaches reports whether a member answers raft's handshake now, at a raft address. Where that is "", the addresses are
-// the one where the member was seen last and the one in raft's configuration. It ends with ctx.
+// Reaches reports whether a member answers raft's handshake now, at a raft address. If that is "", the addresses are
+// the most recent one ([Store.UpdateAddress]) and the one in raft's configuration. It ends with ctx.
 func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 	exact := address != ""
 	if !exact {

@@ -22,10 +22,10 @@ import (
 // Recovery is the open data folder of a master that does not run. The majority of its group is lost, and the master
 // becomes the only member. Only one goroutine may use it.
 type Recovery struct {
-	*dataFolder         // not open where the folder has no raft.db yet
+	*dataFolder         // not open if the folder has no raft.db yet
 	fresh          bool // see Fresh
 	state          *masterfsm.State
-	base           *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	base           *raft.SnapshotMeta // the snapshot that was read, nil if there is none
 	snapshotHeight uint64             // number of blocks of the chain in it
 	minedAt        map[uint64]uint64  // log entry that mined a block, by block
 	damaged        []Damage
@@ -94,7 +94,7 @@ func (r *Recovery) checkCommit() error {
 		return fmt.Errorf("%w; if that was because of a recovery that was a mistake, undo it with "+
 			"'chainstore master recover --undo-recovery'", r.identity.checkMember(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
-		return fmt.Errorf("%w: the state in %s says so of %s, of group %s, and lacks what the group did since; "+
+		return fmt.Errorf("%w, according to the state in %s: %s, of group %s; it lacks what the group did since; "+
 			"recover another survivor, or found the group again with --from-storage and an empty folder",
 			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
 	}

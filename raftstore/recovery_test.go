@@ -16,8 +16,8 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// loneMaster returns a group of one with a few projects.
-func loneMaster(t *testing.T, projects int) *node {
+// singleMaster returns a group of one with a few projects.
+func singleMaster(t *testing.T, projects int) *node {
 	t.Helper()
 	nodes := testGroup(t, 1, nil)
 	for i := range projects {
@@ -30,7 +30,7 @@ func loneMaster(t *testing.T, projects int) *node {
 // returns the last entry and the folder of the newer snapshot.
 func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest string) {
 	t.Helper()
-	n = loneMaster(t, 10)
+	n = singleMaster(t, 10)
 	r := n.raft.Load()
 	n.reload(r, func(c *raft.ReloadableConfig) { c.TrailingLogs = trailing })
 	for i := range 2 {
@@ -99,7 +99,7 @@ func closeRecovery(t *testing.T, r *Recovery) {
 // does not change.
 func TestRecoveryReadBefore(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1)
+	n := singleMaster(t, 1)
 	for number := range uint64(3) {
 		n.mine(t, number)
 	}
@@ -126,14 +126,14 @@ func TestRecoveryReadBefore(t *testing.T) {
 	}
 }
 
-// spoil overwrites a few bytes of a file.
-func spoil(t *testing.T, path string) {
+// corrupt overwrites a few bytes of a file.
+func corrupt(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.WriteAt([]byte("spoiled"), 5)
+	_, err = f.WriteAt([]byte("corrupt"), 5)
 	if err = errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestRecoveryDamagedSnapshot(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"state.bin", "meta.json"} {
 		n, last, damaged := twoSnapshots(t, 1000)
-		spoil(t, filepath.Join(damaged, file))
+		corrupt(t, filepath.Join(damaged, file))
 		r := openRecovery(t, n.cfg.Dir)
 		list := r.Damaged()
 		if _, index := r.Last(); index != last || len(list) != 1 || list[0].Path != damaged || list[0].Err == nil ||
@@ -170,7 +170,7 @@ func TestRecoveryDamagedSnapshot(t *testing.T) {
 func TestRecoveryLostSnapshot(t *testing.T) {
 	t.Parallel()
 	n, _, damaged := twoSnapshots(t, 1)
-	spoil(t, filepath.Join(damaged, "state.bin"))
+	corrupt(t, filepath.Join(damaged, "state.bin"))
 	_, err := OpenRecovery(n.cfg.Dir, false, nil)
 	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) ||
 		!strings.Contains(err.Error(), "--from-storage") {
@@ -229,7 +229,7 @@ func TestRecoveryAgain(t *testing.T) {
 // A master that is removed in its own state is not recovered.
 func TestRecoveryRemoved(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1)
+	n := singleMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
 	if _, err := OpenRecovery(n.cfg.Dir, false, nil); !errors.Is(err, ErrRemoved) ||
@@ -241,7 +241,7 @@ func TestRecoveryRemoved(t *testing.T) {
 // The folder of a removed master can be read only.
 func TestReadRemoved(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1)
+	n := singleMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
 	r, err := OpenFolder(n.cfg.Dir, nil)
@@ -261,7 +261,7 @@ func TestReadRemoved(t *testing.T) {
 // retirement.
 func TestRecoveryLogKeys(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1)
+	n := singleMaster(t, 1)
 	add := func(seed byte) string {
 		t.Helper()
 		k, err := n.Propose(patience(t), masterfsm.Encode(&masterfsm.AddLogKey{
@@ -303,7 +303,7 @@ func TestRecoveryLogKeys(t *testing.T) {
 // its own state cannot.
 func TestUndoRecovery(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1)
+	n := singleMaster(t, 1)
 	if err := n.Retire(); err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +326,7 @@ func TestUndoRecovery(t *testing.T) {
 	}
 	closeRecovery(t, again)
 
-	gone := loneMaster(t, 1)
+	gone := singleMaster(t, 1)
 	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))
 	gone.stop()
 	_, err = OpenRecovery(gone.cfg.Dir, true, nil)

@@ -7,12 +7,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// ErrStaleFolder: this master's data folder is an older copy of itself, or a copy of one that another process has. What
-// was voted and acknowledged since is not in it, so the master takes part in nothing.
+// ErrStaleFolder: this master's data folder is an older copy of itself, or a copy of one that another process has. It
+// lacks later votes and acknowledged entries, so the master takes no part in the group.
 var ErrStaleFolder = errors.New("the data folder is an older copy of itself, or another process has a copy of it")
 
-// Refused returns why this master takes part in nothing and must not serve: the error wraps [ErrStaleFolder] and says
-// how to rejoin. It returns nil for a master that may serve.
+// Refused returns an error if this master takes no part in the group and must not serve. The error wraps
+// [ErrStaleFolder] and says how to rejoin.
 func (s *Store) Refused() error {
 	if err := s.refused.Load(); err != nil {
 		return *err
@@ -50,7 +50,7 @@ func (s *Store) refuse(why error) {
 	})
 }
 
-// shutDownRaft begins the shutdown of raft, where it runs. down waits for its end.
+// shutDownRaft begins the shutdown of raft if it runs. down waits for its end.
 func (s *Store) shutDownRaft() (down func() error) {
 	if r := s.raft.Load(); r != nil {
 		return r.Shutdown().Error

@@ -49,11 +49,11 @@ func raised(t testing.TB, nodes ...*node) {
 			t.Fatal(err)
 		}
 	}
-	acquainted(t, nodes...)
+	awaitStarts(t, nodes...)
 }
 
-// acquainted waits until every node has announced its start to the others and has recorded the level.
-func acquainted(t testing.TB, nodes ...*node) {
+// awaitStarts waits until every node has announced its start to the others and has recorded the level.
+func awaitStarts(t testing.TB, nodes ...*node) {
 	t.Helper()
 	ctx := patience(t)
 	ready := func() bool {
@@ -143,7 +143,7 @@ func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 				victim.stop()
 				victim = openNode(t, victim.cfg)
 			}
-			acquainted(t, leader, victim, third)
+			awaitStarts(t, leader, victim, third)
 			if !c.running {
 				third.stop() // it lacks what comes now
 			}

@@ -19,7 +19,7 @@ import (
 
 // Config says how a master's store is opened. Dir, Bind and ClusterToken are required.
 type Config struct {
-	Dir          string // data folder, created where it is missing
+	Dir          string // data folder, created if it is missing
 	Bind         string // address where raft listens, host:port
 	Advertise    string // address at which the other masters reach it, host:port; "" for that of the listener
 	URL          string // this master's HTTP address, only returned by [Store.Member]

@@ -49,14 +49,10 @@ func (c *checkJob) status() wire.CheckStatus {
 // current leader gives the check up at once and orders one of another name later. An older leader does not: see endOf.
 const checkAgain = 10 * time.Second
 
-// answers reports whether an order asks for this check, which may be nil. If it ended early, it is started again after
-// the pause.
+// answers reports whether an order asks for this check. If it ended early, it is started again after the pause.
 func (c *checkJob) answers(o wire.CheckOrder, pause time.Duration) bool {
-	if c == nil || c.order.Check != o.Check {
-		return false
-	}
 	end := c.end.Load()
-	return end == nil || end.report != nil || time.Since(end.at) <= pause
+	return c.order.Check == o.Check && (end == nil || end.report != nil || time.Since(end.at) <= pause)
 }
 
 // Check starts a check, or returns the state of one. An order with the name of the check that runs, or that ran last,
@@ -66,12 +62,7 @@ func (c *checkJob) answers(o wire.CheckOrder, pause time.Duration) bool {
 //
 // The error wraps ErrFailed: a check cannot be started.
 func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
-	find := func() *checkJob {
-		if n.check.answers(o, n.cfg.checkAgain) {
-			return n.check
-		}
-		return nil
-	}
+	answers := func(c *checkJob) bool { return c.answers(o, n.cfg.checkAgain) }
 	start := func() (*checkJob, error) {
 		o.Lost = slices.Clone(o.Lost)
 		c := &checkJob{order: o, began: time.Now(), total: n.index.BytesBelow(o.Height)}
@@ -79,10 +70,9 @@ func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
 			c.job = n.check.job
 		}
 		c.job = startJob(c.job, func(ctx context.Context) { n.runCheck(ctx, c) })
-		n.check = c
 		return c, nil
 	}
-	c, err := findOrStart(n, find, start)
+	c, err := findOrStart(n, &n.check, answers, start)
 	if err != nil {
 		return wire.CheckStatus{}, fmt.Errorf("no check is started: %w", err)
 	}
@@ -159,7 +149,9 @@ func (n *Node) checkAll(ctx context.Context, c *checkJob) (wire.Report, error) {
 	var errs []error
 	for _, part := range []func() error{
 		func() error { return n.checkIndexFile(ctx) },
-		func() error { report.Tiles, err = n.checkTileFiles(); return err },
+		func() error {
+			return n.locked(func() (err error) { report.Tiles, err = n.checkTileFiles(); return err })
+		},
 		func() error { return n.checkRecords(ctx) },
 		func() error { return n.checkBlocks(ctx, c, &report) },
 	} {
@@ -223,7 +215,7 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 	case a.Height != o.Height || !proven:
 	case head.Hash != o.Hash:
 		// If the last block is bad, its hash means nothing.
-		report.Other = !slices.ContainsFunc(a.Bad, func(r chain.Range) bool { return r.Holds(o.Height - 1) })
+		report.Other = !chain.HoldsBlock(a.Bad, o.Height-1)
 	default:
 		fixed, err := n.rewriteHashes(ctx, a)
 		report.Tiles += fixed
@@ -309,10 +301,8 @@ func (p *pacer) wait(ctx context.Context, bytes int64) error {
 	if left < paceStep {
 		return nil
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(left):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

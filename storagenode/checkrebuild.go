@@ -23,17 +23,26 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 		return err
 	}
 	wrong := 0
-	for from := uint64(0); ; from += indexChunk {
+	for from, more := uint64(0), true; more; from += indexChunk {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		more, found, err := n.compareIndex(from)
-		wrong += found
-		if err != nil {
+		if err := n.locked(func() error {
+			if err := n.flushed(); err != nil {
+				return err
+			}
+			to := min(n.index.Len(), from+indexChunk)
+			if more = from < to; !more {
+				return nil
+			}
+			blocks, err := n.indexFile.Differing(from, to)
+			wrong += len(blocks)
+			if err != nil {
+				return err
+			}
+			return n.fail(n.indexFile.Put(blocks...))
+		}); err != nil {
 			return err
-		}
-		if !more {
-			break
 		}
 	}
 	if wrong == 0 {
@@ -76,36 +85,10 @@ func (n *Node) restoreIndexFile() error {
 	return nil
 }
 
-// compareIndex writes again the entries of a chunk that differ, and counts them.
-func (n *Node) compareIndex(from uint64) (more bool, wrong int, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return false, 0, n.failure
-	}
-	if err := n.flushed(); err != nil {
-		return false, 0, err
-	}
-	height := n.index.Len()
-	if from >= height {
-		return false, 0, nil
-	}
-	to := min(height, from+indexChunk)
-	blocks, err := n.indexFile.Differing(from, to)
-	if err != nil {
-		return false, 0, err
-	}
-	return to < height, len(blocks), n.fail(n.indexFile.Put(blocks...))
-}
-
 // checkTileFiles puts files of the tree's hashes back at their paths that were removed or replaced while they were
 // open, and writes damaged headers again. It counts the hashes that are at their place again, and each header as one.
+// mu is held.
 func (n *Node) checkTileFiles() (fixed uint64, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return 0, n.failure
-	}
 	replaced, err := n.tiles.ReplacedOnDisk()
 	if err != nil {
 		return 0, err

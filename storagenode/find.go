@@ -136,11 +136,8 @@ func (n *Node) leafAt(time uint64) (first, last uint64, ok bool) {
 		return status.Size, status.Size, false
 	}
 	p, _, _ := n.index.Get(block)
-	data, err := n.block(block)
-	if err != nil {
-		return p.First, p.Next(), true
-	}
-	b, err := chain.ParseBlock(data)
+	blocks := blockReader{n: n}
+	b, err := blocks.parsed(block)
 	if err != nil {
 		return p.First, p.Next(), true
 	}

@@ -53,13 +53,14 @@ func (n *Node) stopJobs(closing bool) {
 	}
 }
 
-// findOrStart returns the job that find returns, and starts one if that is nil. It waits for locks that are held while
-// a disk is written only if it starts one. The error wraps ErrFailed, or is that of start.
-func findOrStart[J any](n *Node, find func() *J, start func() (*J, error)) (*J, error) {
+// findOrStart returns the last job if it answers the order, and replaces it otherwise. It waits for locks that are held
+// while a disk is written only if it starts one. The error wraps ErrFailed, or is that of start.
+func findOrStart[J any](n *Node, last **J, answers func(*J) bool, start func() (*J, error)) (*J, error) {
 	n.jobs.Lock()
-	found := find()
+	found := *last
+	done := found != nil && answers(found)
 	n.jobs.Unlock()
-	if found != nil {
+	if done {
 		return found, nil
 	}
 	n.life.RLock()
@@ -69,10 +70,14 @@ func findOrStart[J any](n *Node, find func() *J, start func() (*J, error)) (*J, 
 	}
 	n.jobs.Lock()
 	defer n.jobs.Unlock()
-	if found := find(); found != nil {
-		return found, nil // it was started meanwhile
+	if *last != nil && answers(*last) {
+		return *last, nil // it was started meanwhile
 	}
-	return start()
+	started, err := start()
+	if err == nil {
+		*last = started
+	}
+	return started, err
 }
 
 // mayStart returns why no job and no repair is started, nil if one may be. life is held.

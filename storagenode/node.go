@@ -95,16 +95,6 @@ type Node struct {
 	send    *sendJob
 }
 
-// newNode returns a node that is not loaded.
-func newNode(cfg Config, lock *durable.Lock) *Node {
-	n := &Node{cfg: cfg, dir: folder.Dir(cfg.Dir), log: cfg.Logger, lock: lock, failed: make(chan error, 1)}
-	n.chainState = n.emptyState()
-	n.readers.New = func() any { return new(reader) }
-	n.bundles = make(chan struct{}, bundleWorkers)
-	n.status.Store(&Status{})
-	return n
-}
-
 // Status returns what the node has now.
 func (n *Node) Status() Status { return *n.status.Load() }
 

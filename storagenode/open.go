@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/storagenode/inbox"
 	"github.com/chainstore/chainstore/storagenode/records"
 	"github.com/chainstore/chainstore/storagenode/tiles"
@@ -29,7 +30,13 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := newNode(cfg, lock)
+	n := &Node{
+		cfg: cfg, dir: folder.Dir(cfg.Dir), log: cfg.Logger, lock: lock, failed: make(chan error, 1),
+		bundles: make(chan struct{}, bundleWorkers),
+	}
+	n.chainState = n.emptyState()
+	n.readers.New = func() any { return new(reader) }
+	n.status.Store(&Status{})
 	marked, err := n.dir.IsMarked()
 	if err == nil {
 		n.unclean.Store(marked)
@@ -215,13 +222,10 @@ func (n *Node) proveBase(synced chain.Head) (chain.Head, error) {
 
 // verifyBlock has a verifier judge a block from disk.
 func (n *Node) verifyBlock(v *chain.Verifier, number uint64) ([]chain.Hash, error) {
-	data, err := n.block(number)
+	b := blockReader{n: n}
+	block, err := b.parsed(number)
 	if err != nil {
 		return nil, err
-	}
-	block, err := chain.ParseBlock(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return v.Take(&block)
 }

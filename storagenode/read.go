@@ -157,11 +157,8 @@ func leafHash(encoded []byte) chain.Hash {
 // recordOfBlock reads a record that does not fit its leaf on disk from the whole block. If the block is good, the
 // leaf is wrong and the record is right.
 func (n *Node) recordOfBlock(at wire.Place, cause error) ([]byte, error) {
-	data, err := n.block(at.Block)
-	if err != nil {
-		return nil, err
-	}
-	block, err := chain.ParseBlock(data)
+	b := blockReader{n: n}
+	block, err := b.parsed(at.Block)
 	if err != nil || at.Offset >= block.Header.Count {
 		return nil, errors.Join(cause, err)
 	}
@@ -300,6 +297,19 @@ func (n *Node) ReadBlocks(ctx context.Context, from, to uint64, give func(block 
 type blockReader struct {
 	n   *Node
 	buf []byte
+}
+
+// parsed reads a block as block does, and parses it.
+func (b *blockReader) parsed(number uint64) (chain.Block, error) {
+	data, err := b.block(number)
+	if err != nil {
+		return chain.Block{}, err
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil {
+		err = fmt.Errorf("%w: block %d: %w", ErrDamaged, number, err)
+	}
+	return block, err
 }
 
 // block reads a block, its checksum and number checked. It is valid until the next call. Errors: ErrBehind, ErrDamaged.

@@ -3,9 +3,6 @@ package storagenode
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -29,8 +26,7 @@ type recordIndexer struct {
 	index  *records.Index
 	wake   chan struct{} // holds one value if the chain has grown
 	job    *job
-	once   sync.Once // of stop
-	logged string    // the last failure; of the goroutine
+	logged string // the last failure; of the goroutine
 }
 
 // startRecordIndexer opens the index and starts to follow the chain.
@@ -46,12 +42,9 @@ func startRecordIndexer(n *Node) (*recordIndexer, error) {
 }
 
 // stop ends the goroutine and closes the index. The caller must not hold life, which the goroutine takes.
-func (x *recordIndexer) stop() (err error) {
-	x.once.Do(func() {
-		x.job.stop()
-		err = x.index.Close()
-	})
-	return err
+func (x *recordIndexer) stop() error {
+	x.job.stop()
+	return x.index.Close()
 }
 
 // chainGrew wakes the indexer.
@@ -63,15 +56,12 @@ func (x *recordIndexer) chainGrew() {
 }
 
 func (x *recordIndexer) run(ctx context.Context) {
-	timer := time.NewTimer(indexerPause)
-	defer timer.Stop()
 	for {
 		more, err := x.step(ctx)
 		x.logOnce(err)
 		if more && err == nil {
 			continue
 		}
-		timer.Reset(indexerPause)
 		wake := x.wake
 		if err != nil {
 			wake = nil // what failed would fail again at once
@@ -80,7 +70,7 @@ func (x *recordIndexer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-wake:
-		case <-timer.C:
+		case <-time.After(indexerPause):
 		}
 	}
 }
@@ -163,23 +153,19 @@ func (x *recordIndexer) readBatch(from uint64) (*records.Batch, error) {
 	bytes := 0
 	var leaves []chain.Hash
 	for number := from; number < x.n.Status().Height && batch.Leaves() < batchLeaves && bytes < batchBytes; number++ {
-		data, err := b.block(number)
+		block, err := b.parsed(number)
 		if err != nil {
 			if x.n.confirmedLost(number) {
 				continue
 			}
 			return batch, err
 		}
-		block, err := chain.ParseBlock(data)
-		if err != nil {
-			return batch, fmt.Errorf("%w: block %d: %w", ErrDamaged, number, err)
-		}
 		leaves, err = x.n.tiles.Leaves(leaves[:0], block.Header.First, int(block.Header.Count))
 		if err != nil {
 			return batch, err
 		}
 		batch.Add(&block, leaves)
-		bytes += len(data)
+		bytes += len(block.Bytes())
 	}
 	return batch, nil
 }
@@ -188,7 +174,14 @@ func (x *recordIndexer) readBatch(from uint64) (*records.Batch, error) {
 func (n *Node) confirmedLost(number uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.ContainsFunc(n.lost, func(r chain.Range) bool { return r.Holds(number) })
+	return chain.HoldsBlock(n.lost, number)
+}
+
+// awaitQuery is await for as long as a query waits.
+func (x *recordIndexer) awaitQuery(ctx context.Context, leaf uint64) {
+	ctx, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	x.await(ctx, leaf)
 }
 
 // await waits until the index goes up to a leaf, or ctx ends.
@@ -204,13 +197,6 @@ func (x *recordIndexer) await(ctx context.Context, leaf uint64) {
 		case <-grown:
 		}
 	}
-}
-
-// awaitQuery is await for as long as a query waits.
-func (x *recordIndexer) awaitQuery(ctx context.Context, leaf uint64) {
-	ctx, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
-	x.await(ctx, leaf)
 }
 
 // checkRecords reads the index of records, and has the indexer write again what is damaged.

@@ -40,10 +40,8 @@ func (r *incomingRepair) isOpen() bool { return r != nil && !r.closed }
 
 // wants reports whether a block is still to be received.
 func (r *incomingRepair) wants(number uint64) bool {
-	has := func(list []chain.Range) bool {
-		return slices.ContainsFunc(list, func(m chain.Range) bool { return m.Holds(number) })
-	}
-	return has(r.missing) && !has(r.appended) && (r.rewrite == nil || !has(r.rewrite.received))
+	return chain.HoldsBlock(r.missing, number) && !chain.HoldsBlock(r.appended, number) &&
+		(r.rewrite == nil || !chain.HoldsBlock(r.rewrite.received, number))
 }
 
 // noteSynced notes that all appended blocks are durable.

@@ -437,7 +437,8 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 
 // segmentLeftover creates an unfinished segment.
 func segmentLeftover(dir string) error {
-	f, _, err := segment.Begin(segment.OpenFile, filepath.Join(dir, "segments", segment.Name(0)+newSuffix), 0)
+	path := filepath.Join(dir, "segments", segment.Name(0)+newSuffix)
+	f, err := segment.WriteHeader(segment.OpenFile, path, os.O_CREATE|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,10 @@
 package storagenode
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
@@ -78,7 +78,7 @@ func (n *Node) failRewrite(r *incomingRepair, err error) error {
 
 func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 	path := n.segmentPath(seg)
-	w := &rewrite{n: n, seg: seg, path: path + newSuffix}
+	w := &rewrite{n: n, seg: seg, path: path + newSuffix, size: segment.HeaderSize}
 	n.mu.Lock()
 	err := n.moveMisplacedSegment(path, seg) // a file cannot be renamed over a folder
 	if err == nil {
@@ -92,7 +92,7 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 		return nil, err
 	}
 	if err = n.reconcileOpenFile(seg, w.old); err == nil {
-		w.file, w.size, err = segment.Begin(n.cfg.open, w.path, seg)
+		w.file, err = segment.WriteHeader(n.cfg.open, w.path, os.O_CREATE|os.O_TRUNC, seg)
 	}
 	if err != nil {
 		w.close()
@@ -167,23 +167,22 @@ func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	}
 	p, _, _ := w.n.index.Get(h.Block)
 	old := w.oldFrame(&p)
-	data := block.Bytes()
-	text = describe(block, old)
+	frame := segment.AppendFrame(nil, block.Bytes())
+	text = describe(block, frame, old)
 	if old == nil {
 		w.keepWhole = w.keepWhole || w.old != nil
-	} else if frame := segment.AppendFrame(nil, data); string(frame) != string(old) {
+	} else if !bytes.Equal(frame, old) {
 		if w.aside++; w.aside > maxAside {
 			w.keepWhole = true
 		} else {
 			name := fmt.Sprintf("%s-block-%d", segment.Name(w.seg), h.Block)
-			if _, err := w.n.dir.CopyAside(name, strings.NewReader(string(old))); err != nil {
+			if _, err := w.n.dir.CopyAside(name, bytes.NewReader(old)); err != nil {
 				return "", err
 			}
 		}
 	}
-	w.frame = segment.AppendFrame(w.frame[:0], data)
-	p = blockindex.Place{First: h.First, Offset: w.size, Length: uint32(len(data)), Count: h.Count}
-	if err := w.write(w.frame, p); err != nil {
+	p = blockindex.Place{First: h.First, Offset: w.size, Length: uint32(len(block.Bytes())), Count: h.Count}
+	if err := w.write(frame, p); err != nil {
 		return "", err
 	}
 	w.received = audit.AddLast(w.received, h.Block)
@@ -293,8 +292,8 @@ func (w *rewrite) linkAside() error {
 	return w.n.dir.LinkAside(w.n.segmentPath(w.seg))
 }
 
-// describe says what was wrong with the frame that was in a block's place; "" for nothing.
-func describe(block *chain.Block, old []byte) string {
+// describe says what was wrong with the old frame in the place of a block's frame; "" for nothing.
+func describe(block *chain.Block, frame, old []byte) string {
 	number, data := block.Header.Block, block.Bytes()
 	if old == nil {
 		return fmt.Sprintf("block %d: was missing", number)
@@ -309,19 +308,19 @@ func describe(block *chain.Block, old []byte) string {
 		}
 	}
 	switch {
-	case differ == 0 && string(segment.AppendFrame(nil, data)) == string(old):
+	case bytes.Equal(frame, old):
 		return ""
 	case differ == 0:
 		return fmt.Sprintf("block %d: the frame around it was damaged, the block was not", number)
 	case first < 0:
 		first = min(len(was), len(data))
 	}
-	bytes := "bytes"
+	unit := "bytes"
 	if differ == 1 {
-		bytes = "byte"
+		unit = "byte"
 	}
 	return fmt.Sprintf("block %d: %d %s differed, the first at offset %d of the block (%s)",
-		number, differ, bytes, first, partOf(block, first))
+		number, differ, unit, first, partOf(block, first))
 }
 
 // partOf names the part of a block that a byte belongs to.

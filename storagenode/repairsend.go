@@ -43,12 +43,7 @@ func (s *sendJob) status() wire.SendStatus {
 //
 // The error wraps ErrFailed, or says what is wrong with the order.
 func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
-	find := func() *sendJob {
-		if s := n.send; s != nil && s.order.Ticket == o.Ticket && s.order.Attempt == o.Attempt {
-			return s
-		}
-		return nil
-	}
+	answers := func(s *sendJob) bool { return s.order.Ticket == o.Ticket && s.order.Attempt == o.Attempt }
 	start := func() (*sendJob, error) {
 		if n.cfg.Transfer == nil {
 			return nil, errors.New("the node has no connection to other nodes")
@@ -62,10 +57,9 @@ func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
 			s.job = n.send.job
 		}
 		s.job = startJob(s.job, func(ctx context.Context) { n.runSend(ctx, s) })
-		n.send = s
 		return s, nil
 	}
-	s, err := findOrStart(n, find, start)
+	s, err := findOrStart(n, &n.send, answers, start)
 	if err != nil {
 		return wire.SendStatus{}, fmt.Errorf("nothing is sent: %w", err)
 	}
@@ -73,29 +67,22 @@ func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
 }
 
 func (n *Node) runSend(ctx context.Context, s *sendJob) {
-	var mu sync.Mutex
-	var writing sync.WaitGroup
+	var writing sync.Mutex // guards over and own
 	over := false
 	var own error // what keeps this node from sending
 	err := n.cfg.Transfer(ctx, s.order.To, s.order.Ticket, func(w io.Writer) error {
-		mu.Lock()
+		writing.Lock()
+		defer writing.Unlock()
 		if over {
-			mu.Unlock()
 			return errors.New("the transfer is over")
 		}
-		writing.Add(1)
-		mu.Unlock()
-		defer writing.Done()
 		mine, err := n.writeStream(ctx, s, w)
-		mu.Lock()
-		defer mu.Unlock()
 		own = errors.Join(own, mine)
 		return errors.Join(mine, err)
 	})
-	mu.Lock()
+	writing.Lock() // write ends at the latest when its writer fails
 	over = true
-	mu.Unlock()
-	writing.Wait() // it ends at the latest when its writer fails
+	writing.Unlock()
 	end := &sendEnd{err: err}
 	if own != nil {
 		end.err, end.faulty = own, true

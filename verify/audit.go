@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 )
 
 // Options configure [Log].
@@ -184,7 +185,7 @@ func (a *audit) take(b *bundle) error {
 		switch {
 		case errors.Is(b.err, chain.ErrVersion):
 			return a.fail(CodeVersion, "%v", b.err)
-		case errors.Is(b.err, errEntry), errors.Is(b.err, chain.ErrFrame), errors.Is(b.err, errSize):
+		case errors.Is(b.err, errEntry), errors.Is(b.err, chain.ErrFrame), errors.Is(b.err, exchange.ErrAnswer):
 			return a.fail(CodeEntry, "%v", b.err)
 		}
 		return b.err

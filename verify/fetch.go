@@ -1,17 +1,16 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/chainstore/chainstore/internal/exchange"
 )
 
 // requestTimeout bounds one try of a request, reading the response included.
@@ -34,9 +33,6 @@ type statusError struct {
 func (e *statusError) Error() string {
 	return fmt.Sprintf("%s answers %d %s%s", e.url, e.status, http.StatusText(e.status), e.detail)
 }
-
-// errSize: a response is over its size limit.
-var errSize = errors.New("answers more")
 
 // hasStatus reports whether err is a response with one of these statuses.
 func hasStatus(err error, statuses ...int) bool {
@@ -84,7 +80,7 @@ func (f *fetcher) close(o *Options) {
 }
 
 // get fetches a path below the log's URL, at most limit bytes. It retries if that may help.
-func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, error) {
+func (f *fetcher) get(ctx context.Context, path string, limit int) ([]byte, error) {
 	pause := f.pause
 	for try := 1; ; try++ {
 		data, wait, err := f.once(ctx, path, limit)
@@ -92,7 +88,7 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 			return nil, context.Cause(ctx)
 		}
 		answer, answered := errors.AsType[*statusError](err)
-		final := errors.Is(err, errSize) || answered && answer.status != http.StatusTooManyRequests &&
+		final := errors.Is(err, exchange.ErrAnswer) || answered && answer.status != http.StatusTooManyRequests &&
 			answer.status < http.StatusInternalServerError
 		if err == nil || final || try == maxTries {
 			return data, err
@@ -107,37 +103,26 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 }
 
 // once is one try. wait is the pause that the server asks for.
-func (f *fetcher) once(ctx context.Context, path string, limit int64) (data []byte, wait time.Duration, err error) {
+func (f *fetcher) once(ctx context.Context, path string, limit int) (data []byte, wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	at := f.base + "/" + path
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	a, err := exchange.Do(ctx, f.client.Do, &exchange.Request{
+		Method: http.MethodGet, Base: f.base, Path: "/" + path, Limit: limit,
+		Header: http.Header{"Authorization": exchange.Bearer(f.token)},
+	})
 	if err != nil {
 		return nil, 0, err
 	}
+	if a.Status == http.StatusOK {
+		return a.Body, 0, nil
+	}
+	answer := &statusError{url: f.base + "/" + path, status: a.Status}
+	text := string(a.Body[:min(len(a.Body), 300)])
 	if f.token != "" {
-		req.Header.Set("Authorization", "Bearer "+f.token)
+		text = strings.ReplaceAll(text, f.token, "…") // the server may repeat the request
 	}
-	resp, err := f.client.Do(req)
-	if err != nil {
-		return nil, 0, err
+	if text = strings.TrimSpace(text); text != "" {
+		answer.detail = fmt.Sprintf(": %q", text)
 	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	if resp.StatusCode != http.StatusOK {
-		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-		beginning, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-		if f.token != "" { // the text may repeat the request
-			beginning = bytes.ReplaceAll(beginning, []byte(f.token), []byte("…"))
-		}
-		answer := &statusError{url: at, status: resp.StatusCode}
-		if text := bytes.TrimSpace(beginning); len(text) > 0 {
-			answer.detail = fmt.Sprintf(": %q", text)
-		}
-		return nil, time.Duration(max(0, min(seconds, 60))) * time.Second, answer
-	}
-	data, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s %w than %d bytes", at, errSize, limit)
-	}
-	return data, 0, err
+	return nil, min(exchange.RetryAfter(a.Header.Get("Retry-After"), time.Now()), time.Minute), answer
 }

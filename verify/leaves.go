@@ -92,7 +92,7 @@ func tilePath(level int, number, width uint64) string {
 
 // tile fetches a tile or a bundle. If a partial one is gone, it fetches the full one and returns full.
 func (f *fetcher) tile(ctx context.Context, level int, number, width uint64,
-	limit int64) (data []byte, full bool, err error) {
+	limit int) (data []byte, full bool, err error) {
 	data, err = f.get(ctx, tilePath(level, number, width), limit)
 	if width < tileWidth && hasStatus(err, http.StatusNotFound) {
 		if whole, e := f.get(ctx, tilePath(level, number, tileWidth), limit); e == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -29,11 +28,7 @@ func newVersionCommand() *cobra.Command {
 				info = &debug.BuildInfo{}
 			}
 			b := newBuild(info)
-			if asJSON {
-				return render.JSON(cmd.OutOrStdout(), b)
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
-			return err
+			return render.Print(cmd.OutOrStdout(), asJSON, b, b.String()+"\n")
 		},
 	}
 	cli.AddJSON(cmd, &asJSON, "print the version as JSON")

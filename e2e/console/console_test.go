@@ -181,7 +181,10 @@ func TestConsoleRecords(t *testing.T) {
 	})
 	t.Run("without a checkpoint no signature was checked", func(t *testing.T) {
 		b.in(t)
-		const signed, unsigned = "Verified: the record is what was committed.", "No signature of the log was checked."
+		const (
+			signed   = "Verified: the record matches what was committed."
+			unsigned = "No signature of the log was checked."
+		)
 		for _, uncovered := range []bool{false, true} {
 			f.Change(func() { f.Uncovered = map[bool]int{true: math.MaxInt}[uncovered] })
 			b.goTo("record/0/0")
@@ -296,8 +299,8 @@ func TestConsoleProjects(t *testing.T) {
 	}
 	b.fill("name", "lab")
 	b.press("Create a project")
-	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('There is a project of `+
-		`this name already.')`)
+	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('A project with `+
+		`this name already exists.')`)
 
 	b.goTo("projects/8")
 	b.see("its one token", `document.querySelectorAll('tbody tr').length === 1`)
@@ -307,7 +310,7 @@ func TestConsoleProjects(t *testing.T) {
 	if got := b.text("#new-token"); got != f.tokensOf("lab")["reader"] {
 		t.Errorf("the token shown is %q", got)
 	}
-	b.press("I have noted it")
+	b.press("I have saved it")
 	b.see("two tokens", `document.querySelectorAll('tbody tr').length === 2`)
 	b.fill("records_per_second", "50")
 	b.press("Save")
@@ -350,7 +353,7 @@ func TestConsoleIntegrity(t *testing.T) {
 		f.Integrity.Lost = []chain.Range{{From: 0, To: 1}}
 	})
 	b.see("the damage", `document.querySelector('.card.state-invalid')?.innerText.includes('damaged: block 0')`)
-	b.see("that it is told", `document.querySelector('[aria-live=polite].unseen').innerText.includes('is invalid now')`)
+	b.see("that it is told", `document.querySelector('[aria-live=polite].unseen').innerText.includes('is now invalid')`)
 	b.see("the text of a code that the console does not know",
 		`document.querySelector('.card.state-invalid').innerText.includes('from a newer master')`)
 	b.click(".choice button[lang=zh]")
@@ -362,7 +365,7 @@ func TestConsoleIntegrity(t *testing.T) {
 		`damaged: block 0'`)
 	b.goTo("integrity")
 	b.press("Confirm block 0 as lost")
-	b.press("It is lost")
+	b.press("Confirm the loss")
 	b.see("that the loss is confirmed", `document.querySelector('.alarm').innerText.includes('Confirmed as lost: 0')
 		&& !document.querySelector('.alarm .danger')`)
 	b.click(".card.state-invalid .button")
@@ -378,11 +381,11 @@ func TestConsoleFirstVisit(t *testing.T) {
 	b.open(f.URLs()[0])
 	b.see("the welcome in Chinese", `document.querySelector('.welcome h2')?.innerText === '输入令牌以查看集群'`)
 	b.click(".choice button[lang=en]")
-	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look `+
-		`inside' && document.documentElement.lang === 'en-GB'`)
+	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to view `+
+		`the cluster' && document.documentElement.lang === 'en-GB'`)
 	b.open(f.URLs()[0])
 	b.see("that the choice was kept",
-		`document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside'`)
+		`document.querySelector('.welcome h2')?.innerText === 'Enter a token to view the cluster'`)
 	b.goTo("record/0/0")
 	b.see("that a token is needed", `document.querySelector('.problem')?.innerText.includes("Records are read and `+
 		`appended with a project's token.")`)
@@ -437,11 +440,11 @@ func TestConsoleOldMaster(t *testing.T) {
 			f.Change(func() { f.NoRoute = noRoute })
 			b.goTo("find?by=key&key=door%2F7")
 			b.see("that there are no lists",
-				`document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
+				`document.querySelector('.problem')?.innerText.includes('This master does not support this.')`)
 			b.goTo("record/0/0")
 			b.click("#verify")
 			b.see("that there are no proofs",
-				`document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
+				`document.querySelector('.proof .problem')?.innerText.includes('This master does not support this.')`)
 		})
 	}
 }

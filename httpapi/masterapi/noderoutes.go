@@ -72,9 +72,6 @@ func fromLeader[T any](ask func(context.Context) (T, error)) httpapi.Handler {
 
 // suspect takes another master's report that a storage node answered wrong.
 func (m *master) suspect(c *gin.Context, s wire.Suspicion) error {
-	if s.ID == "" || s.Cause == "" {
-		return fmt.Errorf("%w: id and cause are needed", wire.ErrBadRequest)
-	}
 	return noContent(c, m.node.Suspect(c.Request.Context(), s))
 }
 

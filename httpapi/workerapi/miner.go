@@ -51,7 +51,8 @@ func NewMiner(cfg MinerConfig) http.Handler {
 			return err
 		}
 		nonce, err := cfg.Node.Mine(c.Request.Context(), order)
-		return answer(c)(wire.Found{Nonce: nonce}, cmp.Or(refusal(cfg.Ready), err)) // it may be refused meanwhile
+		// The masters may have refused the miner meanwhile.
+		return answer(c)(wire.Found{Nonce: nonce}, cmp.Or(refusal(cfg.Ready), err))
 	}))
 	return e
 }

@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"internal/fakecluster": {"chain", "internal/signedlog", "wire"},
 	"internal/noderpc":     {"chain", "internal/exchange", "wire"},
 	"client":               {"chain", "internal/exchange", "wire"},
-	"verify":               {"chain", "wire"},
+	"verify":               {"chain", "internal/exchange", "wire"},
 	"httpapi":              {"chain", "wire"},
 	"httpapi/console":      {"wire"},
 	"httpapi/legacy":       {"httpapi", "masterfsm", "masternode", "wire"},
@@ -72,10 +72,10 @@ var mayImport = map[string][]string{
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "wire",
 	},
 	"cmd/chainstore/internal/inspect": {
-		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
 	},
 	"cmd/chainstore/internal/admin": {
-		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable",
@@ -91,7 +91,8 @@ var mayImport = map[string][]string{
 		"masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch": {},
 	"masternode/conformance": {
-		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest", "wire",
+		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest",
+		"masternode/leader", "masternode/signing", "wire",
 	},
 	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},
 	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},

@@ -204,7 +204,7 @@ func (c *Cluster) awaitComplete(ctx context.Context) error {
 	}
 }
 
-// missing describes what a status lacks to be complete; "" if it lacks nothing.
+// missing describes what is missing for the cluster to be complete, "" for nothing.
 func (c *Cluster) missing(s wire.Cluster) string {
 	masters, storages, miners := 0, 0, 0
 	for _, m := range s.Masters {

@@ -38,7 +38,7 @@ const clusterFileVersion = 1
 // clusterFileName is the name of the file in the cluster's folder.
 const clusterFileName = "cluster.json"
 
-// ClusterFilePath is where the cluster file of a folder is.
+// ClusterFilePath returns the path of the cluster file in a cluster's folder.
 func ClusterFilePath(dir string) string { return filepath.Join(dir, clusterFileName) }
 
 // ReadClusterFile reads a cluster file.

@@ -26,7 +26,7 @@ const (
 	MaxRecords = 128 << 20 // records; in base64 this is room for one of 96 MiB
 )
 
-// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too long.
+// ErrAnswer is the error of an answer that is not from ChainStore, or is damaged or too long.
 var ErrAnswer = errors.New("answer is not acceptable")
 
 // Header values that never change. No transport writes to them.
@@ -63,22 +63,19 @@ type Answer struct {
 // Do sends a request and reads the whole answer. The caller may reuse q.Body when Do has returned. The error wraps
 // [wire.ErrNoAnswer], or [ErrAnswer] for an answer over its limit.
 func Do(ctx context.Context, send Send, q *Request) (*Answer, error) {
-	r, err := http.NewRequestWithContext(ctx, q.Method, q.Base+q.Path, nil)
+	var copied io.Reader
+	if len(q.Body) <= copyUpTo {
+		copied = bytes.NewReader(bytes.Clone(q.Body))
+	}
+	r, err := http.NewRequestWithContext(ctx, q.Method, q.Base+q.Path, copied)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, q.Base, err)
 	}
 	r.Header = q.Header
-	switch n := len(q.Body); {
-	case n == 0:
-	case n <= copyUpTo:
-		r.ContentLength = int64(n)
-		body := bytes.Clone(q.Body)
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	default:
+	if copied == nil {
 		var held sync.WaitGroup
 		defer held.Wait()
-		r.ContentLength = int64(n)
+		r.ContentLength = int64(len(q.Body))
 		r.GetBody = func() (io.ReadCloser, error) { return newBody(q.Body, &held), nil }
 		r.Body = newBody(q.Body, &held)
 	}

@@ -25,7 +25,7 @@ func (r *Reader) Fail(err error) {
 	r.rest = nil
 }
 
-// Failed reports whether a field did not fit. Loops over a count that the bytes name end there.
+// Failed reports whether a field did not fit. A loop over a count that was read must end then.
 func (r *Reader) Failed() bool { return r.err != nil }
 
 // Len returns the number of bytes that are left.
@@ -53,7 +53,7 @@ func (r *Reader) Bytes(n int) []byte {
 	return field
 }
 
-// Fixed returns the next n bytes, zeros where they are not there.
+// Fixed returns the next n bytes, or zeros if fewer are left.
 func (r *Reader) Fixed(n int) []byte {
 	if field := r.Bytes(n); field != nil {
 		return field
@@ -61,8 +61,8 @@ func (r *Reader) Fixed(n int) []byte {
 	return make([]byte, n)
 }
 
-// Count returns the next four bytes: the number of elements that follow, each of at least size bytes. More than fit do
-// not make a reader allocate memory: it fails.
+// Count returns the next four bytes: the number of elements that follow, each of at least size bytes. It fails if fewer
+// bytes are left than these need, so that a caller may allocate memory for them.
 func (r *Reader) Count(size int) uint32 {
 	n := r.Uint32()
 	if uint64(n)*uint64(size) > uint64(len(r.rest)) {

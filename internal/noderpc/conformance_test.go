@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
@@ -38,10 +39,34 @@ func TestWorkers(t *testing.T) {
 			Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 		}))
 		t.Cleanup(server.Close)
-		closed := httptest.NewServer(nil)
-		closed.Close()
 		calls := noderpc.NewWorkers(noderpc.NewTransport())
 		t.Cleanup(calls.CloseIdle)
-		return calls, wire.Worker{URL: server.URL, Token: "master"}, wire.Worker{URL: closed.URL, Token: "master"}
+		return calls, wire.Worker{URL: server.URL, Token: "master"}, wire.Worker{URL: closedURL(), Token: "master"}
 	})
+}
+
+// TestMasters runs the conformance suite on calls to real masters through their HTTP API.
+func TestMasters(t *testing.T) {
+	conformance.Masters(t, func(t *testing.T, leader, follower *masternode.Node) conformance.ServedMasters {
+		serve := func(n *masternode.Node) string {
+			server := httptest.NewServer(masterapi.New(masterapi.Config{
+				Node: n, Refused: n.Refused, ClusterToken: "cluster", AdminToken: "admin",
+				Logger: hclog.NewNullLogger(),
+			}))
+			t.Cleanup(server.Close)
+			return server.URL
+		}
+		calls := noderpc.NewMasters(noderpc.NewTransport(), "cluster")
+		t.Cleanup(calls.CloseIdle)
+		return conformance.ServedMasters{
+			Masters: calls, Leader: serve(leader), Follower: serve(follower), Gone: closedURL(),
+		}
+	})
+}
+
+// closedURL returns a URL at which no process answers.
+func closedURL() string {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	return closed.URL
 }

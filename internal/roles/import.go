@@ -28,12 +28,12 @@ type ImportConfig struct {
 	Progress     func(done, total int64) // bytes of the file; may be nil
 }
 
-// ImportStorage makes the folder of a storage node from an export. Blocks are added as those from the masters are. The
+// ImportStorage makes the folder of a storage node from an export. It adds blocks like those that masters send. The
 // folder is made under another name and renamed when it is complete, so that a crash leaves no folder that looks
 // complete.
 //
 // The node belongs to the group of the export and has no id in it yet. A recovery from storage founds that group anew,
-// and a group that is alive takes it for a new node.
+// and a running group accepts it as a new node.
 func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err error) {
 	data := filepath.Clean(cfg.Data)
 	if err := mustBeEmpty(data); err != nil {

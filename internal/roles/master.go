@@ -32,7 +32,7 @@ type Master struct {
 	handler   http.Handler
 }
 
-// OpenMaster takes the ports and the folder of a master.
+// OpenMaster opens the ports and the folder of a master.
 func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/minernode"
 )
 
-// OpenMiner takes the port and the folder of a miner.
+// OpenMiner opens the port and the folder of a miner.
 func OpenMiner(cfg WorkerConfig) (*Worker, error) {
 	if cfg.Threads < 1 {
 		return nil, fmt.Errorf("--threads %d: a miner needs at least one", cfg.Threads)

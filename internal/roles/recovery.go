@@ -38,10 +38,10 @@ type RecoverConfig struct {
 	// group that was copied. No node of that group is called. FromStorage may name storage nodes of the rehearsal.
 	Rehearsal bool
 	NewLogKey bool // drop the log's name and keys, so that the next leader founds another log
-	// Confirm gets the plan before anything is changed. An error of it ends the recovery.
+	// Confirm gets the plan before anything is changed. An error ends the recovery.
 	Confirm  func(Recovery) error
 	Progress func(done, total uint64) // blocks adopted; may be nil
-	// Waiting is called repeatedly while a storage node has had an order of a leader too recently; may be nil.
+	// Waiting is called repeatedly while the last order that a storage node had is too recent; may be nil.
 	Waiting func(Waiting)
 	Logger  hclog.Logger
 
@@ -60,12 +60,12 @@ type Recovery struct {
 	Group  string
 	Epoch  uint64 // the new one
 	Member string // the master that becomes the whole group
-	// LastTerm and LastEntry are those of its log; 0 without a log. Of several survivors the one with the highest term
-	// is best, and then the one with the highest entry.
+	// LastTerm and LastEntry are the end of its log; 0 without a log. Of several survivors the best has the highest
+	// term, and among those the highest entry.
 	LastTerm, LastEntry uint64
 	Stale               bool // the folder was refused as an older copy of itself
 	Damaged             []DamagedSnapshot
-	// Forked: the storage nodes have another block Fork than the log mines. The log is dropped from there on.
+	// Forked reports that the storage nodes have a different block Fork than the log. The log is dropped from there on.
 	Forked      bool
 	Fork        uint64
 	Height      uint64 // mined blocks known to the survivor
@@ -75,7 +75,7 @@ type Recovery struct {
 	Source      string   // URL of the storage node with the highest chain; "" if none is higher than the survivor's
 	ChainHeight uint64   // blocks of the chain that the group continues
 	Asked       int      // storage nodes
-	Others      []string // URLs at which another storage node answers than the table's
+	Others      []string // URLs at which a storage node answers that is not in the table
 	Storages    int      // storage nodes of the table
 	Level       uint64   // protocol level of the folder
 	Rehearsal   bool
@@ -211,11 +211,11 @@ type recovery struct {
 	old     []oldMaster     // of the table, including the survivor
 	fresh   bool            // there is no survivor
 	plan    Recovery
-	// doubtful: no storage node and no snapshot shows that the last blocks of the survivor's log were committed.
+	// doubtful reports that no storage node and no snapshot shows that the log's last blocks were committed.
 	doubtful bool
 }
 
-// state returns the survivor's state. It is another one once the log was read again.
+// state returns the survivor's state, which changes when the log is read again.
 func (r *recovery) state() *masterfsm.State { return r.folder.State() }
 
 // planFrom fills the plan from the folder.
@@ -237,7 +237,7 @@ func (r *recovery) planFrom(folder *raftstore.Recovery) {
 	}
 }
 
-// adopt takes over the highest chain. When a node breaks off it continues with the next, until no node has a further
+// adopt takes over the highest chain. If a node fails, it continues from the next one, until no node has a further
 // block.
 func (r *recovery) adopt(ctx context.Context) error {
 	state := r.state()
@@ -300,8 +300,8 @@ func (r *recovery) brokenOff(height uint64, why error) error {
 		"changed; bring back a node or a disk that has it", r.plan.Source, r.plan.ChainHeight, height)
 	switch {
 	case r.doubtful:
-		// The node may have another block than this master's last one, and then its block is the committed one. So it
-		// must not be left out.
+		// The node may have a different block in place of this master's last one. Then its block is the committed one,
+		// so the node must not be left out.
 	case len(r.cfg.FromStorage) > 0:
 		what += ", or do not name " + r.plan.Source + ", which loses the blocks that only it has"
 	default:

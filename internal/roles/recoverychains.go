@@ -258,8 +258,7 @@ func (r *recovery) compareOwn(ctx context.Context) {
 
 // choose decides between the survivor's chain and chains that differ from it. A storage node only gets committed
 // blocks, but the end of a survivor's log may never have been committed. So the blocks that a node shares with the
-// survivor are the group's, and so are those that it has instead of later ones. The log is then read again up to that
-// fork.
+// survivor are the group's, and so are the node's blocks after the fork. The log is then read again up to the fork.
 func (r *recovery) choose() error {
 	committed, highest := max(r.folder.SnapshotHeight(), r.state().OnStorage()), r.state().Head().Height
 	for _, c := range r.chains {
@@ -306,10 +305,9 @@ func (r *recovery) choose() error {
 	return nil
 }
 
-// chooseOwn decides when a recovery is undone: everything in the folder counts, including its last records, which may
-// never have been committed. A node that has another block than the log, or whose next blocks leave no room for a
-// record of the log, goes back to the last block that agrees. Its later blocks are moved to its quarantine. Blocks that
-// do not contradict the log are taken over as usual.
+// chooseOwn replaces choose if a recovery is undone: everything in the folder counts, including its last records, which
+// may never have been committed. A node whose blocks contradict the log goes back to the last block that agrees. Its
+// later blocks are moved to its quarantine. Blocks that do not contradict the log are adopted as usual.
 func (r *recovery) chooseOwn(ctx context.Context) error {
 	height, state := r.state().Head().Height, r.state()
 	for _, c := range r.chains {

@@ -135,7 +135,7 @@ func ofMaster(p wire.Problem) bool {
 	return false
 }
 
-// looked is the answer of a storage node about the last order that it had.
+// looked is what a storage node reported about its last order.
 type looked struct {
 	first, last time.Time // bounds of the time at which the order came or the node started
 	ordered     bool
@@ -184,9 +184,9 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []*storageChain) error
 }
 
 // checkMajority ensures that the storage nodes that are asked are a majority of the table's. Then a leader that still
-// reaches a majority has given an order to at least one of them, and later leaders of the old group meet at least one
-// that refuses them. A node at the URL of the table's that has another id, as after its disk was wiped, does not know
-// about orders, and the blocks of the former node may be lost. The operator must confirm that.
+// reaches a majority has given an order to at least one of them, and later leaders of the old group reach at least one
+// that refuses them. A node that has another id than the table, for example after its disk was wiped, does not know
+// about earlier orders, and the blocks of the former node may be lost. The operator must confirm that.
 func (r *recovery) checkMajority(chains []*storageChain) error {
 	if len(r.cfg.FromStorage) > 0 || r.cfg.Rehearsal {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode"
 )
 
-// OpenStorage takes the port and the folder of a storage node.
+// OpenStorage opens the port and the folder of a storage node.
 func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
 		node, err := storagenode.Open(storagenode.Config{

@@ -44,7 +44,7 @@ type workerNode struct {
 	close   func() error // closes the node and unlocks its folder
 }
 
-// openWorker opens a worker, and its node with open. It takes the port before it opens the folder, so that a port in
+// openWorker opens a worker, and its node with open. It opens the port before the folder, so that a port in
 // use leaves the disk unchanged.
 func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, error)) (_ *Worker, err error) {
 	if err := cfg.validate(); err != nil {

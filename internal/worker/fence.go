@@ -19,15 +19,15 @@ import (
 //
 // After a recovery raised the fence, the highest order is not that of a leader. Then the file "led" has the epoch of
 // the newest leader: magic "CSFL" ‖ version u8 = 1 ‖ raised u64 ‖ led u64 ‖ CRC-32C of everything before it. It is
-// valid only where raised is the epoch of the fence: a version that does not know the file may have moved the fence
+// valid only if raised is the epoch of the fence: a version that does not know the file may have raised the fence
 // since.
 type Fence struct {
 	path, ledPath string
 
 	mu      sync.Mutex // guards all below
 	highest wire.Order
-	claim   string        // name of the recovery that raised highest, "" where a leader did
-	led     *uint64       // epoch of the newest leader that passed, nil where it is not known
+	claim   string        // name of the recovery that raised highest, "" if a leader did
+	led     *uint64       // epoch of the newest leader that passed, nil if unknown
 	changed chan struct{} // closed when highest moves
 }
 
@@ -91,8 +91,8 @@ func (f *Fence) Pass(o wire.Order) error {
 
 // Raise makes the fence refuse the leaders of all epochs below epoch, for the recovery named claim. may is called
 // while no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again,
-// until the worker is restarted. Another recovery is refused with [wire.ErrFenced] where the fence is at that epoch
-// or above. Any other error means that the disk failed: the role must stop.
+// until the worker is restarted. Another recovery is refused with [wire.ErrFenced] if the fence is at that epoch or
+// above. Any other error means that the disk failed: the role must stop.
 func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -110,8 +110,7 @@ func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 // refuse returns the error for an order that is too low; mu is held.
 func (f *Fence) refuse(o wire.Order) error {
 	return &wire.FencedError{Highest: f.highest,
-		Err: fmt.Errorf("%w: it is of a deposed leader, epoch %d, term %d; this node has seen epoch "+
-			"%d, term %d",
+		Err: fmt.Errorf("%w: it is of a deposed leader, epoch %d, term %d; this node has seen epoch %d, term %d",
 			wire.ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
 }
 
@@ -121,7 +120,7 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	if claim == "" {
 		led = &o.Epoch
 	}
-	if o.Term == 0 { // before the fence, which does not say any more which epoch led
+	if o.Term == 0 { // first, because the fence then no longer names the epoch that led
 		if err := f.keepLed(o.Epoch, led); err != nil {
 			return err
 		}
@@ -135,8 +134,8 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	return nil
 }
 
-// keepLed writes the epoch of the newest leader before the fence is raised. Where that is not known, the file is
-// removed: the fence may have been removed by hand, and raised to the same epoch before.
+// keepLed writes the epoch of the newest leader before the fence is raised. If that is unknown, it removes the file:
+// the fence may have been removed by hand, and raised to the same epoch before.
 func (f *Fence) keepLed(raised uint64, led *uint64) error {
 	if led != nil {
 		return writePair(ledFormat, f.ledPath, raised, *led)
@@ -158,8 +157,8 @@ func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
 	return f.highest, f.changed
 }
 
-// LedEpoch returns the epoch of the newest leader whose order passed, nil where it is not known: none has passed yet,
-// or a version that does not write the file "led" was started after a recovery had raised the fence.
+// LedEpoch returns the epoch of the newest leader whose order passed, nil if it is unknown: none has passed yet, or a
+// version that does not write the file "led" was started after a recovery had raised the fence.
 func (f *Fence) LedEpoch() *uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

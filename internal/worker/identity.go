@@ -44,9 +44,9 @@ func intact(data []byte) bool {
 	return found && bytes.Equal(data, addChecksum(before))
 }
 
-// LoadIdentity reads the identity of a data folder. Where there is none, it writes a new one, with a master token and
-// no id. A damaged one is moved aside, to identity.json.damaged-N. Then the worker registers as a new one, and
-// replaces the old one by its address. damaged says what was wrong, nil where nothing was.
+// LoadIdentity reads the identity of a data folder. If there is none, it writes a new one, with a master token and no
+// id. A damaged one is moved aside, to identity.json.damaged-N. Then the worker registers as a new one, and replaces
+// the old one by its address. damaged is what was wrong with the file, nil for nothing.
 func LoadIdentity(dir string) (id Identity, damaged, err error) {
 	id, damaged, err = readIdentity(dir)
 	switch {
@@ -65,8 +65,8 @@ func LoadIdentity(dir string) (id Identity, damaged, err error) {
 	return id, fmt.Errorf("%s was damaged and is moved to %s: %w", path, aside, damaged), err
 }
 
-// ReadIdentity reads the identity of a data folder and changes nothing. It returns the zero Identity where the file
-// is missing or damaged.
+// ReadIdentity reads the identity of a data folder and changes nothing. It returns the zero Identity if the file is
+// missing or damaged.
 func ReadIdentity(dir string) (Identity, error) {
 	id, damaged, err := readIdentity(dir)
 	if errors.Is(err, fs.ErrNotExist) || damaged != nil {
@@ -75,7 +75,7 @@ func ReadIdentity(dir string) (Identity, error) {
 	return id, err
 }
 
-// readIdentity reads the file. damaged says what is wrong with its content.
+// readIdentity reads the file. damaged is what is wrong with its content.
 func readIdentity(dir string) (id Identity, damaged, err error) {
 	path := identityPath(dir)
 	data, err := durable.ReadFile(path)

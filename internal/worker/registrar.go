@@ -32,17 +32,15 @@ type RegistrarConfig struct {
 	Starts   *Starts
 	Role     string   // "storage" or "miner"
 	URL      string   // where masters reach the worker
-	Masters  []string // URLs; any of them will do
+	Masters  []string // URLs; one that answers is enough
 	Fence    *Fence
-	// Chain returns up to where a storage node has the chain, and whether the previous start ended uncleanly; nil for
-	// a miner.
+	// Chain returns the end of a storage node's chain, and whether the previous start ended uncleanly; nil for a miner.
 	Chain func() (height uint64, hash chain.Hash, unclean bool)
-	// Register calls one master. The error wraps wire.ErrRemoved where the cluster has removed the worker, and is a
-	// *wire.OtherStartError where the masters have another start of it.
+	// Register calls one master. The error wraps wire.ErrRemoved if the cluster has removed the worker, and is a
+	// *wire.OtherStartError if the masters have another start of it.
 	Register func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error)
-	// Refused is called once, when the masters have refused the worker: it must end what it does on their orders.
-	// From then on Registrar.Ready returns ErrRefused. An error means that the role must stop. nil where there is
-	// nothing to end.
+	// Refused is called once, when the masters have refused the worker: it must end what the worker does on their
+	// orders; nil if there is nothing to end. An error means that the role must stop.
 	Refused func() error
 	Logger  hclog.Logger
 }
@@ -51,13 +49,13 @@ type RegistrarConfig struct {
 // leader gives its first order, and every ten seconds. A registration without news appends nothing to the masters'
 // log.
 type Registrar struct {
-	cfg RegistrarConfig
+	cfg    RegistrarConfig
+	tooLow int // consecutive answers whose order the fence refused; used by Run alone
 
-	mu         sync.Mutex // guards all below
+	mu         sync.Mutex // guards all below, which Run alone changes
 	identity   Identity
 	registered bool // since the start
-	refused    bool // for ever
-	tooLow     int  // consecutive answers whose order the fence refused
+	refused    bool // permanently
 }
 
 // Times of the registrar.
@@ -132,10 +130,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 func (r *Registrar) endRefused(ctx context.Context, why error) error {
 	r.mu.Lock()
 	r.refused = true
-	id := r.identity.ID
 	r.mu.Unlock()
-	const text = "refused by the masters; nothing is done or served any more"
-	r.cfg.Logger.Error(text, "id", id, "data", r.cfg.Dir, "error", why)
+	r.cfg.Logger.Error("refused by the masters; nothing is done or served any more", "id", r.identity.ID, "data",
+		r.cfg.Dir, "error", why)
 	if r.cfg.Refused != nil {
 		if err := r.cfg.Refused(); err != nil {
 			return err
@@ -173,8 +170,8 @@ func final(err error) bool {
 		errors.Is(err, errSave)
 }
 
-// try registers with one master. Where the masters have another start of this worker than the one it named, and the
-// folder's list has that start, it names that start and asks again.
+// try registers with one master. If the masters have another start of this worker than the one it named, and the
+// folder's list has that start, it names that start and tries again.
 func (r *Registrar) try(ctx context.Context, master string) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
@@ -194,9 +191,7 @@ func (r *Registrar) try(ctx context.Context, master string) error {
 
 // ask sends one registration.
 func (r *Registrar) ask(ctx context.Context, master, previous string) error {
-	r.mu.Lock()
 	id := r.identity
-	r.mu.Unlock()
 	registration := wire.Registration{
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken,
 		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true, Level: wire.ProtocolLevel,
@@ -212,7 +207,7 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 		return fmt.Errorf("%w: %s is of cluster %s, the masters are of %s; choose another --data folder or other "+
 			"--masters", ErrOtherCluster, r.cfg.Dir, id.Group, answer.Group)
 	}
-	// The id is saved before the fence checks the order: where the fence refuses it, the next try must not get
+	// The id is saved before the fence checks the order: if the fence refuses the order, the next try must not get
 	// another id.
 	same := answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
 	id.ID, id.AccessToken, id.Group = answer.ID, answer.AccessToken, answer.Group
@@ -244,20 +239,17 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	if err := r.cfg.Starts.Confirm(); err != nil {
 		return fmt.Errorf("%w: %w", errSave, err)
 	}
+	r.tooLow = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.registered, r.tooLow = true, 0
+	r.registered = true
 	return nil
 }
 
 // warnTooLow counts an answer whose order is below the fence. One or two are normal, since a new leader may have been
 // elected meanwhile. The third in a row is logged, and none after it.
 func (r *Registrar) warnTooLow(master string, order wire.Order) {
-	r.mu.Lock()
-	r.tooLow++
-	due := r.tooLow == 3
-	r.mu.Unlock()
-	if !due {
+	if r.tooLow++; r.tooLow != 3 {
 		return
 	}
 	highest, _ := r.cfg.Fence.Highest()

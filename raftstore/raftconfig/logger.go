@@ -6,7 +6,7 @@ import "github.com/hashicorp/go-hclog"
 // implements the methods that raft calls.
 type warnings struct{ hclog.Logger }
 
-// WarningsOnly returns a logger for raft that passes on warnings and errors only, nothing where l is nil.
+// WarningsOnly returns a logger for raft that passes on warnings and errors only, nothing if l is nil.
 func WarningsOnly(l hclog.Logger) hclog.Logger {
 	if l == nil {
 		return hclog.NewNullLogger()

@@ -24,7 +24,7 @@ func SplitAddress(a raft.ServerAddress) (member, hostPort string, err error) {
 }
 
 // Listen opens the raft port. It also returns the address at which the other masters reach it: advertise, or the
-// listener's own address where advertise is "".
+// listener's own address if advertise is "".
 func Listen(bind, advertise string) (net.Listener, string, error) {
 	listener, err := net.Listen("tcp", bind)
 	if err != nil {

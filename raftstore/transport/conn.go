@@ -9,7 +9,7 @@ import (
 type conn struct {
 	net.Conn
 	stream  *Stream
-	dialled string // host:port; "" where the other side opened the connection
+	dialled string // host:port; "" if the other side opened the connection
 
 	// Of the other side; the stream's mu guards them.
 	member           string

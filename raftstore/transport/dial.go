@@ -47,8 +47,8 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 }
 
 // AnnounceTo announces this master's present start to a member. It dials the member's most recent address
-// ([Stream.SetAddress]) and then the given one, host:port; where exact is set, only the given one. At protocol level 0
-// no start is exchanged, and the error is nil where the member answers the handshake.
+// ([Stream.SetAddress]) and then the given one, host:port; if exact is set, only the given one. At protocol level 0
+// no start is exchanged, and the error is nil if the member answers the handshake.
 func (s *Stream) AnnounceTo(ctx context.Context, member, hostPort string, exact bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -89,7 +89,7 @@ func (s *Stream) setReachable(member string, ok bool) {
 	}
 }
 
-// addressOf returns the most recent address of a member, "" where none was set.
+// addressOf returns the most recent address of a member, "" if none was set.
 func (s *Stream) addressOf(member string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func (s *Stream) isRunning(member string, x Start, dialled string) bool {
 	return false
 }
 
-// probe asks which start of a member runs at an address. It returns the zero Start where none answers. A member at a
+// probe asks which start of a member runs at an address. It returns the zero Start if none answers. A member at a
 // higher level refuses the version of this master's level, as happens while a raised level is applied: then the probe
 // asks again in the newest version. It does not ask in the newest one first, because older members do not know it.
 func (s *Stream) probe(member, hostPort string) Start {

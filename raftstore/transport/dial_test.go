@@ -30,15 +30,15 @@ func unused(t *testing.T) string {
 // An announcement reaches a member at the given address, and at the one where it was seen last unless the given one is
 // exact. Both sides keep the other's start then, until they forget it.
 func TestAnnounceTo(t *testing.T) {
-	a, stale := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", 1)
+	a, stale := streamAtLevel(t, "a", 1)
+	b, _ := streamAtLevel(t, "b", 1)
 	right, wrong := b.cfg.Listener.Addr().String(), unused(t)
 	if err := a.AnnounceTo(patience(t), "b", wrong, false); err == nil {
-		t.Error("told at an address where no member listens")
+		t.Error("announced at an address where no member listens")
 	}
 	a.SetAddress("b", right)
 	if err := a.AnnounceTo(patience(t), "b", wrong, true); err == nil {
-		t.Error("told at another address than the exact one")
+		t.Error("announced at another address than the exact one")
 	}
 	if a.cfg.Starts.AcceptedBy("b") {
 		t.Error("the start is known to a member that was not reached")
@@ -83,9 +83,9 @@ func TestSecondCopy(t *testing.T) {
 		"it is dialled": func(t *testing.T, peer, other *Stream) error { return peer.refusal(t, other.address()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			peer, peerStale := leveled(t, "a", 1)
-			original, originalStale := leveled(t, "b", 1)
-			meets(t, original, peer)
+			peer, peerStale := streamAtLevel(t, "a", 1)
+			original, originalStale := streamAtLevel(t, "b", 1)
+			connectOnce(t, original, peer)
 			peer.SetAddress("b", original.cfg.Listener.Addr().String())
 
 			data, err := os.ReadFile(original.cfg.Starts.path)
@@ -119,15 +119,15 @@ func TestSecondCopy(t *testing.T) {
 				peer.cfg.Starts.lastOf("b") != present(t, original.cfg.Starts) {
 				t.Error("the others are affected")
 			}
-			meets(t, original, peer)
+			connectOnce(t, original, peer)
 		})
 	}
 }
 
 // A member that has applied a raised level answers the probe of one that has not, and so is not taken for gone.
 func TestProbeOfHigherLevel(t *testing.T) {
-	a, _ := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", masterfsm.ProtocolLevel)
+	a, _ := streamAtLevel(t, "a", 1)
+	b, _ := streamAtLevel(t, "b", masterfsm.ProtocolLevel)
 	if got := a.probe("b", b.cfg.Listener.Addr().String()); got != present(t, b.cfg.Starts) {
 		t.Errorf("%v runs, want %v", got, present(t, b.cfg.Starts))
 	}
@@ -135,8 +135,8 @@ func TestProbeOfHigherLevel(t *testing.T) {
 
 // A probe returns the start that runs at an address, and the zero start where no member of that id answers.
 func TestProbe(t *testing.T) {
-	a, _ := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", 1)
+	a, _ := streamAtLevel(t, "a", 1)
+	b, _ := streamAtLevel(t, "b", 1)
 	address := b.cfg.Listener.Addr().String()
 	if got := a.probe("b", address); got != present(t, b.cfg.Starts) {
 		t.Errorf("%v runs, want %v", got, present(t, b.cfg.Starts))
@@ -149,7 +149,7 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	if took := time.Since(begin); took > 20*time.Second {
-		t.Errorf("a silent process holds up the probe for %v", took)
+		t.Errorf("a silent process delays the probe by %v", took)
 	}
 	if b.cfg.Starts.lastOf("a") != (Start{}) {
 		t.Error("a probe is taken for an announcement")

@@ -102,7 +102,7 @@ func (k Key) readVerdict(conn io.Reader, label string, transcript []byte, other 
 	return fmt.Errorf("%w: verdict %d is not known", errHandshake, message[0])
 }
 
-// callWithStart does the caller's part of version 2. The error wraps [errStaleFolder] where this master's folder is an
+// callWithStart does the caller's part of version 2. The error wraps [errStaleFolder] if this master's folder is an
 // older copy or a second copy, and [ErrStarts] if a start cannot be written.
 func (s *Stream) callWithStart(c *conn, h hello, version, purpose byte) error {
 	x, err := s.ask(c, h, version, purpose)

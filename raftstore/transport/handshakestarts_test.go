@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// leveled returns a stream whose group is at a protocol level. stale counts how often it found its folder stale.
-func leveled(t *testing.T, self string, level uint64) (s *Stream, stale *atomic.Int64) {
+// streamAtLevel returns a stream whose group is at a protocol level. stale counts how often it found its folder stale.
+func streamAtLevel(t *testing.T, self string, level uint64) (s *Stream, stale *atomic.Int64) {
 	t.Helper()
 	stale = &atomic.Int64{}
 	return openStream(t, self, "g", testToken, level, func(error) { stale.Add(1) }), stale
 }
 
-// meets opens a connection from a to b and closes it.
-func meets(t *testing.T, a, b *Stream) {
+// connectOnce opens a connection from a to b and closes it.
+func connectOnce(t *testing.T, a, b *Stream) {
 	t.Helper()
 	conn, err := a.Dial(b.address(), 10*time.Second)
 	if err != nil {
@@ -33,21 +33,21 @@ func meets(t *testing.T, a, b *Stream) {
 // Masters of both versions connect while the group is at level 0. One that knows of level 1 refuses version 1, but is
 // accepted by one that does not know of it yet.
 func TestHandshakeVersions(t *testing.T) {
-	a, _ := leveled(t, "a", 0)
-	b, _ := leveled(t, "b", 0)
-	c, _ := leveled(t, "c", 1)
-	meets(t, a, b)
+	a, _ := streamAtLevel(t, "a", 0)
+	b, _ := streamAtLevel(t, "b", 0)
+	c, _ := streamAtLevel(t, "c", 1)
+	connectOnce(t, a, b)
 	if a.cfg.Starts.lastOf("b") != (Start{}) || b.cfg.Starts.lastOf("a") != (Start{}) {
 		t.Error("starts are exchanged at level 0")
 	}
 	if err := a.refusal(t, c.address()); !errors.Is(err, errHandshake) {
 		t.Errorf("version 1 with a member of a group at level 1: %v", err)
 	}
-	meets(t, c, a)
+	connectOnce(t, c, a)
 	if a.cfg.Starts.lastOf("c") != present(t, c.cfg.Starts) || c.cfg.Starts.lastOf("a") != present(t, a.cfg.Starts) {
 		t.Error("the starts are not written down")
 	}
-	meets(t, a, c) // a knows now that c speaks version 2
+	connectOnce(t, a, c) // a knows now that c speaks version 2
 }
 
 // Each side finds out that its folder is an older copy, whichever dials. The other side is not affected, and keeps the
@@ -64,8 +64,8 @@ func TestHandshakeWithAnOlderCopy(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			good, goodStale := leveled(t, "a", 1)
-			stale, staleCount := leveled(t, "b", 1)
+			good, goodStale := streamAtLevel(t, "a", 1)
+			stale, staleCount := streamAtLevel(t, "b", 1)
 			newer := Start{id: [16]byte{7}, renewed: 2}
 			if ok, err := good.cfg.Starts.accept("b", Start{}, newer); !ok || err != nil {
 				t.Fatal(ok, err)
@@ -93,8 +93,8 @@ func TestHandshakeWithAnOlderCopy(t *testing.T) {
 
 // A caller without the cluster token cannot make a master believe that its folder is an older copy, nor that another
 // member has a new start.
-func TestHandshakeOfAStranger(t *testing.T) {
-	a, told := leveled(t, "a", 1)
+func TestHandshakeWithoutToken(t *testing.T) {
+	a, stale := streamAtLevel(t, "a", 1)
 	known := Start{id: [16]byte{7}}
 	if ok, err := a.cfg.Starts.accept("b", Start{}, known); !ok || err != nil {
 		t.Fatal(ok, err)
@@ -132,16 +132,17 @@ func TestHandshakeOfAStranger(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	if told.Load() != 0 || a.cfg.Starts.lastOf("b") != known {
-		t.Errorf("a stranger was believed: stale %d times, b started as %v", told.Load(), a.cfg.Starts.lastOf("b"))
+	if stale.Load() != 0 || a.cfg.Starts.lastOf("b") != known {
+		t.Errorf("a caller without the token was believed: stale %d times, b started as %v",
+			stale.Load(), a.cfg.Starts.lastOf("b"))
 	}
 }
 
 // A new start of a member closes the connections of the previous one, in both directions, and no others.
 func TestNewStartEndsOldConnections(t *testing.T) {
-	a, _ := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", 1)
-	c, _ := leveled(t, "c", 1)
+	a, _ := streamAtLevel(t, "a", 1)
+	b, _ := streamAtLevel(t, "b", 1)
+	c, _ := streamAtLevel(t, "c", 1)
 	var old, kept []net.Conn
 	for _, x := range []struct {
 		from, to *Stream
@@ -166,7 +167,7 @@ func TestNewStartEndsOldConnections(t *testing.T) {
 	if err := begin(b.cfg.Starts); err != nil { // as if b had been restarted
 		t.Fatal(err)
 	}
-	meets(t, b, a)
+	connectOnce(t, b, a)
 	for _, conn := range old {
 		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err == nil {
 			_, err = conn.Read(make([]byte, 1))

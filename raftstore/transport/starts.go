@@ -109,7 +109,7 @@ func encodeStarts(own []Start, peers map[string]Start) []byte {
 	return data
 }
 
-// save replaces both lists, on disk first. mu is held.
+// save replaces both lists, on disk first. The caller holds mu.
 func (s *Starts) save(own []Start, peers map[string]Start) error {
 	defer s.Watch("write " + s.path)()
 	if err := startsFormat.Write(s.path, encodeStarts(own, peers)); err != nil {
@@ -119,7 +119,7 @@ func (s *Starts) save(own []Start, peers map[string]Start) error {
 	return nil
 }
 
-// add adds the present start, before any peer sees it. mu is held.
+// add adds the present start, before any peer sees it. The caller holds mu.
 func (s *Starts) add() error {
 	var now Start
 	rand.Read(now.id[:])
@@ -172,7 +172,7 @@ func (s *Starts) lastOf(member string) Start {
 }
 
 // accept writes the present start of a member to disk. previous is the last one as the handshake saw it. It returns
-// false, and changes nothing, where another start of the member was accepted meanwhile. The error wraps [ErrStarts].
+// false, and changes nothing, if another start of the member was accepted meanwhile. The error wraps [ErrStarts].
 func (s *Starts) accept(member string, previous, now Start) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

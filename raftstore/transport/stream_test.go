@@ -259,8 +259,8 @@ func TestStreamDialWaits(t *testing.T) {
 
 // A disabled stream stays disabled: a refusal may come while the store opens it, and while a connection is dialled.
 func TestDisableIsFinal(t *testing.T) {
-	a, _ := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", 1)
+	a, _ := streamAtLevel(t, "a", 1)
+	b, _ := streamAtLevel(t, "b", 1)
 	a.Disable()
 	a.Open("g")
 	a.OpenForAnnouncements("g")

@@ -280,16 +280,12 @@ func (a *Audit) extend(b *bridge, to uint64) bool {
 
 // addBad reports a bad block, once; before is the head before it, if it is the first.
 func (a *Audit) addBad(b badBlock, before chain.Head) {
-	for _, r := range a.Lost {
-		if r.Holds(b.number) {
-			a.Confirmed = AddLast(a.Confirmed, b.number)
-			return
-		}
+	if chain.HoldsBlock(a.Lost, b.number) {
+		a.Confirmed = AddLast(a.Confirmed, b.number)
+		return
 	}
-	for i := len(a.Bad) - 1; i >= 0 && a.Bad[i].To > b.number; i-- {
-		if a.Bad[i].Holds(b.number) {
-			return
-		}
+	if chain.HoldsBlock(a.Bad, b.number) {
+		return
 	}
 	if a.firstBad == nil || b.number < a.firstBad.Block {
 		a.firstBad = &chain.BlockError{Block: b.number, Err: b.err}

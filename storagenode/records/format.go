@@ -51,10 +51,7 @@ type entry struct {
 	value uint32
 }
 
-// before orders entries.
-func (e entry) before(o entry) bool { return e.tag < o.tag || e.tag == o.tag && e.value < o.value }
-
-// compare is before in the form of package slices.
+// compare orders entries.
 func (e entry) compare(o entry) int {
 	return cmp.Or(cmp.Compare(e.tag, o.tag), cmp.Compare(e.value, o.value))
 }
@@ -82,15 +79,9 @@ func runName(from, to uint64) string { return fmt.Sprintf("%020d-%020d.run", fro
 func runPath(dir string, h *head) string { return filepath.Join(dir, runName(h.from, h.to)) }
 
 func (h *head) appendTo(dst []byte) []byte {
-	var body []byte
-	for _, n := range []uint64{h.from, h.to, h.first, h.end} {
-		body = binary.BigEndian.AppendUint64(body, n)
-	}
-	body = append(body, h.last[:]...)
-	for _, n := range h.counts {
-		body = binary.BigEndian.AppendUint32(body, n)
-	}
-	return format.Append(dst, body)
+	numbers, _ := binary.Append(nil, binary.BigEndian, []uint64{h.from, h.to, h.first, h.end})
+	counts, _ := binary.Append(nil, binary.BigEndian, h.counts)
+	return format.Append(dst, numbers, h.last[:], counts)
 }
 
 // parseHead reads a header. The error wraps ErrDamaged or durable.ErrNewerFormat.

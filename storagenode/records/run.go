@@ -109,7 +109,7 @@ func (c *cursor) search(e entry) (i uint32, err error) {
 		}
 		var at entry
 		at, err = c.entry(uint32(i))
-		return !at.before(e)
+		return at.compare(e) >= 0
 	})
 	return uint32(n), err
 }
@@ -139,7 +139,7 @@ func (r *run) check() error {
 			if err != nil {
 				return err
 			}
-			if i > 0 && e.before(before) {
+			if i > 0 && e.compare(before) < 0 {
 				return fmt.Errorf("%w: entry %d of section %d in %s is out of order", ErrDamaged, i, section, r.path)
 			}
 			before = e
@@ -237,7 +237,7 @@ func merged(runs []*run, section int) iter.Seq2[entry, error] {
 			var first *merging
 			for i := range parts {
 				p := &parts[i]
-				if p.at < p.cursor.count && (first == nil || p.entry.before(first.entry)) {
+				if p.at < p.cursor.count && (first == nil || p.entry.compare(first.entry) < 0) {
 					first = p
 				}
 			}

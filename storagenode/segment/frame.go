@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -51,15 +52,16 @@ func (f *Frames) Next() (Frame, error) {
 		return Frame{}, fmt.Errorf("%w: a frame of %d bytes does not fit at offset %d, %d are left",
 			durable.ErrDamaged, length, f.offset, left)
 	}
-	f.buf = slices.Grow(f.buf[:0], int(length))[:length]
-	if _, err := f.file.ReadAt(f.buf, f.offset+FrameHeader); err != nil {
+	frame := Frame{Offset: f.offset, Length: length}
+	var err error
+	f.buf, err = ReadFrame(f.buf, f.file, f.offset, length)
+	switch {
+	case err == nil:
+		frame.Block = f.buf[FrameHeader:]
+	case errors.Is(err, durable.ErrDamaged):
+		frame.Err = err
+	default:
 		return Frame{}, err
-	}
-	frame := Frame{Offset: f.offset, Block: f.buf, Length: length}
-	if want := binary.BigEndian.Uint32(f.small[4:]); durable.Checksum(f.buf) != want {
-		frame.Block = nil
-		frame.Err = fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum",
-			durable.ErrDamaged, length, f.offset)
 	}
 	f.offset += FrameHeader + int64(length)
 	return frame, nil

@@ -23,7 +23,7 @@ type Writer struct {
 // Create creates the segment whose first block has that number, and syncs it and its folder. The file must not exist.
 func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
 	path := filepath.Join(dir, Name(first))
-	f, err := writeHeader(open, path, os.O_CREATE|os.O_EXCL, first)
+	f, err := WriteHeader(open, path, os.O_CREATE|os.O_EXCL, first)
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,8 @@ func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
 	return &Writer{file: f, path: path, first: first, size: HeaderSize}, nil
 }
 
-// writeHeader opens a file with more flags and writes a segment's header to it. It syncs nothing.
-func writeHeader(open OpenFunc, path string, flags int, first uint64) (File, error) {
+// WriteHeader opens a file with more flags and writes the header of a segment to it. It syncs nothing.
+func WriteHeader(open OpenFunc, path string, flags int, first uint64) (File, error) {
 	f, err := open(path, os.O_RDWR|flags)
 	if err != nil {
 		return nil, err
@@ -49,16 +49,9 @@ func writeHeader(open OpenFunc, path string, flags int, first uint64) (File, err
 	return f, nil
 }
 
-// Begin creates a file with the header of a segment at a path, or truncates the one there. It syncs nothing. It returns
-// the size of the file.
-func Begin(open OpenFunc, path string, first uint64) (File, int64, error) {
-	f, err := writeHeader(open, path, os.O_CREATE|os.O_TRUNC, first)
-	return f, HeaderSize, err
-}
-
 // RestoreHeader writes the header of a segment again and syncs it.
 func RestoreHeader(open OpenFunc, path string, first uint64) error {
-	f, err := writeHeader(open, path, 0, first)
+	f, err := WriteHeader(open, path, 0, first)
 	if err != nil {
 		return err
 	}

@@ -67,9 +67,9 @@ func TestBeginAndRestoreHeader(t *testing.T) {
 			t.Errorf("byte %d: %x, %v", at, got, err)
 		}
 	}
-	f, size, err := Begin(OpenFile, path, 3)
-	if err != nil || size != HeaderSize {
-		t.Fatal(size, err)
+	f, err := WriteHeader(OpenFile, path, os.O_CREATE|os.O_TRUNC, 3)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)

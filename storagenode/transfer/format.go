@@ -70,9 +70,7 @@ func (p *Piece) AppendTo(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, p.From)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.Headers)))
 	dst = binary.BigEndian.AppendUint64(dst, p.Tree.Size())
-	for _, h := range p.Tree.Nodes() {
-		dst = append(dst, h[:]...)
-	}
+	dst, _ = binary.Append(dst, binary.BigEndian, p.Tree.Nodes())
 	for i := range p.Headers {
 		dst = p.Headers[i].AppendTo(dst)
 	}

@@ -1,4 +1,4 @@
-// Bytes and the forms in which they are written: hex, base64, and the big endian integers of docs/formats.md.
+// Encodings of bytes: hex, base64, and the big endian integers of docs/formats.md.
 
 export const utf8 = (text) => new TextEncoder().encode(text);
 

@@ -1,4 +1,4 @@
-// All text of the console comes through here, from two dictionaries with the same keys.
+// Texts of the console, from two dictionaries with the same keys.
 
 import en from './i18n/en.js';
 import zh from './i18n/zh.js';
@@ -7,7 +7,7 @@ import { chooseLanguage, chosenLanguage } from './settings.js';
 const dictionaries = { en, zh };
 const locales = { en: 'en-GB', zh: 'zh-CN' };
 
-/** languages are the available languages, each by its own name. */
+/** languages are the available languages, each with its own name. */
 export const languages = { en: 'English', zh: '中文' };
 
 let current = initial();
@@ -54,7 +54,7 @@ export const hasText = (key) => key in dictionaries.en;
 
 export const number = (n) => new Intl.NumberFormat(locales[current], { maximumFractionDigits: 1 }).format(n);
 
-/** bytes writes a size in units of 1024. */
+/** bytes formats a size in units of 1024. */
 export function bytes(n) {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let unit = 0;
@@ -65,11 +65,11 @@ export function bytes(n) {
   return `${number(n)} ${units[unit]}`;
 }
 
-/** moment writes unix milliseconds to the second, in the reader's time zone. */
+/** moment formats Unix milliseconds to the second, in the user's time zone. */
 export const moment = (ms) =>
   new Intl.DateTimeFormat(locales[current], { dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(ms));
 
-/** ago writes how long ago unix milliseconds are. */
+/** ago formats the time since Unix milliseconds. */
 export function ago(ms, now = Date.now()) {
   const seconds = Math.round((ms - now) / 1000);
   const format = new Intl.RelativeTimeFormat(locales[current], { numeric: 'auto', style: 'short' });

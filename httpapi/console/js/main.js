@@ -22,8 +22,8 @@ import { askForToken } from './ui/tokens.js';
 import { watchCluster } from './ui/watch.js';
 
 /**
- * pages by the first part of their address; at is the entry of the navigation that is lit. Each is called with the
- * page's context.
+ * pages has the pages by the first part of their address. at is the highlighted entry of the navigation. Each page
+ * function is called with the page's context.
  */
 const pages = {
   overview: { open: overview, at: 'overview' },
@@ -41,8 +41,8 @@ const entries = ['overview', 'chain', 'add', 'find', 'projects', 'integrity'];
 
 const main = h('main', { id: 'main' });
 const frame = h('div', { class: 'frame' });
-let leave = new AbortController(); // ends with the page that is shown
-let redraw = new AbortController(); // ends with the frame, when the language changes
+let leave = new AbortController(); // aborted when the current page is left
+let redraw = new AbortController(); // aborted when the frame is redrawn in another language
 
 /** drawFrame draws the frame around the pages in the current language. */
 function drawFrame() {

@@ -1,4 +1,4 @@
-// Messages of the masters in the language of the page: they send codes with arguments, and the text in English.
+// Messages of the masters in the language of the page. The masters send codes with arguments, and English text.
 
 import { hasText, number, t } from './i18n.js';
 

@@ -1,9 +1,9 @@
-// Signed notes (C2SP signed-note), the form of the checkpoints of the log: a text, an empty line, and lines of
+// Signed notes (C2SP signed-note), the format of the log's checkpoints: a text, an empty line, and lines of
 // signatures.
 
 import { fromBase64, toHex, utf8 } from './bytes.js';
 
-const ed25519 = 1; // the kind of key that a verifier key begins with
+const ed25519 = 1; // the algorithm byte at the start of a verifier key
 
 /** parse returns {text, lines, signatures: [{name, id, signature}]} of a note. It throws if the note is malformed. */
 export function parse(note) {

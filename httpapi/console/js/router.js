@@ -1,5 +1,4 @@
-// Which page is shown: the part of the address behind #, so that every page of the console is the one file of one
-// master.
+// The page is selected by the part of the address after #, so a master serves one file for all pages.
 
 /** href is the address of a page, with its parameters. */
 export function href(path, query = {}) {

@@ -1,4 +1,4 @@
-// The settings of the reader. Theme and language are stored in this browser; tokens only until the tab is closed.
+// The settings of the user. Theme and language are stored in this browser, and tokens only until the tab is closed.
 
 /** remember reads a text from a storage, "" if there is none or storage is disabled. */
 function remember(storage, key) {
@@ -15,7 +15,7 @@ function keep(storage, key, text) {
     if (text) globalThis[storage].setItem(key, text);
     else globalThis[storage].removeItem(key);
   } catch {
-    // It holds until the page is left.
+    // The setting is kept until the page is left.
   }
 }
 

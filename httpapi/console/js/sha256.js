@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4) for pages that a browser does not trust with WebCrypto: those that came over plain HTTP from
-// another machine.
+// SHA-256 (FIPS 180-4) for pages in which a browser does not offer WebCrypto: those from another machine over plain
+// HTTP.
 
 // The first 32 bits of the fractional parts of the cube and square roots of the first primes, FIPS 180-4 sections 4.2.2
 // and 5.3.3.
@@ -7,8 +7,8 @@ const primes = [];
 for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
 
 /**
- * fraction is floor(2^32 · the fractional part of p^(1/power)), in integers: floating point is a bit short for cube
- * roots.
+ * fraction is floor(2^32 · the fractional part of p^(1/power)). It uses integers, because floating point is not precise
+ * enough for cube roots.
  */
 function fraction(p, power) {
   const target = BigInt(p) << BigInt(32 * power);
@@ -33,7 +33,7 @@ function pad(data) {
   return new DataView(padded.buffer);
 }
 
-/** sha256 is the hash of bytes, 32 bytes. */
+/** sha256 returns the hash of bytes, 32 bytes. */
 export function sha256(data) {
   const view = pad(data);
   const state = start.slice();
@@ -65,7 +65,7 @@ function compress(state, w) {
   });
 }
 
-/** hasher is what hashes here: the browser's WebCrypto, or the function above where a browser does not offer it. */
+/** hasher is the hash function: the browser's WebCrypto, or the function above if the browser does not offer it. */
 export const hasher = globalThis.crypto?.subtle
   ? { native: true, digest: async (data) => new Uint8Array(await crypto.subtle.digest('SHA-256', data)) }
   : { native: false, digest: async (data) => sha256(data) };

@@ -56,14 +56,14 @@ function rememberHead(head, from) {
   if (status.heads.size > kept) status.heads.delete(status.heads.keys().next().value);
 }
 
-/** rateAt is the appends per second that led to a sample, never below zero. */
+/** rateAt returns the appends per second before a sample, never below zero. */
 export function rateAt(i) {
   const [before, now] = [status.samples[i - 1], status.samples[i]];
   if (!before) return 0;
   return Math.max(0, ((now.records - before.records) * 1000) / Math.max(now.time - before.time, 1));
 }
 
-/** refresh sends a new request at once, since the one in flight may be older than what the caller has seen. */
+/** refresh sends a new request at once, since the result of the one in flight may be older than the caller's data. */
 export async function refresh() {
   await running;
   await ask();

@@ -1,6 +1,6 @@
-// The proof of a record, checked with nothing but SHA-256. The formulas are those of docs/formats.md; the paths are RFC
-// 6962's, checked as RFC 9162 section 2.1.3.2 says. Every step keeps what went in and what came out, so that a reader
-// can do it again.
+// Verification of a record's proof with only SHA-256. The formulas are those of docs/formats.md. The paths are those of
+// RFC 6962, checked as in RFC 9162, section 2.1.3.2. Every step keeps its inputs and its result, so that the user can
+// repeat it.
 
 import { concat, fromBase64, fromHex, leadingZeroBits, toHex, u32, u64, u8, utf8 } from './bytes.js';
 
@@ -12,10 +12,10 @@ function commitInput(record) {
   return concat(fromBase64(record.salt), len8(key), key, len8(type), type, fromBase64(record.payload));
 }
 
-/** leafData is a record's leaf, 49 bytes. */
+/** leafData returns a record's leaf, 49 bytes. */
 const leafData = (record, commit) => concat(u8(1), u32(record.project_id), u64(record.time), u32(record.size), commit);
 
-/** headerData is a block's header, 103 bytes, its nonce last. */
+/** headerData returns a block's header, 103 bytes, with the nonce at the end. */
 function headerData(h) {
   return concat(
     u8(2), u8(h.version), u64(h.block), u64(h.first), u32(h.count), fromHex(h.prev), fromHex(h.root), u64(h.time),
@@ -23,12 +23,12 @@ function headerData(h) {
   );
 }
 
-/** half is n / 2 without its fraction: indices may pass 2^32, where shifts end. */
+/** half returns n / 2 without the fraction. Indices may exceed 2^32, the limit of shifts. */
 const half = (n) => Math.floor(n / 2);
 
 /**
- * climb goes from a leaf up to the root: {root, levels, fits}. A level is {side, sibling, hash}: the sibling hash, its
- * side, and the parent's hash. fits reports whether the path has the length required by a tree of this size.
+ * climb computes the root from a leaf and its path: {root, levels, fits}. A level is {side, sibling, hash}: the sibling
+ * hash, its side, and the parent's hash. fits reports whether the path has the length required by a tree of this size.
  */
 async function climb(leaf, index, size, path, digest) {
   let [at, last, hash] = [index, size - 1, leaf];
@@ -47,9 +47,9 @@ async function climb(leaf, index, size, path, digest) {
 }
 
 /**
- * fold is the root of the tree before a leaf: the siblings on the left of its way up, the lowest first, are the roots
- * of that tree's full subtrees. A header that is in the tree may name the root of another one; only this shows that it
- * does not.
+ * fold returns the root of the tree before a leaf. The siblings on the left of the leaf's path, the lowest first, are
+ * the roots of the full subtrees of that tree. A header in the tree may name the root of another tree; only this check
+ * detects that.
  */
 async function fold(left, digest) {
   if (left.length === 0) return digest(new Uint8Array());
@@ -59,9 +59,9 @@ async function fold(left, digest) {
 }
 
 /**
- * verify checks a record against its proof. It gives the steps in order: {name, formula, inputs: [[name, text]…], got,
- * want, ok, levels?}. record is the envelope of the API, proof what …/proof answers, digest a function from bytes to
- * their SHA-256.
+ * verify checks a record against its proof. It returns the steps in order: {name, formula, inputs: [[name, text]…],
+ * got, want, ok, levels?}. record is the envelope of the API, proof the response of …/proof, and digest a function that
+ * returns the SHA-256 of bytes.
  */
 export async function verify(record, proof, digest) {
   const steps = [];

@@ -63,3 +63,14 @@ func TestWorkers(t *testing.T) {
 		return w, wire.Worker{URL: "http://s0"}, wire.Worker{URL: "http://s1"}
 	})
 }
+
+func TestMasters(t *testing.T) {
+	conformance.Masters(t, func(_ *testing.T, leader, follower *masternode.Node) conformance.ServedMasters {
+		m := masterstest.NewMasters()
+		m.Set("http://leader", leader)
+		m.Set("http://follower", follower)
+		return conformance.ServedMasters{
+			Masters: m, Leader: "http://leader", Follower: "http://follower", Gone: "http://gone",
+		}
+	})
+}

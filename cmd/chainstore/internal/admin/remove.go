@@ -1,13 +1,11 @@
 package admin
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -26,7 +24,7 @@ accepts no append until enough of the others are back.`,
 	}, removal{
 		kind: "master", from: "group", force: "remove it even if the others cannot elect a leader now",
 		refused: wire.ErrTooFewMasters, remedy: "bring the others back first, or give --force",
-		remove: (*client.Client).RemoveMaster,
+		remove: func(c *cli.Call, force bool) error { return c.RemoveMaster(c.Ctx, c.Args[0], force) },
 	})
 }
 
@@ -44,7 +42,7 @@ blocks of which it has the only good copy.`,
 	}, removal{
 		kind: "storage node", from: "cluster", force: "remove it even if too few good copies remain",
 		refused: wire.ErrTooFewCopies, remedy: "add a storage node or wait for a repair first, or give --force",
-		remove: (*client.Client).RemoveStorage,
+		remove: func(c *cli.Call, force bool) error { return c.RemoveStorage(c.Ctx, c.Args[0], force) },
 	})
 }
 
@@ -54,7 +52,7 @@ type removal struct {
 	force      string // usage of --force
 	refused    error  // the error that --force overrides
 	remedy     string // what to do about it
-	remove     func(c *client.Client, ctx context.Context, node string, force bool) error
+	remove     func(c *cli.Call, force bool) error
 }
 
 func newRemoveCommand(cmd *cobra.Command, r removal) *cobra.Command {
@@ -62,7 +60,7 @@ func newRemoveCommand(cmd *cobra.Command, r removal) *cobra.Command {
 	cmd.Use = "remove ID|URL"
 	cmd.Args = cli.ExactArgs("one "+r.kind, "; 'chainstore status' lists them")
 	cli.UseCluster(cmd, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
-		err := r.remove(c.Client, c.Ctx, c.Args[0], force)
+		err := r.remove(c, force)
 		switch {
 		case errors.Is(err, r.refused):
 			return fmt.Errorf("%w: %s", err, r.remedy)

@@ -292,13 +292,13 @@ func (f *follower) observe(in *wire.Integrity) (note string, ended bool) {
 		f.checked = true
 		f.measure(in, n)
 	}
-	whole := n.State == stateValid || n.State == stateSending
+	valid := n.State == stateValid || n.State == stateSending
 	switch f.count(in, n); {
 	case n.Aborted != nil && (f.aborted == nil || *n.Aborted != *f.aborted):
 		f.result.Result, f.result.Aborted = checkAborted, n.Aborted
 		f.result.Blocks, f.result.Bytes = n.Aborted.Blocks, 0
 		return render.Aborted(n.Aborted), true
-	case f.checked && n.Due == "" && whole:
+	case f.checked && n.Due == "" && valid:
 		f.result.Result = checkValid
 		if f.noted || f.result.BadBlocks > 0 || len(f.result.Findings) > 0 || len(f.result.Repairs) > 0 {
 			f.result.Result = checkRepaired
@@ -310,7 +310,7 @@ func (f *follower) observe(in *wire.Integrity) (note string, ended bool) {
 	case f.dead > maxDead, f.dead > 0 && first:
 		f.result.Result = checkNotLive
 		return "is not live; it is checked when it is back", true
-	case f.checked && !whole && !f.noted:
+	case f.checked && !valid && !f.noted:
 		f.noted = true
 		return foundNote(n), false
 	case f.idle == maxIdle:
@@ -381,7 +381,7 @@ func foundNote(n *wire.NodeIntegrity) string {
 	return "was checked; " + found + "; it is now repaired from another storage node"
 }
 
-// waitNote says why no task is running for a node.
+// waitNote describes why no task is running for a node.
 func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 	if n.State == stateInvalid || n.State == stateReceiving {
 		return fmt.Sprintf("waits to be repaired (%s); Ctrl-C ends the wait only", render.Plain(n.Cause))

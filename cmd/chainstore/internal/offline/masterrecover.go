@@ -148,108 +148,98 @@ func waitingText(w roles.Waiting) string {
 // errNotConfirmed is returned if the operator did not answer yes.
 var errNotConfirmed = errors.New("not confirmed: nothing was changed")
 
+// warning is the text that an operator confirms, a line for each fact.
+type warning struct{ strings.Builder }
+
+// say adds a line if it applies.
+func (w *warning) say(applies bool, format string, args ...any) {
+	if applies {
+		fmt.Fprintf(w, format+"\n", args...)
+	}
+}
+
 // warnRecovery describes what the recovery will do, and what may be lost.
 func warnRecovery(r roles.Recovery) string {
-	var b strings.Builder
-	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	if r.Rehearsal {
-		say("REHEARSAL: this folder becomes a separate group, %s, with one master, %s. It must be a copy: its old "+
-			"group can no longer use it.", r.Group, r.Member)
-		say("The copied group was not contacted, and none of its masters and workers is in the new table.")
-	} else {
-		say("WARNING: master %s becomes the only master of group %s, which continues as epoch %d.", r.Member, r.Group,
-			r.Epoch)
-	}
+	var w warning
 	survivor := r.LastEntry > 0
-	if survivor {
-		say("Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the same at a "+
-			"higher entry, recover that one.", r.LastTerm, r.LastEntry)
-	}
-	if r.Stale {
-		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was " +
-			"made " +
-			"is not in it. Recover another survivor, or the newer folder, if there is one.")
-	}
+	w.say(r.Rehearsal, "REHEARSAL: this folder becomes a separate group, %s, with one master, %s. It must be a copy: "+
+		"its old group can no longer use it.", r.Group, r.Member)
+	w.say(r.Rehearsal, "The copied group was not contacted, and none of its masters and workers is in the new table.")
+	w.say(!r.Rehearsal, "WARNING: master %s becomes the only master of group %s, which continues as epoch %d.",
+		r.Member, r.Group, r.Epoch)
+	w.say(survivor, "Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the "+
+		"same at a higher entry, recover that one.", r.LastTerm, r.LastEntry)
+	w.say(r.Stale, "This folder was refused because it is an older copy: what its master acknowledged after the copy "+
+		"was made is not in it. Recover another survivor, or the newer folder, if there is one.")
 	for _, d := range r.Damaged {
-		say("Snapshot %s cannot be read and is moved to %s: %s", d.Path, d.Aside, d.Reason)
-		if d.Lost > 0 {
-			say("With it this folder loses what it had of the log's entries %d to %d.", r.LastEntry+1, d.Lost)
-		}
+		w.say(true, "Snapshot %s cannot be read and is moved to %s: %s", d.Path, d.Aside, d.Reason)
+		w.say(d.Lost > 0, "With it this folder loses what it had of the log's entries %d to %d.", r.LastEntry+1, d.Lost)
 	}
-	if r.Forked {
-		say("The storage nodes have a different block %d than its log. Its log from there on was never committed "+
-			"and is left out.", r.Fork)
-	}
-	if survivor {
-		say("It knows %s mined and has %s in no mined block.", render.Count(r.Height, "block"),
-			render.Count(uint64(r.Buffered), "record"))
-	}
-	if r.Source != "" {
-		say("It adopts the chain of %s up to block %d.", r.Source, r.ChainHeight-1)
-		if r.Replicated < r.ChainHeight {
-			say("Fewer than %s are known to have its blocks from %d on: keep that node until others have them.",
-				render.Count(r.Replicas, "storage node"), r.Replicated)
-		}
-	}
-	if r.Undo > 0 {
-		say("The recovery to epoch %d is UNDONE: records that its masters have acknowledged, and that are not in "+
-			"this folder, are LOST.", r.Undo)
-	}
+	w.say(r.Forked, "The storage nodes have a different block %d than its log. Its log from there on was never "+
+		"committed and is left out.", r.Fork)
+	w.say(survivor, "It knows %s mined and has %s in no mined block.", render.Count(r.Height, "block"),
+		render.Count(r.Buffered, "record"))
+	w.say(r.Source != "", "It adopts the chain of %s up to block %d.", r.Source, r.ChainHeight-1)
+	w.say(r.Source != "" && r.Replicated < r.ChainHeight, "Fewer than %s are known to have its blocks from %d on: "+
+		"keep that node until others have them.", render.Count(r.Replicas, "storage node"), r.Replicated)
+	w.say(r.Undo > 0, "The recovery to epoch %d is UNDONE: records that its masters have acknowledged, and that are "+
+		"not in this folder, are LOST.", r.Undo)
 	for _, c := range r.Replaced {
-		say("Storage node %s has blocks %d to %d that are not this folder's: they are moved to its quarantine.", c.URL,
-			c.From, c.To-1)
+		w.say(true, "Storage node %s has blocks %d to %d that are not this folder's: they are moved to its quarantine.",
+			c.URL, c.From, c.To-1)
 	}
 	for _, url := range r.Others {
-		say("At %s a storage node answers that is not in the table. It confirms nothing, and blocks that only the "+
-			"node in the table had are LOST.", url)
+		w.say(true, "At %s a storage node answers that is not in the table. It confirms nothing, and blocks that "+
+			"only the node in the table had are LOST.", url)
 	}
 	confirming := r.Asked - len(r.Others)
-	if missing := r.Storages - confirming; 2*confirming <= r.Storages && !r.Rehearsal && survivor {
-		say("%s of the table's %d do not answer: only YOU confirm that no leader of the old group uses them.",
-			render.Count(missing, "storage node"), r.Storages)
-	}
+	w.say(2*confirming <= r.Storages && !r.Rehearsal && survivor, "%s of the table's %d do not answer: only YOU "+
+		"confirm that no leader of the old group uses them.", render.Count(r.Storages-confirming, "storage node"),
+		r.Storages)
 	for _, url := range r.Foreign {
-		say("Storage node %s has blocks that the group did not commit: they will be replaced, and moved to its "+
-			"quarantine.", url)
+		w.say(true, "Storage node %s has blocks that the group did not commit: they will be replaced, and moved to "+
+			"its quarantine.", url)
 	}
 	switch {
 	case r.Rehearsal:
+		w.say(true, "Its log has none of the old keys: the next leader creates a new log.")
 	case survivor:
-		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their " +
-			"idempotency keys.")
-		say("Records of this log that contradict the chain were never committed, and are dropped.")
+		w.addSurvivor(r)
 	default:
-		if r.Asked < r.Replicas {
-			say("Only %s named, and each block must be on %d: blocks of other nodes are ignored, and those nodes are "+
-				"repaired from this chain.", render.Count(r.Asked, "storage node is", "storage nodes are"),
-				r.Replicas)
-		}
-		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, " +
-			"and names and tokens of projects.")
-	}
-	switch {
-	case r.Rehearsal:
-		say("Its log has none of the old keys: the next leader creates a new log.")
-	case survivor && r.Origin != "" && r.NewLogKey:
-		say("The log %s ends: its keys are left out, and the next leader creates a new log. Start the masters "+
-			"without --checkpoint-key, and with another --origin or none.", render.Plain(r.Origin))
-	case survivor && r.Origin != "":
-		say("The log %s continues under its keys. If blocks that they have signed may be gone, because a storage node "+
-			"is left out or was lost, they", render.Plain(r.Origin))
-		say("would sign a second log: stop here then, and use --new-log-key.")
-	case !survivor:
-		say("No signature on that chain was checked: the storage nodes are trusted.")
-		say("The log has no key: start the master with --checkpoint-key and its backup, or without it if blocks " +
-			"that it has signed may be gone.")
-	}
-	if r.Level == 0 && survivor && len(r.Lost) > 0 && !r.Rehearsal {
-		say("This folder is of protocol level 0: the other masters may be of a version that does not stop when a " +
-			"worker reports a later epoch. A master that still runs keeps acknowledging records, and these are LOST.")
+		w.addFromStorage(r)
 	}
 	for _, lost := range r.Lost {
-		say("Master %s must never run again with its folder.", lost)
+		w.say(true, "Master %s must never run again with its folder.", lost)
 	}
-	return b.String()
+	return w.String()
+}
+
+// addSurvivor adds what is lost if a master survived, and what happens to its log.
+func (w *warning) addSurvivor(r roles.Recovery) {
+	log := render.Plain(r.Origin)
+	w.say(true, "Records that were acknowledged and are neither in this log nor in that chain are LOST, with their "+
+		"idempotency keys.")
+	w.say(true, "Records of this log that contradict the chain were never committed, and are dropped.")
+	w.say(log != "" && r.NewLogKey, "The log %s ends: its keys are left out, and the next leader creates a new log. "+
+		"Start the masters without --checkpoint-key, and with another --origin or none.", log)
+	w.say(log != "" && !r.NewLogKey, "The log %s continues under its keys. If blocks that they have signed may be "+
+		"gone, because a storage node is left out or was lost, they\nwould sign a second log: stop here then, and "+
+		"use --new-log-key.", log)
+	w.say(r.Level == 0 && len(r.Lost) > 0, "This folder is of protocol level 0: the other masters may be of a "+
+		"version that does not stop when a worker reports a later epoch. A master that still runs keeps "+
+		"acknowledging records, and these are LOST.")
+}
+
+// addFromStorage adds what is lost if no master survived.
+func (w *warning) addFromStorage(r roles.Recovery) {
+	w.say(r.Asked < r.Replicas, "Only %s named, and each block must be on %d: blocks of other nodes are ignored, and "+
+		"those nodes are repaired from this chain.", render.Count(r.Asked, "storage node is", "storage nodes are"),
+		r.Replicas)
+	w.say(true, "Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, "+
+		"and names and tokens of projects.")
+	w.say(true, "No signature on that chain was checked: the storage nodes are trusted.")
+	w.say(true, "The log has no key: start the master with --checkpoint-key and its backup, or without it if blocks "+
+		"that it has signed may be gone.")
 }
 
 // confirmRecovery prints the warning and asks for confirmation.

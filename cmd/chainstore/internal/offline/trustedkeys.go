@@ -1,8 +1,6 @@
 package offline
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -87,14 +85,10 @@ func readKeys(flag string, names []string) (keys []string, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w (neither a verifier key, NAME+HASH+BASE64, nor a file of keys)", err)
 		}
-		lines := bufio.NewScanner(bytes.NewReader(data))
-		for lines.Scan() {
-			if line := strings.TrimSpace(lines.Text()); line != "" && line[0] != '#' {
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
 				keys = append(keys, line)
 			}
-		}
-		if err := lines.Err(); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if len(keys) == before {
 			return nil, fmt.Errorf("--%s: %s holds no verifier key (expected lines NAME+HASH+BASE64)", flag, name)

@@ -5,7 +5,6 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -151,34 +150,27 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 		err = cli.Finding{Err: err}
 	}
 	out := cmd.OutOrStdout()
-	if asJSON {
-		v := verified{
-			Valid: err == nil, Height: found.Height, Records: found.Records, Size: found.Size, Head: found.Hash,
-			Torn: found.Torn, Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost),
-			Unchecked: found.Unchecked,
-		}
-		if isBad {
-			v.Bad = &bad.Block
-		}
-		if err != nil {
-			v.Error = err.Error()
-		}
-		return errors.Join(err, render.JSON(out, v))
+	text := verifyText(&found, render.Width(out))
+	v := verified{
+		Valid: err == nil, Height: found.Height, Records: found.Records, Size: found.Size, Head: found.Hash,
+		Torn: found.Torn, Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost),
+		Unchecked: found.Unchecked,
 	}
-	if _, err := io.WriteString(out, verifyText(&found, render.Width(out))); err != nil {
-		return err
+	if isBad {
+		v.Bad = &bad.Block
 	}
 	if err != nil {
-		return err
+		v.Error = err.Error()
+	} else {
+		text += fmt.Sprintf("height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records,
+			found.Hash)
 	}
-	if found.Torn > 0 {
+	if err == nil && !asJSON && found.Torn > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(),
 			"%s after the last block are from an incomplete write; the node moves them aside at its next start\n",
 			render.Bytes(found.Torn))
 	}
-	_, err = fmt.Fprintf(out, "height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records,
-		found.Hash)
-	return err
+	return errors.Join(err, render.Print(out, asJSON, v, text))
 }
 
 // verifyText lists errors, bad blocks and blocks that are confirmed as lost. It is "" if there are none.

@@ -3,7 +3,6 @@ package offline
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -110,21 +109,16 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 			"everything else is good", blocks, what)
 	}
 	out := cmd.OutOrStdout()
-	if o.asJSON {
-		r := logResult{Valid: err == nil, LogReport: *report}
-		r.Findings, r.Remarks, r.Unchecked = orEmpty(r.Findings), orEmpty(r.Remarks), orEmpty(r.Unchecked)
-		r.Checkpoints = orEmpty(r.Checkpoints)
-		if err != nil {
-			r.Error = err.Error()
-		}
-		return errors.Join(err, render.JSON(out, r))
-	}
 	text := logText(report, render.Width(out))
+	r := logResult{Valid: err == nil, LogReport: *report}
+	r.Findings, r.Remarks, r.Unchecked = orEmpty(r.Findings), orEmpty(r.Remarks), orEmpty(r.Unchecked)
+	r.Checkpoints = orEmpty(r.Checkpoints)
 	if err == nil {
 		text += verdict(report, what)
+	} else {
+		r.Error = err.Error()
 	}
-	_, e := io.WriteString(out, text)
-	return errors.Join(err, e)
+	return errors.Join(err, render.Print(out, o.asJSON, r, text))
 }
 
 // verdict returns the last line of a result without errors. It names what was not checked.

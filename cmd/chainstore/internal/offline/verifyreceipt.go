@@ -92,14 +92,9 @@ func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust
 	}
 	out := cmd.OutOrStdout()
 	err = receiptError(&report)
-	if o.asJSON {
-		report.Findings, report.Remarks = orEmpty(report.Findings), orEmpty(report.Remarks)
-		return errors.Join(err, render.JSON(out, receiptResult{Good: report.Good(), ReceiptReport: report}))
-	}
-	if _, e := fmt.Fprint(out, receiptText(&report, isProof, render.Width(out))); e != nil {
-		return e
-	}
-	return err
+	report.Findings, report.Remarks = orEmpty(report.Findings), orEmpty(report.Remarks)
+	return errors.Join(err, render.Print(out, o.asJSON, receiptResult{Good: report.Good(), ReceiptReport: report},
+		receiptText(&report, isProof, render.Width(out))))
 }
 
 // readPayload reads the named payload. It returns nil only if none is named.

@@ -17,27 +17,21 @@ import (
 
 const defaultListed = 50
 
-// listing holds the flags of commands that list records.
-type listing struct {
-	query        client.ListQuery
-	since, until string
-}
-
 // recordJSON is the usage of --json.
 const recordJSON = "print one JSON object a line for each record, in its envelope"
 
 // addQuery adds the flags that select records.
-func (l *listing) addQuery(cmd *cobra.Command) {
+func addQuery(cmd *cobra.Command, query *client.ListQuery) {
 	flags := cmd.Flags()
-	flags.StringVar(&l.query.Project, "project", "",
-		"`name` or id of a public project (default the token's project)")
-	flags.StringVar(&l.query.Key, "key", "", "only records with this `key`")
+	flags.StringVar(&query.Project, "project", "", "`name` or id of a public project (default the token's project)")
+	flags.StringVar(&query.Key, "key", "", "only records with this `key`")
 	cli.NoFiles(cmd, "project", "key")
 }
 
 // NewList lists records.
 func NewList() *cobra.Command {
-	l := &listing{}
+	var query client.ListQuery
+	var since, until string
 	var limit uint64
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "list",
@@ -53,23 +47,23 @@ in the chain, not that no record was left out.`,
   chainstore list --from 2000 --limit 0`,
 		PreRunE: func(*cobra.Command, []string) (err error) {
 			now := time.Now()
-			if l.query.Since, err = parseTime("since", l.since, now); err == nil {
-				l.query.Until, err = parseTime("until", l.until, now)
+			if query.Since, err = parseTime("since", since, now); err == nil {
+				query.Until, err = parseTime("until", until, now)
 			}
 			return err
 		},
 	}, cli.Use{JSON: recordJSON}, func(c *cli.Call) error {
-		l.query.Limit = wire.MaxPage
+		query.Limit = wire.MaxPage
 		if limit != 0 {
-			l.query.Limit = int(min(limit, wire.MaxPage))
+			query.Limit = int(min(limit, wire.MaxPage))
 		}
-		return printRecords(c, c.List(c.Ctx, l.query), limit)
+		return printRecords(c, c.List(c.Ctx, query), limit)
 	})
-	l.addQuery(cmd)
+	addQuery(cmd, &query)
 	flags := cmd.Flags()
-	flags.StringVar(&l.since, "since", "", "only records of this `time` or later")
-	flags.StringVar(&l.until, "until", "", "only records before this `time`")
-	flags.Uint64Var(&l.query.From, "from", 0, "begin with this leaf `index`")
+	flags.StringVar(&since, "since", "", "only records of this `time` or later")
+	flags.StringVar(&until, "until", "", "only records before this `time`")
+	flags.Uint64Var(&query.From, "from", 0, "begin with this leaf `index`")
 	flags.Uint64Var(&limit, "limit", defaultListed, "list at most `N` records, 0 for all")
 	cli.NoFiles(cmd, "since", "until", "from", "limit")
 	return cmd

@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-func TestGlimpse(t *testing.T) {
+func TestPreview(t *testing.T) {
 	for payload, want := range map[string]string{
 		"hello":                                "hello",
 		"two\nlines\x1b[2J":                    "two?lines?[2J",

@@ -14,7 +14,7 @@ const defaultTail = 10
 
 // NewTail prints the newest records and follows new ones.
 func NewTail() *cobra.Command {
-	l := &listing{}
+	var query client.ListQuery
 	var count uint64
 	var follow bool
 	cmd := cli.UseCluster(&cobra.Command{
@@ -25,10 +25,10 @@ it is stopped. Each record is printed exactly once, even if masters fail.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
 	}, cli.Use{JSON: recordJSON}, func(c *cli.Call) (err error) {
-		q := client.StreamQuery{Project: l.query.Project, Key: l.query.Key, Now: true}
+		q := client.StreamQuery{Project: query.Project, Key: query.Key, Now: true}
 		var last []wire.Record
 		if count > 0 {
-			if last, err = newest(c, l.query, count); err != nil {
+			if last, err = newest(c, query, count); err != nil {
 				return err
 			}
 			if n := len(last); n > 0 {
@@ -51,7 +51,7 @@ it is stopped. Each record is printed exactly once, even if masters fail.`,
 		}
 		return err
 	})
-	l.addQuery(cmd)
+	addQuery(cmd, &query)
 	cmd.Flags().Uint64VarP(&count, "lines", "n", defaultTail, "start with the newest `N` records")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with records as they are appended")
 	cli.NoFiles(cmd, "lines")

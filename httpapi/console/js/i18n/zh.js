@@ -1,4 +1,4 @@
-// Chinese. Keys, their order and the names in braces are those of en.js; a test holds it.
+// Chinese. Keys, their order and the names in braces are those of en.js; a test checks this.
 
 export default {
   // The frame
@@ -28,7 +28,7 @@ export default {
   'copy.token': '复制令牌',
   'records': '{n} 条记录',
 
-  // Which master is asked
+  // The master in use
   'connection.to': '此页面连接到 {master}',
   'connection.none': '无主节点',
   'connection.lost': '没有主节点应答，页面会继续尝试。',
@@ -38,9 +38,9 @@ export default {
   'watch.storage': '存储节点 {node} 现在的状态：{state}',
   'watch.gone': '存储节点 {node} 不再应答',
 
-  // Tokens of the reader
+  // Tokens of the user
   'welcome.title': '输入令牌以查看集群',
-  'welcome.text': '这个集群的一切都需凭令牌读取。',
+  'welcome.text': '读取此集群的数据需要令牌。',
   'welcome.dev': '“chainstore dev” 启动的集群把令牌写在数据目录的 cluster.json 里。',
   'welcome.admin': '其他情况下，由集群管理员发给你项目令牌。',
   'welcome.open': '若集群开放注册，可直接创建项目并立即获得令牌。',
@@ -59,8 +59,8 @@ export default {
   'token.isRole': '这是{role}',
   'token.unknown': '集群不认识此令牌',
   'token.use': '使用',
-  'token.forget': '全部清除',
-  'token.forgotten': '令牌已清除',
+  'token.forget': '全部移除',
+  'token.forgotten': '令牌已移除',
   'token.kept': '令牌已生效',
   'token.once': '此令牌只显示这一次。主节点只保存它的哈希，之后无人能再次显示。',
   'token.useNow': '在此标签页中使用',
@@ -220,12 +220,12 @@ export default {
   'payload.alt': '以键 {key} 追加的图片',
   'payload.noKey': '（无）',
   'proof.title': '证明',
-  'proof.lead': '无需信任任何人：你的浏览器可以自行哈希这条记录，并沿证明一直算到主节点提交的树根。',
+  'proof.lead': '无需信任任何人：你的浏览器可以计算这条记录的哈希，并把证明一直验证到主节点提交的树根。',
   'proof.verify': '在此浏览器中验证',
   'proof.native': '哈希由浏览器自带的 WebCrypto 计算。',
   'proof.own': '此页面经普通 HTTP 从其他机器加载，浏览器不提供 WebCrypto：哈希由控制台自带的 SHA-256 计算。',
   'proof.good': '验证通过：记录与提交时一致。',
-  'proof.unsigned': '记录与该主节点所称的提交内容一致。未检查日志的签名。',
+  'proof.unsigned': '记录与该主节点报告的提交内容一致。未检查日志的签名。',
   'proof.bad': '验证失败：{n} 个步骤不吻合。',
   'proof.is.good': '吻合',
   'proof.is.bad': '不吻合',
@@ -256,11 +256,11 @@ export default {
   'proof.checkpoint': '检查点中的树根',
   'proof.checkpoint.text': '日志最新的检查点写明了同样的大小和同样的树根。',
   'proof.signature': '日志的签名',
-  'proof.signature.text': '检查点由日志的密钥签名。此密钥由该主节点告知：请与日志运营者公布的密钥核对。',
+  'proof.signature.text': '检查点由日志的密钥签名。密钥来自该主节点：请与日志运营者公布的密钥核对。',
   'receipt.save': '保存回执',
   'receipt.saved': '已保存。持有回执、记录和日志公钥的人，无需此集群即可验证：chainstore verify receipt。',
-  'proof.head': '主节点公布的树根',
-  'proof.head.text': '集群状态在该大小时给出的是同一个树根。若页面查询前链已增长，则不作比较。',
+  'proof.head': '主节点报告的树根',
+  'proof.head.text': '集群状态在该大小时给出的是同一个树根。如果链在页面查询之前已增长，则不作比较。',
 
   // Add and find
   'add.lead': '记录一经追加，立即获得最终位置，之后永远无法更改或删除。',
@@ -293,7 +293,7 @@ export default {
   'find.results': '查找结果，最早的在前',
   'find.none': '没有找到记录。',
   'find.none.text': '该项目中没有符合条件的记录。键必须完整，时间以主节点提交时为准。',
-  'find.proof': '此处每条记录在返回前都经过证明。列表是否完整由存储节点保证，没有证明可以显示这一点。',
+  'find.proof': '此处每条记录在返回前都经过证明。没有证明能表明列表完整：这取决于存储节点。',
 
   // Projects
   'projects.lead': '记录归项目所有。公开项目的记录可凭任何令牌读取；私有项目的记录只对其自己的令牌开放。',
@@ -345,7 +345,7 @@ export default {
   'tokens.revoked': '令牌已撤销',
 
   // Integrity
-  'integrity.lead': '每个存储节点都会定期重新哈希整条链。不吻合之处会被指出、隔离，并从其他节点替换。',
+  'integrity.lead': '每个存储节点都会定期重新哈希整条链。损坏会被报告、移开，并用其他节点的副本替换。',
   'integrity.nodes': '存储节点',
   'integrity.checked': '上次检查',
   'integrity.never': '从未',
@@ -357,7 +357,7 @@ export default {
   'integrity.task.check': '检查中：{blocks} 个区块，{size}',
   'integrity.task.receive': '接收中：{blocks} 个区块，{size}',
   'integrity.task.send': '发送中：{blocks} 个区块，{size}',
-  'integrity.totals': '自建立以来',
+  'integrity.totals': '自集群建立以来',
   'integrity.checks': '检查次数',
   'integrity.badBlocks': '发现的损坏区块',
   'integrity.repairs': '修复次数',
@@ -395,7 +395,7 @@ export default {
   'code.other-chain': '另一条链：区块 {block} 的哈希不同',
   'code.foreign-chain': '它的链的末端与集群的链不同',
   'code.ahead': '警报：它有 {blocks} 个区块，主节点只知道 {height} 个',
-  'code.requested': '有人要求检查',
+  'code.requested': '已请求检查',
   'code.unclean-stop': '上次未正常停止',
   'code.wrong-answer': '它的应答有误：{detail}',
   'code.faulty-sender': '它作为发送方失败：{detail}',
@@ -415,7 +415,7 @@ export default {
   'code.blocks-found': '某个存储节点可能又有完好的区块 {ranges}（共 {blocks} 个）',
   'code.loss-confirmed': '有人确认区块 {block} 已丢失',
   'code.removed': '已从集群移除',
-  'code.local-view': '此主节点无法连接领导者：不知道哪些节点在线、正在进行什么，状态表也可能落后',
+  'code.local-view': '此主节点无法连接领导者：无法得知哪些节点在线、哪些任务正在进行，状态表也可能落后',
   'code.unconfirmed': '没有多数主节点确认此领导者：状态表可能落后',
   'code.no-miner': '没有矿工：在积压填满之前仍接受追加，区块等待工作量证明',
   'code.too-few-storages': '每个区块需要 {needed} 个存储节点，现有 {count} 个：在此之前由主节点保留记录',
@@ -425,7 +425,7 @@ export default {
   'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +
     'confirm-lost N）',
   'code.level-waits': '协议级别 {level}，下一级为 {next}：在所有主节点都支持级别 {next} 之前，集群保持级别 {level} 的功能；请升级、启动或移除 {nodes}',
-  'code.later-epoch': '工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}：它的文件夹属于另一个集群或已损坏，请将它移除',
+  'code.later-epoch': '工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}：它的数据目录属于另一个集群或已损坏，请将它移除',
   'code.later-epoch-suspended': '不确认任何追加：工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}，应答的存储节点太少，无法判断本组是否已被恢复；请恢复存储节点',
   'code.witness-down': '见证者 {name}（{url}）没有联署（{state}）：{detail}',
   'code.too-few-witnesses': '检查点需要 {needed} 个见证者联署，现有 {count} 个：在此之前继续显示现有的检查点',
@@ -470,7 +470,7 @@ export default {
   'finding.link': '区块与前一个区块不衔接',
   'finding.proof-of-work': '工作量证明不足',
   'finding.missing': '区块缺失',
-  'finding.file': '文件的位置上是别的东西',
+  'finding.file': '文件或目录的类型不对',
   'finding.short-chain': '链在此区块之前结束',
   'finding.other-chain': '从此处起是另一条链',
 };

@@ -43,7 +43,7 @@ export function add({ signal }) {
   };
 }
 
-/** append sends the record. Its idempotency key makes it safe to go to the next master with it. */
+/** append sends the record. Its idempotency key makes it safe to repeat the request at the next master. */
 function append(body, { key, type, wait, signal }) {
   const headers = { 'Idempotency-Key': newKey() };
   if (type) headers['Content-Type'] = type;
@@ -53,7 +53,7 @@ function append(body, { key, type, wait, signal }) {
   });
 }
 
-/** sources is the choice between a text and a file: {node, body, clear}. */
+/** sources returns the choice between a text and a file: {node, body, clear}. */
 function sources(type) {
   const text = h('textarea', { name: 'text', rows: 6, spellcheck: 'false', class: 'mono' });
   const file = h('input', { type: 'file', name: 'file' });
@@ -94,7 +94,7 @@ function sources(type) {
   };
 }
 
-/** droppable lets a file be dropped onto a place. */
+/** droppable makes an element accept dropped files. */
 function droppable(place, file, chosen) {
   const over = (on) => (event) => {
     event.preventDefault();
@@ -109,7 +109,7 @@ function droppable(place, file, chosen) {
   });
 }
 
-/** receipt is what an append has come to. */
+/** receipt shows the result of an append. */
 function receipt(p, size, key) {
   const node = panel(t('add.receipt'), facts(
     [t('record.place'), h('a', { href: recordHref(p) }, t('record.placeText', { block: p.block, offset: p.offset }))],

@@ -1,4 +1,4 @@
-// A block: its header, and its records as far as the token may read them.
+// A block: its header, and its records that the token may read.
 
 import { getJSON } from '../api.js';
 import { bytes, number, t } from '../i18n.js';
@@ -54,7 +54,7 @@ function recordsPanel(b, signal) {
 
 const page = (b, from, signal) => getJSON(`/v1/blocks/${b.block}/records?from=${from}&limit=${pageSize}`, { signal });
 
-/** recordList is the table of a block's records with a button for more. */
+/** recordList returns the table of a block's records, with a button for more. */
 function recordList(b, first, signal) {
   const columns = [t('record.offset'), t('record.key'), t('record.type'), { text: t('record.size'), right: true },
     t('record.payload')];
@@ -77,7 +77,7 @@ function cells(r) {
     h('span', { class: 'faint' }, r.type || '—'), bytes(r.size), preview(r)];
 }
 
-/** keyOf links a record's key to its history. */
+/** keyOf returns a record's key as a link to its history. */
 export const keyOf = (r) =>
   (r.key ? h('a', { href: href('find', { by: 'key', key: r.key, project: r.project }) },
     h('code', {}, short(r.key, 24))) : h('span', { class: 'faint' }, '—'));

@@ -1,4 +1,4 @@
-// The chain: its blocks, the newest first, and a box that jumps to a block, a record or a hash.
+// The chain: its blocks, the newest first, and a form that jumps to a block, a record or a hash.
 
 import { getJSON } from '../api.js';
 import { number, t } from '../i18n.js';
@@ -36,7 +36,7 @@ export function chain({ signal }) {
   };
 }
 
-/** blockList is the table of blocks with a button for older ones. */
+/** blockList returns the table of blocks, with a button for older ones. */
 function blockList(page, signal) {
   const columns = [t('block.number'), { text: t('block.records'), right: true },
     { text: t('block.leaves'), right: true }, t('block.hash'), { text: t('block.work'), right: true }, t('block.time')];
@@ -61,7 +61,7 @@ const cells = (b) => [
     t('block.bits', { bits: b.difficulty }), time(b.time),
 ];
 
-/** jumpBox opens a block, a record or the entry with a hash. */
+/** jumpBox returns a form that opens a block, a record or the entry with a hash. */
 function jumpBox(signal) {
   const kind = select(['block', 'record', 'hash'].map((k) => [k, t(`jump.${k}`)]), 'block', { name: 'kind' });
   const text = h('input', { type: 'text', required: true, autocomplete: 'off', spellcheck: 'false', class: 'mono',

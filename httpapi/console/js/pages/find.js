@@ -1,4 +1,4 @@
-// Find records: at a position, under a key, or in a stretch of time.
+// Find records: by position, by key, or by time.
 
 import { getJSON } from '../api.js';
 import { bytes, number, t } from '../i18n.js';
@@ -59,7 +59,7 @@ function keyForm(query) {
   });
 }
 
-/** local writes unix milliseconds the way that a datetime-local box takes. */
+/** local formats Unix milliseconds as the value of a datetime-local input. */
 const local = (ms) => {
   const at = new Date(ms);
   return new Date(ms - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
@@ -85,7 +85,7 @@ const resultPanel = (place) => {
   return node;
 };
 
-/** search shows the records that the address asks for, and a button for more of them. */
+/** search shows the records that match the query in the address, with a button for more. */
 function search(place, query, signal) {
   const asked = new URLSearchParams({ limit: pageSize });
   for (const name of ['key', 'project', 'since', 'until']) if (query.get(name)) asked.set(name, query.get(name));

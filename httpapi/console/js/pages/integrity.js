@@ -21,7 +21,7 @@ export function integrity({ signal }) {
   return { title: t('nav.integrity'), node: [head(t('nav.integrity')), lead(t('integrity.lead')), result, place] };
 }
 
-/** follower asks again with every status, and draws what is other than before: what has the focus stays. */
+/** follower repeats the request with every status. It redraws only changed parts, so that the focus is kept. */
 function follower(place, result, signal) {
   let [asking, drawn] = [false, ''];
   const act = async (work) => {
@@ -49,7 +49,7 @@ function follower(place, result, signal) {
   return ask;
 }
 
-/** replaceKeepingFocus draws anew, and gives the focus and the open details back. */
+/** replaceKeepingFocus replaces the content, and restores the focus and the open details. */
 function replaceKeepingFocus(place, nodes) {
   const focused = place.contains(document.activeElement) ? document.activeElement.dataset.keep : null;
   const open = new Set([...place.querySelectorAll('details[open]')].map((d) => d.dataset.keep));
@@ -68,7 +68,7 @@ const parts = (now, act, signal) => [
   storyPanel(now.events),
 ];
 
-/** lostPanel is shown only if blocks are lost, which an operator has to confirm. */
+/** lostPanel is shown only if there are lost blocks, which an operator must confirm. */
 function lostPanel(now, act, signal) {
   const confirmed =
     new Set(now.confirmed.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)));
@@ -149,7 +149,7 @@ function event(e) {
 }
 
 const finding = (f) =>
-  // A finding about a file is about no block.
+  // A finding about a file has no block.
   h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })),
     ' ', findingText(f.what), ' ', h('code', {}, f.what),
     f.detail && ` — ${message(f.detail_coded, f.detail)}`);

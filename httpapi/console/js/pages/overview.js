@@ -12,13 +12,13 @@ import { button, explain, head, panel, problemBox, spinner, stateBadge, stat, ta
 import { drawPicture, hostOf, layoutOf } from '../ui/picture.js';
 import { askForToken } from '../ui/tokens.js';
 
-const windows = [60, 120, 300]; // samples in a chart: the first that holds all there are
+const windows = [60, 120, 300]; // samples in a chart: the smallest window with all samples is used
 const lastBlocks = 12; // in the strip
 
 export function overview({ signal }) {
   const body = h('div', {});
   const live = liveParts(signal);
-  let told = ''; // the problem that is shown: drawn once, so that the focus stays on its buttons
+  let told = ''; // the problem that is shown; drawn only once, so that its buttons keep the focus
   const show = () => {
     const { cluster, problem } = status;
     if (cluster) {
@@ -44,7 +44,7 @@ const welcome = (problem) =>
     h('div', { class: 'form-do' }, button(t('token.enter'), () => askForToken(), { kind: 'primary', glyph: 'key' }),
       h('a', { class: 'button', href: href('projects') }, t('projects.create'))));
 
-/** liveParts are the parts that change with every status. */
+/** liveParts returns the parts that change with every status. */
 function liveParts(signal) {
   const picture = pictureParts(signal);
   const stats = h('dl', { class: 'stats' });
@@ -53,7 +53,7 @@ function liveParts(signal) {
   const rate = chart(t('overview.rate'));
   const heights = chart(t('overview.heights'), { whole: true });
   const nodes = h('div', {});
-  let listed = ''; // what the tables show
+  let listed = ''; // the content of the tables
   signal.addEventListener('abort', () => [rate, heights].forEach((c) => c.close()));
   const node = h('div', { class: 'stack' },
     notices, stats,
@@ -77,7 +77,7 @@ function liveParts(signal) {
   };
 }
 
-/** showNotices shows what an operator should know: the notices of the masters, and the state of this page. */
+/** showNotices shows notices for the operator: those of the masters, and the state of this page's connection. */
 function showNotices(place, cluster) {
   const told = noticesOf(cluster);
   if (status.problem) told.unshift(explain(status.problem));
@@ -131,7 +131,7 @@ function pictureParts(signal) {
   return { node, show: draw };
 }
 
-/** inWords describes the picture. */
+/** inWords returns a description of the picture. */
 function inWords(c) {
   const leader = c.masters.find((m) => m.id === c.leader);
   return [
@@ -145,7 +145,7 @@ function inWords(c) {
   ].join(' ');
 }
 
-/** blockStrip is the end of the chain: its last blocks, the newest on the right. */
+/** blockStrip shows the last blocks of the chain, with the newest on the right. */
 function blockStrip(signal) {
   const list = h('ol', { class: 'strip' });
   let [height, asking] = [-1, false];
@@ -159,7 +159,7 @@ function blockStrip(signal) {
       height = cluster.head.height;
       list.scrollLeft = list.scrollWidth;
     } catch {
-      // The next status asks again.
+      // The next status repeats the request.
     }
     asking = false;
   };
@@ -182,13 +182,13 @@ const stripBlock = (b, fresh) =>
 
 const slotsNow = () => windows.find((n) => status.samples.length <= n) ?? windows.at(-1);
 
-/** lastSamples are the samples of a chart, with null for the time before the page was opened. */
+/** lastSamples returns the samples of a chart, with null for the time before the page was opened. */
 const lastSamples = (value) => {
   const values = status.samples.map(value);
   return [...Array(slotsNow() - values.length).fill(null), ...values];
 };
 
-/** timeline is what all charts have: how many samples there is room for, and the words at both ends. */
+/** timeline returns the common options of the charts: the number of samples, and the labels of both ends. */
 const timeline = () => ({ slots: slotsNow(), ends: [t('chart.ago', { minutes: slotsNow() / 60 }), t('chart.now')] });
 
 function drawRate(place) {
@@ -212,7 +212,7 @@ function drawHeights(place, cluster) {
   });
 }
 
-/** nodeTables says in words and numbers what the picture shows. */
+/** nodeTables returns tables with the content of the picture. */
 const nodeTables = (c) => [
   table(t('picture.masters'), [t('node.url'), t('node.state'), t('node.raft'), t('node.id')],
     c.masters.map((m) => [m.url || '—', stateBadge(m.id === c.leader ? 'leader' : m.state), m.raft,

@@ -1,4 +1,4 @@
-// One project: who reads it, its limits, its tokens.
+// One project: its visibility, its limits, its tokens.
 
 import { getJSON, segment, sendJSON } from '../api.js';
 import { bytes, number, t } from '../i18n.js';
@@ -12,7 +12,7 @@ import { showToken } from '../ui/newtoken.js';
 
 const limits = ['records_per_second', 'bytes_per_second', 'record_bytes'];
 
-/** quotaText says a quota in few words; what is 0 has no limit. */
+/** quotaText formats a quota; 0 means no limit. */
 export function quotaText(quota) {
   const told = [
     quota?.records_per_second && t('quota.records', { n: quota.records_per_second }),
@@ -22,7 +22,7 @@ export function quotaText(quota) {
   return told.length ? told.join(', ') : t('quota.none');
 }
 
-/** quotaFields are the three boxes of a quota: {node, value}; value is null where all are empty. */
+/** quotaFields returns the three inputs of a quota: {node, value}; value is null if all are empty. */
 export function quotaFields(quota = {}) {
   const boxes = limits.map((name) =>
     h('input', { type: 'number', min: 0, step: 1, name, inputmode: 'numeric', value: quota[name] || '' }));

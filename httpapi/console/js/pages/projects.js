@@ -1,4 +1,4 @@
-// Projects: who may append and read. Administration is shown only with the admin token.
+// Projects and their settings. Administration is shown only with the admin token.
 
 import { getJSON, segment, sendJSON } from '../api.js';
 import { number, t } from '../i18n.js';
@@ -53,8 +53,8 @@ const cells = (p) => [
 ];
 
 /**
- * createPanel makes projects: with the admin token, or without one where the cluster lets anyone; made is called when
- * there is another one.
+ * createPanel creates projects: with the admin token, or without it if the cluster allows registration. made is called
+ * when a project was created.
  */
 function createPanel(signal, made) {
   const name = h('input', { type: 'text', name: 'name', required: true, maxlength: 100, autocomplete: 'off' });

@@ -1,4 +1,4 @@
-// A record: its content, its position, and its proof, which the browser checks.
+// A record: its content, its position, and its proof, which the browser verifies.
 
 import { getJSON } from '../api.js';
 import { fromBase64, toHex } from '../bytes.js';
@@ -16,7 +16,7 @@ import { save } from '../ui/save.js';
 import { verify } from '../verify.js';
 import { keyOf } from './block.js';
 
-/** record is the page of a place (block/offset), or of an index. */
+/** record is the page of a position (block/offset) or an index. */
 export function record({ parts, signal }) {
   const [block, offset] = parts;
   const byIndex = offset === undefined;
@@ -54,7 +54,7 @@ const aboutPanel = (r) =>
     [t('record.leaf'), hash(r.leaf)],
     [t('record.commit'), hash(r.commit)]));
 
-/** proofPanel explains the proof, and checks it on request. */
+/** proofPanel explains the proof, and verifies it on request. */
 function proofPanel(r, path, signal) {
   const place = h('div', { class: 'proof', 'aria-live': 'off' });
   const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)),
@@ -67,8 +67,8 @@ function proofPanel(r, path, signal) {
 }
 
 /**
- * check gets the proof and checks it, up to the signature of the log. If no checkpoint covers it yet, it checks up to a
- * root that a master has reported.
+ * check gets the proof and verifies it, up to the signature of the log. If no checkpoint covers the record yet, it
+ * verifies up to a root that a master has reported.
  */
 async function check(r, path, signal) {
   const proof = await getJSON(`${path}/proof`, { as: 'project', signal });
@@ -122,7 +122,7 @@ function steps(done) {
   ];
 }
 
-/** step is one step of the proof: its result at a glance, all that went in when opened. */
+/** step shows one step of the proof: its result, and when opened all inputs. */
 function step(one, i) {
   const sign = { true: 'good', false: 'bad', null: 'open' }[String(one.ok)];
   const node = h('li', { class: `step ${sign}` },
@@ -141,7 +141,7 @@ function step(one, i) {
   return node;
 }
 
-/** levels are the hashes on the way up the tree. */
+/** levels shows the hashes along the path in the tree. */
 const levels = (all) =>
   all.length === 0 ? empty(t('proof.noPath')) : h('ol', { class: 'levels' }, all.map((level) =>
     h('li', {}, h('span', { class: 'faint' }, t(`proof.${level.side}`)),

@@ -5,7 +5,7 @@ import { h } from './dom.js';
 const region = h('div', { class: 'unseen', role: 'status', 'aria-live': 'polite' });
 const toasts = h('div', { class: 'toasts', 'aria-hidden': 'true' });
 
-/** announcer has the two live regions at the end of the page. */
+/** announcer returns the two live regions at the end of the page. */
 export const announcer = [region, toasts];
 
 /** announce sends a text to screen readers. */

@@ -1,4 +1,4 @@
-// Charts over time: lines in an SVG of the size that the place has, drawn anew with each sample.
+// Charts over time: lines in an SVG of the available size, redrawn with each sample.
 
 import { number } from '../i18n.js';
 import { h, newId, replace, s } from './dom.js';
@@ -6,15 +6,15 @@ import { h, newId, replace, s } from './dom.js';
 const [left, right, top, bottom] = [8, 8, 10, 20]; // px around the plot
 const lines = 3; // of the grid
 
-/** round is the next round number: 1, 2 or 5 times a power of ten. */
+/** round returns the next round number: 1, 2 or 5 times a power of ten. */
 function round(n) {
   const power = 10 ** Math.floor(Math.log10(n));
   return [1, 2, 5, 10].find((step) => step * power >= n) * power;
 }
 
 /**
- * ticksOf finds where a scale begins and how far apart its lines are, so that they stand at round numbers and all
- * values fit.
+ * ticksOf returns the start of a scale and the distance of its lines, so that the lines are at round numbers and all
+ * values are in range.
  */
 function ticksOf(least, most, smallest) {
   let step = round(Math.max((most - least) / lines, smallest));
@@ -26,10 +26,10 @@ function ticksOf(least, most, smallest) {
 }
 
 /**
- * chart makes one. title names it, summary says its present state in words for who does not see it. Its draw takes
- * {series: [{name, kind, values, filled}], slots, ends, from, summary}: values beside each other in time, as many as
- * slots, null where there is none; kind is the class that colours them; ends are the words at both ends of the time;
- * from is where the scale begins, 0 where left out.
+ * chart creates a chart with a title. Its draw takes {series: [{name, kind, values, filled}], slots, ends, from,
+ * summary}. values are in the order of time, as many as slots, with null for a missing value. kind is the class that
+ * sets the colour. ends are the labels of both ends of the time. from is the start of the scale, 0 by default. summary
+ * describes the current state for screen readers.
  */
 export function chart(title, { whole = false } = {}) {
   const id = newId('chart');
@@ -58,7 +58,7 @@ export function chart(title, { whole = false } = {}) {
   return { node, draw, close: () => watch.disconnect() };
 }
 
-/** scaleOf maps samples and values to places. */
+/** scaleOf maps samples and values to positions. */
 function scaleOf({ series, slots, from = 0 }, width, height, whole) {
   const values = series.flatMap((one) => one.values).filter((v) => v !== null);
   const { low, step } = ticksOf(Math.min(from, ...values), Math.max(from, ...values), whole ? 1 : 0.5);
@@ -80,13 +80,13 @@ function grid({ low, step, y }, width) {
   });
 }
 
-/** marks are the words under the plot: what its left and right ends are. */
+/** marks draws the labels below the plot, at its left and right ends. */
 const marks = ({ ends }, width, height) => [
   s('text', { class: 'tick', x: left, y: height - 5 }, ends[0]),
   s('text', { class: 'tick end', x: width - right, y: height - 5 }, ends[1]),
 ];
 
-/** curve is one line, with a soft field below it where it is the only one. */
+/** curve draws one line, with a shaded area below it if it is the only one. */
 function curve({ kind, values, filled }, { x, y, low }, height) {
   const points = values.map((v, i) => (v === null ? null : [x(i), y(v)])).filter(Boolean);
   if (points.length === 0) return null;

@@ -1,4 +1,4 @@
-// Dialogs: the browser's own element keeps the focus inside, closes with Escape, and gives the focus back.
+// Dialogs. The browser's dialog element keeps the focus inside, closes with Escape, and restores the focus.
 
 import { t } from '../i18n.js';
 import { h, newId } from './dom.js';
@@ -20,7 +20,7 @@ export function dialog(title, build) {
   });
 }
 
-/** confirm asks whether something is meant; true when it is. */
+/** confirm asks for a confirmation, and resolves to true if it is given. */
 export const confirm = (title, text, yes, kind = 'danger') =>
   dialog(title, (close) => [
     h('p', {}, text),

@@ -1,9 +1,9 @@
-// Elements made in one line. Text goes in as text nodes alone, never as HTML: what a record holds cannot become part of
-// the page.
+// Functions to create elements. Text is only inserted as text nodes, never as HTML, so the content of a record cannot
+// become part of the page.
 
 const svgSpace = 'http://www.w3.org/2000/svg';
 
-/** fill puts children behind an element: nodes, texts, lists of them; null, undefined and false are passed over. */
+/** fill appends children to an element: nodes, texts, lists of them; null, undefined and false are skipped. */
 function fill(element, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
@@ -13,8 +13,8 @@ function fill(element, children) {
 }
 
 /**
- * set gives an element its properties: onclick and the like become listeners, class and aria-… attributes, true an
- * empty attribute.
+ * set sets the properties of an element. onclick and similar become listeners, class and aria-… become attributes, and
+ * true becomes an empty attribute.
  */
 function set(element, props) {
   for (const [name, value] of Object.entries(props ?? {})) {
@@ -26,10 +26,10 @@ function set(element, props) {
   return element;
 }
 
-/** h makes an HTML element. */
+/** h creates an HTML element. */
 export const h = (tag, props, ...children) => fill(set(document.createElement(tag), props), children);
 
-/** s makes an SVG element. */
+/** s creates an SVG element. */
 export const s = (tag, props, ...children) => fill(set(document.createElementNS(svgSpace, tag), props), children);
 
 /** replace replaces the children of an element. */
@@ -45,7 +45,7 @@ export function update(element, text) {
 
 let count = 0;
 
-/** newId is an id that the page does not have yet, for labels. */
+/** newId returns an unused id, for labels. */
 export const newId = (prefix) => `${prefix}-${++count}`;
 
 /** calm reports whether the user prefers reduced motion. */

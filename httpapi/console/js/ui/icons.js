@@ -1,4 +1,4 @@
-// The few icons, drawn on 16 × 16.
+// Icons, drawn on a grid of 16 × 16.
 
 import { s } from './dom.js';
 
@@ -20,7 +20,7 @@ const paths = {
     '7.5V5.200a2.700 2.700 0 0 1 5.400 0v2.300',
 };
 
-/** icon draws one; it is an ornament, what stands beside it or its button's label says what is meant. */
+/** icon draws an icon. It is decorative: the text beside it or the label of its button has the meaning. */
 export const icon = (name) =>
   s('svg', { class: 'icon', viewBox: '0 0 16 16', 'aria-hidden': 'true', focusable: 'false' },
     s('path', { d: paths[name] }));

@@ -1,10 +1,10 @@
-// What moves in the picture of the cluster: a dot for records that the leader took, a square for a block that the
-// storage nodes took.
+// Animations in the picture of the cluster: a dot for records that the leader accepted, a square for a block that the
+// storage nodes stored.
 
 import { calm, s } from './dom.js';
 import { place } from './picture.js';
 
-/** travel moves a shape from one place to another and takes it away. */
+/** travel moves a shape from one place to another and removes it. */
 function travel(svg, shape, from, to, delay) {
   svg.append(shape);
   const at = (p, opacity) => ({ transform: `translate(${p.x}px, ${p.y}px)`, opacity });
@@ -15,7 +15,7 @@ function travel(svg, shape, from, to, delay) {
   moving.onfinish = () => shape.remove();
 }
 
-/** move shows in the picture what came about between two statuses of a cluster. */
+/** move animates the changes between two statuses of a cluster. */
 export function move(svg, before, now, layout) {
   if (!before || calm() || document.hidden) return;
   const { ring, buffer, miner, storages } = layout;

@@ -1,4 +1,4 @@
-// A token that was just made.
+// A token that was just created.
 
 import { t } from '../i18n.js';
 import { setToken } from '../settings.js';
@@ -7,7 +7,7 @@ import { dialog } from './dialog.js';
 import { h } from './dom.js';
 import { button, copyButton } from './parts.js';
 
-/** showToken shows a new token, this once. usable offers to go on with it as the project token of this page. */
+/** showToken shows a new token, only once. usable adds a button to use it as the project token of this page. */
 export function showToken(title, text, usable) {
   return dialog(title, (close) => [
     h('p', {}, t('token.once')),

@@ -1,4 +1,4 @@
-// The parts that all pages are made of.
+// Common parts of all pages.
 
 import { Cancelled } from '../api.js';
 import { ago, moment, number, t } from '../i18n.js';
@@ -7,13 +7,13 @@ import { h, newId, replace, update } from './dom.js';
 import { icon } from './icons.js';
 import { askForToken } from './tokens.js';
 
-/** panel is a part of a page with a heading of its own. */
+/** panel is a part of a page with its own heading. */
 export function panel(title, ...children) {
   const id = newId('panel');
   return h('section', { class: 'panel', 'aria-labelledby': id }, h('h2', { id }, title), children);
 }
 
-/** head is a page's heading, which takes the focus when the page is opened, and what stands beside it. */
+/** head is a page's heading, which gets the focus when the page is opened, with elements beside it. */
 export const head = (title, ...beside) =>
   h('div', { class: 'head' }, h('h1', { tabindex: '-1' }, title), beside.length
     ? h('div', { class: 'head-beside' }, beside) : null);
@@ -21,7 +21,7 @@ export const head = (title, ...beside) =>
 /** lead is the sentence under a heading. */
 export const lead = (text) => h('p', { class: 'lead' }, text);
 
-/** button makes a button; kind is "primary", "quiet" or "danger". */
+/** button creates a button; kind is "primary", "quiet" or "danger". */
 export const button = (text, onclick, { kind = '', type = 'button', glyph, ...props } = {}) =>
   h('button', { type, class: `button ${kind}`, onclick, ...props }, glyph ? icon(glyph) : null, text
     ? h('span', {}, text) : null);
@@ -36,17 +36,17 @@ export function field(label, control, hint) {
     ? h('p', { class: 'hint', id: hintId }, hint) : null);
 }
 
-/** checkbox is a labelled box: {node, input}. */
+/** checkbox is a labelled checkbox: {node, input}. */
 export function checkbox(label, checked = false) {
   const input = h('input', { type: 'checkbox', checked });
   return { node: h('label', { class: 'checkbox' }, input, h('span', {}, label)), input };
 }
 
-/** select is a choice: options are [value, text]. */
+/** select is a drop-down list; options are [value, text]. */
 export const select = (options, chosen, props = {}) =>
   h('select', props, options.map(([value, text]) => h('option', { value, selected: value === chosen }, text)));
 
-/** copyButton copies a text. If this page has no access to the clipboard, it selects the text for the reader. */
+/** copyButton copies a text. If the page has no access to the clipboard, it selects the text for the user. */
 export function copyButton(text, label) {
   return h('button', {
     type: 'button', class: 'button quiet small', 'aria-label': label, title: label,
@@ -64,16 +64,16 @@ export function copyButton(text, label) {
   }, icon('copy'));
 }
 
-/** short is a hash in few letters: its start is what people compare, its end tells that it was shortened. */
+/** short shortens a hash to its start and its last four digits. */
 export const short = (hash, letters = 10) =>
   (hash.length > 2 * letters ? `${hash.slice(0, letters)}…${hash.slice(-4)}` : hash);
 
-/** hash shows a hash, whole where there is room, with a button that copies it. */
+/** hash shows a hash, in full if there is room, with a button that copies it. */
 export const hash = (text, { whole = false, letters } = {}) =>
   h('span', { class: 'hash' }, h('code', { title: text, 'data-copy': true }, whole ? text : short(text, letters)),
     copyButton(text, t('copy.hash')));
 
-/** time shows unix milliseconds as how long ago, the moment itself when pointed at. */
+/** time shows Unix milliseconds as a relative time, with the exact time as a tooltip. */
 export const time = (ms) =>
   ms ? h('time', { datetime: new Date(ms).toISOString(), title: moment(ms), 'data-ago': ms }, ago(ms)) : h('span',
     { class: 'faint' }, '—');
@@ -83,7 +83,7 @@ export function refreshTimes() {
   for (const node of document.querySelectorAll('[data-ago]')) update(node, ago(Number(node.dataset.ago)));
 }
 
-/** stateBadge shows the state of a storage node or master; the sign before it differs by state, not only by colour. */
+/** stateBadge shows the state of a storage node or master. Each state has its own sign, not only its own colour. */
 export const stateBadge = (state) => h('span', { class: `badge state-${state}` }, t(`state.${state}`));
 
 /** facts is a list of names and values. */
@@ -92,8 +92,8 @@ export const facts = (...pairs) =>
     pairs.filter(Boolean).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
 
 /**
- * table has a caption for screen readers, headings, and rows of cells; a column whose heading is {text, right} stands
- * to the right.
+ * table has a caption for screen readers, headings, and rows of cells. A column whose heading is {text, right} is
+ * aligned to the right.
  */
 export function table(caption, headings, rows, props = {}) {
   const columns = headings.map((c) => (typeof c === 'object' ? c : { text: c }));
@@ -108,13 +108,13 @@ export function table(caption, headings, rows, props = {}) {
 export const row = (cells, columns = []) =>
   h('tr', {}, cells.map((cell, i) => h('td', { class: columns[i]?.right && 'right' }, cell)));
 
-/** empty is shown where there is nothing yet, with what to do about it. */
+/** empty is shown in place of an empty list, with a suggestion what to do. */
 export const empty = (title, ...more) => h('div', { class: 'empty' }, h('p', { class: 'empty-title' }, title), more);
 
-/** spinner is shown while an answer is on its way. */
+/** spinner is shown while a request is in progress. */
 export const spinner = () => h('p', { class: 'loading' }, t('loading'));
 
-/** explain describes a problem of a known kind for the reader, followed by the master's own text. */
+/** explain describes a problem of a known kind for the user, followed by the master's text. */
 export function explain(problem) {
   if (problem.missing) return t('problem.missing');
   const known = {
@@ -132,9 +132,9 @@ export function explain(problem) {
     t('problem.other', { status: problem.status ?? 0 });
 }
 
-/** problemBox shows a problem and the remedy: give a token, or try again. */
+/** problemBox shows a problem and its remedy: enter a token, or try again. */
 export function problemBox(problem, retry) {
-  if (!('status' in problem)) throw problem; // a bug of the console: leave it to the browser's log
+  if (!('status' in problem)) throw problem; // a bug of the console: the browser logs it
   const slot = problem.name === 'no-admin-token' ? 'admin' : 'project';
   const needsToken = problem.status === 401 || problem.name === 'forbidden';
   return h('div', { class: 'problem', role: 'alert' },
@@ -146,7 +146,7 @@ export function problemBox(problem, retry) {
       retry && !problem.missing ? button(t('again'), retry) : null));
 }
 
-/** load fills a place with what an answer gives: a spinner first, the answer or the problem then. */
+/** load fills an element from a request: first with a spinner, then with the result or the problem. */
 export async function load(place, ask, show) {
   replace(place, spinner());
   try {
@@ -157,7 +157,7 @@ export async function load(place, ask, show) {
   }
 }
 
-/** form is a form whose sending is work: its button rests meanwhile, a problem is shown under it. */
+/** form is a form with an asynchronous submit. Its button is disabled meanwhile, and a problem is shown below it. */
 export function form(children, submit, work) {
   const result = h('div', { class: 'form-result' });
   const node = h('form', {

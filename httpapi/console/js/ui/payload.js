@@ -1,5 +1,5 @@
-// A record's payload: somebody's bytes. They are shown as text, as a picture, or in hex, never run and never read as
-// HTML.
+// A record's payload, which is untrusted. It is shown as text, as a picture, or in hex. It is never executed and never
+// parsed as HTML.
 
 import { fromBase64, toHex } from '../bytes.js';
 import { bytes, t } from '../i18n.js';
@@ -7,14 +7,14 @@ import { h } from './dom.js';
 import { button } from './parts.js';
 import { save } from './save.js';
 
-/** pictures are the types that a browser only ever draws; SVG, which can hold more, is shown as the text that it is. */
+/** pictures are the types that a browser only draws. SVG can contain scripts, so it is shown as text. */
 const pictures = ['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/avif', 'image/bmp'];
 
 const shownText = 256 * 1024; // characters
 const shownHex = 2048; // bytes
 const previewed = 80; // characters
 
-/** textOf reads bytes as UTF-8; null where they are not, or hold what text does not. */
+/** textOf decodes bytes as UTF-8. It returns null if they are not UTF-8, or have characters that text does not have. */
 function textOf(data) {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(data);
@@ -26,7 +26,7 @@ function textOf(data) {
 
 const mediaType = (record) => record.type.split(';')[0].trim().toLowerCase();
 
-/** kindOf says how a payload is shown: "picture", "json", "text" or "hex". */
+/** kindOf returns how a payload is shown: "picture", "json", "text" or "hex". */
 function kindOf(record, text) {
   const type = mediaType(record);
   if (pictures.includes(type)) return 'picture';
@@ -36,8 +36,8 @@ function kindOf(record, text) {
 }
 
 /**
- * prettyJSON puts JSON on lines; null where the text is none. Its tokens stay as they are: to read and write it again
- * would change numbers that pass what JavaScript can hold.
+ * prettyJSON indents JSON. It returns null if the text is not JSON. It does not change tokens: parsing and formatting
+ * would change numbers outside the range of JavaScript.
  */
 function prettyJSON(text) {
   try {
@@ -62,7 +62,7 @@ function prettyJSON(text) {
   return out;
 }
 
-/** preview is the start of a payload in one line. */
+/** preview returns the start of a payload in one line. */
 export function preview(record) {
   const data = fromBase64(record.payload);
   const text = textOf(data.subarray(0, 4 * previewed)) ?? textOf(trimmed(data, 4 * previewed));
@@ -71,14 +71,14 @@ export function preview(record) {
   return h('span', { class: 'preview' }, text.slice(0, previewed).replace(/\s+/g, ' '));
 }
 
-/** trimmed cuts bytes where a character ends. */
+/** trimmed truncates bytes at the end of a character. */
 function trimmed(data, length) {
   let end = Math.min(length, data.length);
   while (end > 0 && end < data.length && (data[end] & 0xc0) === 0x80) end--;
   return data.subarray(0, end);
 }
 
-/** payload shows a whole record's payload; signal ends with the page, and gives back what a picture holds. */
+/** payload shows the payload of a record. signal is aborted with the page, and releases the memory of a picture. */
 export function payload(record, signal) {
   const data = fromBase64(record.payload);
   const text = textOf(data);
@@ -102,7 +102,7 @@ function picture(record, data, signal) {
   return h('img', { src: url, alt: t('payload.alt', { key: record.key || t('payload.noKey') }) });
 }
 
-/** hex shows bytes in rows of sixteen: place, bytes, and the letters among them. */
+/** hex shows bytes in rows of sixteen: offset, bytes, and printable characters. */
 function hex(data) {
   const rows = [];
   for (let at = 0; at < Math.min(data.length, shownHex); at += 16) {

@@ -1,14 +1,14 @@
-// The cluster as a picture: the masters in their ring, what they hold, the miner, and the storage nodes. Wide beside
-// each other, narrow below each other. It is drawn anew with each status, which is cheap; what moves between the parts
-// is in motion.js.
+// The cluster as a picture: the masters in a ring, their buffer and blocks, the miner, and the storage nodes. They are
+// in a row on wide screens and in a column on narrow ones. The picture is redrawn with each status, which is cheap.
+// motion.js has the animations between the parts.
 
 import { bytes, number, t } from '../i18n.js';
 import { s } from './dom.js';
 
-/** hostOf is how a node is called: its address without the scheme. */
+/** hostOf returns the displayed name of a node: its address without the scheme. */
 export const hostOf = (url, id) => (url ? url.replace(/^https?:\/\//, '') : id);
 
-/** layouts say where the parts of the picture stand, in the units of its view box. */
+/** layouts has the positions of the parts of the picture, in units of its view box. */
 const layouts = {
   wide: (c) => ({
     name: 'wide',
@@ -35,10 +35,10 @@ const layouts = {
   }),
 };
 
-/** layoutOf chooses by the width that there is, in CSS pixels. */
+/** layoutOf selects a layout by the available width, in CSS pixels. */
 export const layoutOf = (width, cluster) => layouts[width >= 840 ? 'wide' : 'narrow'](cluster);
 
-/** drawPicture makes the picture of a cluster. Its words are those that a screen reader tells of it. */
+/** drawPicture draws the picture of a cluster. words is its description for screen readers. */
 export function drawPicture(cluster, layout, words) {
   const waiting = Math.max(cluster.head.height - cluster.stored, 0);
   return s('svg', { class: `picture ${layout.name}`, viewBox: `0 0 ${layout.width} ${layout.height}`, role: 'img',
@@ -62,7 +62,7 @@ function arrow(x1, y1, x2, y2) {
   return s('g', { class: 'flow' }, s('line', { x1, y1, x2, y2 }), s('polyline', { points: tip }));
 }
 
-/** place is where master i of n stands in the ring; the first stands on top. */
+/** place returns the position of master i of n in the ring; the first is at the top. */
 export function place(i, n, { x, y, radius }) {
   if (n === 1) return { x, y };
   const angle = (2 * Math.PI * i) / n - Math.PI / 2;
@@ -91,7 +91,7 @@ function master(m, leads, { x, y }) {
       (m.voter ? '' : ` · ${t('picture.learner')}`)));
 }
 
-/** buffer is a vessel that fills up to where it is cut into a block. */
+/** buffer shows the buffer as a container that is full when it is cut into a block. */
 function buffer({ buffer: now, cut }, { x, y, width, height }) {
   const part = cut ? Math.min(1, Math.max(now.records / cut.records, now.bytes / cut.bytes)) : Math.min(1,
     now.records / 100);
@@ -104,9 +104,9 @@ function buffer({ buffer: now, cut }, { x, y, width, height }) {
     s('text', { class: 'note middle', x: x + width / 2, y: y + height + 41 }, bytes(now.bytes)));
 }
 
-const shown = 12; // squares for blocks on their way
+const shown = 12; // squares for pending blocks
 
-/** blocks are those that are cut and not yet stored: the mined ones filled. */
+/** blocks shows the blocks that are cut and not stored yet; mined ones are filled. */
 function blocks(pending, mined, { x, y, columns }) {
   const squares = Array.from({ length: shown }, (_, i) => {
     const kind = i >= pending ? 'none' : i < mined ? 'mined' : 'cut';
@@ -120,7 +120,7 @@ function blocks(pending, mined, { x, y, columns }) {
     s('text', { class: 'note middle', x: x + 51, y: y + 169 }, t('picture.notStored')));
 }
 
-/** miners are drawn as one, with how many of them are there. */
+/** miners are drawn as one, with the number of live miners. */
 function miners({ miners: all, pending, head, stored }, { x, y }) {
   const live = all.filter((m) => m.live).length;
   const busy = live > 0 && pending.blocks > Math.max(head.height - stored, 0);

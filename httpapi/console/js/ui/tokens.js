@@ -1,4 +1,4 @@
-// The box for tokens.
+// The dialog for tokens.
 
 import { Problem, getJSON } from '../api.js';
 import { t } from '../i18n.js';
@@ -10,7 +10,7 @@ import { h, newId, replace } from './dom.js';
 /** slots are the two tokens of the console. */
 const slots = ['project', 'admin'];
 
-/** askForToken opens the box; the slot named has the focus. */
+/** askForToken opens the dialog with the focus on the named slot. */
 export const askForToken = (slot = 'project') =>
   dialog(t('token.title'), (close) => {
     const inputs = Object.fromEntries(slots.map((name) => [name, tokenInput(name, name === slot)]));

@@ -9,7 +9,7 @@ import { hostOf } from './picture.js';
 let before = null;
 let master = connection.master;
 
-/** changes returns sentences about what has changed. */
+/** changes returns sentences that describe the changes. */
 function changes(now) {
   const told = [];
   if (now.leader && before.leader && now.leader !== before.leader) {
@@ -26,7 +26,7 @@ function changes(now) {
   return told;
 }
 
-/** watchCluster begins to watch: a new leader, a storage node's state, and that this page talks to another master. */
+/** watchCluster announces a new leader, a changed state of a storage node, and a change of the master in use. */
 export function watchCluster() {
   status.addEventListener('change', () => {
     if (!status.cluster) return;
