@@ -83,7 +83,7 @@ func (r *Recovery) Adopt(b chain.Block) error {
 	}
 	r.bytes += body.size()
 	s.extend(r.verifier.Head())
-	s.tick(b.Header.Time)
+	s.now = max(s.now, b.Header.Time)
 	r.done.Blocks++
 	r.shed()
 	return nil

@@ -22,9 +22,6 @@ type Boundary struct {
 
 func (b *Boundary) height() uint64 { return b.Height }
 
-// MaxTime is the last millisecond of the year 9999, which is the last year of RFC 3339. A later time is a fault.
-const MaxTime = 253_402_300_799_999
-
 // State is the status table. Only one goroutine may call Apply, and not while another one reads. The zero State is not
 // valid: make one with [New] or [Restore].
 type State struct {
@@ -34,8 +31,8 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
-	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each
-	// since its BeginTerm. Setting a system clock does not change it.
+	// The clock of the keys, the quotas and the checks: milliseconds that leaders have counted by their monotonic
+	// clocks, each since its BeginTerm. Setting a system clock does not change it.
 	age, begun uint64 // now, and when the term began
 
 	head       chain.Head // of the mined chain
@@ -125,12 +122,6 @@ func (s *State) Apply(data []byte) (any, error) {
 	return c.apply(s)
 }
 
-// tick moves the clock of the table, never backwards, and returns it.
-func (s *State) tick(time uint64) uint64 {
-	s.now = max(s.now, time)
-	return s.now
-}
-
 func (c *BeginTerm) apply(s *State) (any, error) {
 	if err := c.Settings.Check(); err != nil {
 		return nil, err
@@ -139,6 +130,7 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: term %d after term %d", ErrStale, c.Term, s.term.Term)
 	}
 	s.tick(c.Time)
+	s.elapse(c.Age)
 	if s.group.ID == "" {
 		s.group = Group{ID: c.Group, Epoch: 1}
 	}
@@ -159,9 +151,6 @@ func (s *State) Term() Term { return s.term }
 
 // Settings are those in force.
 func (s *State) Settings() Settings { return s.settings }
-
-// Now is the newest time that a command brought, unix milliseconds.
-func (s *State) Now() uint64 { return s.now }
 
 // Head is the head of the mined chain.
 func (s *State) Head() chain.Head { return s.head }
@@ -213,6 +202,8 @@ type View struct {
 	Term     Term
 	Settings Settings
 	Now      uint64
+	Age      uint64 // that of State.Age
+	Begun    uint64 // the Age at which the term began
 
 	Head     Boundary
 	HeldFrom uint64 // number of the first block that the masters hold
@@ -242,7 +233,8 @@ type View struct {
 // View returns a view. Its cost does not depend on the number of blocks and records.
 func (s *State) View() View {
 	v := View{
-		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
+		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings,
+		Now: s.now, Age: s.age, Begun: s.begun,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records),
 		OpenSince: s.open.time,

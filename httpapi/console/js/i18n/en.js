@@ -402,6 +402,7 @@ export default {
   'event.found': 'Found again',
   'event.confirmed': 'Loss confirmed',
   'event.removed': 'Node removed',
+  'event.time': 'Time set',
 
   // Codes of the masters
   'code.text': '{detail}',
@@ -434,6 +435,7 @@ export default {
   'code.blocks-lost': 'no storage node has a good copy of {blocks|block|blocks} {ranges}',
   'code.blocks-found': 'a storage node may have a good copy again of {blocks|block|blocks} {ranges}',
   'code.loss-confirmed': 'a person confirmed that block {block} is lost',
+  'code.time-set': 'a person set the time of the group {seconds} {seconds|second|seconds} forward',
   'code.removed': 'removed from the cluster',
   'code.local-view': 'this master cannot reach the leader: which nodes are live and what is under way is not known, ' +
     'and the table may be behind',

@@ -383,6 +383,7 @@ export default {
   'event.found': '重新找到',
   'event.confirmed': '确认丢失',
   'event.removed': '节点移除',
+  'event.time': '已设置时间',
 
   // Codes of the masters
   'code.text': '{detail}',
@@ -414,6 +415,7 @@ export default {
   'code.blocks-lost': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）',
   'code.blocks-found': '某个存储节点可能又有完好的区块 {ranges}（共 {blocks} 个）',
   'code.loss-confirmed': '有人确认区块 {block} 已丢失',
+  'code.time-set': '有人将集群时间向前调整了 {seconds} 秒',
   'code.removed': '已从集群移除',
   'code.local-view': '此主节点无法连接领导者：无法得知哪些节点在线、哪些任务正在进行，状态表也可能落后',
   'code.unconfirmed': '没有多数主节点确认此领导者：状态表可能落后',
