@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -105,5 +106,45 @@ func (r *rig) timeGoesOn(t *testing.T, when string) {
 	time.Sleep(time.Minute)
 	if checks := r.Integrity(t.Context()).Totals.Checks - before; checks < 6 || checks > 14 {
 		t.Errorf("%s: %d checks of three nodes in 70 seconds, with one each 20 seconds", when, checks)
+	}
+}
+
+// TestChecksOfShortTerms checks that nodes are checked on schedule although no leader leads for as long as the interval,
+// and although the table's time is a year ahead, because an older version let a clock set it.
+func TestChecksOfShortTerms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, func(c *Config, _ *rig) { c.CheckInterval = time.Minute })
+		defer r.stop()
+		r.raise(t)
+		if _, err := r.add(t, 1, ""); err != nil {
+			t.Fatal(err)
+		}
+		ahead := uint64(time.Now().AddDate(1, 0, 0).UnixMilli())
+		if _, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.CreateProject{
+			Name: "of-a-wrong-clock", Time: ahead,
+		})); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute) // each node is checked once, at a time of the future
+		before := r.Integrity(t.Context()).Totals.Checks
+		for range 30 {
+			r.ledger.CutLeadership()
+			time.Sleep(20 * time.Second)
+		}
+		if checks := r.Integrity(t.Context()).Totals.Checks - before; checks < 24 || checks > 36 {
+			t.Errorf("%d checks of three nodes in ten minutes, with one each minute", checks)
+		}
+	})
+}
+
+// raise brings the group to the protocol level of this program.
+func (r *rig) raise(t *testing.T) {
+	t.Helper()
+	if r.table().Level == masterfsm.ProtocolLevel {
+		return
+	}
+	if _, err := r.ledger.Propose(t.Context(),
+		masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+		t.Fatal(err)
 	}
 }

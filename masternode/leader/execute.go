@@ -42,6 +42,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actAbortCheck:
 		return l.propose(&masterfsm.EndCheck{
 			ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished}, Time: l.Now(),
+			Age: l.age(),
 		})
 	case actBeginRepair:
 		return l.beginRepair(a, view, m, l.cfg.Clock())

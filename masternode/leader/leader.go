@@ -163,6 +163,7 @@ type leadership struct {
 	running  sync.WaitGroup // the actions
 	fences   *fences
 	began    time.Time // after BeginTerm was committed; the idempotency keys expire by the time that has passed since
+	begunAge uint64    // of the table at BeginTerm
 
 	mu     sync.Mutex // guards status
 	status Status     // as of the last decision, without the fences
@@ -178,11 +179,11 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 	if err := l.begin(ctx, term); err != nil {
 		return err
 	}
-	var epoch uint64
-	l.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
+	var epoch, age uint64
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { epoch, age = s.Group().Epoch, s.View().Begun })
 	now := &leadership{
 		Leader: l, order: wire.Order{Epoch: epoch, Term: term},
-		outcomes: make(chan outcome), over: make(chan struct{}), fences: newFences(),
+		outcomes: make(chan outcome), over: make(chan struct{}), fences: newFences(), begunAge: age,
 	}
 	now.fenceStorages(ctx)
 	if ctx.Err() != nil {
@@ -208,7 +209,7 @@ func (l *Leader) begin(ctx context.Context, term uint64) error {
 	l.observe()
 	_, err := l.Propose(ctx, &masterfsm.BeginTerm{
 		Term: term, Member: l.cfg.Member.ID, URL: l.cfg.Member.URL, Time: l.Now(),
-		Group: l.cfg.Membership.Member().Group, Settings: l.cfg.Settings,
+		Group: l.cfg.Membership.Member().Group, Settings: l.cfg.Settings, Age: l.clock.ageNow(),
 	})
 	l.observe()
 	return err

@@ -96,12 +96,17 @@ func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
 	}
 }
 
-// noteChecks records when the last checks of storage nodes ended, by the leader's own clock. table is the table's time.
+// noteChecks records when the last checks of storage nodes ended, by the leader's own clock. Of those that it finds in
+// the table, the table's age says how long ago that was. Below protocol level 3 the table's time says it. table is that
+// time now.
 func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
+	age := view.Begun + uint64(now.Sub(m.began).Milliseconds())
 	for i := range view.Storages {
 		n := &view.Storages[i]
 		switch s := m.node(n.ID); {
-		case s.checkedAt.IsZero(): // found in the table: a time that has not come yet counts as now
+		case s.checkedAt.IsZero() && n.CheckedAge > 0:
+			s.checked, s.checkedAt = n.Checked, now.Add(-apart(age, min(age, n.CheckedAge)))
+		case s.checkedAt.IsZero(): // a time that has not come yet counts as now
 			s.checked, s.checkedAt = n.Checked, now.Add(-apart(table, min(table, n.Checked)))
 		case s.checked != n.Checked:
 			s.checked, s.checkedAt = n.Checked, now

@@ -13,6 +13,7 @@ func TestEndsOfChecks(t *testing.T) {
 	const table = 1_700_000_000_000
 	began := time.UnixMilli(table)
 	for name, c := range map[string]struct {
+		age         uint64        // of the last check; the term began at 10_000
 		first, then uint64        // times of the last check in the table
 		want, after time.Duration // when they ended by the leader's clock, which is 3 s further when the second appears
 	}{
@@ -23,11 +24,15 @@ func TestEndsOfChecks(t *testing.T) {
 		"two checks in a year":      {first: table + 1<<35, then: table + 1<<35 + 1, after: 3 * time.Second},
 		"the clock was set back":    {first: table, then: table - 1<<35, after: 3 * time.Second},
 		"a check before all clocks": {first: table, then: 1<<64 - 5, after: 3 * time.Second},
+		// From protocol level 3 on the age counts.
+		"by the age": {age: 8000, first: table + 1<<35, want: -2 * time.Second, then: table + 1<<35,
+			after: -2 * time.Second},
+		"by an age of the future": {age: 10_500, first: table - 60_000, then: table - 60_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory(began)
 			ended := func(checked uint64, elapsed time.Duration) time.Duration {
-				view := masterfsm.View{Storages: []masterfsm.Storage{{ID: "a", Checked: checked}}}
+				view := masterfsm.View{Storages: []masterfsm.Storage{{ID: "a", Checked: checked, CheckedAge: c.age}}, Begun: 10_000}
 				m.noteChecks(view, table+uint64(elapsed.Milliseconds()), began.Add(elapsed))
 				return m.node("a").checkedAt.Sub(began)
 			}

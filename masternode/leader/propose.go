@@ -23,6 +23,11 @@ func (l *Leader) TermClock() masterfsm.Leadership {
 	return masterfsm.Leadership{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
 }
 
+// age is the table's age now, as this leader has counted it.
+func (l *leadership) age() uint64 {
+	return l.begunAge + uint64(max(0, l.cfg.Clock().Sub(l.began).Milliseconds()))
+}
+
 // Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the
 // error wraps wire.ErrNotLeader while this master must not acknowledge anything.
 func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) {

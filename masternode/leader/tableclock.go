@@ -30,19 +30,25 @@ type tableClock struct {
 	seen uint64     // the table's time at the last observation
 	time uint64     // unix milliseconds, at the moment at; 0 before the group is founded
 	at   time.Time
+
+	age   uint64 // of the table, when it was first observed
+	ageAt time.Time
 }
 
 // observe takes over the table's time after a change. The time of a command lies in the past when the command is
 // observed, by the time that its commit and observePause took. So the estimate may be ahead of it by maxLag. A time that
 // lies further back than maxStep is ignored: a master that starts, or that lags, applies commands long after their time.
-func (c *tableClock) observe(table uint64) {
+func (c *tableClock) observe(table, age uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := c.clock()
+	if age != c.age || c.ageAt.IsZero() {
+		c.age, c.ageAt = age, now
+	}
 	if table == c.seen || table > masterfsm.MaxTime {
 		return
 	}
 	c.seen = table
-	now := c.clock()
 	switch estimate := c.estimate(now); {
 	case c.time == 0 || table > estimate:
 		c.time, c.at = table, now
@@ -79,6 +85,14 @@ func (c *tableClock) now() uint64 {
 		return estimate
 	}
 	return wall
+}
+
+// ageNow returns the table's age: the committed one, and what has passed by the monotonic clock of this master since it
+// observed that.
+func (c *tableClock) ageNow() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.age + uint64(max(0, c.clock().Sub(c.ageAt).Milliseconds()))
 }
 
 // deviates reports whether the wall clock is too far away from the table's time to be used.
@@ -121,7 +135,7 @@ func (l *Leader) Observe(ctx context.Context) {
 }
 
 func (l *Leader) observe() {
-	var table uint64
-	l.cfg.Ledger.Read(func(s *masterfsm.State) { table = s.Now() })
-	l.clock.observe(table)
+	var table, age uint64
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { table, age = s.Now(), s.Age() })
+	l.clock.observe(table, age)
 }

@@ -43,7 +43,7 @@ func TestTimeOfCommands(t *testing.T) {
 				var machine masterstest.Clock
 				machine.SetWrong(c.before)
 				clock := tableClock{clock: machine.Now}
-				clock.observe(clock.now()) // the group's first command
+				clock.observe(clock.now(), 0) // the group's first command
 				time.Sleep(c.idle)
 				machine.SetWrong(c.jump)
 				if c.follow {
@@ -57,7 +57,7 @@ func TestTimeOfCommands(t *testing.T) {
 						t.Errorf("the time of a command is wrong by %v and the clock deviates: %v; want %v and %v",
 							got, clock.deviates(), c.want, c.deviates)
 					}
-					clock.observe(at)
+					clock.observe(at, 0)
 				}
 			})
 		})
@@ -86,9 +86,35 @@ func TestTableClockObserves(t *testing.T) {
 			{"a negative time", time.Second, 1<<64 - 5, start + 1_002_000},
 		} {
 			time.Sleep(c.pause)
-			clock.observe(c.table)
+			clock.observe(c.table, 0)
 			if got := clock.now(); got != c.want {
 				t.Errorf("%s: the time of a command is %d, want %d", c.what, got, c.want)
+			}
+		}
+	})
+}
+
+// TestAgeOfATerm checks that a new leader counts the time since the last commit of the table's age, and not the time
+// before it observed that.
+func TestAgeOfATerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var machine masterstest.Clock
+		clock := tableClock{clock: machine.Now}
+		for _, c := range []struct {
+			what      string
+			pause     time.Duration
+			age, want uint64
+		}{
+			{"a master that has just started", 0, 7000, 7000},
+			{"nothing new", time.Second, 7000, 8000},
+			{"the leader has counted more", time.Second, 7500, 7500},
+			{"the leader has counted less", time.Minute, 7400, 7400},
+		} {
+			time.Sleep(c.pause)
+			machine.SetWrong(c.pause * 1e6)
+			clock.observe(0, c.age)
+			if got := clock.ageNow(); got != c.want {
+				t.Errorf("%s: %d, want %d", c.what, got, c.want)
 			}
 		}
 	})
