@@ -196,49 +196,74 @@ func (c *cluster) joinAnew(role devcluster.Role) {
 	c.awaitReady(role)
 }
 
-// place returns the URL at which the masters have the worker with an id, or "".
-func (c *cluster) place(id string) (string, error) {
+// workers returns the URLs of the workers that the masters have, by id.
+func (c *cluster) workers() (map[string]string, error) {
 	s, err := c.status()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	urls := map[string]string{}
 	for _, n := range s.Storages {
-		if n.ID == id {
-			return n.URL, nil
-		}
+		urls[n.ID] = n.URL
 	}
 	for _, n := range s.Miners {
-		if n.ID == id {
-			return n.URL, nil
-		}
+		urls[n.ID] = n.URL
 	}
-	return "", nil
+	return urls, nil
+}
+
+// place returns the URL at which the masters have the worker with an id, or "".
+func (c *cluster) place(id string) (string, error) {
+	workers, err := c.workers()
+	return workers[id], err
 }
 
 // idAt returns the id of the worker at a URL.
 func (c *cluster) idAt(url string) (id string) {
 	c.t.Helper()
 	c.await("a worker at "+url, func() string {
-		s, err := c.status()
+		workers, err := c.workers()
 		if err != nil {
 			return err.Error()
 		}
-		for _, n := range s.Storages {
-			if n.URL == url {
-				id = n.ID
-			}
-		}
-		for _, n := range s.Miners {
-			if n.URL == url {
-				id = n.ID
+		for known, at := range workers {
+			if at == url {
+				id = known
 			}
 		}
 		if id == "" {
-			return fmt.Sprintf("%+v, %+v", s.Storages, s.Miners)
+			return fmt.Sprint(workers)
 		}
 		return ""
 	})
 	return id
+}
+
+// startCopyOfStopped starts a second worker on a copy of a worker's folder that was made while the worker was stopped.
+// The worker has started again by then, so the copy is refused. id is the id of both.
+func (c *cluster) startCopyOfStopped(original devcluster.Role) (stopped devcluster.Role, id string) {
+	c.t.Helper()
+	stopped = c.beside(original, filepath.Join(c.dir, "stopped"))
+	c.kill(original.Name)
+	c.copyFolder(original.Data, stopped.Data)
+	c.launch(original.Name)
+	c.awaitReady(original)
+	id = c.idAt(original.URL())
+	c.startRole(stopped)
+	c.awaitRefused(stopped)
+	return stopped, id
+}
+
+// startCopyOfRunning starts a second worker on a copy of the folder of a worker that runs. The copy is the newer start,
+// so the worker is refused.
+func (c *cluster) startCopyOfRunning(original devcluster.Role) (running devcluster.Role) {
+	c.t.Helper()
+	running = c.beside(original, filepath.Join(c.dir, "running"))
+	c.copyFolder(original.Data, running.Data)
+	c.startRole(running)
+	c.awaitReady(running)
+	c.awaitRefused(original)
+	return running
 }
 
 // keepsPlace checks that the masters have a worker at one URL, without interruption, until all workers have registered
@@ -263,27 +288,14 @@ func TestStorageFolderCopied(t *testing.T) {
 	l := c.startLoad(o)
 	l.more(some)
 
-	// The copy of a stopped folder starts after the original runs again.
-	stopped := c.beside(original, filepath.Join(c.dir, "stopped"))
-	c.kill(original.Name)
-	c.copyFolder(original.Data, stopped.Data)
-	c.launch(original.Name)
-	c.awaitReady(original)
-	id := c.idAt(original.URL())
-	c.startRole(stopped)
-	c.awaitRefused(stopped)
+	stopped, id := c.startCopyOfStopped(original)
 	l.more(some)
 	c.keepsPlace(id, original.URL())
 	c.awaitReady(original)
 	c.kill(stopped.Name)
 
-	// The copy of a running folder.
-	running := c.beside(original, filepath.Join(c.dir, "running"))
 	had := nodeAt(c.story(), original.URL()).Height
-	c.copyFolder(original.Data, running.Data)
-	c.startRole(running)
-	c.awaitReady(running)
-	c.awaitRefused(original)
+	running := c.startCopyOfRunning(original)
 	l.more(some)
 	c.keepsPlace(id, running.URL())
 	c.awaitReady(running)
@@ -371,22 +383,11 @@ func TestMinerFolderCopied(t *testing.T) {
 	l := c.startLoad(o)
 	l.more(some)
 
-	stopped := c.beside(original, filepath.Join(c.dir, "stopped"))
-	c.kill(original.Name)
-	c.copyFolder(original.Data, stopped.Data)
-	c.launch(original.Name)
-	c.awaitReady(original)
-	id := c.idAt(original.URL())
-	c.startRole(stopped)
-	c.awaitRefused(stopped)
+	stopped, id := c.startCopyOfStopped(original)
 	c.keepsPlace(id, original.URL())
 	c.kill(stopped.Name)
 
-	running := c.beside(original, filepath.Join(c.dir, "running"))
-	c.copyFolder(original.Data, running.Data)
-	c.startRole(running)
-	c.awaitReady(running)
-	c.awaitRefused(original)
+	running := c.startCopyOfRunning(original)
 	c.keepsPlace(id, running.URL())
 	l.more(some)
 	c.kill(original.Name)

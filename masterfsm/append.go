@@ -31,7 +31,7 @@ type Placement struct {
 // Reason says why a request was refused, in a form that travels between masters.
 type Reason uint8
 
-// The reasons; [Reason.Error] gives the error of this package that stands for each.
+// The reasons. [Reason.Error] returns the error of each.
 const (
 	Accepted Reason = iota
 	RefusedBacklog
@@ -41,7 +41,6 @@ const (
 	RefusedSize
 )
 
-// reasons are the errors of the reasons.
 var reasons = [...]error{
 	Accepted:       nil,
 	RefusedBacklog: wire.ErrBacklog,

@@ -173,9 +173,9 @@ func (c *Acknowledge) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// advanceStored draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters
-// need no longer. A body goes when Replicas nodes have it and every whole node has it too; past RetainBytes the slow
-// node is left behind, which makes it Invalid.
+// advanceStored computes from the nodes' heights which blocks are stored, and drops bodies that are not needed now.
+// A body is dropped when Replicas nodes and every node that counts as a copy have it. If the masters retain more than
+// RetainBytes, they do not wait for the slowest node, which becomes Invalid.
 func (s *State) advanceStored() {
 	s.recomputeDerived()
 	stored := max(s.stored, s.replicated())
@@ -202,7 +202,7 @@ func (s *State) advanceStored() {
 		drop++
 	}
 	if drop > 0 {
-		s.held = append([]*heldBlock(nil), s.held[drop:]...)
+		s.held = slices.Clone(s.held[drop:])
 	}
 	behind := false
 	for i := range s.storages {
@@ -217,9 +217,9 @@ func (s *State) advanceStored() {
 	}
 }
 
-// advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It stands still
-// until there is a key: a table that was restored from a snapshot of version 3 does not know what was stored when.
-// After a recovery stored says less: see Recovery.Finish.
+// advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It does nothing
+// before there is a key: a table restored from a snapshot of version 3 does not know what was stored when. It does not
+// use stored, which may be too high after a recovery: see Recovery.Finish.
 func (s *State) advanceCheckpoint() {
 	if len(s.log.Keys) == 0 {
 		return

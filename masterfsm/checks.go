@@ -30,7 +30,7 @@ type BeginCheck struct {
 	Time    uint64 `json:"time"`
 }
 
-// EndCheck brings what the check of a Validating node has found, and makes it Valid or Invalid.
+// EndCheck records what the check of a Validating node has found, and makes the node Valid or Invalid.
 type EndCheck struct {
 	ID       string        `json:"id"`
 	Version  uint64        `json:"version"`

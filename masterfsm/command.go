@@ -83,7 +83,7 @@ type Cut struct {
 	Time  uint64 `json:"time"`
 }
 
-// Mined brings the nonce of the block that waits for one.
+// Mined sets the nonce of the block that waits for one.
 type Mined struct {
 	Block uint64 `json:"block"`
 	Nonce uint64 `json:"nonce"`

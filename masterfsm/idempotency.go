@@ -7,10 +7,9 @@ import (
 	"math"
 )
 
-// keyWindow remembers idempotency keys for as long as the settings say, in the order in which they came. The keys are
+// keyWindow remembers idempotency keys for as long as the settings say, in the order of their arrival. The keys are
 // in pages that are only appended to, so that a snapshot can share them while the state changes. A key takes 48 bytes
-// there and 5 to 11 in the hash table, which is less than the 64 bytes that docs/masters.md promises. A Go map from
-// key to number takes 43 to 50 bytes in place of the 5 to 11.
+// there and 5 to 11 in the hash table (a Go map takes 43 to 50), less than the 64 bytes that docs/masters.md promises.
 type keyWindow struct {
 	pages [][]keyEntry // entries by number, keyPage of them a page
 	first uint64       // number of the oldest entry that is remembered
@@ -33,11 +32,11 @@ const (
 // keyEntry is a request with an idempotency key: 48 bytes.
 type keyEntry struct {
 	key    Digest  // of project and key
-	body   [8]byte // of the content's digest: enough to tell a client that it uses a key for something else
-	block  uint64  // where the first record stands
+	body   [8]byte // of the content's digest: enough to recognise other content under the same key
+	block  uint64  // of the first record
 	offset uint32
 	count  uint32 // records
-	age    uint64 // of the table when it came, milliseconds: see State.age
+	age    uint64 // of the table when it arrived, milliseconds: see State.age
 }
 
 func newKeyWindow() keyWindow {

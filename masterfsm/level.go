@@ -8,7 +8,7 @@ import (
 
 // Protocol levels. A member announces the highest level that its program knows; the group's level is committed, by
 // [RaiseLevel], once every member has announced it, and never falls. What an older member could not read, or would do
-// differently, is written and done only from its level on. A member of a lower level than the group's is not let in.
+// differently, is written and done only from its level on. A member of a lower level than the group's is not admitted.
 //
 //	0: up to commit b74b8ae
 //	1: submissions are distinguished by their content ([State.Apply] of an append); workers register with the start

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Master is a master of the group as the table has it. Who votes is raft's configuration's to say.
+// Master is a master of the group as the table has it. Raft's configuration defines which masters vote.
 type Master struct {
 	ID    string `json:"id"`    // member id
 	URL   string `json:"url"`   // "" while another has taken it over
 	Raft  string `json:"raft"`  // host:port, "" while another has taken it over
-	Since uint64 `json:"since"` // when it was let in, unix milliseconds
+	Since uint64 `json:"since"` // when it was admitted, unix milliseconds
 }
 
 // Limits of the table of masters.
@@ -21,8 +21,8 @@ const (
 )
 
 // AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was
-// removed. Where another has one of its addresses it is refused with [ErrBadCommand], unless it takes them over: the
-// other one is then without, and stays in the table until it announces its new addresses.
+// removed. If another master has one of its addresses, it is refused with [ErrBadCommand] unless Take is set. The other
+// master then stays in the table without that address until it announces its new ones.
 type AdmitMaster struct {
 	ID   string `json:"id"`
 	URL  string `json:"url"`

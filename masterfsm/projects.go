@@ -136,8 +136,8 @@ func (s *State) ProjectByName(name string) (Project, bool) {
 	return s.Project(s.names[name])
 }
 
-// FindProject is the project that people mean by a name or an id. The id counts first: no other project can take a
-// project's place in an administrator's command by its name.
+// FindProject finds a project by its id or its name. The id has precedence, so that no other project's name can stand
+// for it in an administrator's command.
 func (s *State) FindProject(nameOrID string) (Project, bool) {
 	if id, err := strconv.ParseUint(nameOrID, 10, 32); err == nil {
 		if p, ok := s.Project(uint32(id)); ok {
@@ -276,7 +276,7 @@ type Quota struct {
 	RecordBytes      uint64 `json:"record_bytes"`     // of one payload
 }
 
-// maxRate bounds each part of a quota, so that no product of it runs over.
+// maxRate bounds each part of a quota, so that no product of it overflows.
 const maxRate = 1 << 40
 
 func (q Quota) check() error {
@@ -305,8 +305,8 @@ func (c QuotaChange) of(q Quota) Quota {
 	return q
 }
 
-// Spent is what of a project's quota is spent and not yet given back: two token buckets that hold one second's worth
-// each, and get it back evenly as the table's age goes on. In thousandths, since the age counts milliseconds.
+// Spent is the spent part of a project's quota: two token buckets of one second's worth each, which refill evenly with
+// the table's age. It is in thousandths, because the age counts milliseconds.
 type Spent struct {
 	Records uint64 `json:"records"`
 	Bytes   uint64 `json:"bytes"`

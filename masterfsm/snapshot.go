@@ -93,8 +93,7 @@ func (s *State) Snapshot() *Snapshot {
 	c.held = slices.Clone(s.held)
 	c.storages, c.miners, c.projects = slices.Clone(s.storages), slices.Clone(s.miners), slices.Clone(s.projects)
 	if s.waiting != nil {
-		w := *s.waiting
-		c.waiting = &w
+		c.waiting = new(*s.waiting)
 	}
 	c.members = make(map[string]*memberWindow, len(s.members))
 	for id, w := range s.members {
@@ -220,13 +219,12 @@ type source struct {
 	err error
 }
 
-// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a
-// chunk.
+// raw reads n bytes. A wrong length costs no more memory than a chunk or the stream's own length.
 func (c *source) raw(n uint64) []byte {
 	if c.err != nil {
 		return nil
 	}
-	const chunk = 16 << 20 // the records of a block, as a rule
+	const chunk = 16 << 20 // more than the records of most blocks
 	var b []byte
 	switch {
 	case n <= chunk:

@@ -166,9 +166,8 @@ func (s *State) Boundary() Boundary {
 	return s.boundaries[len(s.boundaries)-1]
 }
 
-// Checkpoint is the boundary that the group signs: the newest one whose blocks are all on Replicas storage nodes, if
-// the table still remembered it then. It never goes back, and at one size every master has the same root. It is the
-// empty tree's until a block is stored and the log has a key.
+// Checkpoint is the boundary that the group signs: the newest remembered one whose blocks are all on Replicas storage
+// nodes. It never goes back. It is that of the empty tree until a block is stored and the log has a key.
 func (s *State) Checkpoint() Boundary { return s.checkpoint }
 
 // Floor is the height below which no checkpoint may be shown. It is the height of the chain that the newest recovery
@@ -246,8 +245,7 @@ func (s *State) View() View {
 		Checkpoint: s.checkpoint,
 	}
 	if s.waiting != nil {
-		header := s.waiting.header
-		v.Waiting = &header
+		v.Waiting = new(s.waiting.header)
 	}
 	return v
 }

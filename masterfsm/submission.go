@@ -22,8 +22,8 @@ import (
 type Submission struct {
 	data     []byte
 	requests uint32
-	countAt  int // where the current request's count stands
-	fieldAt  int // where the number of requests stands
+	countAt  int // offset of the current request's count
+	fieldAt  int // offset of the number of requests
 }
 
 // Digest names an idempotency key within its project, or a request's content: the first half of a SHA-256.
@@ -62,9 +62,9 @@ func (s *Submission) Bytes() []byte {
 	return s.data
 }
 
-// CheckSubmission looks over a submission that came from another master, before it may enter the log: its checksum, its
-// form, and that every record is of its request's project, is text where it must be, and hashes to its commitment. One
-// record that did not would make a block that no storage node takes. The error wraps [ErrBadCommand].
+// CheckSubmission checks a submission of another master before it enters the log: its checksum, its form, and that each
+// record is of its request's project, is UTF-8 where it must be, and hashes to its commitment. Storage nodes would
+// refuse the block of any other record. The error wraps [ErrBadCommand].
 func CheckSubmission(data []byte) error {
 	k, body, err := checkCommand(data)
 	if err == nil && k != kindSubmission {
@@ -208,8 +208,8 @@ func parseSubmission(body []byte) (submission, error) {
 	return a, nil
 }
 
-// AppendPlacements adds the binary form of what became of a submission to dst: it answers a forwarded submission, and
-// stands in snapshots (big endian).
+// AppendPlacements adds the result of a submission to dst, in the form of answers to forwarded submissions and of
+// snapshots (big endian).
 //
 //	count u32 ‖ placement …
 //	placement = reason u8 ‖ replay u8 ‖ time u64 ‖ runs u32 ‖ (block u64 ‖ offset u32 ‖ count u32 ‖ index u64) × runs

@@ -278,3 +278,88 @@ func TestFindingsThatAreTooLong(t *testing.T) {
 		}
 	})
 }
+
+// TestNodeOnAnotherChain checks that the leader finds the first block in which a node's chain differs from the group's,
+// and that the node then gets the group's blocks from there on.
+func TestNodeOnAnotherChain(t *testing.T) {
+	for _, fork := range []uint64{0, 7, 19} {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+			defer r.stop()
+			r.on("http://s1", func(s *masterstest.Storage) {
+				s.CutAt(fork)
+				now := uint64(time.Now().UnixMilli())
+				for range 20 - fork {
+					s.Mine(now, chain.Record{Project: 1, Time: now, Payload: []byte("of another chain")})
+				}
+			})
+			before := r.Integrity(t.Context()).Totals
+			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			i := r.Integrity(t.Context())
+			found := slices.ContainsFunc(i.Events, func(e wire.Event) bool {
+				return e.Kind == wire.EventFinding && slices.ContainsFunc(e.Findings, func(f wire.Finding) bool {
+					return f.Block == fork && f.What == chain.WrongChain
+				})
+			})
+			if !found {
+				t.Errorf("fork at %d: no such finding in %+v", fork, i.Events)
+			}
+			sent := i.Totals.RepairedBlocks - before.RepairedBlocks
+			if n := r.nodeOf(t, "http://s1"); n.State != "valid" || sent != 20-fork {
+				t.Errorf("fork at %d: %+v, %d blocks were sent", fork, n, sent)
+			}
+			var want, got chain.Hash
+			r.on("http://s0", func(s *masterstest.Storage) { want = s.Status().Hash })
+			r.on("http://s1", func(s *masterstest.Storage) { got = s.Status().Hash })
+			if got != want {
+				t.Errorf("fork at %d: its chain ends in %v, that of another node in %v", fork, got, want)
+			}
+		})
+	}
+}
+
+// TestCheckFindsAnotherChain checks that the leader looks for the first block that differs if a check reports that the
+// chain on the disk is another one, although the node still confirms the group's chain.
+func TestCheckFindsAnotherChain(t *testing.T) {
+	for _, fork := range []uint64{0, 7, 19} {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+			defer r.stop()
+			r.on("http://s1", func(s *masterstest.Storage) {
+				s.Report = func(order wire.CheckOrder) wire.CheckStatus {
+					return wire.CheckStatus{Report: &wire.Report{Other: true, Unchecked: order.Height}}
+				}
+				s.LieHeaders = func(headers []wire.ProvenHeader) []wire.ProvenHeader {
+					for i := range headers {
+						if headers[i].Header.Block >= fork {
+							headers[i].Header.Nonce++
+						}
+					}
+					return headers
+				}
+			})
+			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1500 * time.Millisecond)
+			r.on("http://s1", func(s *masterstest.Storage) { s.Report, s.LieHeaders = nil, nil })
+			ranges := []chain.Range{{From: fork, To: 20}}
+			found := slices.ContainsFunc(r.Integrity(t.Context()).Events, func(e wire.Event) bool {
+				return slices.ContainsFunc(e.Findings, func(f wire.Finding) bool {
+					return f.Block == fork && f.What == chain.WrongChain && slices.Equal(e.Ranges, ranges) &&
+						f.DetailCoded.Code == wire.CodeOtherChain && f.DetailCoded.Args["block"] == fork
+				})
+			})
+			if !found {
+				t.Errorf("fork at %d: no such finding in %+v", fork, r.Integrity(t.Context()).Events)
+			}
+			time.Sleep(time.Minute)
+			if n := r.nodeOf(t, "http://s1"); n.State != "valid" || n.Due != "" {
+				t.Errorf("fork at %d: %+v", fork, n)
+			}
+		})
+	}
+}

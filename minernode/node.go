@@ -31,7 +31,6 @@ type Config struct {
 // Node is a miner. Its methods may be called from any goroutine.
 type Node struct {
 	cfg Config
-	log hclog.Logger
 
 	mu     sync.Mutex // guards all below
 	job    *job       // nil where nothing is mined
@@ -47,7 +46,7 @@ func New(cfg Config) *Node {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	return &Node{cfg: cfg, log: cfg.Logger}
+	return &Node{cfg: cfg}
 }
 
 // Mining reports whether a job runs.
@@ -101,7 +100,8 @@ func (n *Node) join(order wire.MineOrder) (*job, error) {
 		block: order.Block, inner: order.Inner, difficulty: order.Difficulty, callers: 1, done: make(chan struct{}),
 	}
 	n.job = j
-	n.log.Debug("mining", "block", j.block, "difficulty", j.difficulty, "start", order.Start, "threads", n.cfg.Threads)
+	n.cfg.Logger.Debug("mining",
+		"block", j.block, "difficulty", j.difficulty, "start", order.Start, "threads", n.cfg.Threads)
 	for i := range n.cfg.Threads {
 		n.wg.Go(func() { n.search(j, order.Start+uint64(i)*sliceTries) })
 	}

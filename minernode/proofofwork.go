@@ -18,9 +18,8 @@ type job struct {
 	done    chan struct{} // closed when the job has ended
 }
 
-// search is one thread of the proof of work. It tries nonces until the hash of the block's header has enough leading
-// zero bits, or the job ends. It takes every cfg.Threads-th slice of the nonces, the first at start. chain.Solve has
-// the loop over the nonces of a slice.
+// search is one thread of a job. It tries every cfg.Threads-th slice of the nonces, the first at start, until a nonce
+// mines the block or the job ends.
 func (n *Node) search(j *job, start uint64) {
 	stride := uint64(n.cfg.Threads) * sliceTries
 	for ; ; start += stride {

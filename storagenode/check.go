@@ -99,14 +99,12 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 	c.end.Store(n.endOf(report, err))
 }
 
-// endOf makes what is answered about a check that has ended.
+// endOf makes the answer about a check that has ended.
 //
-// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error,
-// and no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was
-// checked". They read any other number as damage, make the node Invalid and repair it again and again. Without a
-// report they take the check as still running and keep asking. The node starts the check again from time to time
-// until it can finish. The cost is that no other node is checked while an older leader leads and this node cannot
-// finish.
+// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error, and
+// misread any report: an Unchecked of 0 or of the target's height as "everything was checked", any other number as
+// damage, for which they repair the node again and again. Without a report they keep asking, and check no other node,
+// until this node has started the check again and finished it.
 //
 // If bad blocks were found before the end, they are reported together with the first block that was not checked,
 // which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
@@ -228,7 +226,7 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 
 // newAudit returns the audit of a check.
 func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
-	pace := pacer{rate: c.order.Rate, began: time.Now()}
+	began := time.Now()
 	return audit.New(audit.Config{
 		Segments: n.dir.Segments(), Open: n.cfg.open, Index: n.index, Height: min(c.order.Height, n.index.Len()),
 		Threads: n.cfg.CheckThreads, Lost: c.order.Lost, Levels: levels, TilesTo: ^uint64(0),
@@ -239,8 +237,7 @@ func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
 		},
 		Read: func(ctx context.Context, bytes int64) error {
 			c.blocks.Add(1)
-			c.bytes.Add(uint64(bytes))
-			return pace.wait(ctx, bytes)
+			return keepRate(ctx, c.order.Rate, began, c.bytes.Add(uint64(bytes)))
 		},
 	})
 }
@@ -281,24 +278,17 @@ func (n *Node) reconcileOpenFile(seg uint64, there segment.File) error {
 	return n.closeWriter()
 }
 
-// pacer keeps to a rate of bytes a second.
-type pacer struct {
-	rate  int64
-	began time.Time
-	bytes int64
-}
+// shortestWait is the shortest wait that is worth a timer.
+const shortestWait = 5 * time.Millisecond
 
-// paceStep is the shortest wait that is worth a timer.
-const paceStep = 5 * time.Millisecond
-
-func (p *pacer) wait(ctx context.Context, bytes int64) error {
-	if p.rate <= 0 {
+// keepRate waits until so many bytes since a time are no more than a rate in bytes a second allows; 0 for no limit.
+func keepRate(ctx context.Context, rate int64, since time.Time, bytes uint64) error {
+	if rate <= 0 {
 		return nil
 	}
-	p.bytes += bytes
-	due := time.Duration(float64(p.bytes) / float64(p.rate) * float64(time.Second))
-	left := due - time.Since(p.began)
-	if left < paceStep {
+	due := time.Duration(float64(bytes) / float64(rate) * float64(time.Second))
+	left := due - time.Since(since)
+	if left < shortestWait {
 		return nil
 	}
 	select {

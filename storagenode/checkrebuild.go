@@ -2,11 +2,9 @@ package storagenode
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/tiles"
@@ -55,23 +53,16 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 // restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its
 // header again if that is damaged. mu is held.
 func (n *Node) restoreIndexFile() error {
-	mine, err := n.indexFile.Stat()
-	if err != nil {
+	same, exists, err := durable.AtPath(n.indexFile, n.dir.Index())
+	if err != nil || same && n.indexFile.HeaderGood() {
 		return err
 	}
-	there, err := os.Lstat(n.dir.Index())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err == nil && os.SameFile(mine, there) {
-		if n.indexFile.HeaderGood() {
-			return nil
-		}
+	if same {
 		n.log.Error("the header of the index was wrong and is written again", "file", n.dir.Index())
 		return n.fail(n.indexFile.RestoreHeader())
 	}
 	n.log.Error("the index was removed or replaced while it was open, and is written again", "file", n.dir.Index())
-	if err == nil {
+	if exists {
 		if _, err := n.moveAside(n.dir.Index()); err != nil {
 			return err
 		}

@@ -19,11 +19,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// DefaultSegmentBytes is the size at which a new segment is begun.
-const DefaultSegmentBytes = 64 << 20
-
-// DefaultInboxBytes is the space that the inbox may take.
-const DefaultInboxBytes = 256 << 20
+// Defaults of a [Config], in bytes.
+const (
+	DefaultSegmentBytes = 64 << 20
+	DefaultInboxBytes   = 256 << 20
+)
 
 // Config of a storage node.
 type Config struct {
@@ -104,14 +104,12 @@ func (n *Node) Unclean() bool { return n.unclean.Load() }
 
 // publish shows readers the head of the blocks that are synced. mu is held, or the node is being opened.
 func (n *Node) publish() {
-	if n.unsynced.blocks > 0 {
-		at := *n.status.Load()
-		at.Inbox = n.inbox.Run()
-		n.status.Store(&at)
-		return
+	at := n.Status()
+	if head := n.stored; n.unsynced.blocks == 0 {
+		at = Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size()}
 	}
-	head := n.stored
-	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size(), Inbox: n.inbox.Run()})
+	at.Inbox = n.inbox.Run()
+	n.status.Store(&at)
 	if n.indexer != nil {
 		n.indexer.chainGrew()
 	}
@@ -201,10 +199,4 @@ func (n *Node) Interrupt() error {
 }
 
 // release closes all files and unlocks the folder.
-func (n *Node) release() error {
-	err := n.chainState.close()
-	if n.lock != nil {
-		err = errors.Join(err, n.lock.Close())
-	}
-	return err
-}
+func (n *Node) release() error { return errors.Join(n.chainState.close(), n.lock.Close()) }

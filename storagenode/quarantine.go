@@ -44,9 +44,7 @@ func (n *Node) moveOne(m *folder.Misplaced) error {
 		n.moved = append(n.moved, finding)
 	}
 	if m.Path == n.dir.Running() { // it says that the node runs
-		if err := n.dir.Mark(); err != nil {
-			return n.fail(err)
-		}
+		return n.fail(n.dir.Mark())
 	}
 	return nil
 }

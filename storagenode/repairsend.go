@@ -83,11 +83,9 @@ func (n *Node) runSend(ctx context.Context, s *sendJob) {
 	writing.Lock() // write ends at the latest when its writer fails
 	over = true
 	writing.Unlock()
-	end := &sendEnd{err: err}
+	end := &sendEnd{err: err, faulty: own != nil || errors.Is(err, wire.ErrBadBlock)}
 	if own != nil {
-		end.err, end.faulty = own, true
-	} else if errors.Is(err, wire.ErrBadBlock) {
-		end.faulty = true
+		end.err = own
 	}
 	n.log.Info("transfer ended", "to", s.order.To, "blocks", s.blocks.Load(), "bytes", s.bytes.Load(), "error", end.err)
 	s.end.Store(end)

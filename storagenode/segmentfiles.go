@@ -140,21 +140,13 @@ func (s *segmentFiles) forgetLocked(first uint64) error {
 	return f.Close()
 }
 
-func (s *segmentFiles) close() error {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	return s.closeAll()
-}
-
-// closeAll closes all files. A read opens its file again.
-func (s *segmentFiles) closeAll() error {
+// close closes all files. No read opens one again.
+func (s *segmentFiles) close() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
-	for _, f := range s.open {
-		errs = append(errs, f.Close())
+	s.closed = true
+	for first := range s.open {
+		err = errors.Join(err, s.forgetLocked(first))
 	}
-	clear(s.open)
-	return errors.Join(errs...)
+	return err
 }

@@ -256,15 +256,15 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Fenced is the answer to [ErrFenced] of an order: it names the newest order that the worker has let in. Older workers
-// leave both out, and so does a miner that mines another header meanwhile.
+// Fenced is the answer to [ErrFenced] of an order: it names the newest order that the worker has accepted. Older
+// workers leave both out, and so does a miner that mines another header meanwhile.
 type Fenced struct {
 	Problem
 	Epoch *uint64 `json:"epoch,omitempty"`
 	Term  uint64  `json:"term,omitempty"`
 }
 
-// FencedError is a worker's refusal of an order, with the newest order that the worker has let in.
+// FencedError is a worker's refusal of an order, with the newest order that the worker has accepted.
 type FencedError struct {
 	Highest Order
 	Err     error

@@ -1,6 +1,7 @@
 package architecture
 
 import (
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -35,5 +36,43 @@ func TestAnswersNameFiles(t *testing.T) {
 	}
 	if named < 20 {
 		t.Errorf("the answers name %d files, and there are twenty questions", named)
+	}
+}
+
+// TestEndToEndFilesAreListed checks that e2e/README.md lists each file of e2e, without .go and _test, and no other.
+func TestEndToEndFilesAreListed(t *testing.T) {
+	root := filepath.Join("..", "..", "e2e")
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "\n## Files\n")
+	list, _, _ = strings.Cut(list, "\n## ")
+	listed := map[string]bool{}
+	for _, entry := range regexp.MustCompile("(?m)^- ((?:`[^`]+`,?\\s*)+):").FindAllStringSubmatch(list, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(entry[1], -1) {
+			listed[name[1]] = true
+		}
+	}
+	err = fs.WalkDir(os.DirFS(root), ".", func(file string, entry fs.DirEntry, err error) error {
+		name, isGo := strings.CutSuffix(file, ".go")
+		if err != nil || !isGo || path.Base(file) == "doc.go" {
+			return err
+		}
+		name = strings.TrimSuffix(name, "_test")
+		if !listed[name] {
+			t.Errorf("e2e/README.md does not list %s", file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range listed {
+		file := filepath.Join(root, filepath.FromSlash(name))
+		_, err := os.Stat(file + "_test.go")
+		if _, other := os.Stat(file + ".go"); err != nil && other != nil {
+			t.Errorf("e2e/README.md lists %s: %v", name, err)
+		}
 	}
 }

@@ -72,6 +72,19 @@ func Absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFile) || errors.Is(err, syscall.ENOTDIR)
 }
 
+// AtPath reports whether an open file is still the one at its path, and whether anything is there.
+func AtPath(f interface{ Stat() (os.FileInfo, error) }, path string) (same, exists bool, err error) {
+	mine, err := f.Stat()
+	if err != nil {
+		return false, false, err
+	}
+	there, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil
+	}
+	return err == nil && os.SameFile(mine, there), true, err
+}
+
 // KindOf returns the kind of a file as text for people.
 func KindOf(mode os.FileMode) string {
 	switch {

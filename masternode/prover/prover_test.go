@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,6 +166,63 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 					t.Errorf("%s: %d nodes are passed over", name, n)
 				}
 			}
+		}
+	})
+}
+
+// TestStopEndsReads checks that reads that wait for storage nodes end when Run ends, and that later reads end at once,
+// with an error that a client may retry. What is proven and kept is still read.
+func TestStopEndsReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFixture(t, 600)
+		workers := *r.Workers
+		var hang atomic.Bool
+		workers.Delay = func(string) time.Duration {
+			if hang.Load() {
+				return time.Hour
+			}
+			return 0
+		}
+		p := r.proverOn(&workers)
+		kept, err := p.Tile(t.Context(), 0, 0, 256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := r.whole().Blocks[0].Header
+		reads := map[string]func(ctx context.Context) error{
+			"a header":     func(ctx context.Context) error { _, err := p.Header(ctx, 1); return err },
+			"a record":     func(ctx context.Context) error { _, err := p.Record(ctx, header, 1); return err },
+			"another tile": func(ctx context.Context) error { _, err := p.Tile(ctx, 0, 1, 256); return err },
+			"entries":      func(ctx context.Context) error { _, err := p.Entries(ctx, 0, 256); return err },
+		}
+		hang.Store(true)
+		ctx, stop := context.WithCancel(t.Context())
+		var running, callers sync.WaitGroup
+		running.Go(func() { p.Run(ctx) })
+		check := func(when, name string, read func(context.Context) error) {
+			if err := read(t.Context()); wire.ProblemOf(err) != wire.ErrUnavailable {
+				t.Errorf("%s, %s: %v", when, name, err)
+			}
+		}
+		for name, read := range reads {
+			callers.Go(func() { check("when it stops", name, read) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		running.Wait()
+		callers.Wait()
+		for name, read := range reads {
+			check("later", name, read)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the reads ended %v after the stop", took)
+		}
+		if got, err := p.Tile(t.Context(), 0, 0, 256); err != nil || !bytes.Equal(got, kept) {
+			t.Errorf("a tile that is kept: %v", err)
+		}
+		if len(p.suspects) != 0 || len(p.unwell) != 0 {
+			t.Error("the end of the reads counts against the storage nodes")
 		}
 	})
 }

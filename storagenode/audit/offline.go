@@ -97,44 +97,37 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 		return nil, errors.Join(
 			fmt.Errorf("%s is not the data folder of a storage node: it has no folder segments", dir), err)
 	}
-	v := &verification{dir: folder.Dir(dir), progress: progress}
-	if err := v.prepare(); err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-func (v *verification) prepare() error {
 	var err error
+	v := &verification{dir: folder.Dir(dir), progress: progress}
 	if v.misplaced, err = v.dir.Misplaced(); err != nil {
-		return err
+		return nil, err
 	}
 	synced, err := v.dir.ReadSynced()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := tiles.CheckVersion(v.dir.Tiles()); err != nil {
-		return err
+		return nil, err
 	}
 	lost, err := v.dir.ReadLost()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	files := blockindex.Folder{
 		Segments: v.dir.Segments(), Index: v.dir.Index(), Open: segment.OpenFile, Log: hclog.NewNullLogger(),
 	}
 	v.found, err = blockindex.Find(files, false)
 	if errors.Is(err, durable.ErrDamaged) && v.found != nil {
-		return &chain.BlockError{Block: v.found.Index.Len(), Err: err}
+		return nil, &chain.BlockError{Block: v.found.Index.Len(), Err: err}
 	} else if err != nil {
-		return err
+		return nil, err
 	}
 	if err := v.judgeRest(); err != nil {
-		return err
+		return nil, err
 	}
 	levels, err := tiles.Files(v.dir.Tiles())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range v.found.Segments {
 		v.total += s.Size
@@ -149,7 +142,7 @@ func (v *verification) prepare() error {
 			return nil
 		},
 	})
-	return nil
+	return v, nil
 }
 
 // judgeRest decides whether the bytes after the last block are a write that was cut short, or damaged blocks.

@@ -151,9 +151,7 @@ func (r *reader) close() {
 		r.others.Wait()
 	}
 	for _, f := range r.files {
-		if f != nil {
-			_ = f.Close() // only read
-		}
+		_ = f.Close() // only read
 	}
 }
 

@@ -55,18 +55,18 @@ func (a *Audit) compare(level int, first uint64, run []chain.Hash) error {
 
 // sameHashes compares hashes with those in a file; buf is memory to use.
 func sameHashes(f io.ReaderAt, first uint64, run []chain.Hash, buf *[]byte) bool {
-	for len(run) > 0 {
-		n := min(len(run), maxChunk)
-		*buf = slices.Grow((*buf)[:0], n*chain.HashSize)[:n*chain.HashSize]
+	for part := range slices.Chunk(run, maxChunk) {
+		size := len(part) * chain.HashSize
+		*buf = slices.Grow((*buf)[:0], size)[:size]
 		if _, err := f.ReadAt(*buf, tiles.OffsetOf(first)); err != nil {
 			return false
 		}
-		for i := range run[:n] {
-			if chain.Hash((*buf)[i*chain.HashSize:]) != run[i] {
+		for i := range part {
+			if chain.Hash((*buf)[i*chain.HashSize:]) != part[i] {
 				return false
 			}
 		}
-		run, first = run[n:], first+uint64(n)
+		first += uint64(len(part))
 	}
 	return true
 }

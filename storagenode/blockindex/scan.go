@@ -73,10 +73,7 @@ func Find(f Folder, trim bool) (*Found, error) {
 		s.trim()
 	}
 	s.found.Known = s.index.Len()
-	if err := s.scan(); err != nil {
-		return s.found, err
-	}
-	return s.found, nil
+	return s.found, s.scan()
 }
 
 type scanner struct {

@@ -13,12 +13,8 @@ import (
 // ErrNotSynced: a file was moved to quarantine/, and the sync of a folder failed.
 var ErrNotSynced = errors.New("the sync of a folder failed")
 
-// freeName returns a path in quarantine/ that does not exist, made from a name.
-func (d Dir) freeName(name string) (string, error) {
-	return freeName(filepath.Join(d.Quarantine(), name))
-}
-
-func freeName(base string) (string, error) {
+// freePath returns a path that does not exist, made from another one.
+func freePath(base string) (string, error) {
 	for i := 0; ; i++ {
 		path := fmt.Sprintf("%s.%d", base, i)
 		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
@@ -34,7 +30,7 @@ func freeName(base string) (string, error) {
 func (d Dir) MoveAside(path string) (to string, err error) {
 	from := path
 	if path == d.Quarantine() { // first out of the way of the folder that receives it
-		if from, err = freeName(path); err != nil {
+		if from, err = freePath(path); err != nil {
 			return "", err
 		}
 		if err := os.Rename(path, from); err != nil {
@@ -44,7 +40,7 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 	if err := durable.MkdirAll(d.Quarantine()); err != nil {
 		return "", err
 	}
-	if to, err = d.freeName(filepath.Base(path)); err != nil {
+	if to, err = freePath(filepath.Join(d.Quarantine(), filepath.Base(path))); err != nil {
 		return "", err
 	}
 	if err := os.Rename(from, to); err != nil {
@@ -58,7 +54,7 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 
 // CopyAside copies bytes to a new file in quarantine/ and syncs it.
 func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
-	if path, err = d.freeName(name); err != nil {
+	if path, err = freePath(filepath.Join(d.Quarantine(), name)); err != nil {
 		return "", err
 	}
 	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -76,7 +72,7 @@ func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
 
 // LinkAside gives the file at a path a second name in quarantine/. A missing file is no error.
 func (d Dir) LinkAside(path string) error {
-	to, err := d.freeName(filepath.Base(path))
+	to, err := freePath(filepath.Join(d.Quarantine(), filepath.Base(path)))
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func Open(dir string) (*Index, error) {
 			continue
 		}
 		if err != nil {
-			return nil, errors.Join(err, closeRuns(found))
+			return nil, errors.Join(err, eachRun(found, (*run).close))
 		}
 		found = append(found, r)
 	}
@@ -122,13 +122,15 @@ func (x *Index) fitting(found []*run) (runs []*run) {
 	return runs
 }
 
-func closeRuns(runs []*run) error {
-	var errs []error
+// eachRun calls do for all runs, whatever it returns.
+func eachRun(runs []*run, do func(*run) error) (err error) {
 	for _, r := range runs {
-		errs = append(errs, r.file.Close())
+		err = errors.Join(err, do(r))
 	}
-	return errors.Join(errs...)
+	return err
 }
+
+func (r *run) close() error { return r.file.Close() }
 
 // End returns the number of blocks and leaves that are indexed, and the hash of the last block.
 func (x *Index) End() (blocks, leaves uint64, last chain.Hash) {
@@ -188,11 +190,7 @@ func (x *Index) merge() error {
 		x.mu.Lock()
 		x.runs = append(x.runs[:from:from], merged)
 		x.mu.Unlock()
-		var errs []error
-		for _, r := range parts {
-			errs = append(errs, r.remove())
-		}
-		if err := errors.Join(errs...); err != nil {
+		if err := eachRun(parts, (*run).remove); err != nil {
 			return err
 		}
 	}
@@ -227,11 +225,7 @@ func (x *Index) Cut(blocks uint64) error {
 	gone := x.runs[n:]
 	x.runs = x.runs[:n:n]
 	x.mu.Unlock()
-	var errs []error
-	for _, r := range gone {
-		errs = append(errs, r.remove())
-	}
-	return errors.Join(errs...)
+	return eachRun(gone, (*run).remove)
 }
 
 // Mend drops the first run that was found damaged, and all after it, and reports whether there was one.
@@ -277,5 +271,5 @@ func (x *Index) Close() error {
 	defer x.mu.Unlock()
 	runs := x.runs
 	x.runs = nil
-	return closeRuns(runs)
+	return eachRun(runs, (*run).close)
 }

@@ -123,11 +123,7 @@ func (r *run) check() error {
 	if err != nil {
 		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, err)
 	}
-	mine, err := r.file.Stat()
-	if err != nil {
-		return err
-	}
-	if there, err := os.Stat(r.path); err != nil || !os.SameFile(mine, there) {
+	if same, _, err := durable.AtPath(r.file, r.path); err != nil || !same {
 		return fmt.Errorf("%w: %s was removed or replaced", ErrDamaged, r.path)
 	}
 	var c cursor

@@ -44,15 +44,11 @@ func (s *Store) ReplacedOnDisk() ([]int, error) {
 		if f == nil {
 			continue
 		}
-		mine, err := f.Stat()
+		same, _, err := durable.AtPath(f, path(s.dir, i))
 		if err != nil {
 			return nil, err
 		}
-		there, err := os.Lstat(path(s.dir, i))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if err != nil || !os.SameFile(mine, there) {
+		if !same {
 			list = append(list, i)
 		}
 	}

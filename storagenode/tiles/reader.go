@@ -2,7 +2,6 @@ package tiles
 
 import (
 	"fmt"
-	"math/bits"
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
@@ -189,8 +188,5 @@ func (s *Store) Tree(size uint64) (chain.Tree, error) {
 		end -= 1 << l
 	}
 	slices.Reverse(nodes)
-	if len(nodes) != bits.OnesCount64(size) {
-		return chain.Tree{}, fmt.Errorf("%w: tree of %d", ErrMissing, size)
-	}
 	return chain.NewTree(size, nodes)
 }

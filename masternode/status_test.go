@@ -1,0 +1,172 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// silentLeader answers no request for a status.
+type silentLeader struct{ masterstest.Follower }
+
+func (silentLeader) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
+	<-ctx.Done()
+	return wire.Cluster{}, context.Cause(ctx)
+}
+
+func (silentLeader) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
+	<-ctx.Done()
+	return wire.Integrity{}, context.Cause(ctx)
+}
+
+// newFollower returns a master m2 of the rig's group that calls masters. It does not run.
+func (r *rig) newFollower(t *testing.T, masters Masters) *Node {
+	t.Helper()
+	cfg := r.cfg
+	cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
+	cfg.Ledger, cfg.Masters, cfg.Membership = follower{r.ledger}, masters, masterstest.NewMembership()
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestStatusOfAFollower checks that a follower shows the leader's status. If the leader does not answer in time, it
+// shows its own table, and says so.
+func TestStatusOfAFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newProofRig(t, 10)
+		defer r.stop()
+		masters := masterAt("http://m1", r.Node)
+		n := r.newFollower(t, masters)
+		for name, c := range map[string]struct {
+			leader masterstest.Master
+			own    bool // the follower's own table is shown
+			within time.Duration
+		}{
+			"the leader answers": {r.Node, false, 0},
+			"the leader hangs":   {silentLeader{}, true, statusTimeout},
+			"the leader is gone": {nil, true, 0},
+			"it leads no longer": {masterstest.Follower{Self: member("m1")}, true, 0},
+		} {
+			masters.Set("http://m1", c.leader)
+			local := func(notices []wire.Message) bool {
+				return slices.ContainsFunc(notices, func(m wire.Message) bool { return m.Code == wire.CodeLocalView })
+			}
+			began := time.Now()
+			status := n.Cluster(t.Context())
+			if took := time.Since(began); status.Authoritative == c.own || local(status.NoticesCoded) != c.own ||
+				status.Leader != "m1" || status.Records != 10 || took != c.within {
+				t.Errorf("%s: after %v %+v", name, took, status)
+			}
+			began = time.Now()
+			integrity := n.Integrity(t.Context())
+			if took := time.Since(began); integrity.Authoritative == c.own || local(integrity.NoticesCoded) != c.own ||
+				len(integrity.Nodes) != 3 || took != c.within {
+				t.Errorf("%s: after %v %+v", name, took, integrity)
+			}
+		}
+	})
+}
+
+// TestFigures checks that the metrics of the leader and of a follower agree with the status.
+func TestFigures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newProofRig(t, 300)
+		defer r.stop()
+		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("open")}}, ""); err != nil {
+			t.Fatal(err)
+		}
+		c, at := r.Cluster(t.Context()), r.checked(t)
+		for _, n := range []*Node{r.Node, r.newFollower(t, masterstest.NewMasters())} {
+			f := n.Figures()
+			if f.Leading != (n == r.Node) || f.Term != c.Term || f.Height != c.Head.Height || f.Stored != c.Stored ||
+				f.BufferRecords != 1 || f.WholeStorages != 3 || f.Published != at.Boundary.Size ||
+				f.Checkpoint < f.Published || f.NextIndex <= f.Checkpoint || f.LostBlocks != 0 {
+				t.Errorf("%+v; the status is %+v", f, c)
+			}
+		}
+	})
+}
+
+// TestStateHash checks that masters with the same state have the same hash, that a command changes it, and that there
+// is no answer while the index of the state is not certain.
+func TestStateHash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0, nil)
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		first, err := r.StateHash()
+		if err != nil || first.Applied != r.ledger.Applied() {
+			t.Fatalf("%+v, %v; applied %d", first, err, r.ledger.Applied())
+		}
+		if same, err := r.newFollower(t, masterstest.NewMasters()).StateHash(); err != nil || same != first {
+			t.Errorf("another master: %+v, %v; want %+v", same, err, first)
+		}
+		if _, err := r.CreateProject(t.Context(), wire.NewProject{Name: "q"}); err != nil {
+			t.Fatal(err)
+		}
+		next, err := r.StateHash()
+		if err != nil || next.Applied != first.Applied+1 || next.Hash == first.Hash {
+			t.Errorf("after a command: %+v, %v; before %+v", next, err, first)
+		}
+		busy := Node{cfg: Config{Ledger: &busyLedger{Ledger: r.ledger}}}
+		if _, err := busy.StateHash(); !errors.Is(err, wire.ErrUnavailable) {
+			t.Errorf("a state that changes all the time: %v", err)
+		}
+	})
+}
+
+// busyLedger applies an entry between any two looks at it.
+type busyLedger struct {
+	*masterstest.Ledger
+	applied uint64
+}
+
+func (l *busyLedger) Applied() uint64 {
+	l.applied++
+	return l.applied
+}
+
+// TestProjects checks that projects are listed in pages in the order of their ids, and only if the leader confirms that
+// there are no others.
+func TestProjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0, nil)
+		defer r.stop()
+		for _, name := range []string{"q", "r", "s"} {
+			if _, err := r.CreateProject(t.Context(), wire.NewProject{Name: name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := r.newFollower(t, masterAt("http://m1", r.Node))
+		var names []string
+		after, pages := uint32(0), 0
+		for {
+			page, err := n.Projects(t.Context(), after, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pages++; len(page) == 0 {
+				break
+			}
+			for _, p := range page {
+				names, after = append(names, p.Name), p.ID
+			}
+		}
+		if !slices.Equal(names, []string{"p", "q", "r", "s"}) || pages != 3 {
+			t.Errorf("%d pages with %q", pages, names)
+		}
+		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		if page, err := n.Projects(t.Context(), 0, 3); !errors.Is(err, wire.ErrNoLeader) {
+			t.Errorf("not confirmed: %+v, %v", page, err)
+		}
+	})
+}
