@@ -17,7 +17,6 @@ const mostWrong = 10 * time.Second
 // TestClockJumps sets the leader's wall clock again and again, by years in both directions, within a term and between
 // two terms. After each jump everything continues that depends on time, and records get the right times.
 func TestClockJumps(t *testing.T) {
-	const year = 365 * 24 * time.Hour
 	for name, terms := range map[string]bool{"within a term": false, "between two terms": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

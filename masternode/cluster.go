@@ -103,6 +103,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	c.Witnesses = leading.Witnesses
 	notices := append(n.logNotices(leading), levelNotices(leading, v.Level)...)
 	notices = append(notices, fenceNotices(leading)...)
+	notices = append(notices, clockNotices(leading.Clocks)...)
 	notices = append(notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
 	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0

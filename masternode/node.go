@@ -173,6 +173,7 @@ func (n *Node) begun() {
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
+	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	return m
 }
 
@@ -237,8 +238,6 @@ type Membership interface {
 	leader.Membership
 	// AddMember adds a member without a vote, or changes the address of one. It may be repeated.
 	AddMember(ctx context.Context, m wire.Member) error
-	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
-	TransferLeadership(to string) error
 	// UpdateAddress sets the address at which a member is reached, whatever raft's configuration has.
 	UpdateAddress(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.

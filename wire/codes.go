@@ -91,6 +91,19 @@ var (
 	CodeLevelWaits = code("level-waits",
 		"protocol level {level} of {next}: the group has the features of level {level} until all masters know "+
 			"level {next}; upgrade, start or remove {nodes}")
+	CodeClockAhead = code("clock-ahead",
+		"the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the other masters: "+
+			"set it")
+	CodeClockBehind = code("clock-behind",
+		"the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the other masters: "+
+			"set it")
+	CodeClocksDisagree = code("clocks-disagree",
+		"no majority of the clocks of {count} masters agrees: set them")
+	CodeTimeAhead = code("time-ahead",
+		"the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader")
+	CodeTimeBehind = code("time-behind",
+		"the time that records get is {seconds} {seconds|second|seconds} behind the clock of the leader, and "+
+			"the clocks of the masters do not confirm that clock")
 	CodeLaterEpoch = code("later-epoch",
 		"worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of another cluster "+
 			"or damaged; take it out")

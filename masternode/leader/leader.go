@@ -35,6 +35,8 @@ type Membership interface {
 	Members() []wire.Master
 	// Promote gives a member a vote.
 	Promote(ctx context.Context, id string) error
+	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
+	TransferLeadership(to string) error
 	// RemoveMember removes a member. It is no error if there is no such member.
 	RemoveMember(ctx context.Context, id string) error
 	// Reaches reports whether a member answers at a raft address, or at a known one of its own if that is "". It ends
@@ -174,6 +176,10 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 	if l.fenced.Load() {
 		// This master ends. To hand over now would only pass the leadership around among masters that end.
 		<-ctx.Done()
+		return ctx.Err()
+	}
+	l.observe()
+	if l.checkClock(ctx); ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err := l.begin(ctx, term); err != nil {

@@ -20,6 +20,8 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}
+	case actHandOver:
+		return p.yield // so that a leadership which nobody takes is not handed over again and again
 	case actCosign:
 		return 0 // each witness has its own pause
 	case actAddLogKey:

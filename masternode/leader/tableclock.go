@@ -95,13 +95,17 @@ func (c *tableClock) ageNow() uint64 {
 	return c.age + uint64(max(0, c.clock().Sub(c.ageAt).Milliseconds()))
 }
 
-// deviates reports whether the wall clock is too far away from the table's time to be used.
-func (c *tableClock) deviates() bool {
+// deviation returns how far the table's time is ahead of the wall clock, negative if it is behind. It is 0 if the wall
+// clock is close enough to be used.
+func (c *tableClock) deviation() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.clock()
 	wall, ok := wallMillis(now)
-	return !ok || apart(wall, c.estimate(now)) > maxStep
+	if by := ahead(c.estimate(now), wall); !ok || by.Abs() > maxStep {
+		return by
+	}
+	return 0
 }
 
 // wallMillis returns the wall clock in unix milliseconds. It is not ok, and 0, if the clock is absurd: before 1970 or

@@ -451,6 +451,14 @@ export default {
     'a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
   'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until all ' +
     'masters know level {next}; upgrade, start or remove {nodes}',
+  'code.clock-ahead': 'the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the ' +
+    'other masters: set it',
+  'code.clock-behind': 'the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the ' +
+    'other masters: set it',
+  'code.clocks-disagree': 'no majority of the clocks of {count} masters agrees: set them',
+  'code.time-ahead': 'the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader',
+  'code.time-behind': 'the time that records get is {seconds} {seconds|second|seconds} behind the clock of the ' +
+    'leader, and the clocks of the masters do not confirm that clock',
   'code.later-epoch': 'worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of ' +
     'another cluster or damaged; take it out',
   'code.later-epoch-suspended': 'no append is acknowledged: worker {node} answers with epoch {epoch}, this group is ' +
