@@ -33,8 +33,8 @@ func (c *SetTime) apply(s *State) (any, error) {
 // tick moves the table's time to that of a command.
 func (s *State) tick(time uint64) { s.now = s.timeOf(time) }
 
-// timeOf returns the table's time after a command of a time. It never runs backwards. From protocol level 3 on an absurd
-// time is ignored, such as that of a clock before 1970.
+// timeOf returns the table's time after a command of a time. It never runs backwards. From protocol level 3 on an
+// absurd time is ignored, such as that of a clock before 1970.
 func (s *State) timeOf(time uint64) uint64 {
 	if time > MaxTime && s.level >= LevelElapsed {
 		return s.now

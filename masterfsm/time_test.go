@@ -56,7 +56,8 @@ func TestSetTime(t *testing.T) {
 		t.Errorf("the time was %v and is %d", was, b.Now())
 	}
 	events := restored(t, b.State).IntegrityLog().Events
-	if e := events[len(events)-1]; e.Kind != EventTime || e.Time != startTime+90_500 || e.Cause.Code != wire.CodeTimeSet ||
+	e := events[len(events)-1]
+	if e.Kind != EventTime || e.Time != startTime+90_500 || e.Cause.Code != wire.CodeTimeSet ||
 		e.Cause.Args["seconds"] != uint64(90) {
 		t.Errorf("the integrity log has %+v", e)
 	}

@@ -108,8 +108,8 @@ func (r *rig) timeGoesOn(t *testing.T, when string) {
 	}
 }
 
-// TestChecksOfShortTerms checks that nodes are checked on schedule although no leader leads for as long as the interval,
-// and although the table's time is a year ahead, because an older version let a clock set it.
+// TestChecksOfShortTerms checks that nodes are checked on schedule although no leader leads for as long as the
+// interval, and although the table's time is a year ahead, because an older version let a clock set it.
 func TestChecksOfShortTerms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, func(c *Config, _ *rig) { c.CheckInterval = time.Minute })

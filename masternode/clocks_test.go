@@ -54,16 +54,17 @@ func TestClocksOfMasters(t *testing.T) {
 		notices    notices
 		handed     bool
 	}{
-		"all are right":         {},
-		"a year ahead":          {m1: year, handed: true, notices: notices{wire.CodeClockAhead: 31_536_000}},
-		"years behind":          {m1: -20 * year, handed: true, notices: notices{wire.CodeClockBehind: 630_720_000}},
-		"before 1970":           {m1: -90 * year, handed: true, notices: notices{wire.CodeClockBehind: 946_684_860}},
-		"eleven seconds":        {m1: 11 * time.Second, handed: true, notices: notices{wire.CodeClockAhead: 11}},
-		"nine seconds":          {m1: 9 * time.Second, record: 9 * time.Second},
-		"a follower":            {m3: -year, notices: notices{wire.CodeClockBehind: 31_536_000}},
-		"all in the same way":   {m1: year, m2: year, m3: year, record: year},
-		"the others agree":      {m1: year, m2: year, record: year, notices: notices{wire.CodeClockBehind: 31_536_000}},
-		"all in different ways": {m1: year, m2: -year, notices: notices{wire.CodeClocksDisagree: 3, wire.CodeTimeBehind: 31_536_000}},
+		"all are right":       {},
+		"a year ahead":        {m1: year, handed: true, notices: notices{wire.CodeClockAhead: 31_536_000}},
+		"years behind":        {m1: -20 * year, handed: true, notices: notices{wire.CodeClockBehind: 630_720_000}},
+		"before 1970":         {m1: -90 * year, handed: true, notices: notices{wire.CodeClockBehind: 946_684_860}},
+		"eleven seconds":      {m1: 11 * time.Second, handed: true, notices: notices{wire.CodeClockAhead: 11}},
+		"nine seconds":        {m1: 9 * time.Second, record: 9 * time.Second},
+		"a follower":          {m3: -year, notices: notices{wire.CodeClockBehind: 31_536_000}},
+		"all in the same way": {m1: year, m2: year, m3: year, record: year},
+		"the others agree":    {m1: year, m2: year, record: year, notices: notices{wire.CodeClockBehind: 31_536_000}},
+		"all in different ways": {m1: year, m2: -year,
+			notices: notices{wire.CodeClocksDisagree: 3, wire.CodeTimeBehind: 31_536_000}},
 		"behind, in different ways": {m1: -year, m2: year, m3: 5 * year,
 			notices: notices{wire.CodeClocksDisagree: 3, wire.CodeTimeAhead: 31_536_000}},
 		"two clocks": {m1: year, away: []string{"m3"}, notices: notices{wire.CodeTimeBehind: 31_536_000}},
@@ -92,14 +93,11 @@ func TestClocksOfMasters(t *testing.T) {
 					time.Sleep(20 * time.Second) // until the clocks are compared
 					got := notices{}
 					for _, m := range r.Cluster(t.Context()).NoticesCoded {
-						for _, code := range []string{wire.CodeClockAhead, wire.CodeClockBehind, wire.CodeClocksDisagree,
-							wire.CodeTimeAhead, wire.CodeTimeBehind} {
-							if m.Code == code {
-								got[code], _ = m.Args["seconds"].(uint64)
-								if code == wire.CodeClocksDisagree {
-									got[code] = m.Args["count"].(uint64)
-								}
-							}
+						switch m.Code {
+						case wire.CodeClockAhead, wire.CodeClockBehind, wire.CodeTimeAhead, wire.CodeTimeBehind:
+							got[m.Code] = m.Args["seconds"].(uint64)
+						case wire.CodeClocksDisagree:
+							got[m.Code] = m.Args["count"].(uint64)
 						}
 					}
 					if wrong := r.timeOfRecord(t); wrong != c.record {

@@ -65,8 +65,9 @@ var (
 	CodeBlocksFound = code("blocks-found",
 		"a storage node may have a good copy again of {blocks|block|blocks} {ranges}")
 	CodeLossConfirmed = code("loss-confirmed", "a person confirmed that block {block} is lost")
-	CodeTimeSet       = code("time-set", "a person set the time of the group {seconds} {seconds|second|seconds} forward")
-	CodeRemoved       = code("removed", "removed from the cluster")
+	CodeTimeSet       = code("time-set",
+		"a person set the time of the group {seconds} {seconds|second|seconds} forward")
+	CodeRemoved = code("removed", "removed from the cluster")
 )
 
 // Codes of notices: what an operator should know of the cluster.

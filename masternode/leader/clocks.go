@@ -195,8 +195,8 @@ func (l *Leader) handOver(ctx context.Context) (handed bool, err error) {
 		}
 	}
 	if err := l.cfg.Membership.TransferLeadership(c.better); err != nil {
-		return false, fmt.Errorf("hand the leadership to master %s, because the clock of this one is wrong: %w", c.better,
-			err)
+		return false, fmt.Errorf("hand the leadership to master %s, because the clock of this one is wrong: %w",
+			c.better, err)
 	}
 	return true, nil
 }
@@ -209,8 +209,8 @@ func (w *planner) clockWork() {
 }
 
 // SetTime moves the table's time forward, unix milliseconds, and returns the time that it had. It refuses to if the
-// clocks of the masters agree with this leader's, because the time follows them then. The error wraps wire.ErrBadRequest
-// or wire.ErrUnavailable, or is one of [Leader.Propose].
+// clocks of the masters agree with this leader's, because the time follows them then. The error wraps
+// wire.ErrBadRequest or wire.ErrUnavailable, or is one of [Leader.Propose].
 func (l *Leader) SetTime(ctx context.Context, to uint64) (was uint64, err error) {
 	status := l.Status()
 	if !status.Leads {
@@ -223,8 +223,8 @@ func (l *Leader) SetTime(ctx context.Context, to uint64) (was uint64, err error)
 		return 0, fmt.Errorf("%w: the time can be set from protocol level %d on, and the group is at level %d",
 			wire.ErrUnavailable, masterfsm.LevelElapsed, level)
 	case status.Clocks.Agrees:
-		return 0, fmt.Errorf("%w: the time follows the clocks of the masters, which agree: set the clocks of the machines",
-			wire.ErrBadRequest)
+		return 0, fmt.Errorf("%w: the time follows the clocks of the masters, which agree: "+
+			"set the clocks of the machines", wire.ErrBadRequest)
 	}
 	was, err = ProposeFor[uint64](ctx, l, &masterfsm.SetTime{Time: to})
 	l.observe()

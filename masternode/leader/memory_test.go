@@ -19,7 +19,8 @@ func TestEndsOfChecks(t *testing.T) {
 	}{
 		"a check of a minute ago, then one of now": {first: table - 60_000, want: -time.Minute, then: table + 3000,
 			after: 3 * time.Second},
-		"no other":                  {first: table - 60_000, want: -time.Minute, then: table - 60_000, after: -time.Minute},
+		"no other": {first: table - 60_000, want: -time.Minute, then: table - 60_000,
+			after: -time.Minute},
 		"a check in a year":         {first: table + 1<<35, then: table + 1<<35},
 		"two checks in a year":      {first: table + 1<<35, then: table + 1<<35 + 1, after: 3 * time.Second},
 		"the clock was set back":    {first: table, then: table - 1<<35, after: 3 * time.Second},
@@ -32,7 +33,8 @@ func TestEndsOfChecks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory(began)
 			ended := func(checked uint64, elapsed time.Duration) time.Duration {
-				view := masterfsm.View{Storages: []masterfsm.Storage{{ID: "a", Checked: checked, CheckedAge: c.age}}, Begun: 10_000}
+				n := masterfsm.Storage{ID: "a", Checked: checked, CheckedAge: c.age}
+				view := masterfsm.View{Storages: []masterfsm.Storage{n}, Begun: 10_000}
 				m.noteChecks(view, table+uint64(elapsed.Milliseconds()), began.Add(elapsed))
 				return m.node("a").checkedAt.Sub(began)
 			}

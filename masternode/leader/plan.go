@@ -78,7 +78,8 @@ func defaultPace() pace {
 	return pace{
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second,
 		ackDelay: 250 * time.Millisecond, retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
-		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, yield: 10 * time.Second, stall: time.Minute,
+		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
+		yield:     10 * time.Second,
 		againMost: 30 * time.Second,
 		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}

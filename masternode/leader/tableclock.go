@@ -36,8 +36,9 @@ type tableClock struct {
 }
 
 // observe takes over the table's time after a change. The time of a command lies in the past when the command is
-// observed, by the time that its commit and observePause took. So the estimate may be ahead of it by maxLag. A time that
-// lies further back than maxStep is ignored: a master that starts, or that lags, applies commands long after their time.
+// observed, by the time that its commit and observePause took. So the estimate may be ahead of it by maxLag. A time
+// that lies further back than maxStep is ignored: a master that starts, or that lags, applies commands long after their
+// time.
 func (c *tableClock) observe(table, age uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,8 +17,8 @@ func (c *Clock) Now() time.Time { return shiftWall(time.Now(), c.wrong.Load()) }
 func (c *Clock) SetWrong(by time.Duration) { c.wrong.Store(int64(by / time.Second)) }
 
 // shiftWall changes the wall clock reading of a time by a number of seconds, and leaves its monotonic clock reading.
-// Package time has no function for this, so it writes the words of a time.Time. In the bubble of a synctest, where times
-// have no monotonic clock reading, the nanoseconds since 1970 serve as one.
+// Package time has no function for this, so it writes the words of a time.Time. In the bubble of a synctest, where
+// times have no monotonic clock reading, the nanoseconds since 1970 serve as one.
 func shiftWall(t time.Time, seconds int64) time.Time {
 	const (
 		monotonic = 1 << 63 // this bit says that the first word holds the wall clock and the second the monotonic one
