@@ -351,7 +351,7 @@ const (
 	FoundRecord
 	// FoundElsewhere: the block was stored and dropped; storage nodes have it, the offset unchecked.
 	FoundElsewhere
-	// FoundBeyond: the block is known and has fewer records. It gets no more.
+	// FoundBeyond: the block is known, is complete and has fewer records.
 	FoundBeyond
 	// FoundSeal: the leaf index is that of a seal.
 	FoundSeal

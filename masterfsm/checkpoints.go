@@ -78,9 +78,8 @@ func (l Log) Signing() []LogKey {
 	return slices.DeleteFunc(slices.Clone(l.Keys), func(k LogKey) bool { return !k.Signs() })
 }
 
-// AddLogKey gives the log one more key that signs, or a key that signs another seal. The first of all fixes the origin;
-// where First is set and there is a key already, it is refused with [ErrStale], and so is one that is retired. The
-// result is the [LogKey].
+// AddLogKey adds a key that signs to the log, or replaces the sealed part of one. The first key fixes the origin. It is
+// refused with [ErrStale] if the key is retired, or if First is set and the log has a key. The result is the [LogKey].
 type AddLogKey struct {
 	Origin string     `json:"origin"`
 	Public chain.Hash `json:"public"`
@@ -89,8 +88,8 @@ type AddLogKey struct {
 	Time   uint64     `json:"time"`
 }
 
-// RetireLogKey ends a key: it signs no more, and its private part leaves the table. Earlier log entries and snapshots
-// keep it, sealed, until they are dropped. The last that signs is refused with [wire.ErrLastKey].
+// RetireLogKey retires a key: it stops signing, and the table drops its private part. Earlier log entries and snapshots
+// keep that part, sealed, until they are dropped. The last key that signs is refused with [wire.ErrLastKey].
 type RetireLogKey struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -304,8 +303,8 @@ func (s *State) Witnessed() Cosigned {
 }
 
 // Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and, when it was
-// published, had those of as many witnesses as the settings asked. It never goes back, whatever the settings become:
-// one that a higher quorum would not have let through stays until a newer one has enough.
+// published, had those of as many witnesses as the settings asked for. It never goes back: when the quorum rises, it
+// stays until a newer checkpoint has enough.
 func (s *State) Published() Cosigned {
 	if i, ok := search(s.cosigned, s.published.Size, (*Cosigned).size); ok {
 		return s.cosigned[i]

@@ -315,7 +315,7 @@ type Spent struct {
 
 // Shortage is why a request was refused with [RefusedRate].
 type Shortage struct {
-	Bytes bool   // it is the bytes a second that did not suffice, not the records
+	Bytes bool   // the limit is that of bytes a second, not of records a second
 	Limit uint64 // what the quota gives in a second
 	Left  uint64 // of it now
 	Wait  uint64 // milliseconds until there is enough for the request, at least 1

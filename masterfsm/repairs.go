@@ -9,8 +9,8 @@ import (
 )
 
 // BeginRepair makes an Invalid node Receiving, and the Valid node that sends to it Sending. A sender that is Invalid
-// itself and has good copies of what is missing stays Invalid. There is no sender where nothing is missing that the
-// masters do not hold. The target is the head. The result is the receiver's [Storage].
+// itself and has good copies of what is missing stays Invalid. There is no sender if the masters hold all that is
+// missing. The target is the head. The result is the receiver's [Storage].
 type BeginRepair struct {
 	ID            string        `json:"id"`
 	Version       uint64        `json:"version"`

@@ -67,6 +67,19 @@ func TestSetTime(t *testing.T) {
 	}
 }
 
+// TestTimeOfARecovery checks that a recovery moves the time of the group only forward, and to no absurd one.
+func TestTimeOfARecovery(t *testing.T) {
+	for to, want := range map[uint64]uint64{
+		0: startTime, startTime + 5: startTime + 5, MaxTime: MaxTime, MaxTime + 1: startTime, 1<<64 - 1000: startTime,
+	} {
+		b := newTable(t, smallSettings())
+		b.Recover(Group{ID: "g", Epoch: 2}).SetTime(to)
+		if b.Now() != want {
+			t.Errorf("set to %d: the time is %d, want %d", to, b.Now(), want)
+		}
+	}
+}
+
 // TestAgeOfChecks checks that the table counts the time that has passed between checks, over several terms, whatever
 // the times of the commands are.
 func TestAgeOfChecks(t *testing.T) {

@@ -19,9 +19,9 @@ import (
 const answerTime = time.Second
 
 // Announce adds a master to the group, or updates it. A new master becomes a member without a vote. A master that has
-// moved gets its new addresses. A new master at the address of one that is gone replaces it for good: the old one's
-// disk was wiped, or its machine replaced. Any master brings an announcement to the leader; forwarded means that
-// another master already did. It may be repeated. Errors: wire.ErrBadRequest, wire.ErrOtherGroup,
+// moved gets its new addresses. A new master at the address of an old one that does not answer replaces it permanently:
+// the old one's disk was wiped, or its machine replaced. Any master brings an announcement to the leader; forwarded
+// means that another master already did. It may be repeated. Errors: wire.ErrBadRequest, wire.ErrOtherGroup,
 // wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved, masterfsm.ErrMasterRemoved.
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	m.URL = strings.TrimRight(m.URL, "/")

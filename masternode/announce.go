@@ -13,7 +13,7 @@ import (
 
 // Times of announcements.
 const (
-	announceEvery = 250 * time.Millisecond // a look at whether there is cause to
+	announceEvery = 250 * time.Millisecond // between two looks at whether it is necessary
 	announcePause = 2 * time.Second        // after one that failed
 )
 
@@ -24,7 +24,7 @@ func (n *Node) announce(ctx context.Context) error {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	var again time.Time
-	said := ""
+	logged := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -51,9 +51,9 @@ func (n *Node) announce(ctx context.Context) error {
 			continue
 		}
 		again = n.cfg.Clock().Add(announcePause)
-		if text := err.Error(); text != said {
+		if text := err.Error(); text != logged {
 			n.log.Warn("this master is not known to its group as it is now", "error", err)
-			said = text
+			logged = text
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (n *Node) isKnown() bool {
 func (n *Node) announceOnce(ctx context.Context) error {
 	own := n.Member()
 	if own.Group == "" && len(n.cfg.Join) == 0 {
-		return errNothingToAsk // the founder of the group comes for it
+		return errNothingToAsk // the founder of the group adopts this master
 	}
 	if n.leader.Leads() {
 		_, err := n.admit(ctx, own)
@@ -122,7 +122,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
 	defer cancel()
-	own.Signs, own.Level, own.Time = false, 0, 0 // a leader of before would not take them
+	own.Signs, own.Level, own.Time = false, 0, 0 // a leader of an older version would refuse them
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 

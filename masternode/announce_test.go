@@ -54,8 +54,9 @@ func announcer(t *testing.T, masters Masters, group string, change func(*Config)
 		members.Self.Epoch = 0
 	}
 	cfg := Config{
-		Member: wire.Member{ID: "m2", URL: "http://m2"}, Boot: 1, Ledger: follower{masterstest.NewLedger(t)},
-		Membership: members, Masters: masters, Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(),
+		Member: wire.Member{ID: "m2", URL: "http://m2"}, Boot: 1,
+		Ledger: masterstest.Following{Ledger: masterstest.NewLedger(t)}, Membership: members,
+		Masters: masters, Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(),
 		Options: leader.Options{
 			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
 		},

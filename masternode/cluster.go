@@ -101,10 +101,11 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		Keys:    keys, Checkpoint: signed,
 	}
 	c.Witnesses = leading.Witnesses
-	notices := append(n.logNotices(leading), levelNotices(leading, v.Level)...)
-	notices = append(notices, fenceNotices(leading)...)
-	notices = append(notices, clockNotices(leading.Clocks)...)
-	notices = append(notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
+	notices := noticeList{}
+	notices.addLog(n, leading)
+	notices.addLeader(leading, v.Level)
+	notices.addClocks(leading.Clocks)
+	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum))
 	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -118,14 +119,11 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 			good++
 		}
 		if s.State == masterfsm.Invalid {
-			args := wire.Args{"node": s.ID, "cause": wire.Message(s.Cause)}
-			notices = append(notices, wire.Message{Code: wire.CodeStorageInvalid, Args: args})
+			notices.add(wire.CodeStorageInvalid, wire.Args{"node": s.ID, "cause": wire.Message(s.Cause)})
 		}
-		notices = append(notices, abortedNotices(s, leading.Aborted)...)
+		notices.addAborted(s, leading.Aborted)
 	}
-	if lost := chain.CutRanges(v.Lost, v.Confirmed); len(lost) > 0 {
-		notices = append(notices, lostNotice(lost))
-	}
+	notices.addLost(chain.CutRanges(v.Lost, v.Confirmed))
 	for i := range v.Miners {
 		m := &v.Miners[i]
 		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level})
@@ -134,14 +132,13 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		}
 	}
 	if liveMiners == 0 {
-		notices = append(notices, wire.Message{Code: wire.CodeNoMiner})
+		notices.add(wire.CodeNoMiner, nil)
 	}
 	if good < int(v.Settings.Replicas) {
-		args := wire.Args{"count": uint64(good), "needed": uint64(v.Settings.Replicas)}
-		notices = append(notices, wire.Message{Code: wire.CodeTooFewStorages, Args: args})
+		notices.add(wire.CodeTooFewStorages, wire.Args{"count": uint64(good), "needed": uint64(v.Settings.Replicas)})
 	}
 	if v.PendingBytes >= v.Settings.MaxPendingBytes {
-		notices = append(notices, wire.Message{Code: wire.CodeBacklogFull})
+		notices.add(wire.CodeBacklogFull, nil)
 	}
 	c.Notices, c.NoticesCoded = wire.Texts(notices), notices
 	return c

@@ -48,7 +48,7 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.IntegrityLog() })
 	i := wire.Integrity{
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
-		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
+		Totals: wire.Totals(story.Totals), Events: []wire.Event{},
 	}
 	for k := range nodes {
 		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], leading))
@@ -61,12 +61,12 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 			Findings:   findings(e.Findings), Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
 	}
-	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
-		addNotices(&i.Notices, &i.NoticesCoded, lostNotice(lost))
-	}
+	notices := noticeList{}
+	notices.addLost(chain.CutRanges(story.Lost, story.Confirmed))
 	for k := range nodes {
-		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], leading.Aborted)...)
+		notices.addAborted(&nodes[k], leading.Aborted)
 	}
+	i.Notices, i.NoticesCoded = wire.Texts(notices), notices
 	return i
 }
 
@@ -153,7 +153,7 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 	return i, nil
 }
 
-// RemoveStorage removes a storage node for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound,
+// RemoveStorage removes a storage node permanently. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound,
 // wire.ErrNoLeader, wire.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
 	s, err := n.findStorage(ctx, idOrURL)

@@ -24,7 +24,7 @@ type leaderCall[T any] struct {
 }
 
 // do makes the call on the leader, wherever that is. It tries again when the leader changes, and otherwise after a
-// pause, until the call succeeds, fails for good, or leaderWait has passed. The error wraps wire.ErrNoLeader in the
+// pause, until the call succeeds, fails permanently, or leaderWait has passed. The error wraps wire.ErrNoLeader in the
 // last case.
 func (c leaderCall[T]) do(ctx context.Context, n *Node) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)

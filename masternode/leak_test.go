@@ -13,18 +13,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// follower is the ledger of a master that follows m1.
-type follower struct{ *masterstest.Ledger }
-
-func (follower) Leader() string { return "m1" }
-func (follower) ReadIndex(context.Context) (wire.ReadIndex, error) {
-	return wire.ReadIndex{}, wire.ErrNotLeader
-}
-func (follower) RunAsLeader(ctx context.Context, _ func(context.Context, uint64) error) error {
-	<-ctx.Done()
-	return nil
-}
-
 // hangingLeader does not reply, except with a commit index if confirms is set.
 type hangingLeader struct {
 	masterstest.Follower
@@ -60,7 +48,7 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 				workers.Delay = func(string) time.Duration { return time.Hour }
 				cfg := r.cfg
 				cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
-				cfg.Ledger, cfg.Workers = follower{r.ledger}, &workers
+				cfg.Ledger, cfg.Workers = masterstest.Following{Ledger: r.ledger}, &workers
 				cfg.Masters = masterAt("http://m1", hangingLeader{confirms: confirms})
 				cfg.Membership = masterstest.NewMembership()
 				n, err := New(cfg)

@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// RemoveMaster removes a master, named by its id or address, for good. This master must lead. If it is to remove
+// RemoveMaster removes a master, named by its id or address, permanently. This master must lead. If it is to remove
 // itself, it hands the leadership over, and the next leader does it. Without force the removal is refused if the
 // remaining masters could not elect a leader. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrTooFewMasters,
 // wire.ErrNoLeader.
@@ -139,6 +139,17 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 		case <-changed:
 		}
 	}
+}
+
+// SetTime moves the time of the group forward, unix milliseconds. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrBadRequest, wire.ErrUnavailable.
+func (n *Node) SetTime(ctx context.Context, to uint64) (wire.TimeSet, error) {
+	was, err := n.leader.SetTime(ctx, to)
+	if err != nil {
+		return wire.TimeSet{}, err
+	}
+	n.log.Warn("a person set the time of the group", "from", was, "to", to)
+	return wire.TimeSet{Time: to, Was: was}, nil
 }
 
 // checkEpoch compares another master's epoch with this one's. A group that was recovered without this master has a

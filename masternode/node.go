@@ -82,7 +82,7 @@ type Node struct {
 	streams chan struct{} // holds a token for each stream that is being served
 	hashing sync.Mutex    // held while records that the masters hold are hashed for a search
 
-	changing sync.Mutex // held while the leader changes who is in the group
+	changing sync.Mutex // held while the leader changes the members of the group
 	retiring sync.Mutex // held while the leader retires a key of the log
 	over     chan error // the reason why this master must stop
 }
@@ -137,7 +137,7 @@ func New(cfg Config) (*Node, error) {
 
 // Run serves appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends.
 // It waits for everything that it started. The error wraps [wire.ErrRemoved] or [wire.ErrOtherGroup] if this master
-// must stop for good, [leader.ErrLaterEpoch] if its workers obey another epoch of the group.
+// must stop permanently, [leader.ErrLaterEpoch] if its workers obey another epoch of the group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.serve(ctx); return nil })
@@ -161,12 +161,12 @@ func (n *Node) serve(ctx context.Context) {
 	serving.Wait()
 }
 
-// begun logs, when the term of this master has begun, what its flags ask in vain and why no checkpoint can be signed.
+// begun logs, when the term of this master has begun, which flags have no effect and why no checkpoint can be signed.
 func (n *Node) begun() {
 	for _, notice := range n.flagNotices() {
 		n.log.Error(notice.Text())
 	}
-	_, _ = n.checkpointHere() // it logs by itself that nothing can be signed
+	_, _ = n.checkpointHere() // it logs its failure
 }
 
 // Member describes this master.
@@ -250,14 +250,15 @@ type Membership interface {
 }
 
 // Masters calls other masters by their URLs. An error wraps [wire.ErrNotLeader] if the other master certainly did
-// nothing because it does not lead, and [wire.ErrUnknownOutcome] or [wire.ErrNoAnswer] if it may have done something.
+// nothing because it does not lead, and [wire.ErrUnknownOutcome] or [wire.ErrNoAnswer] if it may have done something. A
+// call that the other master forwards to the leader may have done something in any case, and may be repeated.
 type Masters interface {
 	leader.Masters
 	// Announce introduces a master to another one: this one, or if it is forwarded to the leader, any. The error wraps
 	// wire.ErrRemoved or wire.ErrOtherGroup if the announced master must stop, and may be any other of Node.Announce.
 	Announce(ctx context.Context, url string, m wire.Member, forwarded bool) (wire.Announced, error)
-	// Submit hands a submission to the leader. The error wraps wire.ErrForgotten if the table does not accept it,
-	// whoever leads. fresh asks for a new connection instead of a kept one.
+	// Submit hands a submission to the leader. The error wraps wire.ErrForgotten if the table does not accept it from
+	// any leader. fresh asks for a new connection instead of a kept one.
 	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
 	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)
 	Cluster(ctx context.Context, url string) (wire.Cluster, error)

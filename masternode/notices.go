@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -17,115 +18,127 @@ func addNotices(texts *[]string, coded *[]wire.Message, list ...wire.Message) {
 	*texts, *coded = append(*texts, wire.Texts(list)...), append(*coded, list...)
 }
 
-// logNotices are the notices about the log.
-func (n *Node) logNotices(leading leader.Status) []wire.Message {
-	notices := n.flagNotices()
+// noticeList is a list of notices that is being made.
+type noticeList []wire.Message
+
+func (l *noticeList) add(code string, args wire.Args) {
+	*l = append(*l, wire.Message{Code: code, Args: args})
+}
+
+// addLog adds the notices about the log.
+func (l *noticeList) addLog(n *Node, leading leader.Status) {
+	*l = append(*l, n.flagNotices()...)
 	if keys, _, _ := n.logOf(); keys.Origin == "" {
 		if len(leading.NoLogKeys) > 0 {
-			args := wire.Args{"nodes": leading.NoLogKeys}
-			notices = append(notices, wire.Message{Code: wire.CodeLogKeyWaits, Args: args})
+			l.add(wire.CodeLogKeyWaits, wire.Args{"nodes": leading.NoLogKeys})
 		}
-		return notices // else the leader is about to make it
+		return // else the leader is about to make it
 	}
 	var waits *checkpointWaitsError
 	switch _, err := n.checkpointHere(); {
 	case errors.As(err, &waits):
-		notices = append(notices, waits.message())
+		*l = append(*l, waits.message())
 	case err != nil:
-		notices = append(notices, wire.Message{Code: wire.CodeNoCheckpoint, Args: wire.Args{"detail": err.Error()}})
+		l.add(wire.CodeNoCheckpoint, wire.Args{"detail": err.Error()})
 	}
-	return notices
 }
 
 // flagNotices are about flags of this master that have no effect on the log.
-func (n *Node) flagNotices() []wire.Message {
-	notices := []wire.Message{}
+func (n *Node) flagNotices() (l noticeList) {
 	keys, _, _ := n.logOf()
 	if keys.Origin == "" {
-		return notices
+		return l
 	}
 	c := &n.cfg.Log
 	if asked := cmp.Or(c.Origin, keys.Origin); asked != keys.Origin {
-		args := wire.Args{"asked": asked, "origin": keys.Origin}
-		notices = append(notices, wire.Message{Code: wire.CodeOriginIgnored, Args: args})
+		l.add(wire.CodeOriginIgnored, wire.Args{"asked": asked, "origin": keys.Origin})
 	}
 	if c.Key == nil {
-		return notices
+		return l
 	}
 	known, ok := keys.Known(c.Key.Public())
 	switch {
 	case c.Key.Origin() != keys.Origin:
-		notices = append(notices, wire.Message{
-			Code: wire.CodeCheckpointKeyForeign, Args: wire.Args{"asked": c.Key.Origin(), "origin": keys.Origin},
-		})
+		l.add(wire.CodeCheckpointKeyForeign, wire.Args{"asked": c.Key.Origin(), "origin": keys.Origin})
 	case ok && !known.Signs():
-		notices = append(notices, wire.Message{Code: wire.CodeCheckpointKeyRetired, Args: wire.Args{"key": known.ID}})
+		l.add(wire.CodeCheckpointKeyRetired, wire.Args{"key": known.ID})
 	case !ok && !n.leader.Leads():
-		notices = append(notices, wire.Message{Code: wire.CodeCheckpointKeyWaits})
+		l.add(wire.CodeCheckpointKeyWaits, nil)
 	}
-	return notices
+	return l
 }
 
-// levelNotices are the notices about the group's protocol level.
-func levelNotices(leading leader.Status, level uint64) []wire.Message {
-	if len(leading.Older) == 0 {
-		return nil
+// addLeader adds the notices about the group's protocol level, and about workers that obey a later epoch.
+func (l *noticeList) addLeader(leading leader.Status, level uint64) {
+	if len(leading.Older) > 0 {
+		next := uint64(masterfsm.ProtocolLevel)
+		l.add(wire.CodeLevelWaits, wire.Args{"level": level, "next": next, "nodes": leading.Older})
 	}
-	return []wire.Message{{
-		Code: wire.CodeLevelWaits,
-		Args: wire.Args{"level": level, "next": uint64(masterfsm.ProtocolLevel), "nodes": leading.Older},
-	}}
-}
-
-// fenceNotices name the workers that obey a later epoch.
-func fenceNotices(leading leader.Status) []wire.Message {
 	code := wire.CodeLaterEpoch
 	if leading.Suspended {
 		code = wire.CodeLaterEpochSuspended
 	}
-	var notices []wire.Message
 	for _, id := range slices.Sorted(maps.Keys(leading.Later)) {
-		args := wire.Args{"node": id, "epoch": leading.Later[id], "ours": leading.Epoch}
-		notices = append(notices, wire.Message{Code: code, Args: args})
+		l.add(code, wire.Args{"node": id, "epoch": leading.Later[id], "ours": leading.Epoch})
 	}
-	return notices
 }
 
-// witnessNotices are the notices about the witnesses.
-func witnessNotices(list []wire.Witness, quorum int) []wire.Message {
-	var notices []wire.Message
+// addClocks adds the notices about the clocks of the masters and the time that records get.
+func (l *noticeList) addClocks(c leader.Clocks) {
+	seconds := func(d time.Duration) uint64 { return uint64(d.Abs() / time.Second) }
+	for _, w := range c.Wrong {
+		code := wire.CodeClockAhead
+		if w.By < 0 {
+			code = wire.CodeClockBehind
+		}
+		l.add(code, wire.Args{"node": w.Master, "seconds": seconds(w.By)})
+	}
+	if c.Disagree() {
+		l.add(wire.CodeClocksDisagree, wire.Args{"count": uint64(c.Compared)})
+	}
+	if c.Majority && !c.Agrees {
+		return // the time is right, and the leader's clock is among the wrong ones
+	}
+	switch {
+	case c.Table > 0:
+		l.add(wire.CodeTimeAhead, wire.Args{"seconds": seconds(c.Table)})
+	case c.Table < 0:
+		l.add(wire.CodeTimeBehind, wire.Args{"seconds": seconds(c.Table)})
+	}
+}
+
+// addWitnesses adds the notices about the witnesses.
+func (l *noticeList) addWitnesses(list []wire.Witness, quorum int) {
 	well := len(list)
 	for i := range list {
 		if w := &list[i]; w.Error != "" {
 			args := wire.Args{"name": w.Name, "url": w.URL, "state": string(w.State), "detail": w.Error}
-			notices = append(notices, wire.Message{Code: wire.CodeWitnessDown, Args: args})
+			l.add(wire.CodeWitnessDown, args)
 			well--
 		}
 	}
 	if len(list) > 0 && well < quorum {
-		args := wire.Args{"count": uint64(well), "needed": uint64(quorum)}
-		notices = append(notices, wire.Message{Code: wire.CodeTooFewWitnesses, Args: args})
+		l.add(wire.CodeTooFewWitnesses, wire.Args{"count": uint64(well), "needed": uint64(quorum)})
 	}
-	return notices
 }
 
 // abortedMany is how many checks of a node in a row must end early before there is a notice.
 const abortedMany = 3
 
-// abortedNotices reports that a node cannot be checked. It uses the leader's memory, so a new leader needs three checks
+// addAborted adds a notice if a node cannot be checked. It uses the leader's memory, so a new leader needs three checks
 // of its own, which take seconds.
-func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []wire.Message {
-	a, ok := aborted[n.ID]
-	if !ok || a.Count < abortedMany {
-		return nil
+func (l *noticeList) addAborted(n *masterfsm.Storage, aborted map[string]wire.Aborted) {
+	if a, ok := aborted[n.ID]; ok && a.Count >= abortedMany {
+		l.add(wire.CodeChecksEndEarly, wire.Args{
+			"node": n.ID, "count": uint64(a.Count), "blocks": a.Blocks, "height": a.Height, "detail": a.Error,
+		})
 	}
-	return []wire.Message{{Code: wire.CodeChecksEndEarly, Args: wire.Args{
-		"node": n.ID, "count": uint64(a.Count), "blocks": a.Blocks, "height": a.Height, "detail": a.Error,
-	}}}
 }
 
-func lostNotice(lost []chain.Range) wire.Message {
-	shown := lost[:min(len(lost), wire.MaxMessageRanges)]
-	args := wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown}
-	return wire.Message{Code: wire.CodeLossUnconfirmed, Args: args}
+// addLost adds a notice about lost blocks, if there are any.
+func (l *noticeList) addLost(lost []chain.Range) {
+	if len(lost) > 0 {
+		shown := lost[:min(len(lost), wire.MaxMessageRanges)]
+		l.add(wire.CodeLossUnconfirmed, wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown})
+	}
 }

@@ -30,7 +30,8 @@ func (r *rig) newFollower(t *testing.T, masters Masters) *Node {
 	t.Helper()
 	cfg := r.cfg
 	cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
-	cfg.Ledger, cfg.Masters, cfg.Membership = follower{r.ledger}, masters, masterstest.NewMembership()
+	cfg.Ledger, cfg.Masters = masterstest.Following{Ledger: r.ledger}, masters
+	cfg.Membership = masterstest.NewMembership()
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -146,7 +146,7 @@ func TestReadsOfAStoppingMaster(t *testing.T) {
 				leader := masterAt("http://m1", r.Node)
 				cfg := r.cfg
 				cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
-				cfg.Ledger, cfg.Workers, cfg.Masters = follower{r.ledger}, &workers, leader
+				cfg.Ledger, cfg.Workers, cfg.Masters = masterstest.Following{Ledger: r.ledger}, &workers, leader
 				cfg.Membership = masterstest.NewMembership()
 				n, err := New(cfg)
 				if err != nil {

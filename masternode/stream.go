@@ -16,7 +16,7 @@ const (
 	// How many records, and bytes of payloads, a stream reads before it writes them.
 	streamRecords = 256
 	streamBytes   = 1 << 20
-	// streamBeat is how long a stream may be silent, streamCheck how often it checks the reader's permission.
+	// streamBeat is how long a stream may be silent, streamCheck the interval of checks of the reader's permission.
 	streamBeat  = 10 * time.Second
 	streamCheck = time.Second
 )
@@ -37,10 +37,10 @@ type StreamQuery struct {
 }
 
 // Stream sends the records of a query in order, each once, and continues with new ones, until ctx ends, the sink fails,
-// or who returns an error: it is called again and again for the reader's permission. Memory is bounded by a page of
-// records. Errors: those of List and who, wire.ErrTooManyStreams.
+// or access returns an error. It calls access each second for the reader's permission. Memory is bounded by a page of
+// records. Errors: those of List and access, wire.ErrTooManyStreams.
 func (n *Node) Stream(
-	ctx context.Context, q StreamQuery, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
+	ctx context.Context, q StreamQuery, access func(context.Context) (masterfsm.Access, error), sink StreamSink,
 ) error {
 	select {
 	case n.streams <- struct{}{}:
@@ -49,7 +49,7 @@ func (n *Node) Stream(
 		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", wire.ErrTooManyStreams,
 			maxStreams)
 	}
-	reader, err := who(ctx)
+	reader, err := access(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,20 +66,20 @@ func (n *Node) Stream(
 	if err := sink.Alive(w.next); err != nil {
 		return err
 	}
-	return n.follow(ctx, w, who, sink)
+	return n.follow(ctx, w, access, sink)
 }
 
 // follow continues the walk until it fails.
 func (n *Node) follow(
-	ctx context.Context, w *walk, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
+	ctx context.Context, w *walk, access func(context.Context) (masterfsm.Access, error), sink StreamSink,
 ) error {
 	ticker := time.NewTicker(streamCheck)
 	defer ticker.Stop()
-	said := n.cfg.Clock()
+	last := n.cfg.Clock() // when something was sent last
 	for {
 		changed := n.cfg.Ledger.StateChanged()
 		// The token may have been revoked, or the project made private, meanwhile.
-		reader, err := who(ctx)
+		reader, err := access(ctx)
 		if err != nil {
 			return err
 		}
@@ -92,22 +92,22 @@ func (n *Node) follow(
 			if err := sink.Records(w.records); err != nil {
 				return err
 			}
-			said = n.cfg.Clock()
+			last = n.cfg.Clock()
 		}
 		if w.full() {
 			continue
 		}
-		if now := n.cfg.Clock(); now.Sub(said) >= streamBeat {
+		if now := n.cfg.Clock(); now.Sub(last) >= streamBeat {
 			if err := sink.Alive(w.next); err != nil {
 				return err
 			}
-			said = now
+			last = now
 		}
 		if err != nil {
 			if !errors.Is(err, wire.ErrUnavailable) {
 				return err
 			}
-			changed = nil // the storage nodes may have it soon; the table need not be asked more often for that
+			changed = nil // the storage nodes may have it soon; a change of the state does not help
 		}
 		select {
 		case <-ctx.Done():

@@ -71,7 +71,7 @@ func (n *Node) restoreIndexFile() error {
 	if err != nil {
 		return n.fail(err)
 	}
-	_ = n.indexFile.Close() // it is of no use any more
+	_ = n.indexFile.Close() // the file is gone from its path
 	n.indexFile = f
 	return nil
 }

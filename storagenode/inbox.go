@@ -12,8 +12,8 @@ import (
 
 // PutInbox keeps a block that is beyond the chain's end until the blocks before it are there. It returns when the
 // block would survive a power cut. A block below the height, or one that is in the inbox, changes nothing. Blocks
-// arrive in order, so that no leader sent what the inbox has behind a gap after this block: that is moved aside.
-// PutInbox does not check whether the block fits the chain. data is not kept.
+// arrive in order, so blocks of the inbox behind a gap after this one are not the current leader's, and are moved
+// aside. PutInbox does not check whether the block fits the chain. data is not kept.
 //
 // Errors: wire.ErrBadBlock, wire.ErrInboxFull, ErrFailed.
 func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {

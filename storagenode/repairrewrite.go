@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// newSuffix marks a segment that is being rewritten. It is of no use after a crash.
+// newSuffix marks a segment that is being rewritten. A start removes it.
 const newSuffix = ".new"
 
 // maxAside is the number of replaced blocks of a segment that are copied to quarantine/ one by one. If there are more,

@@ -28,7 +28,7 @@ func nodeHeader(auth []string) http.Header {
 	if auth != nil {
 		header["Authorization"] = auth
 	}
-	// An empty list tells net/http that it may repeat the request on another connection. It is not sent.
+	// With an empty list net/http may repeat the request on another connection. It is not sent.
 	header[wire.HeaderIdempotencyKey] = []string{}
 	return header
 }
@@ -64,7 +64,7 @@ func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer
 	return a, withDetails(a, a.Problem())
 }
 
-// withDetails returns the error type of a problem whose answer says more than a problem does.
+// withDetails returns the error of a problem, with the fields that some problems have in addition.
 func withDetails(a *exchange.Answer, problem error) error {
 	switch {
 	case errors.Is(problem, wire.ErrFenced):

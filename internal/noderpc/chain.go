@@ -32,7 +32,7 @@ func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch)
 }
 
 // ChainBlocks reads the blocks from number from up to but not including to from a storage node, and passes each to
-// take, in order. It proves nothing: that is up to take, whose error ends the call.
+// take, in order. It proves nothing; take does, and its error ends the call.
 func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, take func(chain.Block) error) error {
 	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)

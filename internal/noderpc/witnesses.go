@@ -47,8 +47,7 @@ func (c *Witnesses) CloseIdle() { c.transport.CloseIdleConnections() }
 // AddCheckpoint submits a signed checkpoint to the witness whose submission prefix is url, with the consistency proof
 // from the size old. It returns the signature lines of the answer and does not verify them. The error is a
 // [*wire.WitnessConflict] if the witness has another size than old, and a [*wire.WitnessRefusal] for every other status
-// but
-// 200. It wraps [wire.ErrNoAnswer], or [exchange.ErrAnswer] for an answer that is too long or not one of a witness.
+// but 200. It wraps [wire.ErrNoAnswer], or [exchange.ErrAnswer] for an answer that is too long or not one of a witness.
 func (c *Witnesses) AddCheckpoint(
 	ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte,
 ) ([]byte, error) {

@@ -19,17 +19,15 @@ type SingleFlight[K comparable, V any] struct {
 	running sync.WaitGroup // operations
 
 	mu     sync.Mutex // guards all below
-	calls  map[K]*call[V]
+	calls  map[K]*flight[V]
 	closed error // set when no operation is started any more
 }
 
-// call is one operation in flight.
-type call[V any] struct {
+// flight is one operation in flight.
+type flight[V any] struct {
+	Call[struct{}, V]
 	callers int
 	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when value and err are set
-	value   V
-	err     error
 }
 
 // Do returns the result of the operation for a key: of the one in flight, or of a new one with a timeout. The error is
@@ -39,23 +37,16 @@ func (f *SingleFlight[K, V]) Do(
 ) (V, error) {
 	c, err := f.join(ctx, key, timeout, operation)
 	if err != nil {
-		var none V
-		return none, err
+		return *new(V), err
 	}
-	select {
-	case <-c.done:
-		return c.value, c.err
-	case <-ctx.Done():
-		f.leave(key, c)
-		var none V
-		return none, context.Cause(ctx)
-	}
+	defer f.leave(key, c)
+	return c.Wait(ctx)
 }
 
 // join adds the caller to the operation in flight, or starts one.
 func (f *SingleFlight[K, V]) join(
 	ctx context.Context, key K, timeout time.Duration, operation func(context.Context) (V, error),
-) (*call[V], error) {
+) (*flight[V], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed != nil {
@@ -63,28 +54,28 @@ func (f *SingleFlight[K, V]) join(
 	}
 	c := f.calls[key]
 	if c == nil {
-		c = &call[V]{done: make(chan struct{})}
+		c = &flight[V]{Call: Call[struct{}, V]{Done: make(chan struct{})}}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		ctx, c.cancel = context.WithCancelCause(ctx)
 		if f.calls == nil {
-			f.calls = map[K]*call[V]{}
+			f.calls = map[K]*flight[V]{}
 		}
 		f.calls[key] = c
 		f.running.Go(func() {
 			defer cancel()
-			c.value, c.err = operation(ctx)
+			value, err := operation(ctx)
 			f.mu.Lock()
 			f.forget(key, c)
 			f.mu.Unlock()
-			close(c.done)
+			c.End(value, err)
 		})
 	}
 	c.callers++
 	return c, nil
 }
 
-// leave removes a caller, and cancels an operation that has none left.
-func (f *SingleFlight[K, V]) leave(key K, c *call[V]) {
+// leave removes a caller, and cancels an operation that has none left; one that has ended does not notice.
+func (f *SingleFlight[K, V]) leave(key K, c *flight[V]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c.callers--; c.callers == 0 && !f.Detached {
@@ -94,7 +85,7 @@ func (f *SingleFlight[K, V]) leave(key K, c *call[V]) {
 }
 
 // forget makes the next caller start a new operation. mu is held.
-func (f *SingleFlight[K, V]) forget(key K, c *call[V]) {
+func (f *SingleFlight[K, V]) forget(key K, c *flight[V]) {
 	if f.calls[key] == c {
 		delete(f.calls, key)
 	}

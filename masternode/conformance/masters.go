@@ -74,21 +74,6 @@ func (l heldLedger) Propose(ctx context.Context, command []byte) (any, error) {
 	return l.Ledger.Propose(ctx, command)
 }
 
-// following is the ledger of m2, which follows m1.
-type following struct{ *masterstest.Ledger }
-
-func (following) Leader() string { return "m1" }
-func (following) Propose(context.Context, []byte) (any, error) {
-	return nil, wire.ErrNotLeader
-}
-func (following) ReadIndex(context.Context) (wire.ReadIndex, error) {
-	return wire.ReadIndex{}, wire.ErrNotLeader
-}
-func (following) RunAsLeader(ctx context.Context, _ func(context.Context, uint64) error) error {
-	<-ctx.Done()
-	return nil
-}
-
 // suiteMember returns a master of the suite's group.
 func suiteMember(id string) wire.Member {
 	return wire.Member{ID: id, URL: "http://" + id, Raft: id + ":1", Group: "cs-test", Epoch: 1}
@@ -113,7 +98,7 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	s.leader = newSuiteNode(t, s.ledger, members, group)
 	others := masterstest.NewMembership()
 	others.Self = suiteMember("m2")
-	s.follower = newSuiteNode(t, following{s.ledger.Ledger}, others, group)
+	s.follower = newSuiteNode(t, masterstest.Following{Ledger: s.ledger.Ledger}, others, group)
 	group.Set("http://m1", s.leader)
 	group.Set("http://m2", s.follower)
 	for _, n := range []*masternode.Node{s.leader, s.follower} {

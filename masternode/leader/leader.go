@@ -129,7 +129,7 @@ type Config struct {
 	OnLead func()
 	// OnMember is called with what another master says about itself.
 	OnMember func(wire.Member)
-	// Stop ends this master for good, for a reason.
+	// Stop ends this master permanently, for a reason.
 	Stop func(error)
 }
 

@@ -33,15 +33,20 @@ type tableClock struct {
 
 	age   uint64 // of the table, when it was first observed
 	ageAt time.Time
+
+	// free is set below protocol level 3: there the wall clock is used as it is, because not all masters report their
+	// clocks and nobody can set the time.
+	free bool
 }
 
 // observe takes over the table's time after a change. The time of a command lies in the past when the command is
 // observed, by the time that its commit and observePause took. So the estimate may be ahead of it by maxLag. A time
 // that lies further back than maxStep is ignored: a master that starts, or that lags, applies commands long after their
 // time.
-func (c *tableClock) observe(table, age uint64) {
+func (c *tableClock) observe(level, table, age uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.free = level < masterfsm.LevelElapsed
 	now := c.clock()
 	if age != c.age || c.ageAt.IsZero() {
 		c.age, c.ageAt = age, now
@@ -82,7 +87,7 @@ func (c *tableClock) now() uint64 {
 	if c.time == 0 { // the first command of the group
 		return wall
 	}
-	if estimate := c.estimate(now); !ok || apart(wall, estimate) > maxStep {
+	if estimate := c.estimate(now); !ok || !c.free && apart(wall, estimate) > maxStep {
 		return estimate
 	}
 	return wall
@@ -103,7 +108,7 @@ func (c *tableClock) deviation() time.Duration {
 	defer c.mu.Unlock()
 	now := c.clock()
 	wall, ok := wallMillis(now)
-	if by := ahead(c.estimate(now), wall); !ok || by.Abs() > maxStep {
+	if by := ahead(c.estimate(now), wall); !ok || !c.free && by.Abs() > maxStep {
 		return by
 	}
 	return 0
@@ -140,7 +145,7 @@ func (l *Leader) Observe(ctx context.Context) {
 }
 
 func (l *Leader) observe() {
-	var table, age uint64
-	l.cfg.Ledger.Read(func(s *masterfsm.State) { table, age = s.Now(), s.Age() })
-	l.clock.observe(table, age)
+	var level, table, age uint64
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { level, table, age = s.Level(), s.Now(), s.Age() })
+	l.clock.observe(level, table, age)
 }

@@ -43,7 +43,7 @@ func TestTimeOfCommands(t *testing.T) {
 				var machine masterstest.Clock
 				machine.SetWrong(c.before)
 				clock := tableClock{clock: machine.Now}
-				clock.observe(clock.now(), 0) // the group's first command
+				clock.observe(masterfsm.LevelElapsed, clock.now(), 0) // the group's first command
 				time.Sleep(c.idle)
 				machine.SetWrong(c.jump)
 				if c.follow {
@@ -57,10 +57,27 @@ func TestTimeOfCommands(t *testing.T) {
 						t.Errorf("the time of a command is wrong by %v and the clock deviates by %v; want %v and %v",
 							got, clock.deviation(), c.want, c.deviates)
 					}
-					clock.observe(at, 0)
+					clock.observe(masterfsm.LevelElapsed, at, 0)
 				}
 			})
 		})
+	}
+}
+
+// TestTimeBelowLevelElapsed checks that the wall clock is used as it is while not all masters know how to compare it,
+// unless it is absurd.
+func TestTimeBelowLevelElapsed(t *testing.T) {
+	var machine masterstest.Clock
+	clock := tableClock{clock: machine.Now}
+	for wrong, want := range map[time.Duration]time.Duration{year: year, -year: -year, -90 * year: 0} {
+		machine.SetWrong(0)
+		clock.observe(masterfsm.LevelElapsed-1, clock.now(), 0)
+		machine.SetWrong(wrong)
+		got := time.UnixMilli(int64(clock.now())).Sub(time.Now().Round(0)).Round(time.Minute)
+		if got != want || (clock.deviation() != 0) != (want == 0) {
+			t.Errorf("the clock is wrong by %v, the time of a command by %v, want %v; it deviates by %v", wrong, got,
+				want, clock.deviation())
+		}
 	}
 }
 
@@ -86,7 +103,7 @@ func TestTableClockObserves(t *testing.T) {
 			{"a negative time", time.Second, 1<<64 - 5, start + 1_002_000},
 		} {
 			time.Sleep(c.pause)
-			clock.observe(c.table, 0)
+			clock.observe(masterfsm.LevelElapsed, c.table, 0)
 			if got := clock.now(); got != c.want {
 				t.Errorf("%s: the time of a command is %d, want %d", c.what, got, c.want)
 			}
@@ -112,7 +129,7 @@ func TestAgeOfATerm(t *testing.T) {
 		} {
 			time.Sleep(c.pause)
 			machine.SetWrong(c.pause * 1e6)
-			clock.observe(0, c.age)
+			clock.observe(masterfsm.LevelElapsed, 0, c.age)
 			if got := clock.ageNow(); got != c.want {
 				t.Errorf("%s: %d, want %d", c.what, got, c.want)
 			}

@@ -245,3 +245,19 @@ func (l *Ledger) depose() {
 		l.Elect()
 	}
 }
+
+// Following is the ledger of a master that follows m1, whatever happens.
+type Following struct{ *Ledger }
+
+func (Following) Leader() string { return "m1" }
+
+func (Following) Propose(context.Context, []byte) (any, error) { return nil, wire.ErrNotLeader }
+
+func (Following) ReadIndex(context.Context) (wire.ReadIndex, error) {
+	return wire.ReadIndex{}, wire.ErrNotLeader
+}
+
+func (Following) RunAsLeader(ctx context.Context, _ func(context.Context, uint64) error) error {
+	<-ctx.Done()
+	return nil
+}
