@@ -240,13 +240,10 @@ func (n *Node) refused(err error, project uint32, p masterfsm.Placement) error {
 	case p.Shortage != nil:
 		return (*wire.QuotaError)(p.Shortage)
 	case errors.Is(err, masterfsm.ErrOversize):
-		var q masterfsm.Quota
-		n.cfg.Ledger.Read(func(s *masterfsm.State) {
-			p, _ := s.Project(project)
-			q = p.Quota
-		})
+		var owner masterfsm.Project
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { owner, _ = s.Project(project) })
 		return fmt.Errorf("%w; the quota is %s; nothing was appended, send smaller records or fewer at once",
-			err, quotaText(q))
+			err, quotaText(owner.Quota))
 	case errors.Is(err, masterfsm.ErrUnknownProject):
 		return fmt.Errorf("%w: %w", wire.ErrUnauthorized, err)
 	}

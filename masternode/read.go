@@ -25,10 +25,7 @@ type Record struct {
 // wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (Record, error) {
 	r, err := n.anyRecord(ctx, block, offset)
-	if err != nil {
-		return Record{}, err
-	}
-	return n.permitted(reader, r)
+	return n.permitted(reader, r, err)
 }
 
 // anyRecord reads a record without checking permission.
@@ -61,14 +58,14 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index
 		r, err = n.lookUp(ctx, at.Block, at.Offset)
 		return err
 	})
+	return n.permitted(reader, r, err)
+}
+
+// permitted adds the project's name to the result of a read, if the reader may read the record.
+func (n *Node) permitted(reader masterfsm.Access, r Record, err error) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	return n.permitted(reader, r)
-}
-
-// permitted adds the project's name to a record that the reader may read.
-func (n *Node) permitted(reader masterfsm.Access, r Record) (Record, error) {
 	owner, err := n.MayRead(reader, r.Project)
 	if err != nil {
 		return Record{}, err

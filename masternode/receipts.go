@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -187,12 +188,7 @@ func isTransient(err error) bool {
 	if errors.Is(err, signing.ErrNoCheckpoint) {
 		return false // although it wraps wire.ErrUnavailable
 	}
-	for _, passing := range []error{
+	return slices.ContainsFunc([]error{
 		wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, passing) {
-			return true
-		}
-	}
-	return false
+	}, func(passing error) bool { return errors.Is(err, passing) })
 }

@@ -41,9 +41,6 @@ func NewWitnesses() *Witnesses {
 	return c
 }
 
-// CloseIdle closes the connections that no call uses at the moment.
-func (c *Witnesses) CloseIdle() { c.transport.CloseIdleConnections() }
-
 // AddCheckpoint submits a signed checkpoint to the witness whose submission prefix is url, with the consistency proof
 // from the size old. It returns the signature lines of the answer and does not verify them. The error is a
 // [*wire.WitnessConflict] if the witness has another size than old, and a [*wire.WitnessRefusal] for every other status

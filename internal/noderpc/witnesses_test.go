@@ -24,7 +24,7 @@ import (
 
 func newWitnesses(t *testing.T) *Witnesses {
 	c := NewWitnesses()
-	t.Cleanup(c.CloseIdle)
+	t.Cleanup(c.transport.CloseIdleConnections)
 	return c
 }
 

@@ -217,11 +217,11 @@ func (l *leadership) watchFences(ctx context.Context) {
 			return
 		case <-f.look:
 		}
-		for doubt := true; doubt; {
+		for {
 			l.askStorages(ctx)
 			f.mu.Lock()
 			l.countAnswers() // acceptances may have expired
-			doubt = len(f.later) > 0
+			doubt := len(f.later) > 0
 			f.mu.Unlock()
 			if !doubt {
 				break

@@ -1,8 +1,6 @@
 package leader
 
-import (
-	"github.com/chainstore/chainstore/masterfsm"
-)
+import "github.com/chainstore/chainstore/masterfsm"
 
 // level raises the group's protocol level to the highest that every other member, non-voters included, has announced.
 func (w *planner) level() {

@@ -380,7 +380,7 @@ export default {
   'integrity.repairs': 'Repairs',
   'integrity.failed': '{n} ended early',
   'integrity.repaired': 'Blocks repaired',
-  'integrity.story': 'History',
+  'integrity.events': 'History',
   'integrity.quiet': 'No events.',
   'integrity.quiet.text': 'No check has found damage, and no repair was needed.',
   'integrity.blocks': 'blocks {blocks}',
