@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,6 +119,27 @@ func TestClockJumps(t *testing.T) {
 	}
 	l.end()
 	c.verify(o)
+}
+
+// TestCheckersNoticeTimes checks that the load reports the times of records of a master that uses its wrong clock.
+func TestCheckersNoticeTimes(t *testing.T) {
+	c, topology := prepared(t, func(*devcluster.Topology) {})
+	c.program, c.timeBound = altered(t, "own-clock"), time.Minute
+	c.begin(topology)
+	o := newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	c.setClock(c.leader(""), year)
+	c.await("a fault", func() string {
+		if o.failed() {
+			return ""
+		}
+		return "there is none"
+	})
+	l.end()
+	if said := strings.Join(o.faults, "\n"); !strings.Contains(said, "has the time") {
+		t.Errorf("the checkers do not report the times of records, but %q", said)
+	}
 }
 
 // appendOnce appends a record under its idempotency key.

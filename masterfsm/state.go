@@ -326,6 +326,9 @@ type SetTime struct {
 func (c *SetTime) apply(s *State) (any, error) {
 	was := s.now
 	switch {
+	case s.level < LevelElapsed:
+		return nil, fmt.Errorf("%w: the time is set from protocol level %d on, the group is at %d", ErrBadCommand,
+			LevelElapsed, s.level)
 	case c.Time > MaxTime:
 		return nil, fmt.Errorf("%w: the time %d is after the year 9999", ErrBadCommand, c.Time)
 	case c.Time <= was:

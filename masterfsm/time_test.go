@@ -48,6 +48,8 @@ func TestAbsurdTimes(t *testing.T) {
 
 func TestSetTime(t *testing.T) {
 	b := newTable(t, smallSettings())
+	b.ok(&RaiseLevel{Level: LevelElapsed - 1, Time: startTime})
+	b.refused(&SetTime{Time: startTime + 1}, ErrBadCommand)
 	b.raise()
 	for _, refused := range []uint64{0, 1, startTime - 1, startTime, MaxTime + 1, 1<<64 - 1000} {
 		b.refused(&SetTime{Time: refused}, ErrBadCommand)

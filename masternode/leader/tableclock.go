@@ -87,6 +87,7 @@ func (c *tableClock) now() uint64 {
 	if c.time == 0 { // the first command of the group
 		return wall
 	}
+	//mutant:own-clock
 	if estimate := c.estimate(now); !ok || !c.free && apart(wall, estimate) > maxStep {
 		return estimate
 	}
