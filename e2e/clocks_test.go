@@ -176,7 +176,7 @@ func (c *cluster) timeGoesOn(o *oracle, when string, limited *client.Client) {
 	c.t.Helper()
 	checked := func() map[string]uint64 {
 		ends := map[string]uint64{}
-		for _, n := range c.story().Nodes {
+		for _, n := range c.integrity().Nodes {
 			ends[n.ID] = n.Checked
 		}
 		return ends
