@@ -47,7 +47,9 @@ var alterations = []alteration{
 	{directive: "own-clock", condition: `!alteredTo("own-clock")`},
 	// Variants that make a test possible or shorter.
 	{directive: "recovery-quiet", value: `alteredValue("quick-recovery", $/12, $)`},
-	{directive: "wall-clock", code: `if alteredTo("clock") || alteredTo("own-clock") { cfg.Clock = wrongClock } else { $ }`},
+	{directive: "wall-clock", code: `if alteredTo("clock") || alteredTo("own-clock") {
+		cfg.Clock = wrongClock
+	} else { $ }`},
 	{directive: "found-nonce", code: `if alteredTo("wrong-nonce") { return j.nonce + 1, j.err }; $`},
 	{directive: "take-block", code: `if alteredTo("liar") { take = lieAbout(c, take) }; $`},
 	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(lied())); return ` +
