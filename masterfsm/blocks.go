@@ -175,7 +175,9 @@ func (c *Acknowledge) apply(s *State) (any, error) {
 
 // advanceStored computes from the nodes' heights which blocks are stored, and drops bodies that are not needed now.
 // A body is dropped when Replicas nodes and every node that counts as a copy have it. If the masters retain more than
-// RetainBytes, they do not wait for the slowest node, which becomes Invalid.
+// RetainBytes, they do not wait for the slowest node, which becomes Invalid. From protocol level 3 on the Replicas
+// nodes must count as copies now: that they had the block once is not enough. This does not let the retained bytes
+// grow, because no block becomes stored while fewer nodes have the stored ones.
 func (s *State) advanceStored() {
 	s.recomputeDerived()
 	stored := max(s.stored, s.replicated())
@@ -195,8 +197,12 @@ func (s *State) advanceStored() {
 			slowest = min(slowest, n.Height)
 		}
 	}
+	copied := s.stored
+	if s.level >= LevelCopies {
+		copied = min(copied, s.replicated())
+	}
 	drop := 0
-	for drop < len(s.held) && s.held[drop].number < s.stored &&
+	for drop < len(s.held) && s.held[drop].number < copied &&
 		(s.held[drop].number < slowest || s.retained > s.settings.RetainBytes) {
 		s.retained -= s.held[drop].size()
 		drop++
