@@ -244,6 +244,7 @@ func (c *Cluster) clusterRoutes() routes {
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
+		"PATCH /v1/settings":                      {admin, c.changeSettings},
 		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
 		"POST /v1/log/keys":                       {admin, c.addLogKey},
@@ -357,6 +358,19 @@ func (c *Cluster) transferLeadership(w http.ResponseWriter, r *http.Request, _ c
 		c.Status.Masters[i].State, c.Status.Leader = "leader", c.Status.Masters[i].ID
 		reply(w, http.StatusOK, wire.Transferred{Leader: c.Status.Leader})
 	}
+}
+
+// changeSettings answers with the changed settings, and does not keep them.
+func (c *Cluster) changeSettings(w http.ResponseWriter, r *http.Request, _ caller) {
+	settings := wire.Settings{MaxRecords: 16_384, Replicas: 2, KeyAge: 600_000}
+	if !c.decode(w, r, &settings) {
+		return
+	}
+	if settings.Replicas == 0 {
+		Problem(w, wire.ErrBadRequest)
+		return
+	}
+	reply(w, http.StatusOK, settings)
 }
 
 // node returns a storage node by id or URL, nil for none.
