@@ -17,7 +17,7 @@ type heldBlock struct {
 	time    uint64 // of the cut; while the block is open, of its first record
 	ends    []uint32
 	records []byte       // append-only: what is written stays
-	leaves  []chain.Hash // until it is mined
+	leaves  []chain.Hash // of its records
 	mined   bool
 	block   chain.Block // once it is mined
 }
@@ -118,7 +118,7 @@ func (c *Mined) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCommand, err) // the state does not fit itself: stop
 	}
 	s.tick(c.Time)
-	s.replace(minedBlock(block))
+	s.replace(minedBlock(block, held.leaves))
 	tree := s.waiting.tree.Append(header.SealHash())
 	s.extend(chain.Head{Height: header.Block + 1, Hash: hash, Time: header.Time, Tree: tree})
 	s.prepare()
@@ -149,11 +149,11 @@ func (s *State) countBytes() {
 	}
 }
 
-// minedBlock is a held block once it is mined. Its records are part of the mined block, so that the unmined copy can
-// go.
-func minedBlock(b chain.Block) *heldBlock {
+// minedBlock is a held block once it is mined, with the leaf hashes of its records. Its records are part of the mined
+// block, so that the unmined copy can go.
+func minedBlock(b chain.Block, leaves []chain.Hash) *heldBlock {
 	return &heldBlock{
-		number: b.Header.Block, first: b.Header.First, time: b.Header.Time,
+		number: b.Header.Block, first: b.Header.First, time: b.Header.Time, leaves: leaves,
 		mined: true, block: b, records: b.Bytes()[chain.BlockOverhead(b.Header.Count):],
 	}
 }
@@ -276,6 +276,12 @@ func (s *HeldBlock) Next() uint64 { return s.First + uint64(s.Count()) }
 
 // Encoded is the encoded record at an offset below Count.
 func (s *HeldBlock) Encoded(offset uint32) []byte { return s.body.encoded(offset) }
+
+// Find returns the offset of the record with a leaf hash.
+func (s *HeldBlock) Find(leaf chain.Hash) (offset uint32, ok bool) {
+	i := slices.Index(s.body.leaves, leaf)
+	return uint32(max(0, i)), i >= 0
+}
 
 // HeldBlocks returns the blocks that the masters hold, starting with the first that does not end before a leaf. The
 // open block is the last.
