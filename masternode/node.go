@@ -77,7 +77,8 @@ type Node struct {
 	confirms *batch.Batcher[struct{}, struct{}]           // of reads that need no token
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
-	seq atomic.Uint64 // of submissions in this boot
+	seq  atomic.Uint64 // of submissions in this boot
+	sent sentRates     // of appends of this master's clients
 
 	streams   chan struct{} // holds a token for each stream that is being served
 	searching chan struct{} // holds a token while the records that the masters hold are searched for a hash
