@@ -24,8 +24,12 @@ const drainBytes = 2 << 20
 // identityCoding is the only content coding of a body that is accepted: none.
 const identityCoding = "identity"
 
-// ReadBody reads a body of at most limit bytes. The error wraps wire.ErrTooLarge where it is longer, and
-// wire.ErrEncoding where it has a content coding: its bytes are not the content then.
+// firstRead is how much memory a body gets before any of it has arrived.
+const firstRead = 4 << 10
+
+// ReadBody reads a body of at most limit bytes. Its memory grows with the bytes that have arrived, whatever length the
+// header has. The error wraps wire.ErrTooLarge where it is longer, wire.ErrEncoding where it has a content coding (its
+// bytes are not the content then), and wire.ErrBacklog where it is tracked and there is no room for it: see [Intake].
 func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
 		return nil, refuseBody(r.Body,
@@ -35,21 +39,34 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, overLimit(r.Body, r.ContentLength, limit)
 	}
-	if r.ContentLength >= 0 {
-		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, CutShort(err)
+	held := bodyOf(r)
+	var data []byte
+	for {
+		if len(data) == cap(data) {
+			size := min(max(firstRead, 2*int64(cap(data))), limit+1) // one more, to see that it is longer
+			if r.ContentLength >= 0 {
+				size = min(size, r.ContentLength+1) // one more, to see its end
+			}
+			if err := held.take(size - int64(cap(data))); err != nil {
+				return nil, refuseBody(r.Body, err)
+			}
+			data = append(make([]byte, 0, size), data...)
 		}
-		return body, nil
+		n, err := r.Body.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case int64(len(data)) > limit:
+			return nil, overLimit(r.Body, -1, limit)
+		case err == io.EOF && int64(len(data)) < r.ContentLength:
+			return nil, CutShort(io.ErrUnexpectedEOF)
+		case err == io.EOF:
+			return data, nil
+		case err != nil:
+			return nil, CutShort(err)
+		case int64(len(data)) == r.ContentLength:
+			return data, nil
+		}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	if err != nil {
-		return nil, CutShort(err)
-	}
-	if int64(len(body)) > limit {
-		return nil, overLimit(r.Body, -1, limit)
-	}
-	return body, nil
 }
 
 // contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4). The field is a

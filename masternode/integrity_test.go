@@ -125,6 +125,7 @@ func TestEventKindsAreThoseOfTheAPI(t *testing.T) {
 		masterfsm.EventLost:  wire.EventLost, masterfsm.EventFound: wire.EventFound,
 		masterfsm.EventConfirmed: wire.EventConfirmed,
 		masterfsm.EventSuspect:   wire.EventSuspect, masterfsm.EventRemoved: wire.EventRemoved,
+		masterfsm.EventSetting: wire.EventSetting,
 	} {
 		if string(kind) != name {
 			t.Errorf("%q in the table, %q in the API", kind, name)

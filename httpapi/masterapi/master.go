@@ -44,8 +44,18 @@ type master struct {
 	cluster httpapi.Secret
 	admin   httpapi.Secret
 	leader  forwarder
+	users   *httpapi.Intake // bodies of users
+	masters *httpapi.Intake // submissions of other masters
 	Options
 }
+
+// The bytes of bodies that a master takes at a time. A project has a quarter of those of all users, and so have all
+// requests together whose sender is not known yet. Other masters have bytes of their own, which users cannot take.
+const (
+	userBytes   = 256 << 20
+	userShare   = userBytes / 4
+	masterBytes = 4 * maxSubmission
+)
 
 // New makes the handler of a master: its API for users, and the routes between the nodes.
 func New(cfg Config) http.Handler {
@@ -53,8 +63,10 @@ func New(cfg Config) http.Handler {
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
 		leader: forwarder{leader: cfg.Node.LeaderURL, send: cfg.Forward}, Options: cfg.Options,
+		users:   httpapi.NewIntake(userBytes, userShare),
+		masters: httpapi.NewIntake(masterBytes, masterBytes),
 	}
-	m.Use(m.crossOrigin, m.refused)
+	m.Use(m.crossOrigin, m.refused, m.trackBody)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
@@ -120,6 +132,14 @@ func (m *master) refused(c *gin.Context) {
 	if err := m.stale(); err != nil {
 		m.Fail(c, err)
 	}
+}
+
+// trackBody counts the bytes of a request's body until it has been answered.
+func (m *master) trackBody(c *gin.Context) {
+	tracked, end := m.users.Track(c.Request)
+	defer end()
+	c.Request = tracked
+	c.Next()
 }
 
 // noContent answers without a body unless there is an error.
