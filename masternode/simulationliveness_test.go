@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,5 +137,30 @@ func (r *rig) checkQuota(t *testing.T) {
 	time.Sleep(time.Duration(quota.Wait)*time.Millisecond + time.Second)
 	if _, err := r.Append(t.Context(), project, entries, ""); err != nil {
 		t.Errorf("append when a quota has refilled: %v", err)
+	}
+}
+
+// TestStalled checks the oracle: for each figure that does not grow it must report that one.
+func TestStalled(t *testing.T) {
+	before := progress{checked: map[string]uint64{"a": 1, "b": 1}, checks: 1, bytes: 1, stored: 1, published: 1}
+	all := func() progress {
+		return progress{checked: map[string]uint64{"a": 2, "b": 2}, checks: 3, bytes: 9, stored: 2, published: 2}
+	}
+	if list := all().stalled(before, true); len(list) > 0 {
+		t.Errorf("everything grows, and stalled are %q", list)
+	}
+	for what, change := range map[string]func(*progress){
+		"stored blocks":                      func(p *progress) { p.stored = 1 },
+		"leaves of the published checkpoint": func(p *progress) { p.published = 1 },
+		"end of the last check of b":         func(p *progress) { p.checked["b"] = 1 },
+		"end of the last check of a":         func(p *progress) { delete(p.checked, "a") },
+		"checks":                             func(p *progress) { p.checks = 1 },
+		"bytes that checks read":             func(p *progress) { p.bytes = 1 },
+	} {
+		p := all()
+		change(&p)
+		if list := p.stalled(before, true); len(list) != 1 || !strings.HasPrefix(list[0], what+":") {
+			t.Errorf("stalled: %s; reported are %q", what, list)
+		}
 	}
 }
