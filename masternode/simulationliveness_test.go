@@ -116,7 +116,8 @@ func (r *rig) checksEnded() (n uint64) {
 // checkQuota checks that a quota refuses what is too much, and refills within the time that the refusal names.
 func (r *rig) checkQuota(t *testing.T) {
 	t.Helper()
-	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "limited", Quota: &wire.Quota{RecordsPerSecond: 3}})
+	limits := &wire.Quota{RecordsPerSecond: 3}
+	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "limited", Quota: limits})
 	if err != nil {
 		t.Fatal(err)
 	}

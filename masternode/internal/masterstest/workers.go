@@ -115,11 +115,12 @@ func (s *Storage) drain() {
 type Workers struct {
 	t        *testing.T
 	Storages map[string]*Storage
-	Flaky    func(url string) error            // called twice per call: the request may be lost, and the response
-	Delay    func(url string) time.Duration    // of a call
-	Wrong    func(url string) bool             // the miner returns a nonce that does not mine the block
-	Unable   func(url string) wire.CheckStatus // the state of a check that cannot be done; zero if it can; nil for never
-	Lossy    bool                              // nodes lose blocks, so that the leader may be wrong about the next one
+	Flaky    func(url string) error         // called twice per call: the request may be lost, and the response
+	Delay    func(url string) time.Duration // of a call
+	Wrong    func(url string) bool          // the miner returns a nonce that does not mine the block
+	// Unable returns the state of a check that cannot be done, zero if it can; nil for never.
+	Unable func(url string) wire.CheckStatus
+	Lossy  bool // nodes lose blocks, so that the leader may be wrong about the next one
 }
 
 func NewWorkers(t *testing.T, storages int) *Workers {
