@@ -21,6 +21,12 @@ func (c *Client) RemoveMaster(ctx context.Context, id string, force bool) error 
 	return c.remove(ctx, "/v1/masters/"+url.PathEscape(id), force)
 }
 
+// SetTime moves the time of the group forward, unix milliseconds. It needs the admin token. The error wraps
+// [wire.ErrBadRequest] if the time is not later than that of the group, or if the masters' clocks agree.
+func (c *Client) SetTime(ctx context.Context, to uint64) (wire.TimeSet, error) {
+	return command[wire.TimeSet](ctx, c, http.MethodPost, "/v1/time", wire.SetTime{Time: to}, true)
+}
+
 // TransferLeadership makes another master the leader: the one with an id or URL, or with to "" the one that has most of
 // the log. It returns the id of the new leader. It needs the admin token. The error wraps [wire.ErrNotVoter] if that
 // master cannot lead.

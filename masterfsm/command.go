@@ -54,6 +54,7 @@ var commands = [...]Command{
 	22: &RetireLogKey{},
 	23: &Cosign{},
 	24: &RaiseLevel{},
+	25: &SetTime{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -71,6 +72,8 @@ type BeginTerm struct {
 	Time     uint64   `json:"time"`   // unix milliseconds
 	Group    string   `json:"group"`  // the cluster's id, taken by the first BeginTerm of all
 	Settings Settings `json:"settings"`
+	// Age is State.Age as the leader has counted it since it was last committed; from protocol level 3 on.
+	Age uint64 `json:"age,omitempty"`
 }
 
 // Cut closes the open buffer because its oldest record waits too long. It is refused with [ErrStale] when block Block
@@ -136,9 +139,19 @@ type Invalidate struct {
 	Time    uint64 `json:"time"`
 }
 
-// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 2 its causes
-// are sentences.
+// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 3 it has no
+// age, and below level 2 its causes are sentences.
 func EncodeFor(level uint64, c Command) []byte {
+	if level < LevelElapsed {
+		switch original := c.(type) {
+		case *BeginTerm:
+			old := *original
+			old.Age, c = 0, &old
+		case *EndCheck:
+			old := *original
+			old.Age, c = 0, &old
+		}
+	}
 	text := func(c Cause) Cause { return TextCause(c.Text()) }
 	if level >= LevelCodes {
 		return Encode(c)

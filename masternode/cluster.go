@@ -104,6 +104,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices := noticeList{}
 	notices.addLog(n, leading)
 	notices.addLeader(leading, v.Level)
+	notices.addClocks(leading.Clocks)
 	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum))
 	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0

@@ -102,6 +102,7 @@ const (
 // New makes a master. It does nothing until Run is called.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
+		//mutant:wall-clock
 		cfg.Clock = time.Now
 	}
 	if err := cfg.validate(); err != nil {
@@ -144,6 +145,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.reportSuspects(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.waitStopped(ctx) })
+	g.Go(func() error { n.leader.Observe(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
 }
@@ -171,6 +173,7 @@ func (n *Node) begun() {
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
+	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	return m
 }
 
@@ -235,8 +238,6 @@ type Membership interface {
 	leader.Membership
 	// AddMember adds a member without a vote, or changes the address of one. It may be repeated.
 	AddMember(ctx context.Context, m wire.Member) error
-	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
-	TransferLeadership(to string) error
 	// UpdateAddress sets the address at which a member is reached, whatever raft's configuration has.
 	UpdateAddress(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.

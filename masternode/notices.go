@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -79,6 +80,30 @@ func (l *noticeList) addLeader(leading leader.Status, level uint64) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(leading.Later)) {
 		l.add(code, wire.Args{"node": id, "epoch": leading.Later[id], "ours": leading.Epoch})
+	}
+}
+
+// addClocks adds the notices about the clocks of the masters and the time that records get.
+func (l *noticeList) addClocks(c leader.Clocks) {
+	seconds := func(d time.Duration) uint64 { return uint64(d.Abs() / time.Second) }
+	for _, w := range c.Wrong {
+		code := wire.CodeClockAhead
+		if w.By < 0 {
+			code = wire.CodeClockBehind
+		}
+		l.add(code, wire.Args{"node": w.Master, "seconds": seconds(w.By)})
+	}
+	if c.Disagree() {
+		l.add(wire.CodeClocksDisagree, wire.Args{"count": uint64(c.Compared)})
+	}
+	if c.Majority && !c.Agrees {
+		return // the time is right, and the leader's clock is among the wrong ones
+	}
+	switch {
+	case c.Table > 0:
+		l.add(wire.CodeTimeAhead, wire.Args{"seconds": seconds(c.Table)})
+	case c.Table < 0:
+		l.add(wire.CodeTimeBehind, wire.Args{"seconds": seconds(c.Table)})
 	}
 }
 

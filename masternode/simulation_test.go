@@ -105,8 +105,8 @@ type simulation struct {
 	calm    atomic.Bool // no faults
 	other   *Node       // the master that is not the leader
 	network *lossyMasters
-	clock   atomic.Int64 // error of the leader's wall clock in nanoseconds
-	stored  uint64       // number of stored blocks at the last check; the ledger's lock guards it
+	clock   masterstest.Clock // of the leader's machine
+	stored  uint64            // number of stored blocks at the last check; the ledger's lock guards it
 
 	instants atomic.Int64 // counts beginnings and ends of appends
 	mu       sync.Mutex   // guards the fields below
@@ -174,7 +174,7 @@ func (s *simulation) configure(c *Config, r *rig) {
 	c.Settings.MaxPendingBytes = []uint64{2000, 1 << 20}[d.draw("settings", 2)]
 	c.MaxAge = 10*time.Millisecond + d.within("settings", time.Second)
 	c.CheckInterval = []time.Duration{0, 2 * time.Second}[d.draw("settings", 2)]
-	c.Clock = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+	c.Clock = s.clock.Now
 
 	r.workers.Flaky = func(url string) error {
 		if d.once(url+" flaky", rate(s.weather.calls)) {
@@ -198,7 +198,7 @@ func (s *simulation) configure(c *Config, r *rig) {
 	}
 	r.ledger.Vacancy = func() time.Duration {
 		if s.weather.clocks { // the next leader has another error
-			s.clock.Store(int64(d.within("clock", 2*time.Hour) - time.Hour))
+			s.clock.SetWrong(time.Duration(d.draw("clock", 2*3600)-3600) * time.Second)
 		}
 		if d.once("vacancy", rate(12)) {
 			return leaderWait + time.Second // longer than the timeout of a request

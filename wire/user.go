@@ -134,6 +134,17 @@ type Master struct {
 	Voter bool   `json:"voter"` // false for one that has joined and is still catching up
 }
 
+// SetTime asks to move the time of the group forward.
+type SetTime struct {
+	Time uint64 `json:"time"` // unix milliseconds
+}
+
+// TimeSet answers it.
+type TimeSet struct {
+	Time uint64 `json:"time"` // unix milliseconds
+	Was  uint64 `json:"was"`  // the time of the group before
+}
+
 // Transfer asks for another leader.
 type Transfer struct {
 	To string `json:"to,omitempty"` // a master's id or URL; "" for the one that has most of the log

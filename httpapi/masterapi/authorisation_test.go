@@ -128,6 +128,7 @@ var masterRows = []row{
 	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},
 	{"DELETE /v1/masters/:id", gateAdmin, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
+	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
 
 	{"GET /v1/me", gateAny, "", "", []int{200}},
 	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},

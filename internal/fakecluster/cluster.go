@@ -244,6 +244,7 @@ func (c *Cluster) clusterRoutes() routes {
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
+		"POST /v1/time":                           {admin, c.setTime},
 		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
 		"POST /v1/log/keys":                       {admin, c.addLogKey},
@@ -357,6 +358,20 @@ func (c *Cluster) transferLeadership(w http.ResponseWriter, r *http.Request, _ c
 		c.Status.Masters[i].State, c.Status.Leader = "leader", c.Status.Masters[i].ID
 		reply(w, http.StatusOK, wire.Transferred{Leader: c.Status.Leader})
 	}
+}
+
+// setTime sets the time of the group, which is ten minutes behind.
+func (c *Cluster) setTime(w http.ResponseWriter, r *http.Request, _ caller) {
+	var to wire.SetTime
+	if !c.decode(w, r, &to) {
+		return
+	}
+	was := c.now() - 10*60*1000
+	if to.Time <= was {
+		Problem(w, wire.ErrBadRequest)
+		return
+	}
+	reply(w, http.StatusOK, wire.TimeSet{Time: to.Time, Was: was})
 }
 
 // node returns a storage node by id or URL, nil for none.
