@@ -128,21 +128,14 @@ func slowLink() fault {
 	}}
 }
 
-// clockFault moves a master's wall clock by up to a year in either direction, until the fault is undone.
+// clockFault moves a master's wall clock by up to ten years in either direction, until the fault is undone.
 func clockFault() fault {
 	return fault{"clock jump", 2, func(s *schedule) (string, func()) {
 		masters := s.c.names(devcluster.KindMaster)
 		name := masters[s.random.IntN(len(masters))]
-		by := s.random.Int64N(2*365*24*3600*1000) - 365*24*3600*1000
-		path := filepath.Join(s.clocks, strconv.Itoa(s.c.PIDs()[name]))
-		if err := os.WriteFile(path, []byte(strconv.FormatInt(by, 10)), 0o600); err != nil {
-			s.c.t.Fatal(err)
-		}
-		return fmt.Sprintf("%s by %v", name, time.Duration(by)*time.Millisecond), func() {
-			if err := os.Remove(path); err != nil {
-				s.c.t.Fatal(err)
-			}
-		}
+		by := s.random.Int64N(20*365*24*3600*1000) - 10*365*24*3600*1000
+		undo := s.c.setClock(name, time.Duration(by)*time.Millisecond)
+		return fmt.Sprintf("%s by %v", name, time.Duration(by)*time.Millisecond), undo
 	}}
 }
 
@@ -368,7 +361,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	}
 	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
 	c.expectDamage = true // a node that lags is invalid for a while
-	c.program = altered(t, "clock")
+	c.program, c.timeBound = altered(t, "clock"), time.Minute
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()
 	if s.small = mountSmall(t, topology, "1g", "master-3", "storage-3"); len(s.small) > 0 {

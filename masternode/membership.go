@@ -141,6 +141,17 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 	}
 }
 
+// SetTime moves the time of the group forward, unix milliseconds. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrBadRequest, wire.ErrUnavailable.
+func (n *Node) SetTime(ctx context.Context, to uint64) (wire.TimeSet, error) {
+	was, err := n.leader.SetTime(ctx, to)
+	if err != nil {
+		return wire.TimeSet{}, err
+	}
+	n.log.Warn("a person set the time of the group", "from", was, "to", to)
+	return wire.TimeSet{Time: to, Was: was}, nil
+}
+
 // checkEpoch compares another master's epoch with this one's. A group that was recovered without this master has a
 // higher one, and this master's log is obsolete.
 func (n *Node) checkEpoch(m wire.Member) {

@@ -239,23 +239,24 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 	return found, err
 }
 
-// findHeld hashes the records that the masters hold, one search at a time.
+// findHeld searches the records that the masters hold, one search at a time.
 func (n *Node) findHeld(ctx context.Context, blocks []masterfsm.HeldBlock, h chain.Hash) (wire.FoundHash, bool) {
-	n.hashing.Lock()
-	defer n.hashing.Unlock()
+	select {
+	case n.searching <- struct{}{}:
+		defer func() { <-n.searching }()
+	case <-ctx.Done():
+		return wire.FoundHash{}, false
+	}
 	for i := range blocks {
 		s := &blocks[i]
 		if ctx.Err() != nil {
-			return wire.FoundHash{}, false
+			break
 		}
 		if s.Header != nil && s.Header.SealHash() == h {
 			return wire.FoundHash{Kind: wire.KindBlock, Block: s.Block}, true
 		}
-		for offset := range s.Count() {
-			encoded := s.Encoded(offset)
-			if leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)); leaf.Hash() == h {
-				return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
-			}
+		if offset, ok := s.Find(h); ok {
+			return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
 		}
 	}
 	return wire.FoundHash{}, false

@@ -13,6 +13,8 @@ var (
 	ErrNotLeader = fmt.Errorf("this master: %w", wire.ErrNotLeader)
 	// ErrClosed: the store was closed, or stopped by a failure. Nothing was appended.
 	ErrClosed = fmt.Errorf("this master is stopping: %w", ErrNotLeader)
+	// errStopped: the store stopped during a call of raft. Whether the call appended is unknown.
+	errStopped = errors.New("this master has stopped")
 	// ErrUnknownOutcome: the entry may be in the log, or get there later, or never. Only the state shows which.
 	ErrUnknownOutcome = fmt.Errorf("%w: the leadership or the time ended while the entry was being committed",
 		wire.ErrUnknownOutcome)

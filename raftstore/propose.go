@@ -50,7 +50,7 @@ func (s *Store) callRaft(ctx context.Context, unanswered error, call func(*raft.
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", unanswered, context.Cause(ctx))
 	case <-s.stop:
-		err = ErrClosed
+		err = errStopped // not ErrClosed: the call may have appended
 	case <-s.fail.dead:
 		err = s.fail.get()
 	}

@@ -20,9 +20,8 @@ func TestKilledThenPowerCut(t *testing.T) {
 	for _, segmentBytes := range []int64{1 << 20, 1200} { // one segment, and several
 		for _, height := range []int{2, 3, 4, 5} {
 			for _, sick := range fails {
-				t.Run(fmt.Sprintf("segments of %d, block %d, fails %q", segmentBytes, height, sick), func(t *testing.T) {
-					killedThenPowerCut(t, c, segmentBytes, height, sick)
-				})
+				name := fmt.Sprintf("segments of %d, block %d, fails %q", segmentBytes, height, sick)
+				t.Run(name, func(t *testing.T) { killedThenPowerCut(t, c, segmentBytes, height, sick) })
 			}
 		}
 	}

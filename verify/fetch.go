@@ -1,9 +1,11 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -102,11 +104,24 @@ func (f *fetcher) get(ctx context.Context, path string, limit int) ([]byte, erro
 	}
 }
 
+// send sends a request. Of a response with a status other than 200 it keeps only the beginning of the body: the status
+// counts, even if the body is long or breaks off.
+func (f *fetcher) send(r *http.Request) (*http.Response, error) {
+	resp, err := f.client.Do(r)
+	if err != nil || resp.StatusCode == http.StatusOK {
+		return resp, err
+	}
+	beginning, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
+	_ = resp.Body.Close() // only read
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(beginning)), int64(len(beginning))
+	return resp, nil
+}
+
 // once is one try. wait is the pause that the server asks for.
 func (f *fetcher) once(ctx context.Context, path string, limit int) (data []byte, wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	a, err := exchange.Do(ctx, f.client.Do, &exchange.Request{
+	a, err := exchange.Do(ctx, f.send, &exchange.Request{
 		Method: http.MethodGet, Base: f.base, Path: "/" + path, Limit: limit,
 		Header: http.Header{"Authorization": exchange.Bearer(f.token)},
 	})
@@ -117,7 +132,7 @@ func (f *fetcher) once(ctx context.Context, path string, limit int) (data []byte
 		return a.Body, 0, nil
 	}
 	answer := &statusError{url: f.base + "/" + path, status: a.Status}
-	text := string(a.Body[:min(len(a.Body), 300)])
+	text := string(a.Body)
 	if f.token != "" {
 		text = strings.ReplaceAll(text, f.token, "…") // the server may repeat the request
 	}

@@ -23,6 +23,9 @@ type Member struct {
 	Signs bool `json:"signs,omitempty"`
 	// Level is the highest protocol level that the master's program knows: see masterfsm.RaiseLevel.
 	Level uint64 `json:"level,omitempty"`
+	// Time is the master's wall clock when it answers, unix milliseconds, at least 1. It is 0 below protocol level 3,
+	// and in announcements.
+	Time uint64 `json:"time,omitempty"`
 }
 
 // KnowsLogKeys reports whether the master's program knows the commands of the log's keys.

@@ -81,8 +81,11 @@ type row struct {
 
 var masterRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /", gateOpen, "", "", []int{200}},
 	{"HEAD /", gateOpen, "", "", []int{200}},
 	{"GET /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
@@ -128,6 +131,8 @@ var masterRows = []row{
 	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},
 	{"DELETE /v1/masters/:id", gateAdmin, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
+	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
+	{"PATCH /v1/settings", gateAdmin, "", `{"replicas":0}`, []int{400, 503}},
 
 	{"GET /v1/me", gateAny, "", "", []int{200}},
 	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
@@ -159,7 +164,9 @@ var masterRows = []row{
 
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
@@ -182,7 +189,9 @@ var storageRows = []row{
 
 var minerRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }

@@ -53,6 +53,7 @@ func (m *master) stateHash(c *gin.Context) error {
 
 // submission commits appends that another master collected.
 func (m *master) submission(c *gin.Context) error {
+	httpapi.CountAs(c.Request, m.masters, "")
 	body, err := httpapi.ReadBody(c.Request, maxSubmission)
 	if err != nil {
 		return err
