@@ -52,9 +52,9 @@ func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
-		leader: forwarder{leader: cfg.Node.LeaderURL, send: cfg.Forward}, Options: cfg.Options,
+		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward}, Options: cfg.Options,
 	}
-	m.Use(m.crossOrigin, m.refused)
+	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
