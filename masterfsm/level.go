@@ -16,8 +16,8 @@ import (
 //	   (package raftstore/transport)
 //	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of
 //	   workers ([Register]); snapshots of version 6; handshake version 3
-//	3: the table counts the time that passes for the schedules of checks ([BeginTerm], [EndCheck]), an operator can set
-//	   its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a leader asks the voters for
+//	3: the table counts the time that passes for the schedules of checks ([BeginTerm], [EndCheck]), an operator can
+//	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a leader asks the voters for
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
