@@ -127,7 +127,7 @@ func TestRemoveStorage(t *testing.T) {
 	missing := refuse(http.StatusNotFound, wire.ErrNotFound.Name)
 	if err := newClient(t, -1, nil, missing).RemoveStorage(t.Context(), "s-a", false); !errors.Is(err,
 		wire.ErrNotFound) {
-		t.Errorf("nobody can have removed it, and %v", err)
+		t.Errorf("removing an unknown storage node: %v", err)
 	}
 	unknown := refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)
 	if err := newClient(t, -1, unknown, missing).RemoveStorage(t.Context(), "s-a", false); err != nil {

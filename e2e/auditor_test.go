@@ -91,7 +91,7 @@ func TestPublicAuditor(t *testing.T) {
 	c.awaitComplete(3)
 	auditAll("after a failover")
 
-	before := c.story()
+	before := c.integrity()
 	d := (&damaged{cluster: c, name: "storage-2"}).disk()
 	d.at(filepath.Join("segments", segment.Name(d.segments()[1])))
 	d.flip(d.block + 200)
@@ -118,7 +118,7 @@ func TestPublicAuditor(t *testing.T) {
 			t.Logf("%s altered: %v", path, err)
 		}
 		if !p.forged.Load() {
-			t.Errorf("nobody asked for %s", path)
+			t.Errorf("no request for %s", path)
 		}
 	}
 	c.verify(o)

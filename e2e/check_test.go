@@ -73,17 +73,17 @@ func TestCheckThatCannotBeDone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	was := nodeAt(c.story(), role.URL())
+	was := nodeAt(c.integrity(), role.URL())
 	status, said := c.refusedBy("check", "--cluster", c.clusterFile(), role.URL())
 	if status != 1 || !strings.Contains(said, "could not be checked to the end") ||
 		!strings.Contains(said, "segments is a symbolic link") {
 		t.Errorf("exit status %d, said\n%s", status, said)
 	}
-	if n := nodeAt(c.story(), role.URL()); n.State == "invalid" || n.Due == "" || n.Checked != was.Checked {
+	if n := nodeAt(c.integrity(), role.URL()); n.State == "invalid" || n.Due == "" || n.Checked != was.Checked {
 		t.Errorf("%+v, before %+v", n, was)
 	}
 	c.await("a notice that the checks end early", func() string {
-		i := c.story()
+		i := c.integrity()
 		if slices.ContainsFunc(i.NoticesCoded, func(m wire.Message) bool { return m.Code == wire.CodeChecksEndEarly }) {
 			return ""
 		}
@@ -94,9 +94,9 @@ func TestCheckThatCannotBeDone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	now := d.awaitHealed(c.story(), role.URL(), was)
+	now := d.awaitHealed(c.integrity(), role.URL(), was)
 	if !told(wire.Integrity{}, now, role.URL(), "finding") || !told(wire.Integrity{}, now, role.URL(), "repair") {
-		t.Errorf("the story: %+v", now.Events)
+		t.Errorf("the integrity log: %+v", now.Events)
 	}
 	c.command(nil, "verify", "--data", role.Data)
 	c.verify(o)

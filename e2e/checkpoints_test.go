@@ -155,7 +155,7 @@ func (c *cluster) knownLog() *checkpoints {
 				return err.Error()
 			}
 		}
-		return "no master tells a key"
+		return "no master shows a key"
 	})
 	k := &checkpoints{origin: said.Origin, roots: map[uint64]chain.Hash{}}
 	for _, key := range said.Keys {

@@ -294,7 +294,7 @@ func TestStorageFolderCopied(t *testing.T) {
 	c.awaitReady(original)
 	c.kill(stopped.Name)
 
-	had := nodeAt(c.story(), original.URL()).Height
+	had := nodeAt(c.integrity(), original.URL()).Height
 	running := c.startCopyOfRunning(original)
 	l.more(some)
 	c.keepsPlace(id, running.URL())
@@ -304,7 +304,7 @@ func TestStorageFolderCopied(t *testing.T) {
 	c.kill(original.Name)
 	c.launch(original.Name)
 	c.awaitRefused(original)
-	moved := c.story().Totals.RepairedBlocks
+	moved := c.integrity().Totals.RepairedBlocks
 	c.joinAnew(original)
 	if again := c.idAt(original.URL()); again == id || again == "" {
 		t.Errorf("it was %s and is %s", id, again)
@@ -313,7 +313,7 @@ func TestStorageFolderCopied(t *testing.T) {
 	l.more(some)
 	l.end()
 	status := c.awaitSettled(4)
-	if got := c.story().Totals.RepairedBlocks - moved; had == 0 || got > status.Head.Height-had {
+	if got := c.integrity().Totals.RepairedBlocks - moved; had == 0 || got > status.Head.Height-had {
 		t.Errorf("%d blocks of %d were sent, although it had %d", got, status.Head.Height, had)
 	}
 	c.verify(o, running.Data)

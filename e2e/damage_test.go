@@ -178,14 +178,14 @@ type damaged struct {
 }
 
 func (c *damaged) suffer(row damage, down bool, older string) {
-	before := c.story()
+	before := c.integrity()
 	url := roleOf(c.Topology(), c.name).URL()
 	was, since := nodeAt(before, url), before
 	if down {
 		c.kill(c.name)
 		// Ignore events of activities that were still running at the kill, such as a repair of a node that was behind.
 		// They do not result from the damage.
-		since = c.story()
+		since = c.integrity()
 		was = nodeAt(since, url)
 	}
 	d := c.disk()
@@ -232,7 +232,7 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	if len(now.Nodes) != 3 || len(now.Lost) > 0 {
 		c.t.Errorf("nodes %+v, lost %+v", now.Nodes, now.Lost)
 	}
-	c.tells(since, now, url, found)
+	c.checkEvents(since, now, url, found)
 }
 
 // awaitHealed waits until a node has been checked, or repaired if it had nothing to check, and all nodes are Valid.
@@ -250,7 +250,7 @@ func (c *damaged) awaitHealed(before wire.Integrity, url string, was wire.NodeIn
 		}
 		for _, n := range i.Nodes {
 			if n.State != "valid" || !n.Live || n.Due != "" || len(n.Bad) > 0 {
-				return fmt.Sprintf("%+v; the story: %+v", n, i.Events[:min(4, len(i.Events))])
+				return fmt.Sprintf("%+v; the integrity log: %+v", n, i.Events[:min(4, len(i.Events))])
 			}
 		}
 		return ""
@@ -270,8 +270,8 @@ func told(before, now wire.Integrity, url, kind string) bool {
 	})
 }
 
-// tells checks that the new events of the integrity log match the expected finding.
-func (c *damaged) tells(before, now wire.Integrity, url, found string) {
+// checkEvents checks that the new events of the integrity log match the expected finding.
+func (c *damaged) checkEvents(before, now wire.Integrity, url, found string) {
 	c.t.Helper()
 	var kinds []string
 	first := uint64(0)
@@ -287,7 +287,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 			continue // the node was down for longer than the masters keep stored records: no damage
 		}
 		if e.URL != url && e.Kind != "tiles" {
-			c.t.Errorf("of another node: %+v", e)
+			c.t.Errorf("an event of another node: %+v", e)
 		}
 		kinds = append(kinds, e.Kind)
 		for _, f := range e.Findings {
@@ -298,7 +298,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 		}
 	}
 	if found == "" && len(kinds) > 0 || found != "" && !slices.Contains(kinds, found) {
-		c.t.Errorf("the story tells of %q, %q is due", kinds, found)
+		c.t.Errorf("the integrity log has events %q, want %q", kinds, found)
 	}
 }
 
@@ -332,9 +332,9 @@ func (c *cluster) tryStory() (wire.Integrity, error) {
 	return wire.Integrity{}, why
 }
 
-func (c *cluster) story() (i wire.Integrity) {
+func (c *cluster) integrity() (i wire.Integrity) {
 	c.t.Helper()
-	c.await("the story", func() string {
+	c.await("the integrity log", func() string {
 		var err error
 		if i, err = c.tryStory(); err != nil {
 			return err.Error()
@@ -374,7 +374,7 @@ func (c *cluster) copyLastSegment(name string) string {
 	d := &disk{t: c.t, dir: roleOf(c.Topology(), name).Data}
 	var data []byte
 	c.await("a last segment that is not full", func() string {
-		d.acked = nodeAt(c.story(), url).Height
+		d.acked = nodeAt(c.integrity(), url).Height
 		d.last()
 		if data = d.read(); int64(len(data)) >= c.Topology().SegmentBytes {
 			return fmt.Sprintf("%s has %d bytes", d.path, len(data))
@@ -395,7 +395,7 @@ func TestSeveralNodesDamaged(t *testing.T) {
 	l.more(6 * some)
 	c.awaitSegments(4)
 	for _, suffering := range []int{2, 3} {
-		before := c.story()
+		before := c.integrity()
 		was := map[string]wire.NodeIntegrity{}
 		for i, name := range c.storageNames()[:suffering] {
 			c := &damaged{cluster: c, name: name}
@@ -419,7 +419,7 @@ func TestSeveralNodesDamaged(t *testing.T) {
 			c := &damaged{cluster: c, name: c.nameOf(url)}
 			now := c.awaitHealed(before, url, n)
 			if !told(before, now, url, "finding") || !told(before, now, url, "repair") {
-				t.Errorf("%d nodes damaged: the story of %s: %+v", suffering, c.name, now.Events)
+				t.Errorf("%d nodes damaged: the integrity log of %s: %+v", suffering, c.name, now.Events)
 			}
 		}
 	}
@@ -440,7 +440,7 @@ func TestLostBlock(t *testing.T) {
 		}
 		d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload)
 	}
-	for _, n := range c.story().Nodes {
+	for _, n := range c.integrity().Nodes {
 		if _, err := c.admin().CheckStorage(t.Context(), n.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -483,7 +483,7 @@ func TestLostBlock(t *testing.T) {
 			t.Errorf("%v of the lost block: %v, %s", r, err, r.differs(got))
 		}
 	}
-	before := c.story()
+	before := c.integrity()
 	for _, n := range before.Nodes {
 		if n.State != "valid" && n.State != "validating" {
 			t.Errorf("confirmed, and yet %+v", n)
@@ -493,7 +493,7 @@ func TestLostBlock(t *testing.T) {
 		}
 	}
 	c.await("checks that know of the hole", func() string {
-		i := c.story()
+		i := c.integrity()
 		for k, n := range i.Nodes {
 			if n.State != "valid" || n.Due != "" || n.Checked <= before.Nodes[k].Checked {
 				return fmt.Sprintf("%+v", n)

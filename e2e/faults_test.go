@@ -110,7 +110,7 @@ func TestRandomDamage(t *testing.T) {
 	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
 		// Damage one node at a time: blocks that are damaged on all nodes are lost, which TestLostBlock covers.
 		harmed := &damaged{cluster: c, name: c.storageNames()[s.random.IntN(3)]}
-		before, url := c.story(), roleOf(c.Topology(), harmed.name).URL()
+		before, url := c.integrity(), roleOf(c.Topology(), harmed.name).URL()
 		was := nodeAt(before, url)
 		row := damages[s.random.IntN(len(damages))]
 		if row.needsOlder() {

@@ -40,7 +40,7 @@ func prepare() (err error) {
 		return err
 	}
 	// The processes under test do not report a data race in their exit status. The tests search their logs instead.
-	if err = os.Setenv("GORACE", "exitcode=0"); err != nil {
+	if err = os.Setenv("GORACE", "exitcode=0 atexit_sleep_ms=0"); err != nil {
 		return err
 	}
 	if binary = settings.binary; binary != "" {

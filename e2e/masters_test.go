@@ -93,7 +93,7 @@ func TestMembers(t *testing.T) {
 		t.Errorf("handed to %s at %s: %v", id, c.urlOf(id), err)
 	}
 	if _, err := admin.TransferLeadership(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, wire.ErrNotFound) {
-		t.Errorf("handed to nobody: %v", err)
+		t.Errorf("the transfer of leadership to an unknown member: %v", err)
 	}
 	c.awaitMore(a, some)
 

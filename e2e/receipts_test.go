@@ -54,7 +54,7 @@ func TestReceiptsLast(t *testing.T) {
 	checkPublicly(t, c.appendForReceipt(o, "under the second key"), both[1])
 
 	c.awaitSegments(3)
-	before := c.story()
+	before := c.integrity()
 	sick := &damaged{cluster: c, name: "storage-1"}
 	d := sick.disk()
 	d.at(filepath.Join("segments", segment.Name(0)))

@@ -51,7 +51,7 @@ func TestTransferPartnersKilled(t *testing.T) {
 	r.startNode()
 	r.awaitHeld(h)
 	sender := c.awaitReceiving(r.url())
-	senderID := nodeAt(c.story(), roleOf(c.Topology(), sender).URL()).ID
+	senderID := nodeAt(c.integrity(), roleOf(c.Topology(), sender).URL()).ID
 	c.kill(sender)
 	close(h.goOn)
 	i := c.awaitIntegrity("the new node valid while its first sender is dead", isValid(r.url()))
@@ -117,7 +117,7 @@ func (r *relay) checkResumed(t *testing.T, what string) {
 func TestTransferCut(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB, 3)
-	before := c.story()
+	before := c.integrity()
 	const quarter = chainMiB << 20 / 4
 	var fates []fate
 	for _, at := range []int64{1, 7, 1000, 100 << 10, 1 << 20, quarter + 777, quarter, quarter} {
@@ -129,7 +129,7 @@ func TestTransferCut(t *testing.T) {
 	r.startNode()
 	r.awaitHeld(h)
 	sender := c.awaitReceiving(r.url())
-	i := c.story()
+	i := c.integrity()
 	if n := nodeAt(i, r.url()); n.Task == nil || n.Task.Blocks == 0 || n.Task.Bytes == 0 ||
 		n.CauseCoded.Code != wire.CodeBehind {
 		t.Errorf("in the midst of its repair the node is told of as %+v, task %+v", n, n.Task)
@@ -170,7 +170,7 @@ func TestTransferCut(t *testing.T) {
 func TestForgedTransfer(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB/2, 3)
-	before := c.story()
+	before := c.integrity()
 	l := c.startLoad(o)
 	r := c.newRelay()
 	h := holdAt(1 << 20)
@@ -179,7 +179,7 @@ func TestForgedTransfer(t *testing.T) {
 	r.startNode()
 	r.awaitHeld(h)
 	l.more(some / 3)
-	i := c.story()
+	i := c.integrity()
 	seen := r.seen()
 	for k := range flips {
 		if seen[k].status != http.StatusUnprocessableEntity {
@@ -272,7 +272,7 @@ func TestLostIdentity(t *testing.T) {
 		{"storage-3", func(dir string) { c.wipe(dir) }, true},
 	} {
 		role := roleOf(c.Topology(), test.name)
-		before := c.story()
+		before := c.integrity()
 		old := nodeAt(before, role.URL())
 		c.kill(test.name)
 		test.lose(role.Data)
@@ -307,7 +307,7 @@ func TestStorageRemoved(t *testing.T) {
 	topology := c.Topology()
 	topology.Storages = 4
 	url := roleOf(topology, "storage-4").URL()
-	i := c.story()
+	i := c.integrity()
 	id := nodeAt(i, url).ID
 
 	// Two nodes lack blocks that the other two have. Neither of these may be removed.
@@ -334,7 +334,7 @@ func TestStorageRemoved(t *testing.T) {
 	if err := admin.RemoveStorage(t.Context(), "s-nobody", true); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("the removal of a node that there is not was answered with %v", err)
 	}
-	if i = c.story(); len(i.Nodes) != 4 {
+	if i = c.integrity(); len(i.Nodes) != 4 {
 		t.Errorf("refused removals left %+v", i.Nodes)
 	}
 	if err := admin.RemoveStorage(t.Context(), url, true); err != nil {
@@ -349,7 +349,7 @@ func TestStorageRemoved(t *testing.T) {
 	c.awaitRemoved(dir)
 	c.launch("storage-2", "storage-3")
 	c.awaitComplete(3)
-	i = c.story()
+	i = c.integrity()
 	if !slices.ContainsFunc(i.Events, func(e wire.Event) bool {
 		return e.Kind == wire.EventRemoved && e.Node == id &&
 			e.URL == url
@@ -442,7 +442,7 @@ func TestAppendsDuringRepair(t *testing.T) {
 	for err := range failed {
 		t.Errorf("an append during a repair: %v", err)
 	}
-	if i := c.story(); nodeAt(i, r.url()).State != "receiving" {
+	if i := c.integrity(); nodeAt(i, r.url()).State != "receiving" {
 		t.Errorf("the repair was to last until all was appended: %+v", i.Nodes)
 	}
 	close(h.goOn)

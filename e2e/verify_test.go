@@ -197,7 +197,8 @@ func (c *cluster) scan(o *oracle, dir string) {
 				}
 				o.resolve(record.Payload, where)
 				if unknown[string(record.Payload)]--; unknown[string(record.Payload)] < 0 {
-					o.fault("block %d, offset %d was acknowledged to nobody: key %q, %.80q", where.block, where.offset,
+					o.fault("block %d, offset %d was not acknowledged to any client: key %q, %.80q",
+						where.block, where.offset,
 						record.Key, record.Payload)
 				}
 			}

@@ -87,12 +87,12 @@ func TestCheckAndRepair(t *testing.T) {
 		!n.CountsAsCopy {
 		t.Errorf("%+v", n)
 	}
-	story := b.IntegrityLog()
+	log := b.IntegrityLog()
 	want := Totals{Checks: 2, CheckedBytes: 200, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 50}
-	if story.Totals != want || len(story.Events) != 2 {
-		t.Errorf("%+v", story)
+	if log.Totals != want || len(log.Events) != 2 {
+		t.Errorf("%+v", log)
 	}
-	finding, repair := story.Events[0], story.Events[1]
+	finding, repair := log.Events[0], log.Events[1]
 	if finding.Kind != EventFinding || finding.Node != "b" || finding.Blocks != 1 ||
 		finding.Findings[0].Detail.Text() != "record 1" {
 		t.Errorf("%+v", finding)
@@ -389,7 +389,7 @@ func TestStoryIsBounded(t *testing.T) {
 	}
 	back := restored(t, b.State)
 	if !reflect.DeepEqual(back.IntegrityLog(), b.IntegrityLog()) {
-		t.Error("the story is another one after a snapshot")
+		t.Error("the integrity log differs after a snapshot")
 	}
 }
 

@@ -44,16 +44,16 @@ func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
 
 func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	var nodes []masterfsm.Storage
-	var story masterfsm.IntegrityLog
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.IntegrityLog() })
+	var log masterfsm.IntegrityLog
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, log = s.Storages(), s.IntegrityLog() })
 	i := wire.Integrity{
-		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
-		Totals: wire.Totals(story.Totals), Events: []wire.Event{},
+		Nodes: []wire.NodeIntegrity{}, Lost: orNone(log.Lost), Confirmed: orNone(log.Confirmed),
+		Totals: wire.Totals(log.Totals), Events: []wire.Event{},
 	}
 	for k := range nodes {
 		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], leading))
 	}
-	for _, e := range slices.Backward(story.Events) {
+	for _, e := range slices.Backward(log.Events) {
 		i.Events = append(i.Events, wire.Event{
 			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source,
 			Cause:      e.Cause.Text(),
@@ -62,7 +62,7 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 		})
 	}
 	notices := noticeList{}
-	notices.addLost(chain.CutRanges(story.Lost, story.Confirmed))
+	notices.addLost(chain.CutRanges(log.Lost, log.Confirmed))
 	for k := range nodes {
 		notices.addAborted(&nodes[k], leading.Aborted)
 	}

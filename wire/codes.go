@@ -77,8 +77,8 @@ var (
 	CodeNoMiner     = code("no-miner",
 		"no miner: appends are taken until the backlog is full, blocks wait for their proof of work")
 	CodeTooFewStorages = code("too-few-storages",
-		"{count} of {needed} storage nodes that a block needs are there: the masters keep the records until more "+
-			"are")
+		"{count} of the {needed} storage nodes that a block needs are available: the masters keep the records until "+
+			"more are")
 	CodeBacklogFull    = code("backlog-full", "backlog full: appends are refused until blocks are stored")
 	CodeStorageInvalid = code("storage-invalid", "storage node {node} is invalid: {cause}")
 	CodeChecksEndEarly = code("checks-end-early",

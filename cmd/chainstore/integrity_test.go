@@ -34,7 +34,7 @@ func TestConfirmLost(t *testing.T) {
 	_, _, err := run(t, strings.NewReader("yes\n"), "integrity", "confirm-lost", "7")
 	clitest.MustFail(t, err, "there is no terminal to ask on: to confirm that block 7 is lost give --yes")
 	if len(f.Integrity.Confirmed) > 0 {
-		t.Error("confirmed by nobody")
+		t.Error("the loss was confirmed without an answer")
 	}
 	out, _, err := run(t, nil, "integrity", "confirm-lost", "7", "--yes")
 	if want := "block 7 is confirmed as lost\nlost and not confirmed: 2 blocks: 5-6\n"; err != nil || out != want {

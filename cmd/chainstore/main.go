@@ -62,7 +62,7 @@ To try it, start a whole cluster on this machine. Then append and read in anothe
   chainstore status
 
 Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by
-CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by` + cli.DefaultClusterFile() + `.`,
+CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.DefaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

@@ -26,6 +26,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PROJECT_TOKEN", clitest.ProjectToken)
 			env.Setenv("ADMIN_TOKEN", clitest.AdminToken)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else a race-enabled program sleeps 1 s at its end
 			for name, value := range newSignedLog(env.T().(testing.TB), 3).layOut(env.WorkDir) {
 				env.Setenv(name, value)
 			}

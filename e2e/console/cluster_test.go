@@ -59,7 +59,7 @@ func leaderOf(t *testing.T, c *devcluster.Cluster) int {
 			return slices.Index(c.File().Masters, m.URL)
 		}
 	}
-	t.Fatalf("nobody leads: %+v", status)
+	t.Fatalf("no leader: %+v", status)
 	return 0
 }
 

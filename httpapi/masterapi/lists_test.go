@@ -189,7 +189,7 @@ func (c *cluster) blockLists(token string, want []wire.Position) {
 				if r.Hidden {
 					hidden++
 					if r.Record != nil {
-						c.t.Errorf("%s tells of another's record: %s", path, body)
+						c.t.Errorf("%s shows a record of another project: %s", path, body)
 					}
 				} else if i := slices.IndexFunc(want,
 					func(p wire.Position) bool { return p.Index == r.Index }); i >= 0 && r.Leaf != want[i].Leaf {

@@ -276,7 +276,7 @@ func (c *cluster) whoReads() {
 					}
 					for _, leaked := range []string{secret, "private-key", "guarded", at.Leaf.String()} {
 						if strings.Contains(fmt.Sprint(header, string(body)), leaked) {
-							c.t.Errorf("%s %s tells %q: %v %s", method, path, leaked, header, body)
+							c.t.Errorf("%s %s shows %q: %v %s", method, path, leaked, header, body)
 						}
 					}
 				}

@@ -123,7 +123,11 @@ func (r *run) check() error {
 	if err != nil {
 		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, err)
 	}
-	if same, _, err := durable.AtPath(r.file, r.path); err != nil || !same {
+	same, _, err := durable.AtPath(r.file, r.path)
+	if err != nil {
+		return err
+	}
+	if !same {
 		return fmt.Errorf("%w: %s was removed or replaced", ErrDamaged, r.path)
 	}
 	var c cursor

@@ -380,7 +380,7 @@ export default {
   'integrity.repairs': 'Repairs',
   'integrity.failed': '{n} ended early',
   'integrity.repaired': 'Blocks repaired',
-  'integrity.story': 'History',
+  'integrity.events': 'History',
   'integrity.quiet': 'No events.',
   'integrity.quiet.text': 'No check has found damage, and no repair was needed.',
   'integrity.blocks': 'blocks {blocks}',
@@ -439,8 +439,8 @@ export default {
     'and the table may be behind',
   'code.unconfirmed': 'no majority of the masters confirms this leader: the table may be behind',
   'code.no-miner': 'no miner: appends are taken until the backlog is full, blocks wait for their proof of work',
-  'code.too-few-storages': '{count} of {needed} storage nodes that a block needs are there: the masters keep the ' +
-    'records until more are',
+  'code.too-few-storages': '{count} of the {needed} storage nodes that a block needs are available: the masters keep ' +
+    'the records until more are',
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
   'code.storage-invalid': 'storage node {node} is invalid: {cause}',
   'code.checks-end-early': 'storage node {node}: its checks end early: the last {count} did, the newest after ' +

@@ -363,7 +363,7 @@ export default {
   'integrity.repairs': '修复次数',
   'integrity.failed': '{n} 次提前结束',
   'integrity.repaired': '修复的区块',
-  'integrity.story': '历史事件',
+  'integrity.events': '历史事件',
   'integrity.quiet': '尚无事件。',
   'integrity.quiet.text': '检查未发现损坏，也无需修复。',
   'integrity.blocks': '区块 {blocks}',

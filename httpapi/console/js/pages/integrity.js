@@ -65,7 +65,7 @@ const parts = (now, act, signal) => [
       ? h('div', { class: 'cards' }, now.nodes.map((one) => nodeCard(one, act, signal))) : empty(
         t('picture.noStorages'))),
   totalsPanel(now.totals),
-  storyPanel(now.events),
+  eventsPanel(now.events),
 ];
 
 /** lostPanel is shown only if there are lost blocks, which an operator must confirm. */
@@ -126,12 +126,12 @@ const totalsPanel = (n) =>
     stat(t('integrity.repairs'), n.repairs, n.failed_repairs ? t('integrity.failed', { n: n.failed_repairs }) : null),
     stat(t('integrity.repaired'), n.repaired_blocks, bytes(n.repaired_bytes))));
 
-/** storyPanel shows the integrity log, the newest event first. */
-function storyPanel(events) {
+/** eventsPanel shows the integrity log, the newest event first. */
+function eventsPanel(events) {
   const list = events.length
-    ? h('ol', { class: 'story' }, events.map(event))
+    ? h('ol', { class: 'events' }, events.map(event))
     : empty(t('integrity.quiet'), h('p', {}, t('integrity.quiet.text')));
-  return panel(t('integrity.story'), list);
+  return panel(t('integrity.events'), list);
 }
 
 function event(e) {
