@@ -135,6 +135,7 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 		s.report(err)
 		return nil, errors.Join(err, c.Close())
 	}
+	s.learnHost(c, member)
 	return c, nil
 }
 

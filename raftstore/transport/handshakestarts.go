@@ -166,6 +166,8 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 	if err := s.cfg.Key.readVerdict(c, macCaller, transcript, h.caller); err != nil {
 		return 0, err
 	}
+	s.learnHost(c, h.caller)
+	s.gate.leave(c)
 	verdict := s.judge(c, h.caller, lastCallee, lastCaller, caller)
 	if verdict == verdictGood {
 		if err := s.acceptPeer(c, h.caller, lastCaller, caller, callee); err != nil {

@@ -131,7 +131,7 @@ func TestAskTermChecksTheQuestion(t *testing.T) {
 // Connections for questions stay open. They must not take the places of handshakes.
 func TestQuestionsTakeNoHandshakes(t *testing.T) {
 	a, b := termStream(t, "a", nil), termStream(t, "b", func() (uint64, bool) { return 1, true })
-	for range maxHandshakes + 1 {
+	for range maxFromMembers + 1 {
 		conn, err := a.dialOnce(patience(t), "b", b.cfg.Advertise, purposeTerms)
 		if err != nil {
 			t.Fatal(err)

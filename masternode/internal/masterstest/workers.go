@@ -27,7 +27,7 @@ type Storage struct {
 	// Changes of its responses.
 	Lie        func(*wire.ProvenRecord)
 	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
-	LiePlace   bool // of a leaf
+	LiePlace   func(block uint64) uint64 // of a leaf
 	LieHits    func(*wire.RecordHits)
 	LieTiles   func(*wire.TileData)
 	LieEntries func(*wire.Entries)
@@ -409,8 +409,8 @@ func (w *Workers) Locate(ctx context.Context, t wire.Worker, index uint64) (bloc
 		for _, b := range s.Blocks {
 			if index < b.Header.Size() {
 				block = b.Header.Block
-				if s.LiePlace {
-					block = (block + 1) % uint64(len(s.Blocks))
+				if s.LiePlace != nil {
+					block = s.LiePlace(block)
 				}
 				return nil
 			}
