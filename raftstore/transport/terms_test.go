@@ -17,6 +17,8 @@ import (
 func termStream(t *testing.T, self string, term func() (uint64, bool)) *Stream {
 	t.Helper()
 	s := openStream(t, self, "g", testToken, masterfsm.LevelTerms, func(err error) { t.Error(err) })
+	s.mu.Lock() // which each handshake takes before it reads Term
+	defer s.mu.Unlock()
 	s.cfg.Term = term
 	return s
 }
@@ -54,12 +56,15 @@ func TestAskTerm(t *testing.T) {
 
 // A callee that takes no part in the group, or whose raft has not started, does not answer.
 func TestAskTermOfNoParticipant(t *testing.T) {
-	a, b := termStream(t, "a", nil), termStream(t, "b", func() (uint64, bool) { return 9, false })
+	var takesPart atomic.Bool
+	a, b := termStream(t, "a", nil), termStream(t, "b", func() (uint64, bool) { return 9, takesPart.Load() })
 	if term, err := askTerm(t, a, b); err == nil {
 		t.Errorf("it answers %d", term)
 	}
-	b.cfg.Term = func() (uint64, bool) { return 9, true }
+	takesPart.Store(true)
+	b.mu.Lock()
 	b.raftOpen = false
+	b.mu.Unlock()
 	if term, err := askTerm(t, a, b); err == nil {
 		t.Errorf("before its raft has started it answers %d", term)
 	}
