@@ -32,12 +32,12 @@ const firstRead = 4 << 10
 // bytes are not the content then), and wire.ErrBacklog where it is tracked and there is no room for it: see [Intake].
 func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
-		return nil, refuseBody(r.Body,
+		return nil, refuseBody(unread(r),
 			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
 				wire.ErrEncoding, coding))
 	}
 	if r.ContentLength > limit {
-		return nil, overLimit(r.Body, r.ContentLength, limit)
+		return nil, overLimit(unread(r), r.ContentLength, limit)
 	}
 	held := bodyOf(r)
 	var data []byte
@@ -89,6 +89,15 @@ func overLimit(body io.Reader, length, limit int64) error {
 		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", wire.ErrTooLarge, length, limit)
 	}
 	return refuseBody(body, err)
+}
+
+// unread is what a client sends of a body that is refused before it is read. It is nothing where the client waits for
+// 100 Continue (RFC 9110, section 10.1.1): reading the body would ask for it.
+func unread(r *http.Request) io.Reader {
+	if strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		return http.NoBody
+	}
+	return r.Body
 }
 
 // refuseBody drains a refused body and returns the reason.

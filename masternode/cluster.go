@@ -243,6 +243,7 @@ func (n *Node) Figures() Figures {
 		if last := len(v.Cosigned) - 1; last >= 0 {
 			f.Cosigned = v.Cosigned[last].Boundary.Size
 		}
+		//mutant:counted-checks
 		f.Integrity, f.LostBlocks = s.IntegrityLog().Totals, chain.CountBlocks(v.Lost)
 		for i := range v.Storages {
 			if v.Storages[i].CountsAsCopy {

@@ -382,6 +382,7 @@ func simulateDamage(t *testing.T, seed uint64) {
 	}
 	r.allValid(t, 5*time.Minute)
 	r.readsAll(t, payloads)
+	r.checkLiveness(t, false)
 	if i := r.Integrity(t.Context()); len(i.Lost) > 0 {
 		t.Errorf("%+v", i)
 	}

@@ -81,8 +81,11 @@ type row struct {
 
 var masterRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /", gateOpen, "", "", []int{200}},
 	{"HEAD /", gateOpen, "", "", []int{200}},
 	{"GET /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
@@ -162,7 +165,9 @@ var masterRows = []row{
 
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
@@ -185,7 +190,9 @@ var storageRows = []row{
 
 var minerRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }

@@ -76,12 +76,12 @@ func New(cfg Config) http.Handler {
 		legacy.AddRoutes(legacy.Config{Engine: m.Engine, Node: m.node, MayCreate: m.mayCreate, AtLeader: m.leader.do})
 	}
 	m.Health(m.node.Ready)
-	m.GET("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	m.GetAndHead("/metrics", gin.WrapH(newMetrics(cfg.Node)))
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
-		m.getAndHead(path, page)
+		m.GetAndHead(path, page)
 	}
-	m.getAndHead("/openapi.yaml", description)
+	m.GetAndHead("/openapi.yaml", description)
 	return m
 }
 
@@ -92,22 +92,16 @@ func (m *master) recordRoutes() {
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.GET("/v1/records", m.withReader(m.list))
 	m.GET("/v1/records/stream", m.withReader(m.stream))
-	m.getAndHead("/v1/records/:index", m.withRecord(m.record))
-	m.getAndHead("/v1/records/:index/proof", m.withRecord(m.proof))
-	m.getAndHead("/v1/records/:index/receipt", m.withRecord(m.receipt))
+	m.GetAndHead("/v1/records/:index", m.withRecord(m.record))
+	m.GetAndHead("/v1/records/:index/proof", m.withRecord(m.proof))
+	m.GetAndHead("/v1/records/:index/receipt", m.withRecord(m.receipt))
 	m.GET("/v1/blocks", m.withAnyToken(m.blocks))
 	m.GET("/v1/blocks/:block", m.withAnyToken(m.block))
 	m.GET("/v1/blocks/:block/records", m.withReader(m.blockRecords))
-	m.getAndHead("/v1/blocks/:block/records/:offset", m.withRecord(m.record))
-	m.getAndHead("/v1/blocks/:block/records/:offset/proof", m.withRecord(m.proof))
-	m.getAndHead("/v1/blocks/:block/records/:offset/receipt", m.withRecord(m.receipt))
+	m.GetAndHead("/v1/blocks/:block/records/:offset", m.withRecord(m.record))
+	m.GetAndHead("/v1/blocks/:block/records/:offset/proof", m.withRecord(m.proof))
+	m.GetAndHead("/v1/blocks/:block/records/:offset/receipt", m.withRecord(m.receipt))
 	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
-}
-
-// getAndHead adds a route for GET and HEAD.
-func (m *master) getAndHead(path string, h gin.HandlerFunc) {
-	m.GET(path, h)
-	m.HEAD(path, h)
 }
 
 // crossOrigin is console.CrossOrigin in front of every route.

@@ -169,6 +169,7 @@ func (w *planner) cut() {
 		w.wakeAt(due)
 		return
 	}
+	//mutant:cut-by-age
 	w.want(action{kind: actCut, block: w.view.OpenBlock})
 }
 

@@ -103,6 +103,7 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 		return false
 	}
 	// The table's time does not decide: a leader whose wall clock was wrong may have put it far ahead.
+	//mutant:scheduled-check
 	at := w.memory.node(n.ID).checkedAt.Add(w.pace.check)
 	if w.now.Before(at) {
 		w.wakeAt(at)
