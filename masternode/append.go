@@ -105,7 +105,7 @@ func (n *Node) admitEarly(ctx context.Context, project uint32, entries []Entry, 
 		}
 		return p
 	}
-	if look().Err == masterfsm.Accepted || n.confirmShared(ctx) != nil {
+	if look().Err == masterfsm.Accepted || n.confirm(ctx) != nil {
 		return nil
 	}
 	if p := look(); p.Err != masterfsm.Accepted {

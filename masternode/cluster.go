@@ -71,7 +71,7 @@ func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
 func (n *Node) confirmStatus(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	return n.confirmShared(ctx) == nil && n.leader.Leads()
+	return n.confirm(ctx) == nil && n.leader.Leads()
 }
 
 // describe converts the table, and what the leader knows, to the form of the API.

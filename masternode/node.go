@@ -74,7 +74,7 @@ type Node struct {
 	leader  *leader.Leader
 	signer  signing.CheckpointSigner
 
-	confirms *batch.Batcher[struct{}, struct{}]           // of reads that need no token
+	confirms *batch.Batcher[struct{}, struct{}]           // see confirm
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
 	seq  atomic.Uint64 // of submissions in this boot

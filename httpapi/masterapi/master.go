@@ -64,11 +64,11 @@ func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
-		leader: forwarder{leader: cfg.Node.LeaderURL, send: cfg.Forward}, Options: cfg.Options,
+		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward}, Options: cfg.Options,
 		users:   httpapi.NewIntake(userBytes, userShare),
 		masters: httpapi.NewIntake(masterBytes, masterBytes),
 	}
-	m.Use(m.crossOrigin, m.refused, m.trackBody)
+	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.trackBody)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()

@@ -84,6 +84,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },

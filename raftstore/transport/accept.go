@@ -60,7 +60,8 @@ func (s *Stream) acceptAll() {
 	}
 }
 
-// serve does the callee's part of a handshake and hands the connection to raft.
+// serve does the callee's part of a handshake and hands the connection to raft, or to a goroutine that answers the
+// questions on it.
 func (s *Stream) serve(c *conn) {
 	var purpose byte
 	began := time.Now()
@@ -75,6 +76,9 @@ func (s *Stream) serve(c *conn) {
 	case err != nil:
 		s.report(err)
 		s.drop(c, err)
+		return
+	case purpose == purposeTerms:
+		s.tasks.Go(func() { s.answerTerms(c) })
 		return
 	case purpose != purposeRaft:
 		_ = c.Close() // the handshake was its only purpose
@@ -112,7 +116,7 @@ func (s *Stream) answer(c *conn, began time.Time) (purpose byte, err error) {
 			return purpose, err
 		}
 		s.closeReplaced(c, version)
-		if purpose == purposeRaft && !raftOpen {
+		if needsRaft(purpose) && !raftOpen {
 			return 0, errStarting
 		}
 		return purpose, nil

@@ -24,10 +24,13 @@ type Config struct {
 	Level     func() uint64 // returns the group's protocol level, as far as this master knows
 	// AddressOf returns the address that raft's configuration has for a member, host:port, or "".
 	AddressOf func(member string) string
-	Addresses func() []string // returns the addresses of all members that raft's configuration has, host:port
-	Stale     func(error)     // called when a peer reports that this master's data folder is an older copy
-	Failed    func(error)     // called when a start cannot be written; the error wraps [ErrStarts]
-	Log       hclog.Logger
+	// Addresses returns the addresses of all members that raft's configuration has, host:port.
+	Addresses func() []string
+	// Term returns raft's current term on this master, or false if this master takes no part in the group.
+	Term   func() (uint64, bool)
+	Stale  func(error) // called when a peer reports that this master's data folder is an older copy
+	Failed func(error) // called when a start cannot be written; the error wraps [ErrStarts]
+	Log    hclog.Logger
 }
 
 // Stream is raft's stream layer ([raft.StreamLayer]). Any goroutine may call its methods.
@@ -49,6 +52,7 @@ type Stream struct {
 	versions    map[string]byte   // the highest version of the handshake that a member has used, whatever the level
 	unreachable map[string]bool   // members to which the last dial failed
 	addresses   map[string]string // see SetAddress
+	questions   map[string]*termLink
 	proven      map[proofOf]netip.Addr
 	warned      time.Time
 }
@@ -62,7 +66,7 @@ func New(cfg Config) *Stream {
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
 		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{},
 		conns: map[*conn]struct{}{}, versions: map[string]byte{}, unreachable: map[string]bool{},
-		addresses: map[string]string{},
+		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptAll)
