@@ -21,7 +21,10 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback
-	Logger       hclog.Logger
+	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
+	// for the default.
+	MaxConnections, MaxConnectionsPerAddress int
+	Logger                                   hclog.Logger
 }
 
 // MasterConfig configures a master.
