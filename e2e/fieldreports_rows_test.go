@@ -165,30 +165,6 @@ func checkWithoutFiles(t *testing.T, c *cluster) {
 	})
 }
 
-func readsWithoutFiles(t *testing.T, c *cluster) {
-	const name = "storage-2"
-	c.restartRole(name)
-	url, records := roleOf(c.Topology(), name).URL(), c.records()
-	before := c.integrity()
-	undo := c.withoutFiles(name)
-	defer undo()
-	for _, m := range c.masters {
-		for index := uint64(0); index < records; index += 1 + records/100 {
-			_, err := m.GetIndex(t.Context(), index) // not found: the leaf is a block's seal
-			if err != nil && !errors.Is(err, wire.ErrNotFound) {
-				t.Fatalf("read leaf %d: %v", index, err)
-			}
-		}
-	}
-	now := c.integrity()
-	if told(before, now, url, wire.EventSuspect) || told(before, now, url, wire.EventFinding) {
-		t.Errorf("events: %+v", now.Events)
-	}
-	if n := nodeAt(now, url); n.State != "valid" {
-		t.Errorf("%+v", n)
-	}
-}
-
 func keysOutsideLatin1(t *testing.T, c *cluster) {
 	keys := []string{"门/7", "Tür/7", "ключ", "🔑"}
 	var lines bytes.Buffer
