@@ -17,7 +17,8 @@ const drainTime = 2 * time.Second
 // drainKey is the key of a request's context for the context that ends when the server is told to stop.
 type drainKey struct{}
 
-// UntilDrain is a request's context for an answer without an end: it also ends when the server is told to stop.
+// UntilDrain is a request's context for an answer that may take long, or has no end: it also ends when the server is
+// told to stop.
 func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := func() bool { return false }
