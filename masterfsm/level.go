@@ -17,7 +17,8 @@ import (
 //	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of
 //	   workers ([Register]); snapshots of version 6; handshake version 3
 //	3: the table counts the time that passes for the schedules of checks ([BeginTerm], [EndCheck]), an operator can
-//	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7
+//	   set its time ([SetTime]), and absurd times are ignored; it keeps how long the checks of storage
+//	   nodes took; snapshots of version 7
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1

@@ -18,6 +18,7 @@ type memory struct {
 	inflight  map[action]func()    // cancels an action in flight
 	tasks     map[string]wire.Task // by node: progress of its check or repair
 	repairs   map[string]*repair   // by receiver; owned by the job of its node while one is in flight
+	checking  checkWatch           // the check that is in progress
 	witnesses witnessMemory
 	givenKey  givenKey
 	clocks    Clocks // as of the last decision
@@ -38,6 +39,11 @@ type lastSeen struct {
 	// then.
 	aborted    *wire.Aborted
 	checkAgain time.Time
+	// repairEnded is when the last repair of a storage node ended, repairsCut how many in a row ended because others
+	// waited, and sendFailed when the node last failed as a sender.
+	repairEnded time.Time
+	repairsCut  int
+	sendFailed  time.Time
 	// checked is when the last check of a storage node ended, as the table had it when checkedAt was set.
 	checked   uint64
 	checkedAt time.Time

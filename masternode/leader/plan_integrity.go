@@ -2,6 +2,7 @@ package leader
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -63,7 +64,11 @@ func (w *planner) checks() {
 		n := &w.view.Storages[i]
 		switch {
 		case n.State == masterfsm.Validating:
-			w.pollOrAbort(n, actCheck, actAbortCheck)
+			if w.overdue(n) {
+				w.want(action{kind: actAbortCheck, node: n.ID, version: n.Version})
+			} else {
+				w.pollOrAbort(n, actCheck, actAbortCheck)
+			}
 			return
 		case n.State == masterfsm.Valid:
 			valid++
@@ -81,7 +86,7 @@ func (w *planner) checks() {
 			w.wakeAt(again)
 			continue
 		}
-		if w.inFlight(actCheck, n.ID) {
+		if w.inFlight(actCheck, n.ID) || w.inFlight(actAbortCheck, n.ID) {
 			continue // its last check has ended, and the memory does not have that yet
 		}
 		if next == nil || !n.Due.IsZero() && next.Due.IsZero() ||
@@ -123,8 +128,13 @@ func (w *planner) pollOrAbort(n *masterfsm.Storage, poll, abort actionKind) {
 	w.want(ask)
 }
 
-// repairs has at most one storage node repaired at a time. It ignores a node that lacks only blocks that are lost on
-// all nodes.
+// needsRepair reports whether a node can be repaired now. A node that lacks only blocks that are lost on all nodes
+// cannot.
+func (w *planner) needsRepair(n *masterfsm.Storage) bool {
+	return n.State == masterfsm.Invalid && !n.CountsAsCopy && w.memory.live(n.ID, w.now, w.pace)
+}
+
+// repairs has at most one storage node repaired at a time, first the one whose last repair ended longest ago.
 func (w *planner) repairs() {
 	for i := range w.view.Storages {
 		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
@@ -132,11 +142,16 @@ func (w *planner) repairs() {
 			return
 		}
 	}
+	var invalid []*masterfsm.Storage
 	for i := range w.view.Storages {
-		n := &w.view.Storages[i]
-		if n.State != masterfsm.Invalid || n.CountsAsCopy || !w.memory.live(n.ID, w.now, w.pace) {
-			continue
+		if n := &w.view.Storages[i]; w.needsRepair(n) {
+			invalid = append(invalid, n)
 		}
+	}
+	slices.SortStableFunc(invalid, func(a, b *masterfsm.Storage) int {
+		return w.memory.nodes[a.ID].repairEnded.Compare(w.memory.nodes[b.ID].repairEnded)
+	})
+	for _, n := range invalid {
 		if again := w.memory.nodes[n.ID].repairAgain; w.now.Before(again) {
 			w.wakeAt(again)
 			continue
