@@ -45,6 +45,10 @@ var alterations = []alteration{
 	}; $`},
 	// The mutant that TestCheckersNoticeTimes runs.
 	{directive: "own-clock", condition: `!alteredTo("own-clock")`},
+	// The mutants that TestLivenessNotice runs.
+	{directive: "scheduled-check", code: `$; if alteredTo("no-checks") { at = w.now.Add(time.Hour) }`},
+	{directive: "cut-by-age", code: `if !alteredTo("no-cuts") { $ }`},
+	{directive: "counted-checks", code: `$; if alteredTo("miscounted") { f.Integrity.Checks /= 2 }`},
 	// Variants that make a test possible or shorter.
 	{directive: "recovery-quiet", value: `alteredValue("quick-recovery", $/12, $)`},
 	{directive: "wall-clock", code: `if alteredTo("clock") || alteredTo("own-clock") {

@@ -211,7 +211,13 @@ func (c *cluster) timeGoesOn(o *oracle, when string, limited *client.Client) {
 		}
 		return ""
 	})
-	// The quota is used up, and refills.
+	c.awaitQuota(o, when, limited)
+	c.awaitConfirmed(when)
+}
+
+// awaitQuota uses up the quota of a limited project, and waits until it has refilled.
+func (c *cluster) awaitQuota(o *oracle, when string, limited *client.Client) {
+	c.t.Helper()
 	entries := make([]client.Entry, 10)
 	for i := range entries {
 		entries[i].Payload = []byte(when)
@@ -235,7 +241,11 @@ func (c *cluster) timeGoesOn(o *oracle, when string, limited *client.Client) {
 		}
 		return ""
 	})
-	// What is not there must be confirmed by a majority, through each master.
+}
+
+// awaitConfirmed waits until each master answers that a record does not exist. A majority must confirm that.
+func (c *cluster) awaitConfirmed(when string) {
+	c.t.Helper()
 	for i, m := range c.masters {
 		c.await("a confirmed answer after: "+when, func() string {
 			if _, err := m.Get(c.t.Context(), 1<<40, 0); !errors.Is(err, wire.ErrNotFound) {

@@ -33,7 +33,7 @@ func New(log hclog.Logger) *Engine {
 	// A record's key or a worker's address may be part of a path, with its slashes escaped.
 	e.UseRawPath = true
 	e.UnescapePathValues = true
-	e.Use(e.recover)
+	e.Use(e.recover, e.pace)
 	e.NoRoute(e.Do(func(c *gin.Context) error {
 		return fmt.Errorf("%w: there is no %s; docs/api.md lists all routes", wire.ErrNoSuchRoute, c.Request.URL.Path)
 	}))
@@ -52,10 +52,16 @@ func (e *Engine) Do(h Handler) gin.HandlerFunc {
 	}
 }
 
+// GetAndHead adds a route for GET and HEAD.
+func (e *Engine) GetAndHead(path string, h gin.HandlerFunc) {
+	e.GET(path, h)
+	e.HEAD(path, h)
+}
+
 // Health adds /livez and /readyz. Neither takes a token. ready returns why the node does not serve, nil where it does.
 func (e *Engine) Health(ready func() error) {
-	e.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
-	e.GET("/readyz", e.Do(func(c *gin.Context) error {
+	e.GetAndHead("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	e.GetAndHead("/readyz", e.Do(func(c *gin.Context) error {
 		if err := ready(); err != nil {
 			return err
 		}

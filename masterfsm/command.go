@@ -55,6 +55,7 @@ var commands = [...]Command{
 	23: &Cosign{},
 	24: &RaiseLevel{},
 	25: &SetTime{},
+	26: &ChangeSettings{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -66,11 +67,12 @@ type Command interface {
 
 // BeginTerm is the first act of a leader: barrier, fence and address in one.
 type BeginTerm struct {
-	Term     uint64   `json:"term"`
-	Member   string   `json:"member"` // the leader's member id
-	URL      string   `json:"url"`    // the leader's HTTP address
-	Time     uint64   `json:"time"`   // unix milliseconds
-	Group    string   `json:"group"`  // the cluster's id, taken by the first BeginTerm of all
+	Term   uint64 `json:"term"`
+	Member string `json:"member"` // the leader's member id
+	URL    string `json:"url"`    // the leader's HTTP address
+	Time   uint64 `json:"time"`   // unix milliseconds
+	Group  string `json:"group"`  // the cluster's id, taken by the first BeginTerm of all
+	// Settings are those of the leader's flags. They become those of the group below protocol level 3 only.
 	Settings Settings `json:"settings"`
 	// Age is State.Age as the leader has counted it since it was last committed; from protocol level 3 on.
 	Age uint64 `json:"age,omitempty"`

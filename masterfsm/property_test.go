@@ -177,6 +177,13 @@ func (s *simulation) command() []byte {
 	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
 	settings.WitnessQuorum = uint8(s.rng.IntN(3))
 	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
+	if s.chance(2) {
+		return Encode(&ChangeSettings{Time: time, Change: SettingsChange{
+			MaxRecords: &settings.MaxRecords, MaxBytes: &settings.MaxBytes, MaxPendingBytes: &settings.MaxPendingBytes,
+			RetainBytes: &settings.RetainBytes, Difficulty: &settings.Difficulty, Replicas: &settings.Replicas,
+			MaxKeys: &settings.MaxKeys, KeyAge: &settings.KeyAge, WitnessQuorum: &settings.WitnessQuorum,
+		}})
+	}
 	term := s.a.Term().Term + uint64(s.rng.IntN(3)) - 1
 	return EncodeFor(s.a.Level(), &BeginTerm{Term: term, Member: "m2", Time: time, Settings: settings, Age: s.age()})
 }
@@ -416,17 +423,22 @@ func (s *simulation) checkProgress(before View) {
 		now.HeldFrom < before.HeldFrom || now.OpenBlock < before.OpenBlock || now.Term.Term < before.Term.Term {
 		s.t.Fatalf("went backwards: %+v after %+v", now, before)
 	}
-	if now.Stored > before.Stored {
-		copies := 0
+	copiesOf := func(height uint64) (copies int) {
 		for _, n := range now.Storages {
-			if n.CountsAsCopy && n.Height >= now.Stored {
+			if n.CountsAsCopy && n.Height >= height {
 				copies++
 			}
 		}
-		if copies < int(now.Settings.Replicas) {
-			s.t.Fatalf("stored went from %d to %d with %d copies, %d are due: %+v",
-				before.Stored, now.Stored, copies, now.Settings.Replicas, now.Storages)
-		}
+		return copies
+	}
+	if copies := copiesOf(now.Stored); now.Stored > before.Stored && copies < int(now.Settings.Replicas) {
+		s.t.Fatalf("stored went from %d to %d with %d copies, %d are due: %+v",
+			before.Stored, now.Stored, copies, now.Settings.Replicas, now.Storages)
+	}
+	if copies := copiesOf(now.HeldFrom); now.HeldFrom > before.HeldFrom && now.Level >= LevelCopies &&
+		copies < int(now.Settings.Replicas) {
+		s.t.Fatalf("bodies up to block %d were dropped with %d copies, %d are due: %+v",
+			now.HeldFrom, copies, now.Settings.Replicas, now.Storages)
 	}
 }
 

@@ -74,7 +74,7 @@ func (r *Recovery) Adopt(b chain.Block) error {
 		r.drop(number, own)
 	}
 	r.count(&b, own)
-	body := minedBlock(b)
+	body := minedBlock(b, slices.Clone(leaves[:b.Header.Count]))
 	if held := s.heldAt(number); held != nil {
 		r.bytes -= held.size()
 		s.replace(body)

@@ -375,7 +375,7 @@ func (s *State) readBlocks(c *source) {
 				c.fail(err)
 				return
 			}
-			b = minedBlock(block)
+			b = minedBlock(block, block.Leaves(nil))
 		} else {
 			b = readPending(c)
 		}

@@ -136,9 +136,8 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 		s.group = Group{ID: c.Group, Epoch: 1}
 	}
 	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: c.URL}, s.age
-	s.settings = c.Settings
-	if s.waiting != nil && c.Settings.Difficulty < s.waiting.header.Difficulty {
-		s.waiting.header.Difficulty = c.Settings.Difficulty // a block may wait for easier work, never for harder
+	if s.level < LevelSettings {
+		s.use(c.Settings)
 	}
 	s.advanceStored()
 	return nil, nil

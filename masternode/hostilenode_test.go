@@ -333,7 +333,8 @@ func (h hostile) check(s *wire.CheckStatus) {
 	}
 	for range []int{0, 1, 70, 5000}[h.IntN(4)] {
 		s.Report.Findings = append(s.Report.Findings, wire.Finding{
-			Block: h.number(), What: []string{chain.WrongShort, chain.WrongChain, h.text()}[h.IntN(3)], Detail: h.text(),
+			Block: h.number(), What: []string{chain.WrongShort, chain.WrongChain, h.text()}[h.IntN(3)],
+			Detail: h.text(),
 			DetailCoded: wire.Message{Code: []string{"", wire.CodeOtherChain, h.text()}[h.IntN(3)],
 				Args: wire.Args{"block": h.text(), h.text(): h.number()}},
 		})

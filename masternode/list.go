@@ -265,7 +265,7 @@ func (n *Node) BlockRecords(
 	}
 	var body masterfsm.HeldBlock
 	var held bool
-	err = confirmed(ctx, n.confirm, func() error {
+	err = n.confirmed(ctx, func() error {
 		var before bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			body, held = s.HeldBlock(block)

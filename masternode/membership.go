@@ -34,7 +34,7 @@ func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) err
 // findMaster returns the master of an id or address, from raft's configuration or from the table alone. A negative
 // answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Master, err error) {
-	err = confirmed(ctx, n.confirm, func() error {
+	err = n.confirmed(ctx, func() error {
 		for _, m := range withTable(n.group()) {
 			if isNamed(m.ID, m.URL, idOrURL) || m.Raft == strings.TrimRight(idOrURL, "/") {
 				found = m

@@ -74,13 +74,14 @@ type Node struct {
 	leader  *leader.Leader
 	signer  signing.CheckpointSigner
 
-	confirms *batch.Batcher[struct{}, struct{}]           // of reads that need no token
+	confirms *batch.Batcher[struct{}, struct{}]           // see confirm
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
-	seq atomic.Uint64 // of submissions in this boot
+	seq  atomic.Uint64 // of submissions in this boot
+	sent sentRates     // of appends of this master's clients
 
-	streams chan struct{} // holds a token for each stream that is being served
-	hashing sync.Mutex    // held while records that the masters hold are hashed for a search
+	streams   chan struct{} // holds a token for each stream that is being served
+	searching chan struct{} // holds a token while the records that the masters hold are searched for a hash
 
 	changing sync.Mutex // held while the leader changes the members of the group
 	retiring sync.Mutex // held while the leader retires a key of the log
@@ -118,7 +119,7 @@ func New(cfg Config) (*Node, error) {
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
 		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
-	n.streams = make(chan struct{}, maxStreams)
+	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
 	n.appends = batch.New(batch.Config[*appendRequest, masterfsm.Placement]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,

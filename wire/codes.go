@@ -70,9 +70,11 @@ var (
 	CodeBlocksLost  = code("blocks-lost", "no storage node has a good copy of {blocks|block|blocks} {ranges}")
 	CodeBlocksFound = code("blocks-found",
 		"a storage node may have a good copy again of {blocks|block|blocks} {ranges}")
-	CodeLossConfirmed = code("loss-confirmed", "a person confirmed that block {block} is lost")
-	CodeTimeSet       = code("time-set",
+	CodeTimeSet = code("time-set",
 		"a person set the time of the group {seconds} {seconds|second|seconds} forward")
+	CodeLossConfirmed  = code("loss-confirmed", "a person confirmed that block {block} is lost")
+	CodeSettingChanged = code("setting-changed",
+		"a person changed the setting {setting} from {from} to {to}")
 	CodeRemoved = code("removed", "removed from the cluster")
 )
 
@@ -138,6 +140,9 @@ var (
 	CodeCheckpointKeyWaits = code("checkpoint-key-waits",
 		"the key of --checkpoint-key is not in the log yet: it is added when this master leads (chainstore master "+
 			"transfer)")
+	CodeSettingIgnored = code("setting-ignored",
+		"--{setting} {asked} changes nothing: the group has {value}; settings are changed with chainstore master "+
+			"settings")
 	CodeMasterNotice = code("master-notice", "master {node}: {cause}")
 )
 

@@ -3,6 +3,7 @@ package masterapi
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -25,11 +26,16 @@ func (m *master) identify(r *http.Request) (caller, error) {
 	case err != nil:
 		return caller{}, err
 	case m.admin.Matches(token):
+		httpapi.Proven(r, httpapi.Node)
 		return caller{role: wire.RoleAdmin}, nil
 	case m.cluster.Matches(token):
+		httpapi.Proven(r, httpapi.Node)
 		return caller{role: wire.RoleCluster}, nil
 	}
 	access, err := m.node.Access(r.Context(), token)
+	if err == nil {
+		httpapi.Proven(r, httpapi.User)
+	}
 	return caller{role: wire.RoleProject, access: access}, err
 }
 
@@ -40,6 +46,11 @@ func (m *master) withCaller(h func(c *gin.Context, from caller) error) gin.Handl
 		if err != nil {
 			return err
 		}
+		owner := from.role
+		if owner == wire.RoleProject {
+			owner = strconv.FormatUint(uint64(from.access.Project.ID), 10)
+		}
+		httpapi.CountAs(c.Request, m.users, owner)
 		return h(c, from)
 	})
 }

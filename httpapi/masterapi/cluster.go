@@ -22,6 +22,7 @@ func (m *master) clusterRoutes() {
 	m.DELETE("/v1/masters/:id", m.withAdmin(m.remove(m.node.RemoveMaster)))
 	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
 	m.POST("/v1/time", m.withAdmin(m.setTime))
+	m.PATCH("/v1/settings", m.withAdmin(m.changeSettings))
 }
 
 func (m *master) clusterStatus(c *gin.Context) error {
@@ -98,5 +99,16 @@ func (m *master) setTime(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		return httpapi.Answer(c, http.StatusOK)(m.node.SetTime(c.Request.Context(), *to.Time))
+	})
+}
+
+func (m *master) changeSettings(c *gin.Context) error {
+	var change wire.SettingsChange
+	body, err := httpapi.ReadExact(c, &change)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		return httpapi.Answer(c, http.StatusOK)(m.node.ChangeSettings(c.Request.Context(), change))
 	})
 }

@@ -21,7 +21,10 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback
-	Logger       hclog.Logger
+	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
+	// for the default.
+	MaxConnections, MaxConnectionsPerAddress int
+	Logger                                   hclog.Logger
 }
 
 // MasterConfig configures a master.
@@ -32,6 +35,7 @@ type MasterConfig struct {
 	Peers         []string // URLs of all masters; the first founds the group. Empty for a group of one
 	Join          []string // URLs of masters whose group this one joins, instead of Peers
 	AdminToken    string
+	SettingsGiven []string // names of the flags that were given
 	MasterOptions
 }
 

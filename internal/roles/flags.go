@@ -34,6 +34,10 @@ func (c *NodeConfig) Flags() []Flag {
 			Usage: "`URL` at which the other nodes reach this one (default: http:// and the address)"},
 		{Name: "insecure", Value: &c.Insecure,
 			Usage: "allow addresses other than loopback: tokens and records then cross that network unencrypted"},
+		{Name: "max-connections", Value: &c.MaxConnections,
+			Usage: "connections to HTTP at once (default half of the files that the process may open, at most 10000)"},
+		{Name: "max-connections-per-address", Value: &c.MaxConnectionsPerAddress,
+			Usage: "connections to HTTP at once from one address (default half of --max-connections)"},
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 
@@ -23,7 +22,7 @@ import (
 // Master is a master that is open and not yet running.
 type Master struct {
 	cfg       MasterConfig
-	listener  net.Listener
+	listener  *httpapi.Listener
 	url       string
 	store     *raftstore.Store
 	transport *noderpc.Transport
@@ -47,7 +46,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	cfg.Peers, cfg.Join = trimmed(cfg.Peers), trimmed(cfg.Join)
 	m := &Master{cfg: cfg, transport: noderpc.NewTransport()}
-	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+	if m.listener, m.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -76,7 +75,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
 		Limits: cfg.Limits, Logger: cfg.Logger,
 		Options: leader.Options{
-			Settings: cfg.Settings, Log: signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
+			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
 			Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
 			MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
 		},
@@ -84,10 +84,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil

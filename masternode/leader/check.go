@@ -266,8 +266,8 @@ func (l *leadership) commonHeight(
 
 // sameHeader reports whether a node's header is the group's. A header that the node cannot read counts as different: to
 // send its block again does no harm. Where the group's header is lost, the next one that is not lost decides: headers
-// are linked, so the blocks before equal ones are equal too. The error means that the node does not answer, or no longer
-// has that status.
+// are linked, so the blocks before equal ones are equal too. The error means that the node does not answer, or no
+// longer has that status.
 func (l *leadership) sameHeader(
 	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64,
 ) (bool, error) {

@@ -122,7 +122,7 @@ func (l *Leader) compare(others []reading, now time.Time) Clocks {
 	wall, ok := wallMillis(now)
 	c := compareClocks(reading{l.cfg.Member.ID, true, wall}, others)
 	if c.Agrees && ok {
-		l.clock.follow()
+		l.clock.follow(now)
 	}
 	return c
 }

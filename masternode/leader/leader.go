@@ -97,8 +97,10 @@ type Witnesses interface {
 
 // Options are what the operator of a master chooses for its duties as the leader.
 type Options struct {
-	Settings masterfsm.Settings
-	Log      signing.LogConfig
+	// Settings are those of a group that this master founds. SettingsGiven names the flags that were given for them.
+	Settings      masterfsm.Settings
+	SettingsGiven []string
+	Log           signing.LogConfig
 
 	Witnesses    []signing.Witness // asked for cosignatures
 	WitnessCalls Witnesses         // required if there are witnesses

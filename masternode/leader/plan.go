@@ -175,6 +175,7 @@ func (w *planner) cut() {
 		w.wakeAt(due)
 		return
 	}
+	//mutant:cut-by-age
 	w.want(action{kind: actCut, block: w.view.OpenBlock})
 }
 

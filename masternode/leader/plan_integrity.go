@@ -108,6 +108,7 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 		return false
 	}
 	// The table's time does not decide: a leader whose wall clock was wrong may have put it far ahead.
+	//mutant:scheduled-check
 	at := w.memory.node(n.ID).checkedAt.Add(w.pace.check)
 	if w.now.Before(at) {
 		w.wakeAt(at)
@@ -166,3 +167,33 @@ func (w *planner) repairs() {
 		}
 	}
 }
+
+// overdue reports whether the check of a node takes too long: it makes no progress, or takes longer than an hour and
+// than four times the last check of any other node. After each check of the node that ended early it may take four
+// times as long, so that a large chain on a slow disk is checked eventually.
+func (w *planner) overdue(n *masterfsm.Storage) bool {
+	c := &w.memory.checking
+	if c.node != n.ID || c.version != n.Version {
+		return false
+	}
+	limit := w.pace.checkTime
+	for i := range w.view.Storages {
+		if other := &w.view.Storages[i]; other.ID != n.ID {
+			limit = max(limit, 4*time.Duration(min(other.CheckMillis, maxCheckMillis))*time.Millisecond)
+		}
+	}
+	tries := 0
+	if s := w.memory.nodes[n.ID]; s != nil && s.aborted != nil {
+		tries = s.aborted.Count
+	}
+	for _, due := range []time.Time{c.moved.Add(w.pace.checkStall), c.began.Add(longer(limit, tries))} {
+		if !w.now.Before(due) {
+			return true
+		}
+		w.wakeAt(due)
+	}
+	return false
+}
+
+// maxCheckMillis bounds what a storage node can claim that its check took: ten days.
+const maxCheckMillis = 10 * 24 * 60 * 60 * 1000

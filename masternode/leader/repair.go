@@ -344,8 +344,8 @@ func longer(limit time.Duration, tries int) time.Duration {
 // maxMissing bounds the ranges that a node may report as missing.
 const maxMissing = 1024
 
-// missingOf returns what a node reports as missing, as far as it is of the pieces. It joins what is beyond the number of
-// ranges that are plausible.
+// missingOf returns what a node reports as missing, as far as it is of the pieces. It joins what is beyond the number
+// of ranges that are plausible.
 func missingOf(pieces []wire.Piece, reported []chain.Range) []chain.Range {
 	var list []chain.Range
 	next := uint64(0)

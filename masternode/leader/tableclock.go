@@ -63,11 +63,10 @@ func (c *tableClock) observe(level, table, age uint64) {
 	}
 }
 
-// follow sets the clock to the wall clock, with which the clocks of the other masters agree.
-func (c *tableClock) follow() {
+// follow sets the clock to the wall clock as it was at now, with which the clocks of the other masters agree.
+func (c *tableClock) follow(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.clock()
 	if wall, ok := wallMillis(now); ok {
 		c.time, c.at = wall, now
 	}

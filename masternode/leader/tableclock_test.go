@@ -47,7 +47,7 @@ func TestTimeOfCommands(t *testing.T) {
 				time.Sleep(c.idle)
 				machine.SetWrong(c.jump)
 				if c.follow {
-					clock.follow()
+					clock.follow(machine.Now())
 				}
 				for _, pause := range []time.Duration{0, time.Hour} {
 					time.Sleep(pause)

@@ -81,7 +81,7 @@ func TestLevelsOfTheHandshake(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.answer(c); !errors.Is(err, errHandshake) || !strings.Contains(err.Error(), want) {
+		if _, err := s.answer(c, time.Now()); !errors.Is(err, errHandshake) || !strings.Contains(err.Error(), want) {
 			t.Errorf("version %d: %v", version, err)
 		}
 		_, _ = c.Close(), there.Close()

@@ -403,6 +403,7 @@ export default {
   'event.confirmed': 'Loss confirmed',
   'event.removed': 'Node removed',
   'event.time': 'Time set',
+  'event.setting': 'Setting changed',
 
   // Codes of the masters
   'code.text': '{detail}',
@@ -423,7 +424,8 @@ export default {
   'code.check-unfinished': 'its check did not end',
   'code.check-aborted': 'its check ended early, after {blocks} of {height} {height|block|blocks}: {detail}',
   'code.check-overdue':
-    'its check has not ended after {seconds} {seconds|second|seconds}, with {blocks} of {height} {height|block|blocks} checked',
+    'its check has not ended after {seconds} {seconds|second|seconds}, with {blocks} of {height} ' +
+    '{height|block|blocks} checked',
   'code.bytes-replaced': '{detail}',
   'code.repair-failed': 'ended early: {cause}',
   'code.sender-gone': 'its sender is gone',
@@ -440,6 +442,7 @@ export default {
   'code.blocks-found': 'a storage node may have a good copy again of {blocks|block|blocks} {ranges}',
   'code.loss-confirmed': 'a person confirmed that block {block} is lost',
   'code.time-set': 'a person set the time of the group {seconds} {seconds|second|seconds} forward',
+  'code.setting-changed': 'a person changed the setting {setting} from {from} to {to}',
   'code.removed': 'removed from the cluster',
   'code.local-view': 'this master cannot reach the leader: which nodes are live and what is under way is not known, ' +
     'and the table may be behind',
@@ -483,6 +486,8 @@ export default {
   'code.checkpoint-key-retired': 'the key of --checkpoint-key, {key}, is retired and is not used again',
   'code.checkpoint-key-waits': 'the key of --checkpoint-key is not in the log yet: it is added when this master ' +
     'leads (chainstore master transfer)',
+  'code.setting-ignored': '--{setting} {asked} changes nothing: the group has {value}; settings are changed with ' +
+    'chainstore master settings',
   'code.master-notice': 'master {node}: {cause}',
   'code.place-unknown': 'the block is missing, and its place in {file} is not known',
   'code.file-missing': '{file} is missing',

@@ -384,6 +384,7 @@ export default {
   'event.confirmed': '确认丢失',
   'event.removed': '节点移除',
   'event.time': '已设置时间',
+  'event.setting': '设置已更改',
 
   // Codes of the masters
   'code.text': '{detail}',
@@ -418,6 +419,7 @@ export default {
   'code.blocks-found': '某个存储节点可能又有完好的区块 {ranges}（共 {blocks} 个）',
   'code.loss-confirmed': '有人确认区块 {block} 已丢失',
   'code.time-set': '有人将集群时间向前调整了 {seconds} 秒',
+  'code.setting-changed': '有人将设置 {setting} 从 {from} 改为 {to}',
   'code.removed': '已从集群移除',
   'code.local-view': '此主节点无法连接领导者：无法得知哪些节点在线、哪些任务正在进行，状态表也可能落后',
   'code.unconfirmed': '没有多数主节点确认此领导者：状态表可能落后',
@@ -446,6 +448,7 @@ export default {
   'code.checkpoint-key-foreign': '--checkpoint-key 的密钥的来源是 {asked}，不会使用：日志的来源是 {origin}',
   'code.checkpoint-key-retired': '--checkpoint-key 的密钥 {key} 已停用，不会再使用',
   'code.checkpoint-key-waits': '--checkpoint-key 的密钥尚未加入日志：此主节点成为领导者时加入（chainstore master transfer）',
+  'code.setting-ignored': '--{setting} {asked} 不起作用：集群的值为 {value}；请用 chainstore master settings 更改设置',
   'code.master-notice': '主节点 {node}：{cause}',
   'code.place-unknown': '区块缺失，它在 {file} 中的位置未知',
   'code.file-missing': '{file} 缺失',
