@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/records"
 )
 
@@ -131,8 +132,8 @@ func (x *recordIndexer) cutToChain() error {
 			if err == nil && h.Hash() == last {
 				return nil
 			}
-			if errors.Is(err, ErrDamaged) {
-				return err // whether it fits is known when the block is repaired
+			if errors.Is(err, ErrDamaged) || durable.CannotRead(err) {
+				return err // whether it fits is known when the block can be read
 			}
 		} else if x.n.blockedByDamage != nil {
 			return nil // the chain is there, and cannot be proven up to that block now
