@@ -292,7 +292,8 @@ func (n *Node) block(number uint64) ([]byte, error) {
 }
 
 // ReadBlocks passes the blocks from one number up to another to give, in order and as they are on disk. A block is
-// valid until the next one is passed. Errors: ErrBehind, ErrDamaged, ErrCannotRead, and those of give and of the context.
+// valid until the next one is passed. Errors: ErrBehind, ErrDamaged, ErrCannotRead, and those of give and of the
+// context.
 func (n *Node) ReadBlocks(ctx context.Context, from, to uint64, give func(block []byte) error) error {
 	b := &blockReader{n: n}
 	next := func(number uint64) ([]byte, error) {
