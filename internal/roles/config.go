@@ -21,7 +21,9 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback
-	Logger       hclog.Logger
+	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
+	AfterFailedSync bool
+	Logger          hclog.Logger
 }
 
 // MasterConfig configures a master.
