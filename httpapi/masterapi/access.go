@@ -26,11 +26,16 @@ func (m *master) identify(r *http.Request) (caller, error) {
 	case err != nil:
 		return caller{}, err
 	case m.admin.Matches(token):
+		httpapi.Proven(r, httpapi.Node)
 		return caller{role: wire.RoleAdmin}, nil
 	case m.cluster.Matches(token):
+		httpapi.Proven(r, httpapi.Node)
 		return caller{role: wire.RoleCluster}, nil
 	}
 	access, err := m.node.Access(r.Context(), token)
+	if err == nil {
+		httpapi.Proven(r, httpapi.User)
+	}
 	return caller{role: wire.RoleProject, access: access}, err
 }
 

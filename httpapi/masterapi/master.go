@@ -23,7 +23,9 @@ type Config struct {
 	AdminToken   string
 	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
 	// have the admin token, which goes to the leader only.
-	Forward exchange.Send
+	Forward     exchange.Send
+	Connections func() httpapi.Connections // to HTTP; nil where they are not limited
+	RaftCut     func() uint64              // raft connections that were closed for newer ones; nil with Connections
 	Options
 	Logger hclog.Logger
 }
@@ -76,7 +78,7 @@ func New(cfg Config) http.Handler {
 		legacy.AddRoutes(legacy.Config{Engine: m.Engine, Node: m.node, MayCreate: m.mayCreate, AtLeader: m.leader.do})
 	}
 	m.Health(m.node.Ready)
-	m.GetAndHead("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	m.GetAndHead("/metrics", gin.WrapH(newMetrics(&cfg)))
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
 		m.GetAndHead(path, page)

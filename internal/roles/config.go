@@ -23,7 +23,10 @@ type NodeConfig struct {
 	Insecure     bool // allow addresses other than loopback
 	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
 	AfterFailedSync bool
-	Logger          hclog.Logger
+	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
+	// for the default.
+	MaxConnections, MaxConnectionsPerAddress int
+	Logger                                   hclog.Logger
 }
 
 // MasterConfig configures a master.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 
@@ -24,7 +23,7 @@ import (
 // Master is a master that is open and not yet running.
 type Master struct {
 	cfg       MasterConfig
-	listener  net.Listener
+	listener  *httpapi.Listener
 	mark      *durable.SyncMark
 	url       string
 	store     *raftstore.Store
@@ -49,7 +48,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	cfg.Peers, cfg.Join = trimmed(cfg.Peers), trimmed(cfg.Join)
 	m := &Master{cfg: cfg, transport: noderpc.NewTransport()}
-	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+	if m.listener, m.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -95,6 +94,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
@@ -24,7 +23,7 @@ import (
 type Worker struct {
 	cfg       WorkerConfig
 	node      workerNode
-	listener  net.Listener
+	listener  *httpapi.Listener
 	mark      *durable.SyncMark
 	url       string
 	identity  worker.Identity
@@ -53,7 +52,7 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, transport: noderpc.NewTransport(), failed: make(chan error, 1)}
-	if w.listener, w.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+	if w.listener, w.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
 	defer func() {
