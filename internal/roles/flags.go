@@ -82,6 +82,9 @@ func (o *MasterOptions) Flags() []Flag {
 		{Name: "max-record-bytes", Value: &o.Limits.RecordBytes, Usage: "largest record accepted, in bytes"},
 		{Name: "open-registration", Value: &o.OpenRegistration,
 			Usage: "let anyone create a project without a token; give it to all masters"},
+		{Name: "open-rate", Value: &o.OpenRate,
+			Usage: "requests per second and address to routes that take no token, except the console and health " +
+				"(ten times as many at once); 0 for no limit"},
 		{Name: "original-api", Value: &o.OriginalAPI,
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}
