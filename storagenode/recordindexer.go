@@ -60,6 +60,10 @@ func (x *recordIndexer) run(ctx context.Context) {
 	for {
 		more, err := x.step(ctx)
 		x.logOnce(err)
+		if durable.IsSync(err) {
+			_ = x.n.failUnlocked(err) // the role reports it
+			return
+		}
 		if more && err == nil {
 			continue
 		}
