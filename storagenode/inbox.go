@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/inbox"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -102,6 +103,24 @@ func (n *Node) addFromInbox() error {
 			return errors.Join(n.flushed(), n.moveInboxAside(number))
 		}
 	}
+}
+
+// rewriteInbox writes the blocks of the inbox again. A file that does not hold its block is moved aside.
+func (n *Node) rewriteInbox() error {
+	for _, number := range n.inbox.Numbers() {
+		data, err := n.inbox.Read(number)
+		switch {
+		case err == nil:
+			err = n.inbox.Rewrite(number, data, n.cfg.writeFile)
+		case !errors.Is(err, durable.ErrNewerFormat):
+			n.log.Error("a bad block of the inbox is moved aside", "block", number, "error", err)
+			err = n.moveInboxAside(number)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moveInboxAside moves a file of the inbox to quarantine/.

@@ -84,7 +84,7 @@ func (n *Node) reload(change func() error) error {
 			n.chainState = n.emptyState()
 		}
 		if err == nil {
-			err = n.load()
+			err = n.load(false)
 		}
 		return n.fail(err)
 	})
