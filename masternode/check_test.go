@@ -78,6 +78,56 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 	}
 }
 
+// TestUnreadBlocks checks that a block that the system of a node cannot read does not count as bad at once. After three
+// checks in a row the node's copy no longer counts, and the node receives the block again.
+func TestUnreadBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil) // checks every five seconds
+		defer r.stop()
+		unread := chain.Range{From: 3, To: 4}
+		tries := 0
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
+				tries++
+				if !o.Unread {
+					t.Error("the order does not ask for them")
+				}
+				return wire.CheckStatus{Blocks: o.Height, Error: "block 3: input/output error", Unread: &wire.Report{
+					Bad: []chain.Range{unread}, Unchecked: o.Height,
+					Findings: []wire.Finding{wire.NewFinding(3, chain.WrongFrame, wire.Message{
+						Code: wire.CodeFileUnreadable,
+						Args: wire.Args{"file": "x.seg", "offset": uint64(20), "detail": "input/output error"},
+					})},
+				}}
+			}
+		})
+		for step := 0; ; step++ {
+			if step == 600 {
+				t.Fatal("it stays valid")
+			}
+			time.Sleep(100 * time.Millisecond)
+			var seen int
+			r.on("http://s1", func(*masterstest.Storage) { seen = tries })
+			n := r.nodeOf(t, "http://s1")
+			if n.State == "invalid" || n.State == "receiving" {
+				if seen < 3 || len(n.Bad) != 1 || n.Bad[0] != unread {
+					t.Fatalf("after %d checks: %+v", seen, n)
+				}
+				break
+			}
+		}
+		r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
+		time.Sleep(time.Minute)
+		if n := r.nodeOf(t, "http://s1"); n.State != "valid" || len(n.Bad) > 0 || n.Aborted != nil || n.Due != "" {
+			t.Errorf("after the repair: %+v", n)
+		}
+		found := func(e wire.Event) bool { return e.Kind == wire.EventFinding && len(e.Findings) == 1 }
+		if events := r.Integrity(t.Context()).Events; !slices.ContainsFunc(events, found) {
+			t.Errorf("events %+v", events)
+		}
+	})
+}
+
 // TestChecksThatEndEarlyAgainAndAgain checks that repeated early ends are retried at a limited rate, do not delay the
 // checks of other nodes, and raise a notice.
 func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
