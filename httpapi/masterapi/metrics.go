@@ -12,10 +12,12 @@ import (
 )
 
 // newMetrics is the handler of /metrics, with a registry of its own.
-func newMetrics(cfg *Config) http.Handler {
+func (m *master) newMetrics(cfg *Config) http.Handler {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
-	own := metrics{node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut}
+	own := metrics{
+		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut, open: m.open, unknown: m.unknown,
+	}
 	registry.MustRegister(own, collectors.NewGoCollector(), process)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
@@ -26,6 +28,8 @@ type metrics struct {
 	node        *masternode.Node
 	connections func() httpapi.Connections
 	raftCut     func() uint64
+
+	open, unknown *httpapi.RateLimit
 }
 
 // Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
@@ -67,6 +71,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	counter("repaired_blocks", "blocks that were sent for repairs", f.Integrity.RepairedBlocks)
 	counter("repaired_bytes", "bytes that were sent for repairs", f.Integrity.RepairedBytes)
 
+	counter("open_requests_refused", "requests without a token that were refused: too many from an address",
+		m.open.Refused())
+	counter("unknown_tokens_refused",
+		"requests with unknown tokens that were refused without a question to the leader: too many from an address",
+		m.unknown.Refused())
 	if m.connections != nil {
 		c := m.connections()
 		gauge("http_connections", "open connections to HTTP", uint64(c.Open))

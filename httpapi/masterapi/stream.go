@@ -38,7 +38,9 @@ func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
 	httpapi.Endless(c.Request)
-	access := func(ctx context.Context) (masterfsm.Access, error) { return m.node.Access(ctx, token) }
+	access := func(ctx context.Context) (masterfsm.Access, error) {
+		return m.access(c.Request.WithContext(ctx), token)
+	}
 	return m.node.Stream(ctx, q, access, &events{c: c, out: http.NewResponseController(c.Writer)})
 }
 
