@@ -166,6 +166,19 @@ func (m *memory) age(view masterfsm.View, now time.Time) uint64 {
 	return view.Begun + uint64(max(0, now.Sub(m.began).Milliseconds()))
 }
 
+// silent returns the storage nodes that are not live. A new leader gives them time to answer.
+func (m *memory) silent(view masterfsm.View, now time.Time, p pace) (list []string) {
+	if now.Sub(m.began) < p.dead {
+		return nil
+	}
+	for i := range view.Storages {
+		if id := view.Storages[i].ID; !m.live(id, now, p) {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
 // live reports whether a node answered recently.
 func (m *memory) live(id string, now time.Time, p pace) bool {
 	s := m.nodes[id]
