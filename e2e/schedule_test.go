@@ -171,7 +171,7 @@ func diskFaults() []fault {
 			stop := injectSyscalls(s.c.t, s.c.PIDs()[name], "fsync,fdatasync:error=EIO")
 			s.awaitEnd(name, "an EIO of a sync")
 			stop()
-			return name, func() { s.c.launch(name) }
+			return name, func() { s.c.launchAfterFailedSync(name) }
 		}},
 		{"slow disk", 2, func(s *schedule) (string, func()) {
 			name := any(s)

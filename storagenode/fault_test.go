@@ -117,13 +117,17 @@ func (d *faultyDisk) try(name string, whole, half func() error) error {
 	if d.hit == "" {
 		d.hit = name
 	}
+	failed := errDisk
+	if op, path, _ := strings.Cut(name, " "); op == "sync" {
+		failed = &os.PathError{Op: op, Path: path, Err: errDisk}
+	}
 	switch how {
 	case done:
-		return errors.Join(whole(), errDisk)
+		return errors.Join(whole(), failed)
 	case halfDone:
-		return errors.Join(half(), errDisk)
+		return errors.Join(half(), failed)
 	}
-	return errDisk
+	return failed
 }
 
 // heal ends all failures.
@@ -244,6 +248,7 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	t.Helper()
 	disk := newFaultyDisk(left, how)
 	cfg := Config{Dir: memDir(t), SegmentBytes: 1200, open: disk.open}
+	marked := openMark(t, &cfg)
 	n, err := Open(cfg)
 	acked := uint64(0)
 	if err == nil {
@@ -256,10 +261,14 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	if disk.hit != "" && err == nil && acked == uint64(len(c.blocks)) {
 		t.Fatalf("%s: nobody noticed", name)
 	}
+	// Whoever opens the folder notes the error of Open.
+	if want := strings.HasPrefix(disk.hit, "sync ") && err == nil; marked() != want {
+		t.Fatalf("%s: the failed sync is remembered: %v", name, !want)
+	}
 	if power {
 		disk.powerCut(t)
 	}
-	cfg.open = nil
+	cfg.open, cfg.Mark = nil, nil
 	if n, err = Open(cfg); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -273,6 +282,27 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	mustClose(t, n)
 	verified(t, cfg.Dir, c, len(c.blocks))
 	return disk.hit != ""
+}
+
+// openMark opens the mark of a node's folder. marked closes it, and reports whether a failed sync is remembered.
+func openMark(t *testing.T, cfg *Config) (marked func() bool) {
+	t.Helper()
+	mark, err := durable.OpenSyncMark(cfg.Dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Mark = mark
+	return func() bool {
+		t.Helper()
+		if err := mark.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := durable.OpenSyncMark(cfg.Dir, false)
+		if err != nil && !errors.Is(err, durable.ErrSyncFailed) {
+			t.Fatal(err)
+		}
+		return errors.Join(err, again.Close()) != nil
+	}
 }
 
 // putUntilFailed puts the chain's blocks and returns how many were acknowledged. After a failure the node must have

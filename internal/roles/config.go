@@ -21,6 +21,8 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback
+	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
+	AfterFailedSync bool
 	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
 	// for the default.
 	MaxConnections, MaxConnectionsPerAddress int

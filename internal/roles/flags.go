@@ -34,6 +34,9 @@ func (c *NodeConfig) Flags() []Flag {
 			Usage: "`URL` at which the other nodes reach this one (default: http:// and the address)"},
 		{Name: "insecure", Value: &c.Insecure,
 			Usage: "allow addresses other than loopback: tokens and records then cross that network unencrypted"},
+		{Name: "after-failed-sync", Value: &c.AfterFailedSync,
+			Usage: "start although a sync of the data folder failed since the machine was started: a power cut may " +
+				"then lose what others count on; for one start"},
 		{Name: "max-connections", Value: &c.MaxConnections,
 			Usage: "connections to HTTP at once (default half of the files that the process may open, at most 10000)"},
 		{Name: "max-connections-per-address", Value: &c.MaxConnectionsPerAddress,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/wire"
@@ -23,6 +24,7 @@ type Worker struct {
 	cfg       WorkerConfig
 	node      workerNode
 	listener  *httpapi.Listener
+	mark      *durable.SyncMark
 	url       string
 	identity  worker.Identity
 	fence     *worker.Fence
@@ -53,14 +55,17 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.listener, w.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
-	if w.node, err = open(w); err != nil {
-		return nil, errors.Join(err, w.listener.Close())
-	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.Close())
+			err = errors.Join(noteFailedSync(w.mark, err), w.Close())
 		}
 	}()
+	if w.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
+		return nil, err
+	}
+	if w.node, err = open(w); err != nil {
+		return nil, err
+	}
 	starts, damagedStarts, err := worker.OpenStarts(cfg.Data)
 	if err != nil {
 		return nil, err
@@ -85,7 +90,13 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 }
 
 // Close releases the port and the folder of a worker that was not run.
-func (w *Worker) Close() error { return errors.Join(w.listener.Close(), w.node.close()) }
+func (w *Worker) Close() error {
+	err := w.listener.Close()
+	if w.node.close != nil {
+		err = errors.Join(err, w.node.close())
+	}
+	return errors.Join(err, w.mark.Close())
+}
 
 // register returns the function that registers with a master. It records when a leader answered, and adds to the error
 // of a removed worker how to register it again.
@@ -142,5 +153,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	w.transport.CloseIdle()
-	return errors.Join(err, w.node.close())
+	err = noteFailedSync(w.mark, errors.Join(err, w.node.close()))
+	return errors.Join(err, w.mark.Close())
 }
