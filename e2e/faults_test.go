@@ -29,6 +29,7 @@ func TestRandomFaults(t *testing.T) {
 			topology.Settings, topology.LogLevel = d.Settings, "info"
 		}
 	})
+	s.faults = append(s.faults, restoredFault(o))
 	if appends > 0 {
 		c.load.fast = true
 	}
