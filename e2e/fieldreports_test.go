@@ -34,6 +34,8 @@ var fieldReports = []fieldReport{
 		"JSON returns the exact keys", keysOutsideLatin1, ""},
 	{7, "durable-streams/durable-streams#111", "a gzip body with Content-Encoding, as a record and as a batch",
 		"415, and nothing is appended", compressedBodies, ""},
+	{8, "elastic/elasticsearch#95930", "records are read from a storage node that cannot open files",
+		"503, and the node is not suspect", readWithoutFiles, ""},
 	{9, "hashicorp/consul#22625", "requests without a token that never send their body",
 		"401 at once, and the connection ends", bodiesThatNeverCome, ""},
 	{10, "rethinkdb/rethinkdb#404", "a storage node with another cluster token, and one with an address without master",

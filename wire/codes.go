@@ -90,6 +90,8 @@ var (
 		"{count} of the {needed} storage nodes that a block needs are available: the masters keep the records until "+
 			"more are")
 	CodeBacklogFull    = code("backlog-full", "backlog full: appends are refused until blocks are stored")
+	CodeStorageSilent  = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
+	CodeMasterSilent   = code("master-silent", "master {node} does not answer: start it, or check the network")
 	CodeStorageInvalid = code("storage-invalid", "storage node {node} is invalid: {cause}")
 	CodeChecksEndEarly = code("checks-end-early",
 		"storage node {node}: its checks end early: the last {count} did, the newest after {blocks} of {height} "+

@@ -123,6 +123,19 @@ func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
 	}
 }
 
+// silent returns the storage nodes that are not live. A new leader gives them time to answer.
+func (m *memory) silent(view masterfsm.View, now time.Time, p pace) (list []string) {
+	if now.Sub(m.began) < p.dead {
+		return nil
+	}
+	for i := range view.Storages {
+		if id := view.Storages[i].ID; !m.live(id, now, p) {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
 // live reports whether a node answered recently.
 func (m *memory) live(id string, now time.Time, p pace) bool {
 	s := m.nodes[id]

@@ -451,6 +451,8 @@ export default {
   'code.too-few-storages': '{count} of the {needed} storage nodes that a block needs are available: the masters keep ' +
     'the records until more are',
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
+  'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
+  'code.master-silent': 'master {node} does not answer: start it, or check the network',
   'code.storage-invalid': 'storage node {node} is invalid: {cause}',
   'code.checks-end-early': 'storage node {node}: its checks end early: the last {count} did, the newest after ' +
     '{blocks} of {height} {height|block|blocks}: {detail}',

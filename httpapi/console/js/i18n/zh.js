@@ -426,6 +426,8 @@ export default {
   'code.no-miner': '没有矿工：在积压填满之前仍接受追加，区块等待工作量证明',
   'code.too-few-storages': '每个区块需要 {needed} 个存储节点，现有 {count} 个：在此之前由主节点保留记录',
   'code.backlog-full': '积压已满：区块存储之前拒绝追加',
+  'code.storage-silent': '存储节点 {node} 没有应答：请启动它，或检查网络',
+  'code.master-silent': '主节点 {node} 没有应答：请启动它，或检查网络',
   'code.storage-invalid': '存储节点 {node} 无效：{cause}',
   'code.checks-end-early': '存储节点 {node}：检查提前结束，最近 {count} 次都是如此，最后一次在 {height} 个区块中只检查了 {blocks} 个：{detail}',
   'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +
