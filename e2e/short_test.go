@@ -46,7 +46,7 @@ func (c *cluster) restoreFollower(o *oracle, saved string) {
 	c.copyFolder(role.Data, saved)
 	c.launch(name)
 	c.awaitComplete(3)
-	c.appendEach(o, "after the copy", 10, c.client(role.URL()))
+	c.appendEach(o, "after the copy "+filepath.Base(saved), 10, c.client(role.URL()))
 	stop()
 	c.putBack(role, saved)
 	c.launch(name)
