@@ -14,6 +14,8 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/diskspace"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/wire"
@@ -30,6 +32,7 @@ type Worker struct {
 	transport *noderpc.Transport
 	registrar *worker.Registrar
 	failed    chan error // an error of a handler that must stop the role
+	space     *diskspace.Watch
 	answered  atomic.Pointer[time.Time]
 	quiet     time.Duration // see workerapi.StorageConfig
 }
@@ -54,6 +57,10 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.listener, w.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
 	}
+	if err := durable.MkdirAll(cfg.Data); err != nil {
+		return nil, errors.Join(err, w.listener.Close())
+	}
+	w.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	if w.node, err = open(w); err != nil {
 		return nil, errors.Join(err, w.listener.Close())
 	}
@@ -131,6 +138,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return httpapi.Serve(ctx, w.listener, handler, w.cfg.Logger) })
 	g.Go(func() error { return w.registrar.Run(ctx) })
+	g.Go(func() error { return w.space.Run(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
