@@ -21,6 +21,18 @@ func (c *Client) RemoveMaster(ctx context.Context, id string, force bool) error 
 	return c.remove(ctx, "/v1/masters/"+url.PathEscape(id), force)
 }
 
+// SetTime moves the time of the group forward, unix milliseconds. It needs the admin token. The error wraps
+// [wire.ErrBadRequest] if the time is not later than that of the group, or if the masters' clocks agree.
+func (c *Client) SetTime(ctx context.Context, to uint64) (wire.TimeSet, error) {
+	return command[wire.TimeSet](ctx, c, http.MethodPost, "/v1/time", wire.SetTime{Time: to}, true)
+}
+
+// ChangeSettings changes settings of the group and returns all of them. It needs the admin token. The error wraps
+// [wire.ErrBadRequest] if a setting is outside its limits.
+func (c *Client) ChangeSettings(ctx context.Context, change wire.SettingsChange) (wire.Settings, error) {
+	return command[wire.Settings](ctx, c, http.MethodPatch, "/v1/settings", change, true)
+}
+
 // TransferLeadership makes another master the leader: the one with an id or URL, or with to "" the one that has most of
 // the log. It returns the id of the new leader. It needs the admin token. The error wraps [wire.ErrNotVoter] if that
 // master cannot lead.

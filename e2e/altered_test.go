@@ -43,11 +43,17 @@ var alterations = []alteration{
 	{directive: "found-record", code: `if alteredTo("neighbour") && offset%8 == 7 {
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { _, _, encoded, _ = s.Record(block, offset-1) })
 	}; $`},
+	// The mutant that TestCheckersNoticeTimes runs.
+	{directive: "own-clock", condition: `!alteredTo("own-clock")`},
+	// The mutants that TestLivenessNotice runs.
+	{directive: "scheduled-check", code: `$; if alteredTo("no-checks") { at = w.now.Add(time.Hour) }`},
+	{directive: "cut-by-age", code: `if !alteredTo("no-cuts") { $ }`},
+	{directive: "counted-checks", code: `$; if alteredTo("miscounted") { f.Integrity.Checks /= 2 }`},
 	// Variants that make a test possible or shorter.
 	{directive: "recovery-quiet", value: `alteredValue("quick-recovery", $/12, $)`},
-	{directive: "wall-clock", code: `if alteredTo("clock") {
-		return uint64(l.cfg.Clock().UnixMilli() + alteredClock())
-	}; $`},
+	{directive: "wall-clock", code: `if alteredTo("clock") || alteredTo("own-clock") {
+		cfg.Clock = wrongClock
+	} else { $ }`},
 	{directive: "found-nonce", code: `if alteredTo("wrong-nonce") { return j.nonce + 1, j.err }; $`},
 	{directive: "take-block", code: `if alteredTo("liar") { take = lieAbout(c, take) }; $`},
 	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(lied())); return ` +
@@ -60,7 +66,6 @@ const alteredSource = `
 import (
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
 var alteredName, alteredPID = filepath.Base(os.Args[0]), os.Getpid()
@@ -73,17 +78,32 @@ func alteredValue[T any](name string, value, original T) T {
 	}
 	return original
 }
-
-// alteredClock returns by how many milliseconds the wall clock of this process is wrong.
-func alteredClock() int64 {
-	text, _ := os.ReadFile(filepath.Join(os.Getenv("` + clockEnv + `"), strconv.Itoa(alteredPID)))
-	wrong, _ := strconv.ParseInt(string(text), 10, 64)
-	return wrong
-}
 `
 
 // alteredExtra is added to the package with the directive. It holds code that is too long for a snippet.
 var alteredExtra = map[string]string{
+	// A wall clock that is wrong by as many milliseconds as a file says. The monotonic clock is right, as on a machine
+	// whose clock is set. A time.Time with both readings has the seconds since 1885 in 33 bits of its first word.
+	"wall-clock": `
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+	"unsafe"
+)
+
+func wrongClock() time.Time {
+	t := time.Now()
+	text, _ := os.ReadFile(filepath.Join(os.Getenv("` + clockEnv + `"), strconv.Itoa(alteredPID)))
+	wrong, _ := strconv.ParseInt(string(text), 10, 64)
+	const shift, mask = 30, (1<<33 - 1) << 30
+	wall := (*uint64)(unsafe.Pointer(&t))
+	*wall = *wall&^mask | uint64(int64(*wall&mask>>shift)+wrong/1000)<<shift&mask
+	return t
+}
+`,
 	// The liar replies that it has every block that arrives in order, but stores none.
 	"take-block": `
 

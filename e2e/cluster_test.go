@@ -54,7 +54,9 @@ type cluster struct {
 	link            *unreliable  // between the writers and the masters; nil if it is reliable
 	load            writerOption // options of the load's writers
 	pollCheckpoints bool         // the load polls the masters for checkpoints without a pause
-	expectDamage    bool         // the logs may report damage and responses that fail verification
+	// timeBound is how far the times of records may be from the moments of their appends; 0 for any time.
+	timeBound    time.Duration
+	expectDamage bool // the logs may report damage and responses that fail verification
 }
 
 // writerOption changes the load of a cluster.
@@ -572,7 +574,8 @@ func (c *cluster) awaitSettled(storages int) wire.Cluster {
 				return fmt.Sprintf("%s has %d blocks of %d", n.URL, n.Height, s.Head.Height)
 			}
 		}
-		return ""
+		// The leader compares the clocks every few seconds.
+		return clockNotices(s)
 	})
 	if len(s.Notices) > 0 {
 		c.t.Errorf("a cluster that has stored everything has notices: %q", s.Notices)

@@ -10,5 +10,6 @@
 //   - [verify.Log], with only the log's keys and a token, accepts every leaf, block, payload and signature.
 //   - The checkpoints that the masters served under load belong to one history, and none went back.
 //   - The history of appends and reads is linearizable according to porcupine, and respects real-time order.
+//   - The totals of the integrity log agree with its events, and the metrics of every master with the totals.
 //   - No process log contains a token, a data race or a panic.
 package e2e

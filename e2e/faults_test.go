@@ -22,6 +22,7 @@ func TestRandomFaults(t *testing.T) {
 	soak, seed, faults, appends := settings.soak, settings.seed, settings.faults, settings.appends
 	o := newOracle()
 	c, s := startFaulty(t, seed, func(topology *devcluster.Topology) {
+		topology.CheckInterval = 5 * time.Second
 		if appends > 0 { // many records: blocks and segments of default size
 			d := devcluster.NewTopology(topology.Dir, topology.Port)
 			topology.Settings, topology.LogLevel = d.Settings, "info"
@@ -33,12 +34,18 @@ func TestRandomFaults(t *testing.T) {
 	began := time.Now()
 	l := c.startLoad(o)
 	l.more(some)
+	limited := c.limitedProject()
 	for end := began.Add(soak); !o.failed() && (time.Now().Before(end) || s.steps < faults || o.appends() < appends); {
 		s.disturb()
 		if s.random.IntN(3) == 0 {
 			c.awaitComplete(3)
 		}
 		l.more(some / 3)
+		if s.steps%progressEvery == 0 {
+			c.awaitProgress(fmt.Sprint("after step ", s.steps))
+			c.awaitQuota(o, fmt.Sprint("step ", s.steps), limited)
+			c.awaitConfirmed(fmt.Sprint("step ", s.steps))
+		}
 		if faults > 0 { // spread the faults over the appends
 			c.await("appends between two faults", func() string {
 				if due := min(appends, s.steps*appends/faults); o.appends() < due && !o.failed() {
@@ -48,10 +55,14 @@ func TestRandomFaults(t *testing.T) {
 			})
 		}
 	}
+	c.awaitProgress("after the last step")
 	l.end()
 	s.report(o, seed, time.Since(began))
 	c.verify(o)
 }
+
+// progressEvery is the number of steps after which the cluster must make progress without faults.
+const progressEvery = 8
 
 // report logs the injected faults, and the longest time without an acknowledgement.
 func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
@@ -146,6 +157,7 @@ func TestRandomDamage(t *testing.T) {
 			return ""
 		})
 	}
+	c.awaitProgress("after the last damage")
 	l.end()
 	c.verify(o)
 }

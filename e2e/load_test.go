@@ -198,6 +198,11 @@ func (w *writer) append() bool {
 		return false
 	}
 	o.ack(entries, at)
+	if bound := w.load.c.timeBound; bound > 0 {
+		if wrong := timesOutside(at, began, ended, bound); wrong != "" {
+			o.fault("%s: %s", w.name, wrong)
+		}
+	}
 	// This append began after the previous one was acknowledged, so it must have a higher place.
 	if w.last != nil && at[0].Index <= w.last.Index {
 		o.fault("%s: a later append stands at %+v, before the one that was acknowledged at %+v", w.name, at[0], *w.last)

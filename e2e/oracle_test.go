@@ -22,6 +22,7 @@ type oracle struct {
 	history []operation    // outcomes of appends and reads, for the model
 	open    map[string]int // index in the history of the appends of unknown outcome, by payload
 	acks    []time.Time    // times of acknowledgements
+	chained int            // number of records in the chain at the end
 	flood   *flood         // additional records of a flood, or nil
 }
 

@@ -139,12 +139,19 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 		"This is a rehearsal") {
 		t.Errorf("it said %q", said)
 	}
-	run := []string{"master", "--data", copied.Data, "--http", master.HTTP, "--raft", master.Raft, "--replicas", "1",
-		"--difficulty", "0",
+	run := []string{"master", "--data", copied.Data, "--http", master.HTTP, "--raft", master.Raft,
 		"--cluster-token-file", token, "--admin-token-file", tokenFile(t, "the-rehearsals-admin")}
 	c.refused("", "was made for a rehearsal", append(run, "--peers", strings.Join(append(c.File().Masters,
 		master.URL()), ","))...)
 	c.runBeside(run...)
+	c.await("settings of the rehearsal", func() string {
+		set := exec.Command(binary, "master", "settings", "replicas=1", "difficulty=0", "--masters", master.URL(),
+			"--admin-token-file", tokenFile(t, "the-rehearsals-admin"))
+		if out, err := set.CombinedOutput(); err != nil {
+			return string(out)
+		}
+		return ""
+	})
 	c.runBeside("miner", "--data", filepath.Join(c.dir, "rehearsal-miner"), "--http", miner.HTTP, "--masters",
 		master.URL(), "--cluster-token-file", token)
 

@@ -53,6 +53,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 	}
 	status := c.awaitSettled(len(folders))
 	c.checkServed(o)
+	records, byProject := c.countedRecords()
 	c.stop()
 	for _, dir := range folders {
 		found, err := audit.Verify(c.t.Context(), dir, nil)
@@ -66,6 +67,10 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 		}
 	}
 	c.checkStored(o, folders[0])
+	if uint64(o.chained) != records || records != byProject {
+		c.t.Errorf("the chain has %d records, the status counts %d, the projects count %d", o.chained, records,
+			byProject)
+	}
 	c.checkLogs(folders)
 	c.t.Logf("%d records acknowledged, %d unknown, %d appends repeated, %d blocks", len(o.order), len(o.unknown),
 		len(o.repeats), status.Head.Height)
@@ -77,6 +82,7 @@ func (c *cluster) checkServed(o *oracle) {
 	o.checkRepeats()
 	c.readBack(o, 1+o.count()/mostReadBack)
 	c.compareStates(o)
+	c.checkTotals(o)
 	c.auditOutside(o)
 }
 
@@ -174,6 +180,7 @@ func (c *cluster) scan(o *oracle, dir string) {
 		unknown[string(e.Payload)]++
 	}
 	seen := 0
+	o.chained = 0
 	for _, first := range firsts {
 		err := eachBlock(filepath.Join(dir, "segments", segment.Name(first)), func(b *chain.Block) error {
 			for offset := range b.Header.Count {
@@ -181,6 +188,7 @@ func (c *cluster) scan(o *oracle, dir string) {
 				if err != nil {
 					return err
 				}
+				o.chained++
 				where := place{b.Header.Block, offset}
 				inFlood := o.flood.found(o, &record)
 				if r := o.acked[where]; r != nil {

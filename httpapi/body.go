@@ -24,32 +24,49 @@ const drainBytes = 2 << 20
 // identityCoding is the only content coding of a body that is accepted: none.
 const identityCoding = "identity"
 
-// ReadBody reads a body of at most limit bytes. The error wraps wire.ErrTooLarge where it is longer, and
-// wire.ErrEncoding where it has a content coding: its bytes are not the content then.
+// firstRead is how much memory a body gets before any of it has arrived.
+const firstRead = 4 << 10
+
+// ReadBody reads a body of at most limit bytes. Its memory grows with the bytes that have arrived, whatever length the
+// header has. The error wraps wire.ErrTooLarge where it is longer, wire.ErrEncoding where it has a content coding (its
+// bytes are not the content then), and wire.ErrBacklog where it is tracked and there is no room for it: see [Intake].
 func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
-		return nil, refuseBody(r.Body,
+		return nil, refuseBody(unread(r),
 			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
 				wire.ErrEncoding, coding))
 	}
 	if r.ContentLength > limit {
-		return nil, overLimit(r.Body, r.ContentLength, limit)
+		return nil, overLimit(unread(r), r.ContentLength, limit)
 	}
-	if r.ContentLength >= 0 {
-		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, CutShort(err)
+	held := bodyOf(r)
+	var data []byte
+	for {
+		if len(data) == cap(data) {
+			size := min(max(firstRead, 2*int64(cap(data))), limit+1) // one more, to see that it is longer
+			if r.ContentLength >= 0 {
+				size = min(size, r.ContentLength+1) // one more, to see its end
+			}
+			if err := held.take(size - int64(cap(data))); err != nil {
+				return nil, refuseBody(r.Body, err)
+			}
+			data = append(make([]byte, 0, size), data...)
 		}
-		return body, nil
+		n, err := r.Body.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case int64(len(data)) > limit:
+			return nil, overLimit(r.Body, -1, limit)
+		case err == io.EOF && int64(len(data)) < r.ContentLength:
+			return nil, CutShort(io.ErrUnexpectedEOF)
+		case err == io.EOF:
+			return data, nil
+		case err != nil:
+			return nil, CutShort(err)
+		case int64(len(data)) == r.ContentLength:
+			return data, nil
+		}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	if err != nil {
-		return nil, CutShort(err)
-	}
-	if int64(len(body)) > limit {
-		return nil, overLimit(r.Body, -1, limit)
-	}
-	return body, nil
 }
 
 // contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4). The field is a
@@ -72,6 +89,15 @@ func overLimit(body io.Reader, length, limit int64) error {
 		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", wire.ErrTooLarge, length, limit)
 	}
 	return refuseBody(body, err)
+}
+
+// unread is what a client sends of a body that is refused before it is read. It is nothing where the client waits for
+// 100 Continue (RFC 9110, section 10.1.1): reading the body would ask for it.
+func unread(r *http.Request) io.Reader {
+	if strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		return http.NoBody
+	}
+	return r.Body
 }
 
 // refuseBody drains a refused body and returns the reason.

@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,6 +58,34 @@ func TestRefusedBodyIsDrained(t *testing.T) {
 		}
 		if read := size - body.Len(); read != min(size, drainBytes) {
 			t.Errorf("%d of %d bytes were read", read, size)
+		}
+	}
+}
+
+// TestRefusedBodyIsNotAskedFor checks that a client that waits for 100 Continue is refused without it.
+func TestRefusedBodyIsNotAskedFor(t *testing.T) {
+	for name, fields := range map[string]string{
+		"too long": "Content-Length: 6\r\n", "compressed": "Content-Length: 3\r\nContent-Encoding: gzip\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := ReadBody(r, 5); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+			w.WriteHeader(http.StatusTeapot)
+		}))
+		defer server.Close()
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		head := "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" + fields + "\r\n"
+		if _, err := io.WriteString(conn, head); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || answer.StatusCode != http.StatusTeapot {
+			t.Errorf("%s: the first answer is %+v, %v", name, answer, err)
 		}
 	}
 }

@@ -52,10 +52,16 @@ func (e *Engine) Do(h Handler) gin.HandlerFunc {
 	}
 }
 
+// GetAndHead adds a route for GET and HEAD.
+func (e *Engine) GetAndHead(path string, h gin.HandlerFunc) {
+	e.GET(path, h)
+	e.HEAD(path, h)
+}
+
 // Health adds /livez and /readyz. Neither takes a token. ready returns why the node does not serve, nil where it does.
 func (e *Engine) Health(ready func() error) {
-	e.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
-	e.GET("/readyz", e.Do(func(c *gin.Context) error {
+	e.GetAndHead("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	e.GetAndHead("/readyz", e.Do(func(c *gin.Context) error {
 		if err := ready(); err != nil {
 			return err
 		}

@@ -89,19 +89,6 @@ type Outcome struct {
 	Err        error
 }
 
-// longestLeadership bounds the time that a leader may claim to have led, in milliseconds. It is 8,000 years, so that no
-// sum overflows.
-const longestLeadership = 1 << 48
-
-// ageAt is the clock of the keys, as far as a leader has counted it. The count of a leader of another term is ignored:
-// it began at another BeginTerm.
-func (s *State) ageAt(leadership Leadership) uint64 {
-	if leadership.Term != s.term.Term {
-		return s.age
-	}
-	return max(s.age, s.begun+min(leadership.Elapsed, longestLeadership))
-}
-
 // submit appends the records of a submission to the buffer, or returns the result of an earlier time.
 func (s *State) submit(time uint64, leadership Leadership, a *submission) ([]Placement, error) {
 	if s.MasterRemoved(a.member) {

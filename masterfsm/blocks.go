@@ -17,7 +17,7 @@ type heldBlock struct {
 	time    uint64 // of the cut; while the block is open, of its first record
 	ends    []uint32
 	records []byte       // append-only: what is written stays
-	leaves  []chain.Hash // until it is mined
+	leaves  []chain.Hash // of its records
 	mined   bool
 	block   chain.Block // once it is mined
 }
@@ -118,7 +118,7 @@ func (c *Mined) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCommand, err) // the state does not fit itself: stop
 	}
 	s.tick(c.Time)
-	s.replace(minedBlock(block))
+	s.replace(minedBlock(block, held.leaves))
 	tree := s.waiting.tree.Append(header.SealHash())
 	s.extend(chain.Head{Height: header.Block + 1, Hash: hash, Time: header.Time, Tree: tree})
 	s.prepare()
@@ -149,11 +149,11 @@ func (s *State) countBytes() {
 	}
 }
 
-// minedBlock is a held block once it is mined. Its records are part of the mined block, so that the unmined copy can
-// go.
-func minedBlock(b chain.Block) *heldBlock {
+// minedBlock is a held block once it is mined, with the leaf hashes of its records. Its records are part of the mined
+// block, so that the unmined copy can go.
+func minedBlock(b chain.Block, leaves []chain.Hash) *heldBlock {
 	return &heldBlock{
-		number: b.Header.Block, first: b.Header.First, time: b.Header.Time,
+		number: b.Header.Block, first: b.Header.First, time: b.Header.Time, leaves: leaves,
 		mined: true, block: b, records: b.Bytes()[chain.BlockOverhead(b.Header.Count):],
 	}
 }
@@ -175,7 +175,9 @@ func (c *Acknowledge) apply(s *State) (any, error) {
 
 // advanceStored computes from the nodes' heights which blocks are stored, and drops bodies that are not needed now.
 // A body is dropped when Replicas nodes and every node that counts as a copy have it. If the masters retain more than
-// RetainBytes, they do not wait for the slowest node, which becomes Invalid.
+// RetainBytes, they do not wait for the slowest node, which becomes Invalid. From protocol level 3 on the Replicas
+// nodes must count as copies now: that they had the block once is not enough. This does not let the retained bytes
+// grow, because no block becomes stored while fewer nodes have the stored ones.
 func (s *State) advanceStored() {
 	s.recomputeDerived()
 	stored := max(s.stored, s.replicated())
@@ -195,8 +197,12 @@ func (s *State) advanceStored() {
 			slowest = min(slowest, n.Height)
 		}
 	}
+	copied := s.stored
+	if s.level >= LevelCopies {
+		copied = min(copied, s.replicated())
+	}
 	drop := 0
-	for drop < len(s.held) && s.held[drop].number < s.stored &&
+	for drop < len(s.held) && s.held[drop].number < copied &&
 		(s.held[drop].number < slowest || s.retained > s.settings.RetainBytes) {
 		s.retained -= s.held[drop].size()
 		drop++
@@ -270,6 +276,12 @@ func (s *HeldBlock) Next() uint64 { return s.First + uint64(s.Count()) }
 
 // Encoded is the encoded record at an offset below Count.
 func (s *HeldBlock) Encoded(offset uint32) []byte { return s.body.encoded(offset) }
+
+// Find returns the offset of the record with a leaf hash.
+func (s *HeldBlock) Find(leaf chain.Hash) (offset uint32, ok bool) {
+	i := slices.Index(s.body.leaves, leaf)
+	return uint32(max(0, i)), i >= 0
+}
 
 // HeldBlocks returns the blocks that the masters hold, starting with the first that does not end before a leaf. The
 // open block is the last.

@@ -528,3 +528,53 @@ func TestSpans(t *testing.T) {
 		t.Error("a hash of nothing was found")
 	}
 }
+
+// TestBodyStaysWithTooFewCopiesNow checks that the masters keep the bodies of a stored block when fewer than Replicas
+// nodes have it now, although enough had it when it became stored.
+func TestBodyStaysWithTooFewCopiesNow(t *testing.T) {
+	for _, retain := range []uint64{1_000_000, 0} {
+		for level, want := range map[uint64]uint64{LevelCopies - 1: 10, LevelCopies: 5} {
+			t.Run(fmt.Sprintf("retain %d, level %d", retain, level), func(t *testing.T) {
+				settings := smallSettings()
+				b := newTable(t, settings)
+				b.ok(&RaiseLevel{Level: level, Time: startTime})
+				for _, id := range []string{"a", "b", "slow"} {
+					b.node(id, 0)
+				}
+				b.fill(40)
+				b.mine() // 10 blocks
+				b.ack("slow", 5)
+				b.ack("a", 10)
+				b.ack("b", 10)
+				if b.Stored() != 10 || b.heldFrom() != 5 {
+					t.Fatalf("stored %d, held from %d", b.Stored(), b.heldFrom())
+				}
+				b.ok(b.command("a", Invalid)) // b has all, slow half of the blocks
+				b.settings.RetainBytes = retain
+				b.ok(b.command("slow", Invalid)) // b alone has a good copy
+				if b.heldFrom() != want {
+					t.Fatalf("with one copy of blocks 5 to 9 they are held from %d, want %d", b.heldFrom(), want)
+				}
+				if level < LevelCopies {
+					return
+				}
+				retained := b.retained
+				b.fill(40)
+				b.mine()
+				b.ack("b", 20)
+				if b.Stored() != 10 || b.heldFrom() != 5 || b.retained != retained {
+					t.Errorf("stored %d, held from %d, %d bytes retained, before %d", b.Stored(), b.heldFrom(),
+						b.retained, retained)
+				}
+				b.node("new", 10) // a second copy of the first 10 blocks
+				if b.heldFrom() != 10 {
+					t.Errorf("with two copies they are held from %d", b.heldFrom())
+				}
+				b.ack("new", 20)
+				if b.Stored() != 20 || b.heldFrom() != 20 {
+					t.Errorf("stored %d, held from %d", b.Stored(), b.heldFrom())
+				}
+			})
+		}
+	}
+}

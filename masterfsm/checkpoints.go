@@ -99,7 +99,7 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	if err := CheckNoteName(c.Origin); err != nil {
 		return nil, err
 	}
-	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: max(s.now, c.Time)}
+	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: s.timeOf(c.Time)}
 	if len(c.Sealed) != SealedLogKey || c.Public.IsZero() {
 		return nil, fmt.Errorf("%w: a log key has a public part and %d sealed bytes, %d came", ErrBadCommand,
 			SealedLogKey, len(c.Sealed))

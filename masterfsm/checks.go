@@ -45,6 +45,8 @@ type EndCheck struct {
 	Bytes   uint64 `json:"bytes"`  // read
 	Millis  uint64 `json:"millis"` // taken
 	Time    uint64 `json:"time"`
+	// Age is State.Age as the leader has counted it; from protocol level 3 on.
+	Age uint64 `json:"age,omitempty"`
 }
 
 func (c *Suspect) apply(s *State) (any, error) {
@@ -136,6 +138,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		return nil, err
 	}
 	s.tick(c.Time)
+	s.elapse(c.Age)
 	target := n.Target
 	n.Target = Target{}
 	if !c.Aborted.IsZero() {
@@ -147,6 +150,9 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		return nil, nil
 	}
 	n.Checked, n.Due = s.now, Cause{}
+	if s.level >= LevelElapsed {
+		n.CheckedAge = s.age
+	}
 	n.Unchecked, n.OnGroupChain = c.Unchecked, !c.Strange
 	// A node does not name again what a person confirmed as lost.
 	confirmed := chain.CommonRanges(n.Bad, s.integrity.Confirmed)

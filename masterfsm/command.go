@@ -54,6 +54,8 @@ var commands = [...]Command{
 	22: &RetireLogKey{},
 	23: &Cosign{},
 	24: &RaiseLevel{},
+	25: &SetTime{},
+	26: &ChangeSettings{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -65,12 +67,15 @@ type Command interface {
 
 // BeginTerm is the first act of a leader: barrier, fence and address in one.
 type BeginTerm struct {
-	Term     uint64   `json:"term"`
-	Member   string   `json:"member"` // the leader's member id
-	URL      string   `json:"url"`    // the leader's HTTP address
-	Time     uint64   `json:"time"`   // unix milliseconds
-	Group    string   `json:"group"`  // the cluster's id, taken by the first BeginTerm of all
+	Term   uint64 `json:"term"`
+	Member string `json:"member"` // the leader's member id
+	URL    string `json:"url"`    // the leader's HTTP address
+	Time   uint64 `json:"time"`   // unix milliseconds
+	Group  string `json:"group"`  // the cluster's id, taken by the first BeginTerm of all
+	// Settings are those of the leader's flags. They become those of the group below protocol level 3 only.
 	Settings Settings `json:"settings"`
+	// Age is State.Age as the leader has counted it since it was last committed; from protocol level 3 on.
+	Age uint64 `json:"age,omitempty"`
 }
 
 // Cut closes the open buffer because its oldest record waits too long. It is refused with [ErrStale] when block Block
@@ -136,9 +141,19 @@ type Invalidate struct {
 	Time    uint64 `json:"time"`
 }
 
-// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 2 its causes
-// are sentences.
+// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 3 it has no
+// age, and below level 2 its causes are sentences.
 func EncodeFor(level uint64, c Command) []byte {
+	if level < LevelElapsed {
+		switch original := c.(type) {
+		case *BeginTerm:
+			old := *original
+			old.Age, c = 0, &old
+		case *EndCheck:
+			old := *original
+			old.Age, c = 0, &old
+		}
+	}
 	text := func(c Cause) Cause { return TextCause(c.Text()) }
 	if level >= LevelCodes {
 		return Encode(c)

@@ -23,6 +23,8 @@ const (
 	EventConfirmed EventKind = "confirmed" // a person confirmed that blocks are lost
 	EventSuspect   EventKind = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
 	EventRemoved   EventKind = "removed"   // a node was removed
+	EventTime      EventKind = "time"      // a person set the group's time
+	EventSetting   EventKind = "setting"   // a person changed a setting of the group
 )
 
 // Event is one entry of the integrity log.

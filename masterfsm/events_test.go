@@ -233,7 +233,7 @@ func TestDetailsOfFindings(t *testing.T) {
 }
 
 func TestNewerSnapshotIsRefusedByName(t *testing.T) {
-	data := snapshotBytes(t, eventful(t, LevelCodes).State)
+	data := snapshotBytes(t, eventful(t, ProtocolLevel).State)
 	data[4]++
 	if _, err := Restore(bytes.NewReader(data)); !errors.Is(err, ErrSnapshot) ||
 		!strings.Contains(err.Error(), "a newer ChainStore is needed") {

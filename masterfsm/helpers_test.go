@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
@@ -291,6 +292,9 @@ func checkBlocks(t testing.TB, s *State) {
 			mined++
 			if h := &b.block.Header; h.Block != b.number || h.First != b.first || h.Time != b.time {
 				t.Fatalf("block %d has the header %+v", b.number, h)
+			}
+			if !slices.Equal(b.leaves, b.block.Leaves(nil)) {
+				t.Fatalf("mined block %d has the leaves %v", b.number, b.leaves)
 			}
 		} else if mined > 0 || len(b.leaves) != len(b.ends) || int(b.ends[len(b.ends)-1]) != len(b.records) {
 			t.Fatalf("block %d: %d leaves, %d ends, %d mined blocks behind it", b.number, len(b.leaves), len(b.ends),

@@ -16,12 +16,29 @@ import (
 //	   (package raftstore/transport)
 //	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of
 //	   workers ([Register]); snapshots of version 6; handshake version 3
+//	3: the table counts the time that passes for the schedules of checks ([BeginTerm], [EndCheck]), an operator can
+//	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a body leaves the masters only
+//	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
+//	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
 
 	// LevelCodes is the level from which causes are codes.
 	LevelCodes = 2
+
+	// LevelCopies is the level from which the masters drop a body only if enough nodes have it now.
+	LevelCopies = 3
+
+	// LevelSettings is the level from which settings change only through [ChangeSettings].
+	LevelSettings = 3
+
+	// LevelElapsed is the level from which the schedules count elapsed time.
+	LevelElapsed = 3
+
+	// LevelTerms is the level from which masters answer the question for their term on a connection of raft's port, and
+	// name themselves when they call the leader over HTTP.
+	LevelTerms = 3
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

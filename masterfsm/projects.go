@@ -387,3 +387,40 @@ func (s *State) afford(p *Project, records []submitted) (Reason, *Shortage) {
 	p.Spent = spent
 	return Accepted, nil
 }
+
+// Demand is what an append asks for, as far as it counts for its admission.
+type Demand struct {
+	Project uint32
+	Key     Digest // of its idempotency key, zero for none
+	Records uint64
+	Bytes   uint64 // of payloads
+	Largest uint64 // bytes of its largest payload
+}
+
+// Admits reports whether an append would be accepted now, as far as that does not depend on a rate: [RefusedBacklog] or
+// [RefusedSize] where it would not. quota is that of its project, zero where no rate applies: the append is a retry
+// under a known key, or the project is unknown. The append itself decides again.
+func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
+	p := s.projectAt(d.Project)
+	if p == nil {
+		return Accepted, Quota{}
+	}
+	if d.Key != (Digest{}) {
+		if _, known := s.keys.find(scopedKey(d.Project, d.Key)); known {
+			return Accepted, Quota{}
+		}
+	}
+	switch {
+	case s.pendingBytes >= s.settings.MaxPendingBytes:
+		return RefusedBacklog, Quota{}
+	case p.Quota.oversize(d.Records, d.Bytes, d.Largest):
+		return RefusedSize, Quota{}
+	}
+	return Accepted, p.Quota
+}
+
+// Spend takes an append from a quota, of which s is spent, at an age in milliseconds. Where there is too little left it
+// returns the shortage, and takes nothing.
+func (s Spent) Spend(q Quota, d Demand, age uint64) (Spent, *Shortage) {
+	return s.spend(q, d.Records, d.Bytes, age)
+}

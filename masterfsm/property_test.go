@@ -112,6 +112,12 @@ func (s *simulation) chance(n int) bool { return s.rng.IntN(n) == 0 }
 func (s *simulation) command() []byte {
 	s.time += uint64(s.rng.IntN(50))
 	time := s.time - uint64(s.rng.IntN(100)) // clocks differ
+	if s.a.Level() >= LevelElapsed && s.chance(50) {
+		if s.chance(2) {
+			return Encode(&SetTime{Time: s.a.Now() + uint64(s.rng.IntN(1000)) - 500})
+		}
+		time = MaxTime + 1 + s.rng.Uint64N(1<<60)
+	}
 	switch n := s.rng.IntN(100); {
 	case n < 40:
 		return s.submission(time)
@@ -171,8 +177,23 @@ func (s *simulation) command() []byte {
 	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
 	settings.WitnessQuorum = uint8(s.rng.IntN(3))
 	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
-	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time,
-		Settings: settings})
+	if s.chance(2) {
+		return Encode(&ChangeSettings{Time: time, Change: SettingsChange{
+			MaxRecords: &settings.MaxRecords, MaxBytes: &settings.MaxBytes, MaxPendingBytes: &settings.MaxPendingBytes,
+			RetainBytes: &settings.RetainBytes, Difficulty: &settings.Difficulty, Replicas: &settings.Replicas,
+			MaxKeys: &settings.MaxKeys, KeyAge: &settings.KeyAge, WitnessQuorum: &settings.WitnessQuorum,
+		}})
+	}
+	term := s.a.Term().Term + uint64(s.rng.IntN(3)) - 1
+	return EncodeFor(s.a.Level(), &BeginTerm{Term: term, Member: "m2", Time: time, Settings: settings, Age: s.age()})
+}
+
+// age returns an age for a command, which may be too small or absurd.
+func (s *simulation) age() uint64 {
+	if s.chance(10) {
+		return s.rng.Uint64()
+	}
+	return s.a.Age() + uint64(s.rng.IntN(3000)) - min(s.a.Age(), 1000)
 }
 
 // signing returns a command about the log's keys. Some commands refer to keys that do not exist.
@@ -241,12 +262,16 @@ func (s *simulation) integrity(time uint64) Command {
 	what := s.rng.IntN(12)
 	switch n.State {
 	case Validating:
+		var age uint64
+		if s.a.Level() >= LevelElapsed {
+			age = s.age()
+		}
 		if s.chance(3) {
 			return &EndCheck{ID: id, Version: n.Version, Aborted: s.cause(), Time: time}
 		}
 		return &EndCheck{
 			ID: id, Version: n.Version, Bad: bad, Strange: s.chance(8), Tiles: uint64(s.rng.IntN(2)), Time: time,
-			Findings: []Finding{{Block: 1, What: chain.WrongFrame}},
+			Findings: []Finding{{Block: 1, What: chain.WrongFrame}}, Age: age,
 		}
 	case Receiving:
 		head := s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]
@@ -391,21 +416,29 @@ func (s *simulation) apply(data []byte) {
 func (s *simulation) checkProgress(before View) {
 	s.t.Helper()
 	now := s.a.View()
-	if now.Now < before.Now || now.Head.Height < before.Head.Height || now.Stored < before.Stored ||
+	if now.Now < before.Now || now.Age < before.Age {
+		s.t.Fatalf("the time went backwards: %+v after %+v", now, before)
+	}
+	if now.Head.Height < before.Head.Height || now.Stored < before.Stored ||
 		now.HeldFrom < before.HeldFrom || now.OpenBlock < before.OpenBlock || now.Term.Term < before.Term.Term {
 		s.t.Fatalf("went backwards: %+v after %+v", now, before)
 	}
-	if now.Stored > before.Stored {
-		copies := 0
+	copiesOf := func(height uint64) (copies int) {
 		for _, n := range now.Storages {
-			if n.CountsAsCopy && n.Height >= now.Stored {
+			if n.CountsAsCopy && n.Height >= height {
 				copies++
 			}
 		}
-		if copies < int(now.Settings.Replicas) {
-			s.t.Fatalf("stored went from %d to %d with %d copies, %d are due: %+v",
-				before.Stored, now.Stored, copies, now.Settings.Replicas, now.Storages)
-		}
+		return copies
+	}
+	if copies := copiesOf(now.Stored); now.Stored > before.Stored && copies < int(now.Settings.Replicas) {
+		s.t.Fatalf("stored went from %d to %d with %d copies, %d are due: %+v",
+			before.Stored, now.Stored, copies, now.Settings.Replicas, now.Storages)
+	}
+	if copies := copiesOf(now.HeldFrom); now.HeldFrom > before.HeldFrom && now.Level >= LevelCopies &&
+		copies < int(now.Settings.Replicas) {
+		s.t.Fatalf("bodies up to block %d were dropped with %d copies, %d are due: %+v",
+			now.HeldFrom, copies, now.Settings.Replicas, now.Storages)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 //
 //	r := state.Recover(group)
 //	r.Adopt(block) for each block of the storage nodes' chain beyond the state's head
+//	r.SetTime(time)
 //	r.Finish(stored, heights)
 type Recovery struct {
 	s        *State
@@ -73,7 +74,7 @@ func (r *Recovery) Adopt(b chain.Block) error {
 		r.drop(number, own)
 	}
 	r.count(&b, own)
-	body := minedBlock(b)
+	body := minedBlock(b, slices.Clone(leaves[:b.Header.Count]))
 	if held := s.heldAt(number); held != nil {
 		r.bytes -= held.size()
 		s.replace(body)
@@ -83,7 +84,7 @@ func (r *Recovery) Adopt(b chain.Block) error {
 	}
 	r.bytes += body.size()
 	s.extend(r.verifier.Head())
-	s.tick(b.Header.Time)
+	s.now = max(s.now, b.Header.Time)
 	r.done.Blocks++
 	r.shed()
 	return nil
@@ -178,6 +179,14 @@ func (r *Recovery) shed() {
 func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
+}
+
+// SetTime moves the table's time forward, to that of the clock of the operator who recovers the group. The group may
+// have been down for long, and its first master alone cannot move the time so far. An absurd time is ignored.
+func (r *Recovery) SetTime(time uint64) {
+	if time <= MaxTime {
+		r.s.now = max(r.s.now, time)
+	}
 }
 
 // ForgetLog removes the log's name, keys and checkpoints. The next leader founds another log.

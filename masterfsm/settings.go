@@ -2,12 +2,15 @@ package masterfsm
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
-// Settings are the limits that the whole group shares. A leader brings its own in [BeginTerm], so they change through
-// the log, when a master started with other flags leads.
+// Settings are the limits that the whole group shares. The leaders of a new group bring theirs in [BeginTerm], until
+// the group is at protocol level 3. From then on they change only through [ChangeSettings], which an administrator
+// requests.
 type Settings struct {
 	MaxRecords      uint32 `json:"max_records"`       // records in a block before it is cut
 	MaxBytes        uint32 `json:"max_bytes"`         // bytes of records in a block before it is cut
@@ -54,4 +57,119 @@ func (s Settings) Check() error {
 			MaxWitnesses)
 	}
 	return nil
+}
+
+// Setting is a setting with the name of its flag.
+type Setting struct {
+	Name  string
+	Value uint64 // milliseconds if it is a time
+}
+
+// Text is the value in the form that the flag has.
+func (s Setting) Text() string {
+	switch {
+	case s.Name != "key-age":
+		return strconv.FormatUint(s.Value, 10)
+	case s.Value%1000 == 0:
+		return strconv.FormatUint(s.Value/1000, 10) + "s"
+	}
+	return strconv.FormatUint(s.Value, 10) + "ms"
+}
+
+// List returns all settings, always in the same order.
+func (s Settings) List() []Setting {
+	return []Setting{
+		{"max-records", uint64(s.MaxRecords)},
+		{"max-bytes", uint64(s.MaxBytes)},
+		{"max-pending-bytes", s.MaxPendingBytes},
+		{"retain-bytes", s.RetainBytes},
+		{"difficulty", uint64(s.Difficulty)},
+		{"replicas", uint64(s.Replicas)},
+		{"max-keys", uint64(s.MaxKeys)},
+		{"key-age", s.KeyAge},
+		{"witness-quorum", uint64(s.WitnessQuorum)},
+	}
+}
+
+// SettingsChange changes the settings that are not nil.
+type SettingsChange struct {
+	MaxRecords      *uint32 `json:"max_records,omitempty"`
+	MaxBytes        *uint32 `json:"max_bytes,omitempty"`
+	MaxPendingBytes *uint64 `json:"max_pending_bytes,omitempty"`
+	RetainBytes     *uint64 `json:"retain_bytes,omitempty"`
+	Difficulty      *uint8  `json:"difficulty,omitempty"`
+	Replicas        *uint8  `json:"replicas,omitempty"`
+	MaxKeys         *uint32 `json:"max_keys,omitempty"`
+	KeyAge          *uint64 `json:"key_age,omitempty"`
+	WitnessQuorum   *uint8  `json:"witness_quorum,omitempty"`
+}
+
+// Of returns settings after the change.
+func (c SettingsChange) Of(s Settings) Settings {
+	change(&s.MaxRecords, c.MaxRecords)
+	change(&s.MaxBytes, c.MaxBytes)
+	change(&s.MaxPendingBytes, c.MaxPendingBytes)
+	change(&s.RetainBytes, c.RetainBytes)
+	change(&s.Difficulty, c.Difficulty)
+	change(&s.Replicas, c.Replicas)
+	change(&s.MaxKeys, c.MaxKeys)
+	change(&s.KeyAge, c.KeyAge)
+	change(&s.WitnessQuorum, c.WitnessQuorum)
+	return s
+}
+
+func change[T any](setting, to *T) {
+	if to != nil {
+		*setting = *to
+	}
+}
+
+// ChangeSettings changes settings of the group, and records each change in the integrity log. An administrator requests
+// it. The result is the new [Settings]. Known from protocol level 3 on.
+type ChangeSettings struct {
+	Change SettingsChange `json:"change"`
+	Time   uint64         `json:"time"`
+}
+
+// maxSettingBytes and maxKeyAge bound settings that a person changes, so that no sum overflows.
+const (
+	maxSettingBytes = 1 << 50
+	maxKeyAge       = 1 << 40 // milliseconds
+)
+
+func (c *ChangeSettings) apply(s *State) (any, error) {
+	if s.level < LevelSettings {
+		return nil, fmt.Errorf("%w: settings are changed from protocol level %d on, the group is at %d",
+			ErrBadCommand, LevelSettings, s.level)
+	}
+	was, changed := s.settings, c.Change.Of(s.settings)
+	if err := changed.Check(); err != nil {
+		return nil, err
+	}
+	switch {
+	case changed.MaxPendingBytes > maxSettingBytes || changed.RetainBytes > maxSettingBytes:
+		return nil, fmt.Errorf("%w: max pending bytes %d or retain bytes %d is over %d",
+			ErrBadCommand, changed.MaxPendingBytes, changed.RetainBytes, uint64(maxSettingBytes))
+	case changed.KeyAge > maxKeyAge:
+		return nil, fmt.Errorf("%w: key age %d ms is over %d ms", ErrBadCommand, changed.KeyAge, uint64(maxKeyAge))
+	}
+	s.tick(c.Time)
+	before := was.List()
+	for i, now := range changed.List() {
+		if now != before[i] {
+			s.recordEvent(Event{Kind: EventSetting, Cause: s.cause(wire.CodeSettingChanged,
+				wire.Args{"setting": now.Name, "from": before[i].Text(), "to": now.Text()})})
+		}
+	}
+	s.use(changed)
+	s.advanceStored()
+	return changed, nil
+}
+
+// use makes settings those in force.
+func (s *State) use(settings Settings) {
+	s.settings = settings
+	if s.waiting != nil && settings.Difficulty < s.waiting.header.Difficulty {
+		s.waiting.header.Difficulty = settings.Difficulty // a block may wait for easier work, never for harder
+	}
 }

@@ -32,16 +32,19 @@ import (
 //	crc u32: CRC-32C of everything before it
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
-// the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 from level 2 on.
+// the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 from
+// level 3 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 6
+	snapshotVersion = 7
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
+	case level >= LevelElapsed:
+		return 7 // with elapsed times of checks
 	case level >= LevelCodes:
 		return 6
 	case level >= LevelIdentities:
@@ -372,7 +375,7 @@ func (s *State) readBlocks(c *source) {
 				c.fail(err)
 				return
 			}
-			b = minedBlock(block)
+			b = minedBlock(block, block.Leaves(nil))
 		} else {
 			b = readPending(c)
 		}

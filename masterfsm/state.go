@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Boundaries is how many block boundaries the table remembers.
@@ -31,8 +32,8 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
-	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each
-	// since its BeginTerm. Setting a system clock does not change it.
+	// The clock of the keys, the quotas and the checks: milliseconds that leaders have counted by their monotonic
+	// clocks, each since its BeginTerm. Setting a system clock does not change it.
 	age, begun uint64 // now, and when the term began
 
 	head       chain.Head // of the mined chain
@@ -122,12 +123,6 @@ func (s *State) Apply(data []byte) (any, error) {
 	return c.apply(s)
 }
 
-// tick moves the clock of the table, never backwards, and returns it.
-func (s *State) tick(time uint64) uint64 {
-	s.now = max(s.now, time)
-	return s.now
-}
-
 func (c *BeginTerm) apply(s *State) (any, error) {
 	if err := c.Settings.Check(); err != nil {
 		return nil, err
@@ -136,13 +131,13 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: term %d after term %d", ErrStale, c.Term, s.term.Term)
 	}
 	s.tick(c.Time)
+	s.elapse(c.Age)
 	if s.group.ID == "" {
 		s.group = Group{ID: c.Group, Epoch: 1}
 	}
 	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: c.URL}, s.age
-	s.settings = c.Settings
-	if s.waiting != nil && c.Settings.Difficulty < s.waiting.header.Difficulty {
-		s.waiting.header.Difficulty = c.Settings.Difficulty // a block may wait for easier work, never for harder
+	if s.level < LevelSettings {
+		s.use(c.Settings)
 	}
 	s.advanceStored()
 	return nil, nil
@@ -156,9 +151,6 @@ func (s *State) Term() Term { return s.term }
 
 // Settings are those in force.
 func (s *State) Settings() Settings { return s.settings }
-
-// Now is the newest time that a command brought, unix milliseconds.
-func (s *State) Now() uint64 { return s.now }
 
 // Head is the head of the mined chain.
 func (s *State) Head() chain.Head { return s.head }
@@ -209,6 +201,8 @@ type View struct {
 	Term     Term
 	Settings Settings
 	Now      uint64
+	Age      uint64 // that of State.Age
+	Begun    uint64 // the Age at which the term began
 
 	Head     Boundary
 	HeldFrom uint64 // number of the first block that the masters hold
@@ -238,7 +232,8 @@ type View struct {
 // View returns a view. Its cost does not depend on the number of blocks and records.
 func (s *State) View() View {
 	v := View{
-		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
+		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings,
+		Now: s.now, Age: s.age, Begun: s.begun,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records),
 		OpenSince: s.open.time,
@@ -315,4 +310,70 @@ func put[T any, K cmp.Ordered](list []T, element T, of func(*T) K) []T {
 func search[T any, K cmp.Ordered](list []T, key K, of func(*T) K) (at int, found bool) {
 	at = sort.Search(len(list), func(i int) bool { return of(&list[i]) >= key })
 	return at, at < len(list) && of(&list[at]) == key
+}
+
+// MaxTime is the last millisecond of the year 9999, which is the last year of RFC 3339. A later time is a fault.
+const MaxTime = 253_402_300_799_999
+
+// SetTime moves the table's time forward to Time. An operator requests it where the time is behind and the masters may
+// not move it by themselves. It is refused with [ErrBadCommand] where Time is not later than the table's time, or later
+// than [MaxTime]. The result is the time that it has replaced. Known from protocol level 3 on.
+type SetTime struct {
+	Time uint64 `json:"time"` // unix milliseconds
+}
+
+func (c *SetTime) apply(s *State) (any, error) {
+	was := s.now
+	switch {
+	case s.level < LevelElapsed:
+		return nil, fmt.Errorf("%w: the time is set from protocol level %d on, the group is at %d", ErrBadCommand,
+			LevelElapsed, s.level)
+	case c.Time > MaxTime:
+		return nil, fmt.Errorf("%w: the time %d is after the year 9999", ErrBadCommand, c.Time)
+	case c.Time <= was:
+		return nil, fmt.Errorf("%w: the time %d is not later than the group's time, %d, and that never runs backwards",
+			ErrBadCommand, c.Time, was)
+	}
+	s.tick(c.Time)
+	s.recordEvent(Event{Kind: EventTime, Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
+	return was, nil
+}
+
+// tick moves the table's time to that of a command.
+func (s *State) tick(time uint64) { s.now = s.timeOf(time) }
+
+// timeOf returns the table's time after a command of a time. It never runs backwards. From protocol level 3 on an
+// absurd time is ignored, such as that of a clock before 1970.
+func (s *State) timeOf(time uint64) uint64 {
+	if time > MaxTime && s.level >= LevelElapsed {
+		return s.now
+	}
+	return max(s.now, time)
+}
+
+// Now is the newest time that a command brought, unix milliseconds.
+func (s *State) Now() uint64 { return s.now }
+
+// Age is how many milliseconds leaders have counted by their monotonic clocks, as far as it is committed. Setting a
+// system clock does not change it. The keys, the quotas and the schedules of checks depend on it.
+func (s *State) Age() uint64 { return s.age }
+
+// elapse moves the age to that of a command. An absurd one is ignored.
+func (s *State) elapse(age uint64) {
+	if age <= longestLeadership {
+		s.age = max(s.age, age)
+	}
+}
+
+// longestLeadership bounds the time that a leader may claim to have led, in milliseconds. It is 8,000 years, so that no
+// sum overflows.
+const longestLeadership = 1 << 48
+
+// ageAt is the age, as far as a leader has counted it. The count of a leader of another term is ignored:
+// it began at another BeginTerm.
+func (s *State) ageAt(leadership Leadership) uint64 {
+	if leadership.Term != s.term.Term {
+		return s.age
+	}
+	return max(s.age, s.begun+min(leadership.Elapsed, longestLeadership))
 }

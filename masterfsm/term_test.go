@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,5 +149,72 @@ func TestSettingsChangeWhatIsHeld(t *testing.T) {
 	b.is("b", Invalid, 0)
 	if n := b.storage("b"); !strings.HasPrefix(n.Cause.Text(), "behind") {
 		t.Errorf("cause %v", n.Cause)
+	}
+}
+
+// TestFlagsOfALeaderChangeNoSettings checks that a leader with other flags changes nothing from protocol level 3 on,
+// and that an administrator's change is recorded.
+func TestFlagsOfALeaderChangeNoSettings(t *testing.T) {
+	settings := smallSettings()
+	b := newTable(t, settings)
+	b.node("a", 0)
+	b.node("b", 0)
+	b.raise()
+	b.fill(12)
+	b.mine()
+	b.ack("a", 3)
+	b.add(startTime, call{project: 1, key: "k", payloads: []string{"x"}})
+	other := settings
+	other.Replicas, other.MaxKeys, other.Difficulty, other.MaxRecords = 1, 0, 0, 1
+	b.ok(&BeginTerm{Term: 2, Member: "m2", URL: "http://m2", Time: startTime, Settings: other})
+	if b.Settings() != settings || b.Stored() != 0 || len(b.IntegrityLog().Events) != 0 {
+		t.Fatalf("settings %+v, %d blocks stored, events %+v", b.Settings(), b.Stored(), b.IntegrityLog().Events)
+	}
+	if p := b.add(startTime, call{project: 1, key: "k", payloads: []string{"x"}}); !p[0].Replay {
+		t.Errorf("the retry was appended again: %+v", p)
+	}
+	for name, wrong := range map[string]SettingsChange{
+		"replicas":   {Replicas: new(uint8)},
+		"difficulty": {Difficulty: new(uint8(200))},
+		"pending":    {MaxPendingBytes: new(uint64(1 << 60))},
+		"one of two": {Replicas: new(uint8(1)), MaxRecords: new(uint32)},
+	} {
+		t.Run(name, func(t *testing.T) { b.refused(&ChangeSettings{Change: wrong, Time: startTime}, ErrBadCommand) })
+	}
+	want := settings
+	want.Replicas, want.KeyAge = 1, 90_000
+	got := b.ok(&ChangeSettings{Time: startTime + 5,
+		Change: SettingsChange{Replicas: new(uint8(1)), KeyAge: new(uint64(90_000)), MaxRecords: &settings.MaxRecords}})
+	if got != want || b.Settings() != want || b.Stored() != 3 {
+		t.Errorf("got %+v, settings %+v, %d blocks stored", got, b.Settings(), b.Stored())
+	}
+	var texts []string
+	for _, e := range b.IntegrityLog().Events {
+		if e.Kind != EventSetting || e.Time != startTime+5 {
+			t.Errorf("event %+v", e)
+		}
+		texts = append(texts, e.Cause.Text())
+	}
+	if want := []string{
+		"a person changed the setting replicas from 2 to 1", "a person changed the setting key-age from 600s to 90s",
+	}; !slices.Equal(texts, want) {
+		t.Errorf("events %q, want %q", texts, want)
+	}
+	if back := restored(t, b.State); back.Settings() != want {
+		t.Errorf("restored %+v", back.Settings())
+	}
+}
+
+// TestSettingsBeforeLevelThree checks that below protocol level 3 the flags of the leader count, as with older
+// programs.
+func TestSettingsBeforeLevelThree(t *testing.T) {
+	settings := smallSettings()
+	b := newTable(t, settings)
+	b.ok(&RaiseLevel{Level: LevelSettings - 1, Time: startTime})
+	b.refused(&ChangeSettings{Change: SettingsChange{Replicas: new(uint8(1))}, Time: startTime}, ErrBadCommand)
+	settings.Replicas = 1
+	b.ok(&BeginTerm{Term: 2, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	if b.Settings() != settings {
+		t.Errorf("settings %+v", b.Settings())
 	}
 }

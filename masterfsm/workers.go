@@ -57,6 +57,8 @@ type Storage struct {
 	CountsAsCopy bool   `json:"-"`
 	Due          Cause  `json:"due"`     // why a check is due at once, if one is
 	Checked      uint64 `json:"checked"` // when the last check ended, unix milliseconds
+	// CheckedAge is State.Age when the last check ended, 0 if that was below protocol level 3.
+	CheckedAge uint64 `json:"checked_age,omitempty"`
 
 	// What is under way: of a node that is Validating, Receiving or Sending.
 	Target  Target        `json:"target"`

@@ -2,9 +2,11 @@ package masternode
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -15,8 +17,8 @@ import (
 const maxSilence = 5 * time.Second
 
 // Access returns what a project's token permits. If this master does not know the token, it confirms that with the
-// leader. A master that has not heard from a leader for 5 s refuses, since it may have missed a revocation. Errors:
-// wire.ErrUnauthorized, wire.ErrNoLeader.
+// leader, unless the token has a form that none has. A master that has not heard from a leader for 5 s refuses, since
+// it may have missed a revocation. Errors: wire.ErrUnauthorized, wire.ErrNoLeader.
 func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, error) {
 	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
 		return masterfsm.Access{}, fmt.Errorf(
@@ -24,11 +26,34 @@ func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, erro
 			wire.ErrNoLeader, silence.Round(time.Second))
 	}
 	hash := sha256.Sum256([]byte(token))
-	a, err := find(ctx, n, func(s *masterfsm.State) (masterfsm.Access, bool) { return s.Access(hash) })
-	if errors.Is(err, wire.ErrNotFound) {
+	var a masterfsm.Access
+	look := func() error {
+		known := false
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { a, known = s.Access(hash) })
+		if !known {
+			return errNotHere
+		}
+		return nil
+	}
+	var err error
+	if couldBeToken(token) {
+		err = n.confirmed(ctx, look)
+	} else {
+		err = look() // no master knows such a token, so the leader is not asked
+	}
+	if errors.Is(err, errNotHere) || errors.Is(err, wire.ErrNotFound) {
 		err = wire.ErrUnauthorized
 	}
 	return a, err
+}
+
+// newToken returns a new token of a project.
+func newToken() string { return rand.Text() }
+
+// couldBeToken reports whether a token has the form of those that [newToken] has ever returned: at least 26 characters
+// of the alphabet of base32.
+func couldBeToken(token string) bool {
+	return len(token) >= 26 && strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 // MayRead returns the project of an id if a reader may read its records. Every path to a record calls it. The error is

@@ -122,7 +122,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
 	defer cancel()
-	own.Signs, own.Level = false, 0 // a leader of an older version would refuse them
+	own.Signs, own.Level, own.Time = false, 0, 0 // a leader of an older version would refuse them
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 

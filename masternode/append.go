@@ -7,7 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -54,6 +57,9 @@ func (n *Node) Append(
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err
 	}
+	if err := n.admitEarly(ctx, project.ID, entries, idempotencyKey); err != nil {
+		return Appended{}, err
+	}
 	p, err := prepare(project.ID, entries, idempotencyKey)
 	if err != nil {
 		return Appended{}, err
@@ -72,6 +78,74 @@ func (n *Node) Append(
 		return n.replay(ctx, placement)
 	}
 	return Appended{Positions: p.positions(placement)}, nil
+}
+
+// admitEarly refuses an append that the state machine would refuse, before its payloads are replicated and synced on
+// all masters. The state machine has the final word: this check is an estimate of the rate, twice that of the quota, by
+// what this master alone sends on. A retry under a known idempotency key passes. This master's table may be old, so a
+// refusal is confirmed first; without a leader it is left to the state machine.
+func (n *Node) admitEarly(ctx context.Context, project uint32, entries []Entry, idempotencyKey string) error {
+	d := masterfsm.Demand{Project: project, Records: uint64(len(entries))}
+	if idempotencyKey != "" {
+		d.Key = digest(sha256.Sum256([]byte(idempotencyKey)))
+	}
+	for i := range entries {
+		size := uint64(len(entries[i].Payload))
+		d.Bytes += size
+		d.Largest = max(d.Largest, size)
+	}
+	look := func() masterfsm.Placement {
+		var p masterfsm.Placement
+		var quota masterfsm.Quota
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { p.Err, quota = s.Admits(d) })
+		if p.Err == masterfsm.Accepted {
+			if p.Shortage = n.sent.spend(quota, d, n.cfg.Clock()); p.Shortage != nil {
+				p.Err = masterfsm.RefusedRate
+			}
+		}
+		return p
+	}
+	if look().Err == masterfsm.Accepted || n.confirm(ctx) != nil {
+		return nil
+	}
+	if p := look(); p.Err != masterfsm.Accepted {
+		return n.refused(p.Err.Error(), project, p)
+	}
+	return nil
+}
+
+// sentRates counts what this master sends on, by project. mu guards the others.
+type sentRates struct {
+	mu    sync.Mutex
+	since time.Time
+	spent map[uint32]masterfsm.Spent // of twice the quota
+}
+
+// maxSentRates is how many projects are counted before those that have nothing left to refill are dropped.
+const maxSentRates = 1024
+
+// spend counts an append, unless that is over twice the quota: then it returns the shortage.
+func (r *sentRates) spend(q masterfsm.Quota, d masterfsm.Demand, now time.Time) *masterfsm.Shortage {
+	if q.RecordsPerSecond == 0 && q.BytesPerSecond == 0 {
+		return nil
+	}
+	twice := masterfsm.Quota{RecordsPerSecond: 2 * q.RecordsPerSecond, BytesPerSecond: 2 * q.BytesPerSecond}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spent == nil {
+		r.since, r.spent = now, map[uint32]masterfsm.Spent{}
+	}
+	age := uint64(max(0, now.Sub(r.since).Milliseconds()))
+	if len(r.spent) >= maxSentRates {
+		maps.DeleteFunc(r.spent, func(_ uint32, s masterfsm.Spent) bool { return age-min(s.Age, age) >= 1000 })
+	}
+	spent, short := r.spent[d.Project].Spend(twice, d, age)
+	if short != nil {
+		short.Limit, short.Left = short.Limit/2, 0
+		return short
+	}
+	r.spent[d.Project] = spent
+	return nil
 }
 
 // prepare encodes and hashes the entries.

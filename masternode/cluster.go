@@ -71,7 +71,7 @@ func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
 func (n *Node) confirmStatus(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	return n.confirmShared(ctx) == nil && n.leader.Leads()
+	return n.confirm(ctx) == nil && n.leader.Leads()
 }
 
 // describe converts the table, and what the leader knows, to the form of the API.
@@ -98,13 +98,14 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
 		Cut:     wire.Amount{Records: int(v.Settings.MaxRecords), Bytes: int(v.Settings.MaxBytes)},
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
-		Keys:    keys, Checkpoint: signed,
+		Keys:    keys, Checkpoint: signed, Settings: wire.Settings(v.Settings),
 	}
 	c.Witnesses = leading.Witnesses
 	notices := noticeList{}
 	notices.addLog(n, leading)
 	notices.addLeader(leading, v.Level)
-	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum))
+	notices.addClocks(leading.Clocks)
+	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum), leading.Leads)
 	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -182,6 +183,36 @@ func (n *Node) MasterURLs() []string {
 	return urls
 }
 
+// ChangeSettings changes settings of the group and returns all of them. This master must lead. Errors:
+// wire.ErrNotLeader, wire.ErrUnavailable, wire.ErrBadRequest, masterfsm.ErrBadCommand.
+func (n *Node) ChangeSettings(ctx context.Context, change wire.SettingsChange) (wire.Settings, error) {
+	if !n.leader.Leads() {
+		return wire.Settings{}, wire.ErrNotLeader
+	}
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	quorum, known := change.WitnessQuorum, len(n.cfg.Witnesses)
+	switch {
+	case change == (wire.SettingsChange{}):
+		return wire.Settings{}, fmt.Errorf("%w: no setting is to be changed: give at least one", wire.ErrBadRequest)
+	case level < masterfsm.LevelSettings:
+		return wire.Settings{}, fmt.Errorf("%w: settings can be changed from protocol level %d on, and the group is "+
+			"at level %d: until then those of the leader's flags are in force",
+			wire.ErrUnavailable, masterfsm.LevelSettings, level)
+	case quorum != nil && int(*quorum) > known:
+		return wire.Settings{}, fmt.Errorf("%w: a witness quorum of %d: the leader was started with %d (--witness)",
+			wire.ErrBadRequest, *quorum, known)
+	}
+	changed, err := leader.ProposeFor[masterfsm.Settings](ctx, n.leader, &masterfsm.ChangeSettings{
+		Change: masterfsm.SettingsChange(change), Time: n.leader.Now(),
+	})
+	if err != nil {
+		return wire.Settings{}, err
+	}
+	n.log.Warn("a person changed settings of the group", "settings", fmt.Sprintf("%+v", changed))
+	return wire.Settings(changed), nil
+}
+
 // Figures are the metrics of this master's state.
 type Figures struct {
 	Leading       bool
@@ -212,6 +243,7 @@ func (n *Node) Figures() Figures {
 		if last := len(v.Cosigned) - 1; last >= 0 {
 			f.Cosigned = v.Cosigned[last].Boundary.Size
 		}
+		//mutant:counted-checks
 		f.Integrity, f.LostBlocks = s.IntegrityLog().Totals, chain.CountBlocks(v.Lost)
 		for i := range v.Storages {
 			if v.Storages[i].CountsAsCopy {

@@ -12,8 +12,31 @@ import (
 
 // confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by
 // a majority in its own term, names its commit index, and this master waits until it has applied that. What is not in
-// the state then does not exist. The error wraps [wire.ErrNoLeader] if no leader answers in time.
+// the state then does not exist. Callers share confirmations, and each one takes part in a confirmation that starts
+// after its call. So each master has at most one question under way at the leader, however many requests wait. The
+// error wraps [wire.ErrNoLeader] if no leader answers in time.
 func (n *Node) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	c := n.confirms.Start(struct{}{})
+	select {
+	case <-c.Done:
+		return c.Err
+	case <-ctx.Done():
+		return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, context.Cause(ctx))
+	}
+}
+
+// confirmBatch confirms once for a batch of calls.
+func (n *Node) confirmBatch(ctx context.Context, calls []*batch.Call[struct{}, struct{}]) {
+	err := n.confirmOnce(ctx)
+	for _, c := range calls {
+		c.End(struct{}{}, err)
+	}
+}
+
+// confirmOnce is one confirmation.
+func (n *Node) confirmOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
 	index, err := leaderCall[wire.ReadIndex]{
@@ -29,41 +52,19 @@ func (n *Node) confirm(ctx context.Context) error {
 	return nil
 }
 
-// confirmShared is confirm for reads that need no token. Callers share confirmations, and each one takes part in a
-// confirmation that starts after its call, so that what was committed before the call is in the state. So each master
-// has at most one question of such reads under way at the leader. A caller may wait twice as long as with confirm,
-// because its confirmation waits for the one before.
-func (n *Node) confirmShared(ctx context.Context) error {
-	c := n.confirms.Start(struct{}{})
-	select {
-	case <-c.Done:
-		return c.Err
-	case <-ctx.Done():
-		return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, context.Cause(ctx))
-	}
-}
-
-// confirmBatch confirms once for a batch of calls.
-func (n *Node) confirmBatch(ctx context.Context, calls []*batch.Call[struct{}, struct{}]) {
-	err := n.confirm(ctx)
-	for _, c := range calls {
-		c.End(struct{}{}, err)
-	}
-}
-
 // ReadIndex answers another master's request for the commit index.
 func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	return n.cfg.Ledger.ReadIndex(ctx)
 }
 
-// confirmed runs look, and if it found nothing, calls confirm or confirmShared and runs it again.
-func confirmed(ctx context.Context, confirm func(context.Context) error, look func() error) error {
+// confirmed runs look, and if it found nothing, confirms that and runs it again.
+func (n *Node) confirmed(ctx context.Context, look func() error) error {
 	err := look()
 	if !errors.Is(err, errNotHere) {
 		return err
 	}
 	//mutant:confirm-not-found
-	if err := confirm(ctx); err != nil {
+	if err := n.confirm(ctx); err != nil {
 		return err
 	}
 	switch err := look(); {
@@ -78,7 +79,7 @@ func confirmed(ctx context.Context, confirm func(context.Context) error, look fu
 
 // find returns what look finds in the state. That it finds nothing is confirmed with the leader: wire.ErrNotFound.
 func find[T any](ctx context.Context, n *Node, look func(*masterfsm.State) (T, bool)) (found T, err error) {
-	err = confirmed(ctx, n.confirm, func() error {
+	err = n.confirmed(ctx, func() error {
 		ok := false
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, ok = look(s) })
 		if !ok {

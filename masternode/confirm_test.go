@@ -108,9 +108,9 @@ func TestSilenceClosesTokens(t *testing.T) {
 	})
 }
 
-// TestConfirmShared checks that callers that arrive during a confirmation share the next one. A caller must not use a
+// TestConfirmIsShared checks that callers that arrive during a confirmation share the next one. A caller must not use a
 // confirmation that began before it arrived.
-func TestConfirmShared(t *testing.T) {
+func TestConfirmIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
 		defer r.stop()
@@ -124,7 +124,7 @@ func TestConfirmShared(t *testing.T) {
 		for range 50 {
 			callers.Go(func() {
 				began := time.Now()
-				if err := r.confirmShared(t.Context()); err != nil {
+				if err := r.confirm(t.Context()); err != nil {
 					t.Error(err)
 				}
 				if took := time.Since(began); took < time.Second || took > 2*time.Second {
@@ -135,7 +135,7 @@ func TestConfirmShared(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := r.confirmShared(ctx); !errors.Is(err, wire.ErrNoLeader) {
+		if err := r.confirm(ctx); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("who does not wait: %v", err)
 		}
 		callers.Wait()
@@ -144,7 +144,7 @@ func TestConfirmShared(t *testing.T) {
 		}
 		// A caller that gives up while it waits for the previous round returns at once, and does not affect others.
 		callers.Go(func() {
-			if err := r.confirmShared(t.Context()); err != nil {
+			if err := r.confirm(t.Context()); err != nil {
 				t.Errorf("the round before: %v", err)
 			}
 		})
@@ -153,13 +153,13 @@ func TestConfirmShared(t *testing.T) {
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
-			if err := r.confirmShared(ctx); !errors.Is(err, wire.ErrNoLeader) || time.Since(began) > time.Millisecond {
+			if err := r.confirm(ctx); !errors.Is(err, wire.ErrNoLeader) || time.Since(began) > time.Millisecond {
 				t.Errorf("who begins a round and goes away: %v after %v", err, time.Since(began))
 			}
 		})
 		synctest.Wait()
 		callers.Go(func() {
-			if err := r.confirmShared(t.Context()); err != nil {
+			if err := r.confirm(t.Context()); err != nil {
 				t.Errorf("who is left in that round: %v", err)
 			}
 		})
@@ -168,11 +168,11 @@ func TestConfirmShared(t *testing.T) {
 			t.Errorf("the leader was asked %d times", asked)
 		}
 		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
-		if err := r.confirmShared(t.Context()); !errors.Is(err, wire.ErrNoLeader) {
+		if err := r.confirm(t.Context()); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("nobody leads: %v", err)
 		}
 		r.ledger.Confirm = func() error { return nil }
-		if err := r.confirmShared(t.Context()); err != nil {
+		if err := r.confirm(t.Context()); err != nil {
 			t.Errorf("again: %v", err)
 		}
 	})

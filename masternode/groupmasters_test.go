@@ -22,13 +22,15 @@ type groupMasters struct {
 	*masterstest.Masters
 	mu        sync.Mutex // guards the fields below
 	at        map[string]wire.Member
-	levels    map[string]uint64 // of members whose program knows a different protocol level
-	announced []string          // URLs that received an announcement
+	levels    map[string]uint64             // of members whose program knows a different protocol level
+	clocks    map[string]*masterstest.Clock // by id
+	announced []string                      // URLs that received an announcement
 }
 
 func newGroupMasters() *groupMasters {
 	return &groupMasters{
 		Masters: masterstest.NewMasters(), at: map[string]wire.Member{}, levels: map[string]uint64{},
+		clocks: map[string]*masterstest.Clock{"m2": {}, "m3": {}, "m4": {}},
 	}
 }
 
@@ -81,13 +83,16 @@ func (m groupMaster) Member() wire.Member {
 	if level, other := m.group.levels[self.ID]; other {
 		self.Level = level
 	}
+	if clock := m.group.clocks[self.ID]; clock != nil {
+		self.Time = uint64(max(1, clock.Now().UnixMilli()))
+	}
 	return self
 }
 
 func (m groupMaster) Announce(_ context.Context, announced wire.Member, _ bool) (wire.Announced, error) {
 	m.group.mu.Lock()
 	defer m.group.mu.Unlock()
-	if announced.Signs || announced.Level != 0 {
+	if announced.Signs || announced.Level != 0 || announced.Time != 0 {
 		return wire.Announced{}, errors.New("earlier masters refuse these fields")
 	}
 	m.group.announced = append(m.group.announced, m.Self.URL)

@@ -125,6 +125,7 @@ func TestEventKindsAreThoseOfTheAPI(t *testing.T) {
 		masterfsm.EventLost:  wire.EventLost, masterfsm.EventFound: wire.EventFound,
 		masterfsm.EventConfirmed: wire.EventConfirmed,
 		masterfsm.EventSuspect:   wire.EventSuspect, masterfsm.EventRemoved: wire.EventRemoved,
+		masterfsm.EventSetting: wire.EventSetting,
 	} {
 		if string(kind) != name {
 			t.Errorf("%q in the table, %q in the API", kind, name)
@@ -381,6 +382,7 @@ func simulateDamage(t *testing.T, seed uint64) {
 	}
 	r.allValid(t, 5*time.Minute)
 	r.readsAll(t, payloads)
+	r.checkLiveness(t, false)
 	if i := r.Integrity(t.Context()); len(i.Lost) > 0 {
 		t.Errorf("%+v", i)
 	}

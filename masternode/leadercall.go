@@ -92,6 +92,44 @@ func (n *Node) knownLeader() (id, url string) {
 	return id, url
 }
 
+// Caller is what this master tells a leader that it calls.
+func (n *Node) Caller() wire.Caller {
+	m := n.cfg.Membership.Member()
+	c := wire.Caller{Group: m.Group, Order: wire.Order{Epoch: m.Epoch}}
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { c.Term = s.Term().Term })
+	return c
+}
+
+// CheckGroup refuses a caller that is not of this master's group, or of an epoch before or after a recovery. Such a
+// caller may take this master for the leader of its own group. The error wraps wire.ErrNotLeader.
+func (n *Node) CheckGroup(c wire.Caller) error {
+	if m := n.cfg.Membership.Member(); c.Group != m.Group || c.Epoch != m.Epoch {
+		// Users without a token may see this text.
+		return fmt.Errorf("%w of group %q, epoch %d: this master is of another group, or of another epoch of it",
+			wire.ErrNotLeader, c.Group, c.Epoch)
+	}
+	return nil
+}
+
+// CheckCaller refuses a call of the leader, of a master that knows a later leader than this one. A caller that is not
+// known, of group "", is an older master: it is refused once the group has a level that such a master does not have.
+// Errors: wire.ErrNotLeader, wire.ErrBadRequest.
+func (n *Node) CheckCaller(c wire.Caller) error {
+	var term, level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { term, level = s.Term().Term, s.Level() })
+	switch {
+	case c.Group == "" && level >= masterfsm.LevelTerms:
+		return fmt.Errorf("%w: header %s is missing: a master that calls the leader must name itself",
+			wire.ErrBadRequest, wire.HeaderCaller)
+	case c.Group == "":
+		return nil
+	case c.Term > term:
+		return fmt.Errorf("%w: the caller knows of term %d, this master only of term %d",
+			wire.ErrNotLeader, c.Term, term)
+	}
+	return n.CheckGroup(c)
+}
+
 // errOtherLeader ends a call on a leader that this master no longer believes in.
 var errOtherLeader = errors.New("this master no longer believes in that leader")
 

@@ -150,3 +150,60 @@ func TestFailedChecksAndRepairsBelowTheLevelOfCodes(t *testing.T) {
 		})
 	}
 }
+
+// TestSettingsChangeByCommandOnly checks that settings change by an administrator's command, that the integrity log has
+// the change, and that a flag with another value has a notice.
+func TestSettingsChangeByCommandOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, func(c *Config, _ *rig) { c.SettingsGiven = []string{"replicas", "peers"} })
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		before := r.Cluster(t.Context()).Settings
+		if level := r.table().Level; level < masterfsm.LevelSettings || before.Replicas != 2 {
+			t.Fatalf("level %d, settings %+v", level, before)
+		}
+		if m := r.notice(wire.CodeSettingIgnored); !m.IsZero() {
+			t.Errorf("notice %+v", m)
+		}
+		for name, c := range map[string]wire.SettingsChange{
+			"nothing":          {},
+			"replicas":         {Replicas: new(uint8)},
+			"more than it has": {WitnessQuorum: new(uint8(1))},
+		} {
+			if _, err := r.ChangeSettings(t.Context(), c); wire.ProblemOf(err) != wire.ErrBadRequest &&
+				!errors.Is(err, masterfsm.ErrBadCommand) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		want := before
+		want.Replicas, want.MaxKeys = 1, 7
+		got, err := r.ChangeSettings(t.Context(), wire.SettingsChange{Replicas: new(uint8(1)), MaxKeys: new(uint32(7))})
+		if err != nil || got != want {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		c := r.Cluster(t.Context())
+		if c.Settings != want || c.Replicas != 1 {
+			t.Errorf("the status has %+v", c.Settings)
+		}
+		// max-keys was not given on the command line, so only replicas has a notice.
+		var ignored []wire.Args
+		for _, m := range c.NoticesCoded {
+			if m.Code == wire.CodeSettingIgnored {
+				ignored = append(ignored, m.Args)
+			}
+		}
+		if notice := (wire.Args{"setting": "replicas", "asked": "2", "value": "1"}); len(ignored) != 1 ||
+			!reflect.DeepEqual(ignored[0], notice) {
+			t.Errorf("notices %v", ignored)
+		}
+		events := 0
+		for _, e := range r.Integrity(t.Context()).Events {
+			if e.Kind == wire.EventSetting {
+				events++
+			}
+		}
+		if events != 2 {
+			t.Errorf("%d events of changed settings", events)
+		}
+	})
+}

@@ -162,10 +162,12 @@ func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) e
 	return nil
 }
 
-// addStored adds records that the storage nodes have, up to the leaf from which on the masters hold them. If a node
-// names a record that is not part of the query, the next node is asked; what was added before stays.
+// addStored adds records that the storage nodes have, up to the leaf from which on the masters hold them. The next node
+// is asked if a node names a record that is not part of the query, or one that cannot be read, and if its answer ends
+// early: its index may lag, or it may answer with little at a time. What was added before stays.
 func (w *walk) addStored(ctx context.Context, held uint64) error {
-	p := w.n.prover
+	p, began := w.n.prover, w.next
+	var unread error
 	for node := range p.Nodes(ctx, 1) {
 		q := wire.RecordQuery{
 			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until,
@@ -177,7 +179,10 @@ func (w *walk) addStored(ctx context.Context, held uint64) error {
 		}
 		wrong, err := w.addHits(ctx, found.Hits)
 		if err != nil {
-			return err
+			if unread = err; ctx.Err() != nil {
+				return err
+			}
+			continue
 		}
 		if wrong != nil {
 			p.Distrust(node, "a record that is not what was asked for", wrong)
@@ -186,10 +191,15 @@ func (w *walk) addStored(ctx context.Context, held uint64) error {
 		if w.full() {
 			return nil
 		}
-		if found.End > q.From {
-			w.next = found.End
+		if w.next = max(w.next, found.End); w.next >= held {
 			return nil
 		}
+	}
+	switch {
+	case unread != nil:
+		return unread
+	case w.next > began:
+		return nil
 	}
 	return prover.Unavailable(ctx, "the records from leaf %d on", w.next)
 }
@@ -255,7 +265,7 @@ func (n *Node) BlockRecords(
 	}
 	var body masterfsm.HeldBlock
 	var held bool
-	err = confirmed(ctx, n.confirm, func() error {
+	err = n.confirmed(ctx, func() error {
 		var before bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			body, held = s.HeldBlock(block)

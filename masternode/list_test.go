@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -155,13 +156,15 @@ func TestList(t *testing.T) {
 // reports, and that the lying node is skipped.
 func TestListsOfLiars(t *testing.T) {
 	lies := map[string]func(found *wire.RecordHits){
-		"another key's":     func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 0, Block: 0, Offset: 0}} },
-		"another project's": func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 1, Block: 0, Offset: 1}} },
-		"a seal":            func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 16, Block: 0, Offset: 16}} },
-		"a wrong block":     func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 2, Block: 1, Offset: 2}} },
-		"backwards":         func(f *wire.RecordHits) { slices.Reverse(f.Hits) },
-		"twice":             func(f *wire.RecordHits) { f.Hits = append(f.Hits, f.Hits[len(f.Hits)-1]) },
-		"beyond its end":    func(f *wire.RecordHits) { f.End = f.Hits[0].Index },
+		"another key's":            func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 0, Block: 0, Offset: 0}} },
+		"another project's":        func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 1, Block: 0, Offset: 1}} },
+		"a seal":                   func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 16, Block: 0, Offset: 16}} },
+		"a wrong block":            func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 2, Block: 1, Offset: 2}} },
+		"backwards":                func(f *wire.RecordHits) { slices.Reverse(f.Hits) },
+		"twice":                    func(f *wire.RecordHits) { f.Hits = append(f.Hits, f.Hits[len(f.Hits)-1]) },
+		"beyond its end":           func(f *wire.RecordHits) { f.End = f.Hits[0].Index },
+		"a block that is far away": func(f *wire.RecordHits) { f.Hits[0].Block = 1 << 60 },
+		"the last block number":    func(f *wire.RecordHits) { f.Hits[0].Block = math.MaxUint64 },
 		"beyond what was asked for": func(f *wire.RecordHits) {
 			f.End = 1 << 60
 		},
@@ -188,6 +191,64 @@ func TestListsOfLiars(t *testing.T) {
 				}
 				if last := r.asked()[2]; told == 0 || last.ID != liar.ID {
 					t.Errorf("%d lies, asked last: %s, not %s", told, last.ID, liar.ID)
+				}
+			})
+		})
+	}
+}
+
+// TestListOfANodeThatCrawls checks that a node whose answers have one hit each does not make a list take long.
+func TestListOfANodeThatCrawls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, all, _ := newListRig(t, 3, 400)
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		asked := 0
+		r.on(r.asked()[0].URL, func(s *masterstest.Storage) {
+			s.LieHits = func(f *wire.RecordHits) {
+				asked++
+				if len(f.Hits) > 0 {
+					f.Hits, f.End = f.Hits[:1], f.Hits[0].Index+1
+				}
+			}
+		})
+		r.pages(t, Query{Key: "k1"}, 50)
+		if asked > len(all)/50+1 {
+			t.Errorf("asked %d times for %d records", asked, len(all))
+		}
+	})
+}
+
+// TestHashOfALiar checks that the word of one storage node is not enough for a 404 if others answer, and that false
+// places of a hash end neither the search nor cost many reads.
+func TestHashOfALiar(t *testing.T) {
+	for name, lie := range map[string]func(*wire.RecordHits){
+		"nothing": func(f *wire.RecordHits) { f.Hits = nil },
+		"a block that is far away": func(f *wire.RecordHits) {
+			f.Hits = []wire.Hit{{Index: 1 << 60, Block: 1 << 60, Offset: 3}}
+		},
+		"many other places": func(f *wire.RecordHits) {
+			f.Hits = nil
+			for i := range uint64(1_000_000) {
+				f.Hits = append(f.Hits, wire.Hit{Index: i, Block: i % 3, Offset: uint32(i % 16)})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, all, _ := newListRig(t, 3, 60)
+				defer r.stop()
+				record, err := r.RecordByIndex(t.Context(), r.access, all[17].index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				r.on(r.asked()[0].URL, func(s *masterstest.Storage) { s.LieHits = lie })
+				began := time.Now()
+				found, err := r.FindHash(t.Context(), record.Leaf)
+				right := err == nil && found.Index != nil && *found.Index == all[17].index
+				if !right || time.Since(began) > time.Second {
+					t.Errorf("%+v, %v after %v", found, err, time.Since(began))
 				}
 			})
 		})

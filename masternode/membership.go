@@ -34,7 +34,7 @@ func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) err
 // findMaster returns the master of an id or address, from raft's configuration or from the table alone. A negative
 // answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Master, err error) {
-	err = confirmed(ctx, n.confirm, func() error {
+	err = n.confirmed(ctx, func() error {
 		for _, m := range withTable(n.group()) {
 			if isNamed(m.ID, m.URL, idOrURL) || m.Raft == strings.TrimRight(idOrURL, "/") {
 				found = m
@@ -139,6 +139,17 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 		case <-changed:
 		}
 	}
+}
+
+// SetTime moves the time of the group forward, unix milliseconds. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrBadRequest, wire.ErrUnavailable.
+func (n *Node) SetTime(ctx context.Context, to uint64) (wire.TimeSet, error) {
+	was, err := n.leader.SetTime(ctx, to)
+	if err != nil {
+		return wire.TimeSet{}, err
+	}
+	n.log.Warn("a person set the time of the group", "from", was, "to", to)
+	return wire.TimeSet{Time: to, Was: was}, nil
 }
 
 // checkEpoch compares another master's epoch with this one's. A group that was recovered without this master has a

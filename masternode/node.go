@@ -74,13 +74,14 @@ type Node struct {
 	leader  *leader.Leader
 	signer  signing.CheckpointSigner
 
-	confirms *batch.Batcher[struct{}, struct{}]           // of reads that need no token
+	confirms *batch.Batcher[struct{}, struct{}]           // see confirm
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
-	seq atomic.Uint64 // of submissions in this boot
+	seq  atomic.Uint64 // of submissions in this boot
+	sent sentRates     // of appends of this master's clients
 
-	streams chan struct{} // holds a token for each stream that is being served
-	hashing sync.Mutex    // held while records that the masters hold are hashed for a search
+	streams   chan struct{} // holds a token for each stream that is being served
+	searching chan struct{} // holds a token while the records that the masters hold are searched for a hash
 
 	changing sync.Mutex // held while the leader changes the members of the group
 	retiring sync.Mutex // held while the leader retires a key of the log
@@ -102,6 +103,7 @@ const (
 // New makes a master. It does nothing until Run is called.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
+		//mutant:wall-clock
 		cfg.Clock = time.Now
 	}
 	if err := cfg.validate(); err != nil {
@@ -117,7 +119,7 @@ func New(cfg Config) (*Node, error) {
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
 		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
-	n.streams = make(chan struct{}, maxStreams)
+	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
 	n.appends = batch.New(batch.Config[*appendRequest, masterfsm.Placement]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
@@ -144,6 +146,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.reportSuspects(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.waitStopped(ctx) })
+	g.Go(func() error { n.leader.Observe(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
 }
@@ -171,6 +174,7 @@ func (n *Node) begun() {
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
+	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	return m
 }
 
@@ -235,8 +239,6 @@ type Membership interface {
 	leader.Membership
 	// AddMember adds a member without a vote, or changes the address of one. It may be repeated.
 	AddMember(ctx context.Context, m wire.Member) error
-	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
-	TransferLeadership(to string) error
 	// UpdateAddress sets the address at which a member is reached, whatever raft's configuration has.
 	UpdateAddress(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -177,7 +178,18 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 		"no header": func(s *masterstest.Storage) {
 			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { return nil }
 		},
-		"another block for a leaf": func(s *masterstest.Storage) { s.LiePlace = true },
+		"another block for a leaf": func(s *masterstest.Storage) {
+			s.LiePlace = func(block uint64) uint64 { return (block + 1) % 4 }
+		},
+		"a block that is far away": func(s *masterstest.Storage) {
+			s.LiePlace = func(uint64) uint64 { return 1 << 60 }
+		},
+		"the last number of a block": func(s *masterstest.Storage) {
+			s.LiePlace = func(uint64) uint64 { return math.MaxUint64 }
+		},
+		"no place": func(s *masterstest.Storage) {
+			s.LiePlace = func(uint64) uint64 { return math.MaxUint64 - 63 }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -196,6 +208,11 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 					got, err := r.RecordByIndex(t.Context(), r.access, uint64(i+i/16))
 					if err != nil || got.Payload[0] != byte(i) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
+					}
+				}
+				for _, n := range r.asked()[:1] { // the one that did not lie
+					if !n.Due.IsZero() {
+						t.Errorf("%s, which answered right, is suspect: %s", n.ID, n.Due.Text())
 					}
 				}
 			})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -42,8 +43,9 @@ func (l *noticeList) addLog(n *Node, leading leader.Status) {
 	}
 }
 
-// flagNotices are about flags of this master that have no effect on the log.
+// flagNotices are about flags of this master that have no effect on the group or its log.
 func (n *Node) flagNotices() (l noticeList) {
+	l.addSettings(n)
 	keys, _, _ := n.logOf()
 	if keys.Origin == "" {
 		return l
@@ -67,6 +69,24 @@ func (n *Node) flagNotices() (l noticeList) {
 	return l
 }
 
+// addSettings adds notices about flags of this master that name other settings than the group has. A flag that was not
+// given has no notice.
+func (l *noticeList) addSettings(n *Node) {
+	var group masterfsm.Settings
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { group, level = s.Settings(), s.Level() })
+	if level < masterfsm.LevelSettings {
+		return // this master's settings become those of the group when it leads
+	}
+	values := group.List()
+	for i, own := range n.cfg.Settings.List() {
+		if own != values[i] && slices.Contains(n.cfg.SettingsGiven, own.Name) {
+			l.add(wire.CodeSettingIgnored,
+				wire.Args{"setting": own.Name, "asked": own.Text(), "value": values[i].Text()})
+		}
+	}
+}
+
 // addLeader adds the notices about the group's protocol level, and about workers that obey a later epoch.
 func (l *noticeList) addLeader(leading leader.Status, level uint64) {
 	if len(leading.Older) > 0 {
@@ -82,8 +102,32 @@ func (l *noticeList) addLeader(leading leader.Status, level uint64) {
 	}
 }
 
+// addClocks adds the notices about the clocks of the masters and the time that records get.
+func (l *noticeList) addClocks(c leader.Clocks) {
+	seconds := func(d time.Duration) uint64 { return uint64(d.Abs() / time.Second) }
+	for _, w := range c.Wrong {
+		code := wire.CodeClockAhead
+		if w.By < 0 {
+			code = wire.CodeClockBehind
+		}
+		l.add(code, wire.Args{"node": w.Master, "seconds": seconds(w.By)})
+	}
+	if c.Disagree() {
+		l.add(wire.CodeClocksDisagree, wire.Args{"count": uint64(c.Compared)})
+	}
+	if c.Majority && !c.Agrees {
+		return // the time is right, and the leader's clock is among the wrong ones
+	}
+	switch {
+	case c.Table > 0:
+		l.add(wire.CodeTimeAhead, wire.Args{"seconds": seconds(c.Table)})
+	case c.Table < 0:
+		l.add(wire.CodeTimeBehind, wire.Args{"seconds": seconds(c.Table)})
+	}
+}
+
 // addWitnesses adds the notices about the witnesses.
-func (l *noticeList) addWitnesses(list []wire.Witness, quorum int) {
+func (l *noticeList) addWitnesses(list []wire.Witness, quorum int, leads bool) {
 	well := len(list)
 	for i := range list {
 		if w := &list[i]; w.Error != "" {
@@ -92,7 +136,7 @@ func (l *noticeList) addWitnesses(list []wire.Witness, quorum int) {
 			well--
 		}
 	}
-	if len(list) > 0 && well < quorum {
+	if (len(list) > 0 || leads) && well < quorum { // a leader may have been started without witnesses
 		l.add(wire.CodeTooFewWitnesses, wire.Args{"count": uint64(well), "needed": uint64(quorum)})
 	}
 }

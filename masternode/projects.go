@@ -2,7 +2,6 @@ package masternode
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -20,7 +19,7 @@ func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.Creat
 	if err := checkText("a project's name", p.Name); err != nil {
 		return wire.CreatedProject{}, err
 	}
-	token := rand.Text()
+	token := newToken()
 	c := &masterfsm.CreateProject{
 		Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now(),
 	}
@@ -70,14 +69,24 @@ func (n *Node) Projects(ctx context.Context, after uint32, limit int) ([]wire.Pr
 	if err := n.confirm(ctx); err != nil {
 		return nil, err
 	}
-	var page []masterfsm.Project
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { page = s.Projects(after, limit) })
-	projects := make([]wire.Project, len(page))
-	for i := range page {
-		projects[i] = WireProject(&page[i])
+	projects := []wire.Project{}
+	for len(projects) < limit {
+		ask := min(limit-len(projects), projectsAtOnce)
+		var page []masterfsm.Project
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { page = s.Projects(after, ask) })
+		for i := range page {
+			projects = append(projects, WireProject(&page[i]))
+			after = page[i].ID
+		}
+		if len(page) < ask {
+			break
+		}
 	}
 	return projects, nil
 }
+
+// projectsAtOnce is how many projects are copied while no command is applied.
+const projectsAtOnce = 1000
 
 // Tokens lists a project's tokens. Errors: masterfsm.ErrUnknownProject, wire.ErrNoLeader.
 func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens, error) {
@@ -103,7 +112,7 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 	if err != nil {
 		return wire.CreatedToken{}, err
 	}
-	token := rand.Text()
+	token := newToken()
 	created, err := leader.ProposeFor[*masterfsm.Token](ctx, n.leader, &masterfsm.CreateToken{
 		Project: p.ID, Label: t.Label, Rights: rights, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now(),
 	})

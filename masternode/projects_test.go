@@ -147,3 +147,88 @@ func TestLegacyProject(t *testing.T) {
 		}
 	})
 }
+
+// TestQuotaIsCheckedBeforeReplication checks that appends over the quota of a project are refused before their payloads
+// are committed, and that a retry under a known idempotency key is not.
+func TestQuotaIsCheckedBeforeReplication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		rate := uint64(1)
+		if _, err := r.ChangeProject(t.Context(), "p",
+			wire.ProjectChange{Quota: &wire.QuotaChange{RecordsPerSecond: &rate}}); err != nil {
+			t.Fatal(err)
+		}
+		entries := []Entry{{Payload: bytes.Repeat([]byte("x"), 1000)}}
+		first, err := r.Append(t.Context(), r.project, entries, "key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ledger.Mu.RLock()
+		before := r.ledger.Entries
+		r.ledger.Mu.RUnlock()
+		for range 50 {
+			var quota *wire.QuotaError
+			_, err := r.Append(t.Context(), r.project, entries, "")
+			if !errors.As(err, &quota) || quota.Limit != 1 || quota.Left != 0 || quota.Wait == 0 {
+				t.Fatalf("%+v, %v", quota, err)
+			}
+		}
+		r.ledger.Mu.RLock()
+		committed := r.ledger.Entries - before
+		r.ledger.Mu.RUnlock()
+		if committed > 2 {
+			t.Errorf("%d of 50 refused appends were committed", committed)
+		}
+		if again, err := r.Append(t.Context(), r.project, entries, "key"); err != nil || !again.Replay ||
+			again.Positions[0] != first.Positions[0] {
+			t.Errorf("the retry: %+v, %v", again, err)
+		}
+		time.Sleep(2 * time.Second) // virtual time
+		if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
+			t.Errorf("after two seconds: %v", err)
+		}
+	})
+}
+
+// TestBacklogIsCheckedBeforeReplication checks that nothing is committed for appends while the backlog is full, and
+// that they succeed again after blocks are stored.
+func TestBacklogIsCheckedBeforeReplication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, func(c *Config, _ *rig) { c.Settings.MaxPendingBytes = 4000 })
+		defer r.stop()
+		entries := []Entry{{Payload: bytes.Repeat([]byte("x"), 1000)}}
+		first, err := r.Append(t.Context(), r.project, entries, "key")
+		for err == nil {
+			_, err = r.Append(t.Context(), r.project, entries, "")
+		}
+		if !errors.Is(err, wire.ErrBacklog) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // virtual time, until only appends can change the table
+		r.ledger.Mu.RLock()
+		before := r.ledger.Entries
+		r.ledger.Mu.RUnlock()
+		for range 50 {
+			if _, err := r.Append(t.Context(), r.project, entries, ""); !errors.Is(err, wire.ErrBacklog) {
+				t.Fatal(err)
+			}
+		}
+		r.ledger.Mu.RLock()
+		committed := r.ledger.Entries - before
+		r.ledger.Mu.RUnlock()
+		if committed > 0 {
+			t.Errorf("%d of 50 refused appends were committed", committed)
+		}
+		if again, err := r.Append(t.Context(), r.project, entries, "key"); err != nil || !again.Replay ||
+			again.Positions[0] != first.Positions[0] {
+			t.Errorf("the retry: %+v, %v", again, err)
+		}
+		if _, err := r.ChangeSettings(t.Context(), wire.SettingsChange{Replicas: new(uint8(1))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
+			t.Errorf("after the blocks are stored: %v", err)
+		}
+	})
+}

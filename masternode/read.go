@@ -30,7 +30,7 @@ func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64
 
 // anyRecord reads a record without checking permission.
 func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Record, err error) {
-	err = confirmed(ctx, n.confirm, func() (err error) {
+	err = n.confirmed(ctx, func() (err error) {
 		r, err = n.lookUp(ctx, block, offset)
 		return err
 	})
@@ -40,7 +40,7 @@ func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Re
 // RecordByIndex reads the record of a leaf index. Errors: as Record, and wire.ErrSealIndex.
 func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (Record, error) {
 	var r Record
-	err := confirmed(ctx, n.confirm, func() error {
+	err := n.confirmed(ctx, func() error {
 		var found masterfsm.Found
 		var at masterfsm.Position
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, at = s.Locate(index) })
@@ -133,7 +133,7 @@ func (r *Record) Position() wire.Position {
 // Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
-	err := confirmed(ctx, n.confirm, func() error {
+	err := n.confirmed(ctx, func() error {
 		var mined, exists bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			v := s.View()
@@ -208,7 +208,7 @@ func (n *Node) waitFor(ctx context.Context, holds func(*masterfsm.State) bool) e
 // wire.ErrNoLeader, and wire.ErrUnavailable if no storage node answered whose index has everything that the masters do
 // not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
-	err = confirmed(ctx, n.confirm, func() error {
+	err = n.confirmed(ctx, func() error {
 		var blocks []masterfsm.HeldBlock
 		var block, held uint64
 		var ok bool
@@ -239,23 +239,24 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 	return found, err
 }
 
-// findHeld hashes the records that the masters hold, one search at a time.
+// findHeld searches the records that the masters hold, one search at a time.
 func (n *Node) findHeld(ctx context.Context, blocks []masterfsm.HeldBlock, h chain.Hash) (wire.FoundHash, bool) {
-	n.hashing.Lock()
-	defer n.hashing.Unlock()
+	select {
+	case n.searching <- struct{}{}:
+		defer func() { <-n.searching }()
+	case <-ctx.Done():
+		return wire.FoundHash{}, false
+	}
 	for i := range blocks {
 		s := &blocks[i]
 		if ctx.Err() != nil {
-			return wire.FoundHash{}, false
+			break
 		}
 		if s.Header != nil && s.Header.SealHash() == h {
 			return wire.FoundHash{Kind: wire.KindBlock, Block: s.Block}, true
 		}
-		for offset := range s.Count() {
-			encoded := s.Encoded(offset)
-			if leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)); leaf.Hash() == h {
-				return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
-			}
+		if offset, ok := s.Find(h); ok {
+			return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
 		}
 	}
 	return wire.FoundHash{}, false

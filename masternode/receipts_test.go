@@ -152,7 +152,7 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 			// The block is stored while the leader is asked.
 			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false })
 			r.ledger.Confirm = func() error { return nil }
-			time.Sleep(30 * time.Second)
+			time.Sleep(leaderWait - time.Second)
 			return nil
 		}
 		p, err := r.Prove(t.Context(), record)

@@ -22,7 +22,7 @@ import (
 // are deposed, some in the middle of a command, so that its outcome is unknown. Calls and responses are lost, and
 // submissions are duplicated. Storage nodes die and return, miners return wrong nonces, and every leader has a
 // different wall clock. In the end the nodes must be Valid, their chains equal, and the history of the writers must
-// match the chain: see simulation.check.
+// match the chain: see simulation.check. After that the cluster must make progress: see rig.checkLiveness.
 //
 // A failure names its seed, which determines all random draws. The following command repeats seed 17. The runtime still
 // chooses the order of goroutines that are ready at the same instant, so a failure may need several runs:
@@ -85,6 +85,7 @@ type weather struct {
 	deaths         bool
 	cuts           bool
 	clocks         bool
+	unable         int // checks that cannot be done
 }
 
 func (d *dice) weather() weather {
@@ -93,6 +94,7 @@ func (d *dice) weather() weather {
 		calls: rate(0, 8, 4), answers: rate(0, 16, 8), twice: rate(0, 4, 2), nonces: rate(0, 4, 2),
 		outcomes: rate(0, 40, 10),
 		deaths:   rate(0, 1, 1) > 0, cuts: rate(0, 1, 1) > 0, clocks: rate(0, 1) > 0,
+		unable: rate(0, 4, 2),
 	}
 }
 
@@ -105,8 +107,8 @@ type simulation struct {
 	calm    atomic.Bool // no faults
 	other   *Node       // the master that is not the leader
 	network *lossyMasters
-	clock   atomic.Int64 // error of the leader's wall clock in nanoseconds
-	stored  uint64       // number of stored blocks at the last check; the ledger's lock guards it
+	clock   masterstest.Clock // of the leader's machine
+	stored  uint64            // number of stored blocks at the last check; the ledger's lock guards it
 
 	instants atomic.Int64 // counts beginnings and ends of appends
 	mu       sync.Mutex   // guards the fields below
@@ -150,6 +152,7 @@ func simulate(t *testing.T, seed uint64) {
 	s.calm.Store(true)
 	s.settle()
 	s.check()
+	s.checkLiveness(t, d.once("forget", 20))
 }
 
 // configure configures the leader of a simulation and its environment.
@@ -174,7 +177,7 @@ func (s *simulation) configure(c *Config, r *rig) {
 	c.Settings.MaxPendingBytes = []uint64{2000, 1 << 20}[d.draw("settings", 2)]
 	c.MaxAge = 10*time.Millisecond + d.within("settings", time.Second)
 	c.CheckInterval = []time.Duration{0, 2 * time.Second}[d.draw("settings", 2)]
-	c.Clock = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+	c.Clock = s.clock.Now
 
 	r.workers.Flaky = func(url string) error {
 		if d.once(url+" flaky", rate(s.weather.calls)) {
@@ -184,6 +187,15 @@ func (s *simulation) configure(c *Config, r *rig) {
 	}
 	r.workers.Delay = func(url string) time.Duration { return slow(url+" delay", 30*time.Millisecond) }
 	r.workers.Wrong = func(url string) bool { return d.once(url+" wrong", rate(s.weather.nonces)) }
+	r.workers.Unable = func(url string) wire.CheckStatus {
+		switch {
+		case !d.once(url+" unable", rate(s.weather.unable)):
+			return wire.CheckStatus{}
+		case d.once(url+" unable", 2): // as a storage node of an earlier version says it
+			return wire.CheckStatus{Report: &wire.Report{}}
+		}
+		return wire.CheckStatus{Error: "open segment 0: too many open files"}
+	}
 	r.ledger.Delay = func() time.Duration {
 		if s.calm.Load() {
 			return 0
@@ -198,7 +210,7 @@ func (s *simulation) configure(c *Config, r *rig) {
 	}
 	r.ledger.Vacancy = func() time.Duration {
 		if s.weather.clocks { // the next leader has another error
-			s.clock.Store(int64(d.within("clock", 2*time.Hour) - time.Hour))
+			s.clock.SetWrong(time.Duration(d.draw("clock", 2*3600)-3600) * time.Second)
 		}
 		if d.once("vacancy", rate(12)) {
 			return leaderWait + time.Second // longer than the timeout of a request

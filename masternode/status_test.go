@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ func (silentLeader) LeaderIntegrity(ctx context.Context) (wire.Integrity, error)
 	return wire.Integrity{}, context.Cause(ctx)
 }
 
-// newFollower returns a master m2 of the rig's group that calls masters. It does not run.
+// newFollower returns a master m2 of the rig's group that calls masters. Only what requests of clients need runs.
 func (r *rig) newFollower(t *testing.T, masters Masters) *Node {
 	t.Helper()
 	cfg := r.cfg
@@ -36,6 +37,13 @@ func (r *rig) newFollower(t *testing.T, masters Masters) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { n.serve(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+	})
 	return n
 }
 

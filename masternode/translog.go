@@ -23,7 +23,7 @@ func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
 // Log returns the log's identity, confirmed with the leader, and its witnesses if the leader answers. Error:
 // wire.ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
-	if err := n.confirmShared(ctx); err != nil {
+	if err := n.confirm(ctx); err != nil {
 		return wire.Log{}, err
 	}
 	keys, _, published := n.logOf()
@@ -121,7 +121,7 @@ type Checkpoint struct {
 // Checkpoint returns the newest published checkpoint, confirmed with the leader: it is never older than one that
 // another master has shown before. Errors: signing.ErrNoCheckpoint, signing.ErrNoLogKey, wire.ErrNoLeader.
 func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
-	if err := n.confirmShared(ctx); err != nil {
+	if err := n.confirm(ctx); err != nil {
 		return Checkpoint{}, err
 	}
 	return n.checkpointHere()
@@ -210,7 +210,7 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 // newestHas runs look with the size of the newest checkpoint, and confirms that look does not find what it needs.
 func (n *Node) newestHas(ctx context.Context, look func(size uint64) error) error {
 	var size uint64
-	err := confirmed(ctx, n.confirmShared, func() error {
+	err := n.confirmed(ctx, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err

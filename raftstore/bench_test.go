@@ -46,3 +46,32 @@ func BenchmarkPropose(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReadIndex confirms the leader of a group of three in this process: by raft's VerifyLeader, as below
+// [masterfsm.LevelTerms], and by the terms of the voters.
+func BenchmarkReadIndex(b *testing.B) {
+	for _, level := range []uint64{masterfsm.LevelTerms - 1, masterfsm.LevelTerms} {
+		for _, clients := range []int{1, 16, 256} {
+			b.Run(fmt.Sprintf("level=%d/clients=%d", level, clients), func(b *testing.B) {
+				nodes := testGroup(b, 3, func(c *Config) { c.Timeout = time.Second })
+				raiseLevel(b, level, nodes...)
+				leader := leaderOf(b, nodes...)
+				b.ResetTimer()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var tasks sync.WaitGroup
+				for range clients {
+					tasks.Go(func() {
+						for left.Add(-1) >= 0 {
+							if _, err := leader.ReadIndex(b.Context()); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				tasks.Wait()
+			})
+		}
+	}
+}

@@ -185,6 +185,20 @@ func (s *Store) addressOf(member string) string {
 	return hostPort
 }
 
+// addresses returns the addresses of all members in raft's configuration, host:port.
+func (s *Store) addresses() (all []string) {
+	r := s.raft.Load()
+	if r == nil {
+		return nil
+	}
+	for _, server := range r.GetConfiguration().Configuration().Servers {
+		if _, hostPort, err := transport.SplitAddress(server.Address); err == nil {
+			all = append(all, hostPort)
+		}
+	}
+	return all
+}
+
 // serverOf returns a member of raft's configuration.
 func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 	for _, server := range r.GetConfiguration().Configuration().Servers {

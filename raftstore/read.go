@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -99,7 +101,8 @@ func (s *Store) confirmReads(r *raft.Raft) {
 	}
 }
 
-// confirm reads the commit index, and then has a majority confirm that this master led when it read the index.
+// confirm reads the commit index, and then has a majority confirm that no other master led in a later term when this
+// one read the index.
 func (s *Store) confirm(r *raft.Raft) (wire.ReadIndex, error) {
 	term, ok := leaderTerm(r)
 	if !ok {
@@ -111,13 +114,114 @@ func (s *Store) confirm(r *raft.Raft) (wire.ReadIndex, error) {
 		return wire.ReadIndex{}, fmt.Errorf("%w: its term %d has not begun", ErrNotLeader, term)
 	}
 	index := r.CommitIndex()
-	_, err := s.callRaft(context.Background(), ErrClosed, func(r *raft.Raft) (any, error) {
-		return nil, r.VerifyLeader().Error()
-	})
+	err := s.confirmTerm(r, term)
 	if now, ok := leaderTerm(r); err != nil || !ok || now != term {
 		return wire.ReadIndex{}, errors.Join(ErrNotLeader, err)
 	}
 	return wire.ReadIndex{Index: index, Term: term}, nil
+}
+
+// confirmTerm has a majority confirm the leader of a term.
+func (s *Store) confirmTerm(r *raft.Raft, term uint64) error {
+	if s.machine.level.Load() < masterfsm.LevelTerms {
+		_, err := s.callRaft(context.Background(), ErrClosed, func(r *raft.Raft) (any, error) {
+			return nil, r.VerifyLeader().Error()
+		})
+		return err
+	}
+	leading := s.leadership.current()
+	if leading == nil {
+		return errors.New("the notification of the leadership, or of its end, is on its way")
+	}
+	voters := majority{self: raft.ServerID(s.id), ask: s.askTerm, tasks: &s.tasks}
+	return voters.confirm(leading, r.GetConfiguration().Configuration(), term)
+}
+
+// askTerm asks a voter for its current term.
+func (s *Store) askTerm(ctx context.Context, voter raft.Server) (uint64, error) {
+	_, hostPort, err := transport.SplitAddress(voter.Address)
+	if err != nil {
+		return 0, err
+	}
+	return s.stream.AskTerm(ctx, string(voter.ID), hostPort, max(time.Second, 4*s.cfg.Timeout))
+}
+
+// currentTerm answers the question of another master for raft's term. It returns false if this master takes no part in
+// the group. A term is on disk before raft shows it, and before this master votes in it.
+func (s *Store) currentTerm() (uint64, bool) {
+	r := s.raft.Load()
+	if r == nil || s.fail.get() != nil || s.Refused() != nil {
+		return 0, false
+	}
+	return r.CurrentTerm(), true
+}
+
+// majority confirms a leader by asking the voters for their current terms.
+//
+// Raft's own VerifyLeader is not enough. It counts members without a vote, and answers to heartbeats that were sent
+// before the question: see TestConfirmationIsStrict.
+type majority struct {
+	self raft.ServerID
+	// ask asks a voter. The question is sent after the call. It may end later than its context.
+	ask   func(ctx context.Context, voter raft.Server) (uint64, error)
+	tasks *sync.WaitGroup // for the goroutines that ask
+}
+
+// confirm returns nil once a majority of the voters of the leader's newest configuration has a term of at most the
+// leader's. self counts as one, if it has a vote. ctx ends with the leadership.
+//
+// Nothing that was acknowledged before the call is missing then in what the leader had committed before it. Suppose
+// that a leader of a later term had acknowledged something. A majority had voted for the first such leader, and each of
+// them had that term or a later one before it voted; terms never fall. The two configurations are the same or differ in
+// one member, because this leader has committed an entry of its own term and changes one member at a time. So their
+// majorities have a member in common, and it does not have both terms.
+func (m majority) confirm(ctx context.Context, newest raft.Configuration, term uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan error, len(newest.Servers))
+	voters, agree, waiting := 0, 0, 0
+	for _, server := range newest.Servers {
+		switch {
+		case server.Suffrage != raft.Voter:
+			continue
+		case server.ID == m.self:
+			agree++
+		default:
+			waiting++
+			m.tasks.Go(func() { answers <- m.askOne(ctx, server, term) })
+		}
+		voters++
+	}
+	var others []error
+	for need := voters/2 + 1; agree < need; {
+		if agree+waiting < need {
+			return fmt.Errorf("%d of %d voters confirm term %d: %w", agree, voters, term, errors.Join(others...))
+		}
+		select {
+		case err := <-answers:
+			waiting--
+			if err == nil {
+				agree++
+			} else {
+				others = append(others, err)
+			}
+		case <-ctx.Done():
+			return errors.Join(append(others, context.Cause(ctx))...)
+		}
+	}
+	return nil
+}
+
+// askOne returns nil if a voter has a term of at most the leader's.
+func (m majority) askOne(ctx context.Context, voter raft.Server, term uint64) error {
+	got, err := m.ask(ctx, voter)
+	switch {
+	case err != nil:
+		return fmt.Errorf("master %s: %w", voter.ID, err)
+	case got > term:
+		return fmt.Errorf("master %s is at term %d", voter.ID, got)
+	}
+	return nil
 }
 
 // broadcast wakes all goroutines that wait for the next change of one kind.

@@ -38,18 +38,24 @@ func copyFolder(t testing.TB, from, to string) {
 // raised raises the group's protocol level, and waits until every member has recorded it and the starts of all others.
 func raised(t testing.TB, nodes ...*node) {
 	t.Helper()
+	raiseLevel(t, masterfsm.ProtocolLevel, nodes...)
+	awaitStarts(t, nodes...)
+}
+
+// raiseLevel raises the group's protocol level.
+func raiseLevel(t testing.TB, level uint64, nodes ...*node) {
+	t.Helper()
 	ctx := patience(t)
 	for {
 		_, err := leaderOf(t, nodes...).Propose(ctx,
-			masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1}))
+			masterfsm.Encode(&masterfsm.RaiseLevel{Level: level, Time: 1}))
 		if err == nil || errors.Is(err, masterfsm.ErrStale) {
-			break
+			return
 		}
 		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatal(err)
 		}
 	}
-	awaitStarts(t, nodes...)
 }
 
 // awaitStarts waits until every node has announced its start to the others and has recorded the level.

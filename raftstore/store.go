@@ -162,7 +162,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	s.stream = transport.New(transport.Config{
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
-		AddressOf: s.addressOf, Stale: s.refuse, Log: s.log,
+		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
 		Failed: func(err error) { s.fail.report(startsError(err)) },
 	})
 	undo = s.Close

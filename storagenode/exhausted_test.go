@@ -80,7 +80,9 @@ func (f *fullFile) WriteAt(data []byte, at int64) (int, error) {
 func TestExhausted(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 9)
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+	for _, errno := range []syscall.Errno{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+	} {
 		want := wire.ErrUnavailable
 		if durable.NoSpace(errno) {
 			want = wire.ErrNoSpace
@@ -134,7 +136,8 @@ func exhausted(t *testing.T, c *testChain, disk *fullDisk, left int, want error,
 	disk.mu.Lock()
 	disk.free = true
 	disk.mu.Unlock()
-	if height := int(n.Status().Height); height < acked-1 || height > acked+2 { // the block that failed, and one of the inbox
+	// The block that failed may be there, and the one of the inbox.
+	if height := int(n.Status().Height); height < acked-1 || height > acked+2 {
 		t.Fatalf("%s: height %d after %d blocks", name, height, acked)
 	}
 	c.putAll(t, n)
@@ -144,8 +147,8 @@ func exhausted(t *testing.T, c *testChain, disk *fullDisk, left int, want error,
 	return hit
 }
 
-// TestFullDisk checks that a node without room refuses blocks for the chain and the inbox and opens no repair, and that it
-// serves and checks what it has.
+// TestFullDisk checks that a node without room refuses blocks for the chain and the inbox and opens no repair, and that
+// it serves and checks what it has.
 func TestFullDisk(t *testing.T) {
 	c := newTestChain(2)
 	c.growTo(t, 9)

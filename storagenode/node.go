@@ -38,8 +38,8 @@ type Config struct {
 	// [wire.ErrBadBlock] if the receiver reported a bad block.
 	Transfer func(ctx context.Context, to, ticket string, write func(io.Writer) error) error
 
-	// Room returns why nothing is to be added to the folder: an error that wraps [wire.ErrNoSpace] while too little of the
-	// disk is free, else nil. nil for no limit.
+	// Room returns why nothing is to be added to the folder: an error that wraps [wire.ErrNoSpace] while too little of
+	// the disk is free, else nil. nil for no limit.
 	Room func() error
 
 	open      segment.OpenFunc                                       // nil for the real file system

@@ -15,8 +15,8 @@ import (
 // survive a power cut. A block that is here already changes nothing. data is not kept. The Status is that of the node
 // after the call, whatever the outcome.
 //
-// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed, and ErrDamaged if the node cannot go on before
-// a block is repaired.
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed, and
+// ErrDamaged if the node cannot go on before a block is repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()

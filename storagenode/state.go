@@ -99,8 +99,8 @@ func (n *Node) reload(change func() error) error {
 // loadDescriptors is more than the number of files that are open at a time while a folder is loaded.
 const loadDescriptors = 32
 
-// sync makes index and tiles durable and notes the head that they reach. If that lacks a resource, it is done later: the
-// next start verifies more blocks. mu is held.
+// sync makes index and tiles durable and notes the head that they reach. If that lacks a resource, it is done later:
+// the next start verifies more blocks. mu is held.
 func (n *Node) sync() error {
 	if err := n.flush(); err != nil {
 		return err

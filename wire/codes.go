@@ -64,8 +64,12 @@ var (
 	CodeBlocksLost  = code("blocks-lost", "no storage node has a good copy of {blocks|block|blocks} {ranges}")
 	CodeBlocksFound = code("blocks-found",
 		"a storage node may have a good copy again of {blocks|block|blocks} {ranges}")
-	CodeLossConfirmed = code("loss-confirmed", "a person confirmed that block {block} is lost")
-	CodeRemoved       = code("removed", "removed from the cluster")
+	CodeTimeSet = code("time-set",
+		"a person set the time of the group {seconds} {seconds|second|seconds} forward")
+	CodeLossConfirmed  = code("loss-confirmed", "a person confirmed that block {block} is lost")
+	CodeSettingChanged = code("setting-changed",
+		"a person changed the setting {setting} from {from} to {to}")
+	CodeRemoved = code("removed", "removed from the cluster")
 )
 
 // Codes of notices: what an operator should know of the cluster.
@@ -90,6 +94,19 @@ var (
 	CodeLevelWaits = code("level-waits",
 		"protocol level {level} of {next}: the group has the features of level {level} until all masters know "+
 			"level {next}; upgrade, start or remove {nodes}")
+	CodeClockAhead = code("clock-ahead",
+		"the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the other masters: "+
+			"set it")
+	CodeClockBehind = code("clock-behind",
+		"the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the other masters: "+
+			"set it")
+	CodeClocksDisagree = code("clocks-disagree",
+		"no majority of the clocks of {count} masters agrees: set them")
+	CodeTimeAhead = code("time-ahead",
+		"the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader")
+	CodeTimeBehind = code("time-behind",
+		"the time that records get is {seconds} {seconds|second|seconds} behind the clock of the leader, and "+
+			"the clocks of the masters do not confirm that clock")
 	CodeLaterEpoch = code("later-epoch",
 		"worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of another cluster "+
 			"or damaged; take it out")
@@ -117,6 +134,9 @@ var (
 	CodeCheckpointKeyWaits = code("checkpoint-key-waits",
 		"the key of --checkpoint-key is not in the log yet: it is added when this master leads (chainstore master "+
 			"transfer)")
+	CodeSettingIgnored = code("setting-ignored",
+		"--{setting} {asked} changes nothing: the group has {value}; settings are changed with chainstore master "+
+			"settings")
 	CodeMasterNotice = code("master-notice", "master {node}: {cause}")
 )
 

@@ -118,6 +118,8 @@ const (
 	EventConfirmed = "confirmed" // a person confirmed that blocks are lost
 	EventSuspect   = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
 	EventRemoved   = "removed"   // a node was removed
+	EventTime      = "time"      // a person set the time of the group
+	EventSetting   = "setting"   // a person changed a setting of the group
 )
 
 // Event is one entry of the integrity log.

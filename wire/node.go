@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ type Member struct {
 	Signs bool `json:"signs,omitempty"`
 	// Level is the highest protocol level that the master's program knows: see masterfsm.RaiseLevel.
 	Level uint64 `json:"level,omitempty"`
+	// Time is the master's wall clock when it answers, unix milliseconds, at least 1. It is 0 below protocol level 3,
+	// and in announcements.
+	Time uint64 `json:"time,omitempty"`
 }
 
 // KnowsLogKeys reports whether the master's program knows the commands of the log's keys.
@@ -218,6 +222,27 @@ func ParseOrder(s string) (Order, error) {
 		return Order{}, fmt.Errorf("%w: %q is not an order; write it <epoch>.<term>", ErrMalformed, s)
 	}
 	return Order{Epoch: e, Term: t}, nil
+}
+
+// Caller is what a master that calls its leader knows of it, in [HeaderCaller]: its group, the group's epoch, and the
+// term that the newest leader in the caller's state has begun.
+type Caller struct {
+	Group string
+	Order
+}
+
+// String is the form of the header: "<epoch>.<term> <group>", the group escaped as in a query.
+func (c Caller) String() string { return c.Order.String() + " " + url.QueryEscape(c.Group) }
+
+// ParseCaller reads the form of the header. The error wraps [ErrMalformed].
+func ParseCaller(s string) (Caller, error) {
+	order, escaped, ok := strings.Cut(s, " ")
+	group, err := url.QueryUnescape(escaped)
+	if !ok || err != nil || group == "" {
+		return Caller{}, fmt.Errorf("%w: %q does not name a caller; write it <epoch>.<term> <group>", ErrMalformed, s)
+	}
+	o, err := ParseOrder(order)
+	return Caller{Group: group, Order: o}, err
 }
 
 // NotNext is the answer to [ErrNotNext]: it has the node's status, from which the leader continues.

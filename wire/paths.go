@@ -6,6 +6,7 @@ const (
 	HeaderIdempotencyKey = "Idempotency-Key"     // of a record or batch, within its project
 	HeaderReplay         = "Idempotent-Replay"   // "true" on the answer to a retry
 	HeaderFence          = "Chainstore-Fence"    // "<epoch>.<term>" of the leader that gives an order to a worker
+	HeaderCaller         = "Chainstore-Caller"   // of a master that calls its leader: see [Caller]
 	HeaderHops           = "Chainstore-Hops"     // how many masters a forwarded request has passed
 	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a payload
 	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds

@@ -120,12 +120,23 @@ func TestOrder(t *testing.T) {
 				t.Errorf("%v before %v: %v", o, p, o.Less(p))
 			}
 		}
+		for _, group := range []string{"g", "a group/with é, % and\n"} {
+			caller := wire.Caller{Group: group, Order: o}
+			if back, err := wire.ParseCaller(caller.String()); err != nil || back != caller {
+				t.Errorf("%+v, %v, want %+v", back, err, caller)
+			}
+		}
 		if back, err := wire.ParseOrder(o.String()); err != nil || back != o {
 			t.Errorf("%v: %v, %v", o, back, err)
 		}
 	}
 	for _, bad := range []string{"", ".", "1", "1.", ".1", "1.2.3", "-1.2", "1.+2", "a.b", "1 .2",
 		"18446744073709551616.1"} {
+		for _, form := range []string{bad, bad + " g", "1.1 " + bad + "%"} {
+			if c, err := wire.ParseCaller(form); !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("%q: %+v, %v", form, c, err)
+			}
+		}
 		if o, err := wire.ParseOrder(bad); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%q: %v, %v", bad, o, err)
 		}

@@ -103,6 +103,8 @@ type Cluster struct {
 	Cut      Amount    `json:"cut"` // limits at which the buffer is cut into a block
 	Pending  Pending   `json:"pending"`
 	Keys     Keys      `json:"keys"`
+	// Settings are those of the group. Masters before protocol level 3 do not send them.
+	Settings Settings `json:"settings,omitzero"`
 	// Checkpoint has the sizes of the stored and the published tree.
 	Checkpoint Checkpoints `json:"checkpoint"`
 	// Witnesses are those that the leader asks for cosignatures; empty where there are none, or the leader cannot be
@@ -132,6 +134,43 @@ type Master struct {
 	Raft  string `json:"raft"`  // host:port
 	State string `json:"state"` // "leader", "follower", "unreachable" or "unknown"
 	Voter bool   `json:"voter"` // false for one that has joined and is still catching up
+}
+
+// SetTime asks to move the time of the group forward.
+type SetTime struct {
+	Time uint64 `json:"time"` // unix milliseconds
+}
+
+// TimeSet answers it.
+type TimeSet struct {
+	Time uint64 `json:"time"` // unix milliseconds
+	Was  uint64 `json:"was"`  // the time of the group before
+}
+
+// Settings are the limits that all masters of a group share.
+type Settings struct {
+	MaxRecords      uint32 `json:"max_records"`       // records in a block before it is cut
+	MaxBytes        uint32 `json:"max_bytes"`         // bytes of records in a block before it is cut
+	MaxPendingBytes uint64 `json:"max_pending_bytes"` // unstored bytes before appends are refused
+	RetainBytes     uint64 `json:"retain_bytes"`      // stored bytes kept for storage nodes that are behind
+	Difficulty      uint8  `json:"difficulty"`        // leading zero bits of a block's hash
+	Replicas        uint8  `json:"replicas"`          // storage nodes that must have a block before the masters drop it
+	MaxKeys         uint32 `json:"max_keys"`          // idempotency keys remembered
+	KeyAge          uint64 `json:"key_age"`           // milliseconds that they are remembered for
+	WitnessQuorum   uint8  `json:"witness_quorum"`    // witnesses that a checkpoint needs before it is published
+}
+
+// SettingsChange changes the settings that are not nil.
+type SettingsChange struct {
+	MaxRecords      *uint32 `json:"max_records,omitempty"`
+	MaxBytes        *uint32 `json:"max_bytes,omitempty"`
+	MaxPendingBytes *uint64 `json:"max_pending_bytes,omitempty"`
+	RetainBytes     *uint64 `json:"retain_bytes,omitempty"`
+	Difficulty      *uint8  `json:"difficulty,omitempty"`
+	Replicas        *uint8  `json:"replicas,omitempty"`
+	MaxKeys         *uint32 `json:"max_keys,omitempty"`
+	KeyAge          *uint64 `json:"key_age,omitempty"`
+	WitnessQuorum   *uint8  `json:"witness_quorum,omitempty"`
 }
 
 // Transfer asks for another leader.

@@ -85,7 +85,8 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 	add(groupInspect, inspect.NewStatus(), with(inspect.NewIntegrity(), admin.NewConfirmLost()), inspect.NewCheck(),
 		inspect.NewBlocks(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
 	add(groupRun, nodes.NewDev(),
-		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), offline.NewMasterRecover()),
+		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), admin.NewMasterSettings(),
+			admin.NewMasterSetTime(), offline.NewMasterRecover()),
 		with(nodes.NewStorage(), admin.NewStorageRemove()), nodes.NewMiner(),
 		offline.NewExport(), offline.NewImport())
 	root.AddCommand(newVersionCommand())

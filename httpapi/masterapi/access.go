@@ -3,6 +3,7 @@ package masterapi
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -40,6 +41,11 @@ func (m *master) withCaller(h func(c *gin.Context, from caller) error) gin.Handl
 		if err != nil {
 			return err
 		}
+		owner := from.role
+		if owner == wire.RoleProject {
+			owner = strconv.FormatUint(uint64(from.access.Project.ID), 10)
+		}
+		httpapi.CountAs(c.Request, m.users, owner)
 		return h(c, from)
 	})
 }

@@ -81,8 +81,11 @@ type row struct {
 
 var masterRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /", gateOpen, "", "", []int{200}},
 	{"HEAD /", gateOpen, "", "", []int{200}},
 	{"GET /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
@@ -128,6 +131,8 @@ var masterRows = []row{
 	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},
 	{"DELETE /v1/masters/:id", gateAdmin, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
+	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
+	{"PATCH /v1/settings", gateAdmin, "", `{"replicas":0}`, []int{400, 503}},
 
 	{"GET /v1/me", gateAny, "", "", []int{200}},
 	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
@@ -149,17 +154,20 @@ var masterRows = []row{
 	{"POST " + wire.PathAdopt, gateNodes, "", `{"group":"x","member":"y"}`, []int{400}},
 	{"POST " + wire.PathMasters, gateNodes, "", `{}`, []int{400, 503}},
 	{"GET " + wire.PathState, gateNodes, "", "", []int{200}},
-	{"POST " + wire.PathSubmissions, gateNodes, "", "junk", []int{400, 503}},
-	{"GET " + wire.PathReadIndex, gateNodes, "", "", []int{200, 503}},
-	{"GET " + wire.PathLeaderStatus, gateNodes, "", "", []int{200, 503}},
-	{"GET " + wire.PathLeaderIntegrity, gateNodes, "", "", []int{200, 503}},
-	{"POST " + wire.PathSuspects, gateNodes, "", `{}`, []int{400}},
 	{"POST " + wire.PathWorkers, gateNodes, "", `{}`, []int{400}},
+	// These do not name their caller.
+	{"POST " + wire.PathSubmissions, gateNodes, "", "junk", []int{400}},
+	{"GET " + wire.PathReadIndex, gateNodes, "", "", []int{400}},
+	{"GET " + wire.PathLeaderStatus, gateNodes, "", "", []int{400}},
+	{"GET " + wire.PathLeaderIntegrity, gateNodes, "", "", []int{400}},
+	{"POST " + wire.PathSuspects, gateNodes, "", `{}`, []int{400}},
 }
 
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
@@ -182,7 +190,9 @@ var storageRows = []row{
 
 var minerRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"HEAD /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }

@@ -21,6 +21,8 @@ func (m *master) clusterRoutes() {
 	m.DELETE("/v1/storages/:id", m.withAdmin(m.remove(m.node.RemoveStorage)))
 	m.DELETE("/v1/masters/:id", m.withAdmin(m.remove(m.node.RemoveMaster)))
 	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
+	m.POST("/v1/time", m.withAdmin(m.setTime))
+	m.PATCH("/v1/settings", m.withAdmin(m.changeSettings))
 }
 
 func (m *master) clusterStatus(c *gin.Context) error {
@@ -81,5 +83,32 @@ func (m *master) transferLeadership(c *gin.Context) error {
 	return m.leader.do(c, body, func() error {
 		leader, err := m.node.TransferLeadership(c.Request.Context(), to.To)
 		return httpapi.Answer(c, http.StatusOK)(wire.Transferred{Leader: leader}, err)
+	})
+}
+
+func (m *master) setTime(c *gin.Context) error {
+	body, err := httpapi.ReadBody(c.Request, httpapi.MaxSmallBody)
+	if err != nil {
+		return err
+	}
+	var to struct {
+		Time *uint64 `json:"time"`
+	}
+	if err := json.Unmarshal(body, &to); err != nil || to.Time == nil {
+		return fmt.Errorf(`%w: the body must be {"time": unix milliseconds}`, wire.ErrBadRequest)
+	}
+	return m.leader.do(c, body, func() error {
+		return httpapi.Answer(c, http.StatusOK)(m.node.SetTime(c.Request.Context(), *to.Time))
+	})
+}
+
+func (m *master) changeSettings(c *gin.Context) error {
+	var change wire.SettingsChange
+	body, err := httpapi.ReadExact(c, &change)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		return httpapi.Answer(c, http.StatusOK)(m.node.ChangeSettings(c.Request.Context(), change))
 	})
 }

@@ -29,7 +29,7 @@ func adminRequest(t *testing.T, ctx context.Context, leader string) (answer *htt
 	c.Request.Header.Set("Authorization", "Bearer admin")
 	transport := noderpc.NewTransport()
 	defer transport.CloseIdle()
-	f := forwarder{send: transport.RoundTrip}
+	f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: transport.RoundTrip}
 	err = f.forward(ctx, c, leader, []byte("body"))
 	c.Writer.WriteHeaderNow()
 	return w, err

@@ -44,17 +44,29 @@ type master struct {
 	cluster httpapi.Secret
 	admin   httpapi.Secret
 	leader  forwarder
+	users   *httpapi.Intake // bodies of users
+	masters *httpapi.Intake // submissions of other masters
 	Options
 }
+
+// The bytes of bodies that a master takes at a time. A project has a quarter of those of all users, and so have all
+// requests together whose sender is not known yet. Other masters have bytes of their own, which users cannot take.
+const (
+	userBytes   = 256 << 20
+	userShare   = userBytes / 4
+	masterBytes = 4 * maxSubmission
+)
 
 // New makes the handler of a master: its API for users, and the routes between the nodes.
 func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
-		leader: forwarder{leader: cfg.Node.LeaderURL, send: cfg.Forward}, Options: cfg.Options,
+		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward}, Options: cfg.Options,
+		users:   httpapi.NewIntake(userBytes, userShare),
+		masters: httpapi.NewIntake(masterBytes, masterBytes),
 	}
-	m.Use(m.crossOrigin, m.refused)
+	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.trackBody)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
@@ -64,12 +76,12 @@ func New(cfg Config) http.Handler {
 		legacy.AddRoutes(legacy.Config{Engine: m.Engine, Node: m.node, MayCreate: m.mayCreate, AtLeader: m.leader.do})
 	}
 	m.Health(m.node.Ready)
-	m.GET("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	m.GetAndHead("/metrics", gin.WrapH(newMetrics(cfg.Node)))
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
-		m.getAndHead(path, page)
+		m.GetAndHead(path, page)
 	}
-	m.getAndHead("/openapi.yaml", description)
+	m.GetAndHead("/openapi.yaml", description)
 	return m
 }
 
@@ -80,22 +92,16 @@ func (m *master) recordRoutes() {
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.GET("/v1/records", m.withReader(m.list))
 	m.GET("/v1/records/stream", m.withReader(m.stream))
-	m.getAndHead("/v1/records/:index", m.withRecord(m.record))
-	m.getAndHead("/v1/records/:index/proof", m.withRecord(m.proof))
-	m.getAndHead("/v1/records/:index/receipt", m.withRecord(m.receipt))
+	m.GetAndHead("/v1/records/:index", m.withRecord(m.record))
+	m.GetAndHead("/v1/records/:index/proof", m.withRecord(m.proof))
+	m.GetAndHead("/v1/records/:index/receipt", m.withRecord(m.receipt))
 	m.GET("/v1/blocks", m.withAnyToken(m.blocks))
 	m.GET("/v1/blocks/:block", m.withAnyToken(m.block))
 	m.GET("/v1/blocks/:block/records", m.withReader(m.blockRecords))
-	m.getAndHead("/v1/blocks/:block/records/:offset", m.withRecord(m.record))
-	m.getAndHead("/v1/blocks/:block/records/:offset/proof", m.withRecord(m.proof))
-	m.getAndHead("/v1/blocks/:block/records/:offset/receipt", m.withRecord(m.receipt))
+	m.GetAndHead("/v1/blocks/:block/records/:offset", m.withRecord(m.record))
+	m.GetAndHead("/v1/blocks/:block/records/:offset/proof", m.withRecord(m.proof))
+	m.GetAndHead("/v1/blocks/:block/records/:offset/receipt", m.withRecord(m.receipt))
 	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
-}
-
-// getAndHead adds a route for GET and HEAD.
-func (m *master) getAndHead(path string, h gin.HandlerFunc) {
-	m.GET(path, h)
-	m.HEAD(path, h)
 }
 
 // crossOrigin is console.CrossOrigin in front of every route.
@@ -120,6 +126,14 @@ func (m *master) refused(c *gin.Context) {
 	if err := m.stale(); err != nil {
 		m.Fail(c, err)
 	}
+}
+
+// trackBody counts the bytes of a request's body until it has been answered.
+func (m *master) trackBody(c *gin.Context) {
+	tracked, end := m.users.Track(c.Request)
+	defer end()
+	c.Request = tracked
+	c.Next()
 }
 
 // noContent answers without a body unless there is an error.

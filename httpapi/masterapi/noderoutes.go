@@ -21,12 +21,49 @@ func (m *master) nodeRoutes() {
 	nodes.POST(wire.PathAdopt, m.Do(httpapi.WithJSON(m.adoptGroup)))
 	nodes.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
-	nodes.POST(wire.PathSubmissions, m.Do(m.submission))
-	nodes.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
-	nodes.GET(wire.PathLeaderStatus, m.Do(fromLeader(m.node.LeaderCluster)))
-	nodes.GET(wire.PathLeaderIntegrity, m.Do(fromLeader(m.node.LeaderIntegrity)))
-	nodes.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
 	nodes.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
+	leader := nodes.Group("/", m.fromMember)
+	leader.POST(wire.PathSubmissions, m.Do(m.submission))
+	leader.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
+	leader.GET(wire.PathLeaderStatus, m.Do(fromLeader(m.node.LeaderCluster)))
+	leader.GET(wire.PathLeaderIntegrity, m.Do(fromLeader(m.node.LeaderIntegrity)))
+	leader.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
+}
+
+// callerOf returns what a request says of the master that sends it, nothing if it says nothing.
+func callerOf(c *gin.Context) (wire.Caller, error) {
+	text := c.GetHeader(wire.HeaderCaller)
+	if text == "" {
+		return wire.Caller{}, nil
+	}
+	caller, err := wire.ParseCaller(text)
+	if err != nil {
+		return wire.Caller{}, fmt.Errorf("%w: header %s: %w", wire.ErrBadRequest, wire.HeaderCaller, err)
+	}
+	return caller, nil
+}
+
+// fromOtherGroup refuses the requests of a master of another group, or of this one before a recovery. Such a master may
+// take this one for its leader. Requests of users do not name a caller.
+func (m *master) fromOtherGroup(c *gin.Context) {
+	caller, err := callerOf(c)
+	if err == nil && caller.Group != "" {
+		err = m.node.CheckGroup(caller)
+	}
+	if err != nil {
+		m.Fail(c, err)
+	}
+}
+
+// fromMember refuses a call of the leader by a master that knows a later leader, or that does not name itself.
+func (m *master) fromMember(c *gin.Context) {
+	caller, err := callerOf(c)
+	if err == nil {
+		err = m.node.CheckCaller(caller)
+	}
+	if err != nil {
+		m.Fail(c, err)
+	}
 }
 
 // forwarded reports whether another master forwarded the request.
@@ -53,6 +90,7 @@ func (m *master) stateHash(c *gin.Context) error {
 
 // submission commits appends that another master collected.
 func (m *master) submission(c *gin.Context) error {
+	httpapi.CountAs(c.Request, m.masters, "")
 	body, err := httpapi.ReadBody(c.Request, maxSubmission)
 	if err != nil {
 		return err

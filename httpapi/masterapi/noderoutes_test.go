@@ -80,3 +80,49 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 	announce("in the place of one that is gone", fresh, 200, "")
 	announce("removed", wire.Member{ID: other.ID, URL: other.URL, Raft: other.Raft}, 410, wire.ErrRemoved.Name)
 }
+
+// TestCallersAreChecked checks that the leader answers only masters of its own group that know of no later leader, and
+// that a request that such a master has forwarded is refused too.
+func TestCallersAreChecked(t *testing.T) {
+	c := startCluster(t)
+	c.file.Masters = []string{c.leader()}
+	member := answer[wire.Member](c, 0, request{method: "GET", path: wire.PathMember, token: c.file.Tokens.Cluster,
+		status: 200})
+	status := answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin,
+		status: 200})
+	own := wire.Caller{Group: member.Group, Order: wire.Order{Epoch: member.Epoch, Term: status.Term}}
+	other, recovered, older, later := own, own, own, own
+	other.Group = "another"
+	recovered.Epoch++
+	older.Term = 0
+	later.Term += 10
+	for name, caller := range map[string]struct {
+		header  string
+		calls   int // status of a call of the leader
+		forward int // of a forwarded request of administration
+	}{
+		"its own":               {own.String(), 200, 200},
+		"of an earlier leader":  {older.String(), 200, 200},
+		"of a later leader":     {later.String(), 503, 200},
+		"of another group":      {other.String(), 503, 503},
+		"of an earlier epoch":   {recovered.String(), 503, 503},
+		"no caller":             {"", 400, 200},
+		"not in the right form": {"1.1", 400, 400},
+	} {
+		headers := map[string]string{}
+		if caller.header != "" {
+			headers[wire.HeaderCaller] = caller.header
+		}
+		problem := map[int]string{200: "", 400: wire.ErrBadRequest.Name, 503: wire.ErrNoLeader.Name}
+		for _, path := range []string{wire.PathReadIndex, wire.PathLeaderStatus, wire.PathLeaderIntegrity} {
+			c.do(0, request{
+				name: name + ": " + path, method: "GET", path: path, token: c.file.Tokens.Cluster, headers: headers,
+				status: caller.calls, problem: problem[caller.calls],
+			})
+		}
+		c.do(0, request{
+			name: name + ": forwarded", method: "GET", path: "/v1/projects", token: c.file.Tokens.Admin,
+			headers: headers, status: caller.forward, problem: problem[caller.forward],
+		})
+	}
+}

@@ -81,7 +81,8 @@ func (e *events) Alive(next uint64) error {
 		h.Set("Content-Type", wire.TypeEvents)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Connection", "close") // its write deadline must not apply to another request
+		h.Set("X-Accel-Buffering", "no") // nginx would keep events back to fill its buffer
+		h.Set("Connection", "close")     // its write deadline must not apply to another request
 		e.c.Status(http.StatusOK)
 		e.buf = append(e.buf, "retry: 1000\n"...)
 		e.begun = true

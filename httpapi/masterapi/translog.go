@@ -11,9 +11,9 @@ import (
 
 // logRoutes adds the routes with which outsiders follow the log, and those that change its keys.
 func (m *master) logRoutes() {
-	m.getAndHead("/checkpoint", m.withFollower(m.checkpoint))
-	m.getAndHead("/tile/:level/*index", m.withFollower(m.tile))
-	m.getAndHead("/v1/consistency", m.withFollower(m.consistency))
+	m.GetAndHead("/checkpoint", m.withFollower(m.checkpoint))
+	m.GetAndHead("/tile/:level/*index", m.withFollower(m.tile))
+	m.GetAndHead("/v1/consistency", m.withFollower(m.consistency))
 	m.GET("/v1/log", m.Do(m.log))
 	m.POST("/v1/log/keys", m.withAdmin(m.addLogKey))
 	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))

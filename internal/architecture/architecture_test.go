@@ -58,8 +58,8 @@ var mayImport = map[string][]string{
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
-		"chain", "internal/diskspace", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode", "minernode", "raftstore",
-		"storagenode", "verify", "internal/worker", "wire",
+		"chain", "internal/diskspace", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode",
+		"minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
 	},
 	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {

@@ -1,5 +1,5 @@
-// Package diskspace watches how much of the disk under a data folder is free. Roles refuse data before the disk is full,
-// so that small files, votes and the entries that make room can still be written.
+// Package diskspace watches how much of the disk under a data folder is free. Roles refuse data before the disk is
+// full, so that small files, votes and the entries that make room can still be written.
 package diskspace
 
 import (

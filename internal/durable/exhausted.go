@@ -36,8 +36,8 @@ func Unchanged(err error) error {
 	return fmt.Errorf("%w: %w", ErrExhausted, err)
 }
 
-// HaveDescriptors checks that so many file descriptors are free now, before an operation that must not be interrupted by
-// the want of one. The error wraps [ErrExhausted].
+// HaveDescriptors checks that so many file descriptors are free now, before an operation that must not lack one in its
+// middle. The error wraps [ErrExhausted].
 func HaveDescriptors(count int) (err error) {
 	for range count {
 		f, err := os.Open(os.DevNull)

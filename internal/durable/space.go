@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// Space returns the bytes of the file system of a folder that this process may still use, and the bytes in total. Quotas
-// of a user or project are not included, unless the file system reports them.
+// Space returns the bytes of the file system of a folder that this process may still use, and the bytes in total.
+// Quotas of a user or project are not included, unless the file system reports them.
 func Space(dir string) (free, total uint64, err error) {
 	var s syscall.Statfs_t
 	for {
@@ -38,8 +38,8 @@ const (
 )
 
 // KeepReserve makes sure that a data folder has its reserve, the file "reserve". When the disk is full, the write of a
-// small file in the folder, or in a folder directly below it, removes the reserve and is tried again. So identity, fence
-// and marks can still be written. The caller calls KeepReserve again when there is room.
+// small file in the folder, or in a folder directly below it, removes the reserve and is tried again. So identity,
+// fence and marks can still be written. The caller calls KeepReserve again when there is room.
 func KeepReserve(dir string) error {
 	path := filepath.Join(dir, reserveName)
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == reserveBytes {

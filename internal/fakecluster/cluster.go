@@ -244,6 +244,8 @@ func (c *Cluster) clusterRoutes() routes {
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
+		"POST /v1/time":                           {admin, c.setTime},
+		"PATCH /v1/settings":                      {admin, c.changeSettings},
 		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
 		"POST /v1/log/keys":                       {admin, c.addLogKey},
@@ -357,6 +359,33 @@ func (c *Cluster) transferLeadership(w http.ResponseWriter, r *http.Request, _ c
 		c.Status.Masters[i].State, c.Status.Leader = "leader", c.Status.Masters[i].ID
 		reply(w, http.StatusOK, wire.Transferred{Leader: c.Status.Leader})
 	}
+}
+
+// setTime sets the time of the group, which is ten minutes behind.
+func (c *Cluster) setTime(w http.ResponseWriter, r *http.Request, _ caller) {
+	var to wire.SetTime
+	if !c.decode(w, r, &to) {
+		return
+	}
+	was := c.now() - 10*60*1000
+	if to.Time <= was {
+		Problem(w, wire.ErrBadRequest)
+		return
+	}
+	reply(w, http.StatusOK, wire.TimeSet{Time: to.Time, Was: was})
+}
+
+// changeSettings answers with the changed settings, and does not keep them.
+func (c *Cluster) changeSettings(w http.ResponseWriter, r *http.Request, _ caller) {
+	settings := wire.Settings{MaxRecords: 16_384, Replicas: 2, KeyAge: 600_000}
+	if !c.decode(w, r, &settings) {
+		return
+	}
+	if settings.Replicas == 0 {
+		Problem(w, wire.ErrBadRequest)
+		return
+	}
+	reply(w, http.StatusOK, settings)
 }
 
 // node returns a storage node by id or URL, nil for none.

@@ -58,6 +58,7 @@ func TestMasters(t *testing.T) {
 		}
 		calls := noderpc.NewMasters(noderpc.NewTransport(), "cluster")
 		t.Cleanup(calls.CloseIdle)
+		calls.From(follower.Caller)
 		return conformance.ServedMasters{
 			Masters: calls, Leader: serve(leader), Follower: serve(follower), Gone: closedURL(),
 		}

@@ -18,12 +18,17 @@ import (
 type Masters struct {
 	auth      []string
 	transport *Transport
+	caller    func() wire.Caller // nil for a worker and a tool
 }
 
 // NewMasters returns the calls of a node with that cluster token.
 func NewMasters(t *Transport, token string) *Masters {
 	return &Masters{auth: exchange.Bearer(token), transport: t}
 }
+
+// From makes calls of a leader name the caller, as the leader's group requires of masters. It must be set before the
+// first call.
+func (m *Masters) From(caller func() wire.Caller) { m.caller = caller }
 
 // CloseIdle closes the idle connections of the transport.
 func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
@@ -43,7 +48,7 @@ func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption)
 // reuse the submission when Submit has returned. With fresh the call uses a connection of its own: kept connections may
 // be dead and not yet closed.
 func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
-	leader := m.at(url, true)
+	leader := m.leader(url, true)
 	if fresh {
 		leader.send = m.transport.fresh.RoundTrip
 	}
@@ -56,17 +61,17 @@ func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fre
 
 // ReadIndex asks the leader for its commit index, confirmed by a majority.
 func (m *Masters) ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error) {
-	return decode[wire.ReadIndex](m.at(url, false).get(ctx, wire.PathReadIndex, exchange.MaxSmall))
+	return decode[wire.ReadIndex](m.leader(url, false).get(ctx, wire.PathReadIndex, exchange.MaxSmall))
 }
 
 // Cluster asks the leader for its view of the cluster, including liveness.
 func (m *Masters) Cluster(ctx context.Context, url string) (wire.Cluster, error) {
-	return decode[wire.Cluster](m.at(url, false).get(ctx, wire.PathLeaderStatus, exchange.MaxMedium))
+	return decode[wire.Cluster](m.leader(url, false).get(ctx, wire.PathLeaderStatus, exchange.MaxMedium))
 }
 
 // Integrity asks the leader for its view of the storage nodes' integrity.
 func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, error) {
-	return decode[wire.Integrity](m.at(url, false).get(ctx, wire.PathLeaderIntegrity, exchange.MaxMedium))
+	return decode[wire.Integrity](m.leader(url, false).get(ctx, wire.PathLeaderIntegrity, exchange.MaxMedium))
 }
 
 // Announce announces a master to another one, which lets it join if it is new. The error wraps [wire.ErrRemoved] if the
@@ -85,7 +90,7 @@ func (m *Masters) State(ctx context.Context, url string) (wire.StateHash, error)
 
 // Suspect reports a storage node that gave a wrong answer to the leader.
 func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) error {
-	_, err := m.at(url, false).post(ctx, wire.PathSuspects, s, exchange.MaxSmall)
+	_, err := m.leader(url, false).post(ctx, wire.PathSuspects, s, exchange.MaxSmall)
 	return err
 }
 
@@ -103,6 +108,15 @@ func (m *Masters) at(url string, forwarded bool) target {
 	t := newTarget(m.transport, url, m.auth)
 	if forwarded {
 		t.header[wire.HeaderHops] = oneHop
+	}
+	return t
+}
+
+// leader returns the target of a call that only the leader of the caller's group may answer.
+func (m *Masters) leader(url string, forwarded bool) target {
+	t := m.at(url, forwarded)
+	if m.caller != nil {
+		t.header[wire.HeaderCaller] = []string{m.caller().String()}
 	}
 	return t
 }

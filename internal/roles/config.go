@@ -33,6 +33,7 @@ type MasterConfig struct {
 	Peers         []string // URLs of all masters; the first founds the group. Empty for a group of one
 	Join          []string // URLs of masters whose group this one joins, instead of Peers
 	AdminToken    string
+	SettingsGiven []string // names of the flags that were given
 	MasterOptions
 }
 

@@ -76,7 +76,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
 		Limits: cfg.Limits, Logger: cfg.Logger,
 		Options: leader.Options{
-			Settings: cfg.Settings, Log: signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
+			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
 			Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
 			MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
 		},
@@ -84,6 +85,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },

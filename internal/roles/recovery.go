@@ -275,6 +275,7 @@ func (r *recovery) adopt(ctx context.Context) error {
 			nodes = append(nodes, masterfsm.NodeHeight{ID: c.node.ID, Version: c.node.Version, Height: c.status.Height})
 		}
 	}
+	adopting.SetTime(uint64(max(0, time.Now().UnixMilli())))
 	if r.cfg.NewLogKey {
 		adopting.ForgetLog()
 	}

@@ -295,9 +295,9 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	}
 }
 
-// TestFenceOnAFullDisk checks that a newer order does not pass while the fence cannot be written for want of a resource,
-// that the older ones do, and that it passes afterwards.
-func TestFenceOnAFullDisk(t *testing.T) {
+// TestFenceWithoutDescriptors checks that a newer order does not pass while no file descriptor is free to write the
+// fence, that the order before still passes, and that the newer one passes afterwards.
+func TestFenceWithoutDescriptors(t *testing.T) {
 	f := openFence(t, t.TempDir())
 	if err := f.Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
 		t.Fatal(err)

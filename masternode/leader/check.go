@@ -36,7 +36,7 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		} else if err := l.conclude(ctx, n, status, end); err != nil {
 			return checking(n, status), err
 		}
-		end.Time = l.Now()
+		end.Time, end.Age = l.Now(), l.age()
 		if _, err := l.Propose(ctx, end); err != nil {
 			return checking(n, status), err
 		}

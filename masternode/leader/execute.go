@@ -42,6 +42,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actAbortCheck:
 		return l.propose(&masterfsm.EndCheck{
 			ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished}, Time: l.Now(),
+			Age: l.age(),
 		})
 	case actBeginRepair:
 		return l.beginRepair(a, view, m, l.cfg.Clock())
@@ -65,6 +66,11 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.addLogKey(view, false)
 	case actRaiseLevel:
 		return l.raiseLevel()
+	case actHandOver:
+		return func(ctx context.Context) (func(*memory, time.Time), error) {
+			_, err := l.handOver(ctx)
+			return nil, err
+		}
 	case actCosign:
 		return l.cosign(a, view, m)
 	}
@@ -208,7 +214,7 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
 		had := l.cfg.Membership.Member().Applied
-		member, err := l.cfg.Masters.Member(ctx, url)
+		member, at, err := l.askMember(ctx, url)
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +223,9 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
+			s.clock = 0
 			if same {
+				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			}
 		}, nil

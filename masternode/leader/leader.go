@@ -35,6 +35,8 @@ type Membership interface {
 	Members() []wire.Master
 	// Promote gives a member a vote.
 	Promote(ctx context.Context, id string) error
+	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
+	TransferLeadership(to string) error
 	// RemoveMember removes a member. It is no error if there is no such member.
 	RemoveMember(ctx context.Context, id string) error
 	// Reaches reports whether a member answers at a raft address, or at a known one of its own if that is "". It ends
@@ -95,8 +97,10 @@ type Witnesses interface {
 
 // Options are what the operator of a master chooses for its duties as the leader.
 type Options struct {
-	Settings masterfsm.Settings
-	Log      signing.LogConfig
+	// Settings are those of a group that this master founds. SettingsGiven names the flags that were given for them.
+	Settings      masterfsm.Settings
+	SettingsGiven []string
+	Log           signing.LogConfig
 
 	Witnesses    []signing.Witness // asked for cosignatures
 	WitnessCalls Witnesses         // required if there are witnesses
@@ -138,13 +142,15 @@ type Leader struct {
 	pace pace
 	log  hclog.Logger
 
+	clock tableClock
+
 	current atomic.Pointer[leadership] // nil while this master does not lead
 	fenced  atomic.Bool                // most storage nodes obey a later epoch: this master ends
 }
 
 // New makes a leader. It does nothing until Run is called.
 func New(cfg Config) *Leader {
-	l := &Leader{cfg: cfg, pace: defaultPace(), log: cfg.Logger}
+	l := &Leader{cfg: cfg, pace: defaultPace(), log: cfg.Logger, clock: tableClock{clock: cfg.Clock}}
 	if cfg.MaxAge > 0 {
 		l.pace.maxAge = cfg.MaxAge
 	}
@@ -161,6 +167,7 @@ type leadership struct {
 	running  sync.WaitGroup // the actions
 	fences   *fences
 	began    time.Time // after BeginTerm was committed; the idempotency keys expire by the time that has passed since
+	begunAge uint64    // of the table at BeginTerm
 
 	mu     sync.Mutex // guards status
 	status Status     // as of the last decision, without the fences
@@ -173,14 +180,18 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	l.observe()
+	if l.checkClock(ctx); ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err := l.begin(ctx, term); err != nil {
 		return err
 	}
-	var epoch uint64
-	l.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
+	var epoch, age uint64
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { epoch, age = s.Group().Epoch, s.View().Begun })
 	now := &leadership{
 		Leader: l, order: wire.Order{Epoch: epoch, Term: term},
-		outcomes: make(chan outcome), over: make(chan struct{}), fences: newFences(),
+		outcomes: make(chan outcome), over: make(chan struct{}), fences: newFences(), begunAge: age,
 	}
 	now.fenceStorages(ctx)
 	if ctx.Err() != nil {
@@ -203,10 +214,12 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 
 // begin commits BeginTerm, which is barrier, fence and address in one.
 func (l *Leader) begin(ctx context.Context, term uint64) error {
+	l.observe()
 	_, err := l.Propose(ctx, &masterfsm.BeginTerm{
 		Term: term, Member: l.cfg.Member.ID, URL: l.cfg.Member.URL, Time: l.Now(),
-		Group: l.cfg.Membership.Member().Group, Settings: l.cfg.Settings,
+		Group: l.cfg.Membership.Member().Group, Settings: l.cfg.Settings, Age: l.clock.ageNow(),
 	})
+	l.observe()
 	return err
 }
 

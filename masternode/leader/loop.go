@@ -30,8 +30,11 @@ func (l *leadership) loop(ctx context.Context) {
 		m.givenKey.update(&l.cfg.Log, view)
 		now := l.cfg.Clock()
 		m.noteOpenBlock(view, now)
+		m.noteChecks(view, l.Now(), now)
+		members := l.cfg.Membership.Members()
+		m.clocks = l.compare(m.readings(members, l.cfg.Member.ID, now), now)
 		m.witnesses.nominate(view, l.pace, now)
-		d := plan(view, m, l.cfg.Membership.Members(), l.pace, now)
+		d := plan(view, m, members, l.pace, now)
 		for _, a := range d.cancel {
 			m.inflight[a]()
 		}

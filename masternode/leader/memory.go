@@ -20,6 +20,7 @@ type memory struct {
 	repairs   map[string]*repair   // by receiver; owned by the job of its node while one is in flight
 	witnesses witnessMemory
 	givenKey  givenKey
+	clocks    Clocks // as of the last decision
 }
 
 // lastSeen is what a leader has last seen of a node.
@@ -37,9 +38,14 @@ type lastSeen struct {
 	// then.
 	aborted    *wire.Aborted
 	checkAgain time.Time
-	caughtUp   bool   // masters: it had nearly all of this master's log when it answered
-	knowsKeys  bool   // masters: it knows the commands of log keys
-	level      uint64 // masters: the highest protocol level that it knows
+	// checked is when the last check of a storage node ended, as the table had it when checkedAt was set.
+	checked   uint64
+	checkedAt time.Time
+	caughtUp  bool      // masters: it had nearly all of this master's log when it answered
+	clock     uint64    // masters: what its wall clock showed at clockAt, unix milliseconds; 0 if it does not say
+	clockAt   time.Time // by this master's clock
+	knowsKeys bool      // masters: it knows the commands of log keys
+	level     uint64    // masters: the highest protocol level that it knows
 }
 
 // matches reports whether the last answer is about the node as the table has it. A node that was restarted or repaired
@@ -71,7 +77,8 @@ func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Tim
 		return
 	}
 	kept := *early
-	kept.Time, kept.Count = uint64(now.UnixMilli()), 1
+	kept.Time, _ = wallMillis(now)
+	kept.Count = 1
 	if s.aborted != nil {
 		kept.Count += s.aborted.Count
 	}
@@ -89,6 +96,24 @@ func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
 		m.openedAt = time.Time{}
 	case view.OpenBlock != m.open || m.openedAt.IsZero():
 		m.open, m.openedAt = view.OpenBlock, now
+	}
+}
+
+// noteChecks records when the last checks of storage nodes ended, by the leader's own clock. Of those that it finds in
+// the table, the table's age says how long ago that was. Below protocol level 3 the table's time says it. table is that
+// time now.
+func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
+	age := view.Begun + uint64(now.Sub(m.began).Milliseconds())
+	for i := range view.Storages {
+		n := &view.Storages[i]
+		switch s := m.node(n.ID); {
+		case s.checkedAt.IsZero() && n.CheckedAge > 0:
+			s.checked, s.checkedAt = n.Checked, now.Add(-apart(age, min(age, n.CheckedAge)))
+		case s.checkedAt.IsZero(): // a time that has not come yet counts as now
+			s.checked, s.checkedAt = n.Checked, now.Add(-apart(table, min(table, n.Checked)))
+		case s.checked != n.Checked:
+			s.checked, s.checkedAt = n.Checked, now
+		}
 	}
 }
 

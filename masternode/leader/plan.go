@@ -33,6 +33,7 @@ const (
 	actFoundLog   // give the log its first key
 	actAddLogKey  // give the log the key that this master was given
 	actRaiseLevel // raise the group's protocol level
+	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
 )
 
@@ -64,6 +65,7 @@ type pace struct {
 	poll      time.Duration // between two polls of a check or a repair
 	again     time.Duration // after a repair that did not begin, a full inbox, a check that ended early
 	againMost time.Duration // bound of the pause after checks that end early, which doubles each time
+	yield     time.Duration // between two attempts to hand the leadership over
 	rekey     time.Duration // after a log key that was refused
 	stall     time.Duration // without progress, after which a repair ends
 
@@ -77,6 +79,7 @@ func defaultPace() pace {
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second,
 		ackDelay: 250 * time.Millisecond, retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
+		yield:     10 * time.Second,
 		againMost: 30 * time.Second,
 		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}
@@ -119,6 +122,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.logKeys()
 	w.level()
 	w.cosigning()
+	w.clockWork()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)
@@ -165,6 +169,7 @@ func (w *planner) cut() {
 		w.wakeAt(due)
 		return
 	}
+	//mutant:cut-by-age
 	w.want(action{kind: actCut, block: w.view.OpenBlock})
 }
 

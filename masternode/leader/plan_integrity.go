@@ -20,6 +20,8 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}
+	case actHandOver:
+		return p.yield // so that a leadership which nobody takes is not handed over again and again
 	case actCosign:
 		return 0 // each witness has its own pause
 	case actAddLogKey:
@@ -100,7 +102,9 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 	case w.pace.check == 0 || n.Height == 0:
 		return false
 	}
-	at := time.UnixMilli(int64(n.Checked)).Add(w.pace.check)
+	// The table's time does not decide: a leader whose wall clock was wrong may have put it far ahead.
+	//mutant:scheduled-check
+	at := w.memory.node(n.ID).checkedAt.Add(w.pace.check)
 	if w.now.Before(at) {
 		w.wakeAt(at)
 		return false

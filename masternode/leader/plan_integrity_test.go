@@ -24,6 +24,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 	}
 	due := func(n *masterfsm.Storage) { n.Due = masterfsm.Cause{Code: "requested"} }
 	old := func(n *masterfsm.Storage) { n.Checked = ago(time.Hour) }
+	future := func(n *masterfsm.Storage) { n.Checked = ago(-365 * 24 * time.Hour) }
 	older := func(n *masterfsm.Storage) { n.Checked = ago(2 * time.Hour) }
 	empty := func(n *masterfsm.Storage) { n.Height, n.Checked = 0, 0 }
 	onlyLost := func(n *masterfsm.Storage) { n.CountsAsCopy, n.Bad = true, []chain.Range{{From: 1, To: 2}} }
@@ -47,6 +48,14 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		"one with a cause goes first": {
 			nodes: []masterfsm.Storage{node("a", valid, older), node("b", valid, due), node("c", valid, old)},
 			want:  []action{{kind: actBeginCheck, node: "b", version: 3}},
+		},
+		"a check of the future": {
+			nodes:  []masterfsm.Storage{node("a", valid, future), node("b", valid, nil)},
+			change: func(m *memory, p *pace) { m.nodes["a"].checkedAt = now.Add(-p.check) },
+			want:   []action{{kind: actBeginCheck, node: "a", version: 3}},
+		},
+		"a check of the future that has just ended": {
+			nodes: []masterfsm.Storage{node("a", valid, future), node("b", valid, nil)},
 		},
 		"no schedule": {
 			nodes:  []masterfsm.Storage{node("a", valid, old), node("b", valid, older)},
@@ -193,6 +202,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			p := defaultPace()
 			p.check = time.Minute
 			m := newMemory(now.Add(-time.Hour))
+			m.noteChecks(view, ago(0), now)
 			for _, n := range c.nodes {
 				s := m.node(n.ID)
 				s.answered, s.tried = now, now

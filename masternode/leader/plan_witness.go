@@ -154,7 +154,8 @@ func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Ti
 	var refusal *wire.WitnessRefusal
 	switch {
 	case err == nil:
-		w.Size, w.signed, w.Last = size, size, uint64(now.UnixMilli())
+		w.Size, w.signed = size, size
+		w.Last, _ = wallMillis(now)
 		w.conflicts, w.failedInRow, w.notBefore, w.State, w.Error = 0, 0, time.Time{}, wire.WitnessOK, ""
 	case errors.As(err, &conflict) && conflict.Size > stored:
 		w.Size = conflict.Size

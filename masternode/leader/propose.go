@@ -8,11 +8,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Now is the wall clock in unix milliseconds. The state machine makes it monotonic.
-func (l *Leader) Now() uint64 {
-	//mutant:wall-clock
-	return uint64(l.cfg.Clock().UnixMilli())
-}
+// Now is the time for a command, unix milliseconds: the wall clock, unless that is wrong. The state machine makes it
+// monotonic.
+func (l *Leader) Now() uint64 { return l.clock.now() }
 
 // TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names
 // the term, because another one may begin while a command is on its way.
@@ -23,6 +21,11 @@ func (l *Leader) TermClock() masterfsm.Leadership {
 	}
 	elapsed := l.cfg.Clock().Sub(now.began).Milliseconds()
 	return masterfsm.Leadership{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
+}
+
+// age is the table's age now, as this leader has counted it.
+func (l *leadership) age() uint64 {
+	return l.begunAge + uint64(max(0, l.cfg.Clock().Sub(l.began).Milliseconds()))
 }
 
 // Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the

@@ -170,7 +170,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 				m.tasks[n.ID] = wire.Task{
 					Kind: wire.TaskReceive, Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height,
 					Bytes: r.status.Bytes, Total: r.check.Total,
-					Millis: uint64(max(0, l.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
+					Millis: l.Now() - min(l.Now(), n.Since),
 				}
 				if n.Peer != "" {
 					m.tasks[n.Peer] = wire.Task{

@@ -17,6 +17,7 @@ type Status struct {
 	Aborted   map[string]wire.Aborted // by storage node: its last check, if that ended early
 	Witnesses []wire.Witness
 	NoLogKeys []string // voters that the log's first key waits for; see planner.logKeys
+	Clocks    Clocks
 	Older     []string // members that the group's protocol level waits for; see planner.level
 
 	Epoch     uint64
@@ -57,6 +58,14 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	}
 	for _, w := range m.witnesses.list {
 		s.Witnesses = append(s.Witnesses, w.Witness)
+	}
+	s.Clocks = m.clocks
+	s.Clocks.Table = l.clock.deviation()
+	if wall, ok := wallMillis(now); ok && s.Clocks.Agrees {
+		s.Clocks.Table = 0
+		if by := ahead(view.Now, wall); by > maxStep {
+			s.Clocks.Table = by // no command can bring it back
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

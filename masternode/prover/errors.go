@@ -10,6 +10,8 @@ import (
 var (
 	// ErrBusy: this master already reads as much as its limit allows. Nothing is wrong with the request.
 	ErrBusy = wire.ErrUnavailable.Variant("too many reads at a time")
+	// ErrNoBlock: the block is not mined, as far as this master knows.
+	ErrNoBlock = wire.ErrUnavailable.Variant("the block is not mined yet")
 	// ErrNoRecord: a storage node returned the place of a record that does not exist.
 	ErrNoRecord = errors.New("there is no such record")
 )

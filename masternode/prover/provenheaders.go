@@ -2,6 +2,7 @@ package prover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
@@ -9,10 +10,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Header returns the proven header of a mined block.
+// Header returns the proven header of a mined block. The error wraps ErrNoBlock if this master does not know that the
+// block is mined; the number may come from a storage node.
 func (p *Prover) Header(ctx context.Context, block uint64) (chain.Header, error) {
 	if h, ok := p.headers.Get(block); ok {
 		return h, nil
+	}
+	var height uint64
+	p.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Head().Height })
+	if block >= height {
+		return chain.Header{}, fmt.Errorf("%w: block %d, %d are mined", ErrNoBlock, block, height)
 	}
 	page := block - block%headerPage
 	h, err := p.fetches.Do(ctx, page, 2*readTimeout, func(ctx context.Context) (chain.Header, error) {
@@ -95,6 +102,7 @@ func checkHeaders(headers []wire.ProvenHeader, from uint64, boundary masterfsm.B
 // Locate returns the position of a leaf index that the masters no longer hold. The node's answer is checked with the
 // proven header. The error wraps wire.ErrSealIndex if the leaf is a seal.
 func (p *Prover) Locate(ctx context.Context, index uint64) (masterfsm.Position, error) {
+	var unread error
 	for node := range p.Nodes(ctx, 0) {
 		block, err := ask(ctx, p, node, "no answer for a leaf index",
 			func(ctx context.Context, w wire.Worker) (uint64, error) { return p.cfg.Storages.Locate(ctx, w, index) })
@@ -103,14 +111,19 @@ func (p *Prover) Locate(ctx context.Context, index uint64) (masterfsm.Position, 
 		}
 		h, err := p.Header(ctx, block)
 		switch {
+		case err != nil && !errors.Is(err, ErrNoBlock):
+			unread = err // it may be another block that cannot be read than the one with the leaf
+			continue
 		case err != nil:
-			return masterfsm.Position{}, err
 		case index == h.Seal():
 			return masterfsm.Position{}, wire.ErrSealIndex
 		case index >= h.First && index < h.Seal():
 			return masterfsm.Position{Block: block, Offset: uint32(index - h.First), Index: index}, nil
 		}
 		p.Distrust(node, "a wrong block for a leaf index", fmt.Errorf("block %d for leaf %d", block, index))
+	}
+	if unread != nil && ctx.Err() == nil {
+		return masterfsm.Position{}, unread
 	}
 	return masterfsm.Position{}, Unavailable(ctx, "leaf %d", index)
 }

@@ -2,6 +2,7 @@ package prover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
@@ -48,7 +49,10 @@ func (p *Prover) StartHits(ctx context.Context, hits []wire.Hit) []*RecordRead {
 	reads := make([]*RecordRead, len(hits))
 	for i, hit := range hits {
 		h, err := p.Header(ctx, hit.Block)
-		if err == nil && (hit.Offset >= h.Count || hit.Index != h.First+uint64(hit.Offset)) {
+		switch {
+		case errors.Is(err, ErrNoBlock):
+			err = fmt.Errorf("%w: %w", ErrNoRecord, err)
+		case err == nil && (hit.Offset >= h.Count || hit.Index != h.First+uint64(hit.Offset)):
 			err = fmt.Errorf("%w: leaf %d at offset %d of block %d, which has %d from leaf %d on",
 				ErrNoRecord, hit.Index, hit.Offset, hit.Block, h.Count, h.First)
 		}
@@ -61,9 +65,18 @@ func (p *Prover) StartHits(ctx context.Context, hits []wire.Hit) []*RecordRead {
 	return reads
 }
 
-// FindHash asks one node after the other for a hash, until one of them has it. complete means that a node without it
-// has an index that reaches up to the leaf upTo.
+const (
+	// maxHashHits is how many places of a hash are read. An honest node does not name more: they have the same first 8
+	// bytes of the hash.
+	maxHashHits = 16
+	// enoughWithout is how many nodes must say that there is no such hash. None of them can prove it.
+	enoughWithout = 2
+)
+
+// FindHash asks one node after the other for a hash, until one of them has it, or two whose index reaches up to the
+// leaf upTo do not have it. complete means that at least one such node does not have it.
 func (p *Prover) FindHash(ctx context.Context, h chain.Hash, upTo uint64) (found wire.FoundHash, ok, complete bool) {
+	without := 0
 	for node := range p.Nodes(ctx, 1) {
 		answer, err := ask(ctx, p, node, "no answer to a search",
 			func(ctx context.Context, w wire.Worker) (wire.RecordHits, error) {
@@ -73,7 +86,7 @@ func (p *Prover) FindHash(ctx context.Context, h chain.Hash, upTo uint64) (found
 			continue
 		}
 		unproven := false
-		for _, hit := range answer.Hits {
+		for _, hit := range answer.Hits[:min(len(answer.Hits), maxHashHits)] {
 			found, ok, err := p.hasHash(ctx, hit, h)
 			if ok {
 				return found, true, true
@@ -81,11 +94,12 @@ func (p *Prover) FindHash(ctx context.Context, h chain.Hash, upTo uint64) (found
 			unproven = unproven || err != nil
 		}
 		if answer.End >= upTo && !unproven {
-			complete = true
-			break
+			if without++; without == enoughWithout {
+				break
+			}
 		}
 	}
-	return found, false, complete
+	return found, false, without > 0
 }
 
 // hasHash reads the record at a place and reports whether it, or its block, has a hash.

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	handshakeTime   = 3 * time.Second
-	maxHandshakes   = 64 // in progress at once; further connections are dropped
+	helloTime       = 500 * time.Millisecond // for the hello; a caller sends it at once
+	handshakeTime   = 3 * time.Second        // for the whole handshake
 	warningInterval = 10 * time.Second
 )
 
@@ -44,24 +44,30 @@ func (s *Stream) acceptAll() {
 		if err != nil {
 			return
 		}
-		select {
-		case s.slots <- struct{}{}:
-			s.tasks.Go(func() {
-				defer func() { <-s.slots }()
-				s.serve(c)
-			})
-		default:
-			s.drop(c, errors.New("too many handshakes in progress"))
+		host := hostOf(c.RemoteAddr().String())
+		isMember := s.isMembers(host)
+		if isMember && !s.pause(s.gate.untilRoom(time.Now())) {
+			s.drop(c, net.ErrClosed)
+			return
 		}
+		if replaced := s.gate.enter(c, host, isMember, time.Now()); replaced != nil {
+			s.drop(replaced, errTooMany)
+		}
+		s.tasks.Go(func() {
+			defer s.gate.leave(c)
+			s.serve(c)
+		})
 	}
 }
 
-// serve does the callee's part of a handshake and hands the connection to raft.
+// serve does the callee's part of a handshake and hands the connection to raft, or to a goroutine that answers the
+// questions on it.
 func (s *Stream) serve(c *conn) {
 	var purpose byte
-	err := c.SetDeadline(time.Now().Add(handshakeTime))
+	began := time.Now()
+	err := c.SetDeadline(began.Add(helloTime))
 	if err == nil {
-		purpose, err = s.answer(c)
+		purpose, err = s.answer(c, began)
 	}
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
@@ -70,6 +76,9 @@ func (s *Stream) serve(c *conn) {
 	case err != nil:
 		s.report(err)
 		s.drop(c, err)
+		return
+	case purpose == purposeTerms:
+		s.tasks.Go(func() { s.answerTerms(c) })
 		return
 	case purpose != purposeRaft:
 		_ = c.Close() // the handshake was its only purpose
@@ -82,12 +91,17 @@ func (s *Stream) serve(c *conn) {
 	}
 }
 
-// answer does the callee's part of a handshake, in the version that the caller speaks.
-func (s *Stream) answer(c *conn) (purpose byte, err error) {
+// answer does the callee's part of a handshake, in the version that the caller speaks. The caller has the whole time of
+// a handshake only after a hello for this member of this group.
+func (s *Stream) answer(c *conn, began time.Time) (purpose byte, err error) {
 	group, raftOpen := s.current()
 	h, transcript, err := readHello(c)
 	if err == nil {
 		err = h.check(group, s.cfg.Self)
+	}
+	if err == nil {
+		s.gate.greeted(c)
+		err = c.SetDeadline(began.Add(handshakeTime))
 	}
 	if err != nil {
 		return 0, err
@@ -102,7 +116,7 @@ func (s *Stream) answer(c *conn) (purpose byte, err error) {
 			return purpose, err
 		}
 		s.closeReplaced(c, version)
-		if purpose == purposeRaft && !raftOpen {
+		if needsRaft(purpose) && !raftOpen {
 			return 0, errStarting
 		}
 		return purpose, nil
@@ -110,12 +124,20 @@ func (s *Stream) answer(c *conn) (purpose byte, err error) {
 		return 0, errStarting
 	}
 	c.identify(h.caller, Start{}, Start{})
-	return purposeRaft, s.cfg.Key.answer(c, transcript)
+	if err := s.cfg.Key.answer(c, transcript); err != nil {
+		return 0, err
+	}
+	s.learnHost(c, h.caller)
+	return purposeRaft, nil
 }
 
-// drop closes a connection that was refused. It logs a warning at most once in warningInterval.
+// drop closes a connection that was refused. It logs a warning at most once in warningInterval. It does nothing more if
+// this side has closed the connection already.
 func (s *Stream) drop(c *conn, why error) {
 	closeErr := c.Close()
+	if errors.Is(why, net.ErrClosed) {
+		return
+	}
 	s.mu.Lock()
 	warn := s.group != "" && s.ctx.Err() == nil && time.Since(s.warned) >= warningInterval
 	if warn {

@@ -120,7 +120,7 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 	switch {
 	case group == "":
 		return nil, fmt.Errorf("%w: this master is new", errHandshake)
-	case purpose == purposeRaft && !raftOpen:
+	case needsRaft(purpose) && !raftOpen:
 		return nil, errStarting
 	}
 	c, err := s.connect(ctx, hostPort)
@@ -135,6 +135,7 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 		s.report(err)
 		return nil, errors.Join(err, c.Close())
 	}
+	s.learnHost(c, member)
 	return c, nil
 }
 

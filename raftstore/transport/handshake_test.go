@@ -61,12 +61,14 @@ func TestLevelsOfTheHandshake(t *testing.T) {
 		})
 	}
 	s := openStream(t, "b", "g", testToken, masterfsm.ProtocolLevel, stale)
+	group := fmt.Sprintf("level %d", masterfsm.ProtocolLevel)
 	for version, want := range map[byte]string{
 		helloVersion: "master a runs an older version of ChainStore, which knows protocol level 0; " +
-			"the group is at level 2",
+			"the group is at " + group,
 		helloVersionStarts: "master a runs an older version of ChainStore, which knows protocol level 1; " +
-			"the group is at level 2",
-		newestHello + 1: "the caller is at protocol level 3, this program knows up to level 2: " +
+			"the group is at " + group,
+		newestHello + 1: fmt.Sprintf("the caller is at protocol level %d, this program knows up to %s: ",
+			masterfsm.ProtocolLevel+1, group) +
 			"a newer ChainStore is needed",
 	} {
 		here, there := net.Pipe()
@@ -79,7 +81,7 @@ func TestLevelsOfTheHandshake(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.answer(c); !errors.Is(err, errHandshake) || !strings.Contains(err.Error(), want) {
+		if _, err := s.answer(c, time.Now()); !errors.Is(err, errHandshake) || !strings.Contains(err.Error(), want) {
 			t.Errorf("version %d: %v", version, err)
 		}
 		_, _ = c.Close(), there.Close()

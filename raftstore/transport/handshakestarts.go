@@ -20,11 +20,13 @@ import (
 // verdict stale says that it does not: its data folder is an older copy. The verdict displaced says that the other's
 // last start still runs at its address: then the other is a copy that was started beside it. After both, the
 // connection is closed, and the master concerned no longer takes part in the group. No field is used before the mac
-// behind it was checked. A probe ends after the callee's first answer: it asks which start runs at an address.
+// behind it was checked. A probe ends after the callee's first answer: it asks which start runs at an address. A
+// connection for questions goes on as drawn in terms.go.
 const (
 	purposeRaft     = 0 // the connection is for raft
 	purposeAnnounce = 1 // it is closed after the handshake
 	purposeProbe    = 2 // it is closed after the callee's first answer
+	purposeTerms    = 3 // the caller asks the callee for its term, from protocol level 3 on
 
 	verdictStale     = 0
 	verdictGood      = 1
@@ -164,6 +166,8 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 	if err := s.cfg.Key.readVerdict(c, macCaller, transcript, h.caller); err != nil {
 		return 0, err
 	}
+	s.learnHost(c, h.caller)
+	s.gate.leave(c)
 	verdict := s.judge(c, h.caller, lastCallee, lastCaller, caller)
 	if verdict == verdictGood {
 		if err := s.acceptPeer(c, h.caller, lastCaller, caller, callee); err != nil {

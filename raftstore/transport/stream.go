@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -23,9 +24,13 @@ type Config struct {
 	Level     func() uint64 // returns the group's protocol level, as far as this master knows
 	// AddressOf returns the address that raft's configuration has for a member, host:port, or "".
 	AddressOf func(member string) string
-	Stale     func(error) // called when a peer reports that this master's data folder is an older copy
-	Failed    func(error) // called when a start cannot be written; the error wraps [ErrStarts]
-	Log       hclog.Logger
+	// Addresses returns the addresses of all members that raft's configuration has, host:port.
+	Addresses func() []string
+	// Term returns raft's current term on this master, or false if this master takes no part in the group.
+	Term   func() (uint64, bool)
+	Stale  func(error) // called when a peer reports that this master's data folder is an older copy
+	Failed func(error) // called when a start cannot be written; the error wraps [ErrStarts]
+	Log    hclog.Logger
 }
 
 // Stream is raft's stream layer ([raft.StreamLayer]). Any goroutine may call its methods.
@@ -36,8 +41,8 @@ type Stream struct {
 	ctx    context.Context // ends with the stream
 	cancel context.CancelFunc
 	ready  chan net.Conn // connections that raft may have
-	slots  chan struct{} // one for each handshake in progress
 	tasks  sync.WaitGroup
+	gate   gate
 
 	mu          sync.Mutex // guards all below
 	disabled    bool       // no connection is accepted or opened any more
@@ -47,6 +52,8 @@ type Stream struct {
 	versions    map[string]byte   // the highest version of the handshake that a member has used, whatever the level
 	unreachable map[string]bool   // members to which the last dial failed
 	addresses   map[string]string // see SetAddress
+	questions   map[string]*termLink
+	proven      map[proofOf]netip.Addr
 	warned      time.Time
 }
 
@@ -57,9 +64,9 @@ var _ raft.StreamLayer = (*Stream)(nil)
 func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
-		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes),
+		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{},
 		conns: map[*conn]struct{}{}, versions: map[string]byte{}, unreachable: map[string]bool{},
-		addresses: map[string]string{},
+		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptAll)
@@ -129,6 +136,9 @@ func (s *Stream) report(err error) {
 
 // pause waits; it reports whether the stream is still open.
 func (s *Stream) pause(d time.Duration) bool {
+	if d <= 0 {
+		return s.ctx.Err() == nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

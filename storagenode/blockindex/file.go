@@ -103,7 +103,7 @@ func ignoreEnd(err error) error {
 }
 
 // File writes the places of an [Index] to its file. It belongs to one goroutine at a time. After an error it must not
-// be written again, unless the error wraps [durable.ErrExhausted]: then the entry is not good, and may be written again.
+// be written again, unless the error wraps [durable.ErrExhausted]: then the entry may be written again.
 type File struct {
 	file  segment.File
 	path  string

@@ -39,8 +39,8 @@ func Create(open OpenFunc, dir string, first uint64) (_ *Writer, err error) {
 	return &Writer{file: f, path: path, first: first, size: HeaderSize}, nil
 }
 
-// WriteHeader opens a file with more flags and writes the header of a segment to it. It syncs nothing. If it creates the
-// file and cannot write to it, it removes the file. The error wraps [durable.ErrExhausted] if a resource is exhausted.
+// WriteHeader opens a file with more flags and writes the header of a segment to it. It syncs nothing. The error wraps
+// [durable.ErrExhausted] if a resource is exhausted; if WriteHeader created the file, it has removed it then.
 func WriteHeader(open OpenFunc, path string, flags int, first uint64) (File, error) {
 	f, err := open(path, os.O_RDWR|flags)
 	if err != nil {

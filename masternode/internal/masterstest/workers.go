@@ -27,7 +27,7 @@ type Storage struct {
 	// Changes of its responses.
 	Lie        func(*wire.ProvenRecord)
 	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
-	LiePlace   bool // of a leaf
+	LiePlace   func(block uint64) uint64 // of a leaf
 	LieHits    func(*wire.RecordHits)
 	LieTiles   func(*wire.TileData)
 	LieEntries func(*wire.Entries)
@@ -36,6 +36,7 @@ type Storage struct {
 	Inbox      map[uint64]chain.Block
 	Check      wire.CheckStatus
 	Polls      int                                    // number of requests for the state of a check
+	Ended      uint64                                 // number of checks that read the whole chain
 	Report     func(wire.CheckOrder) wire.CheckStatus // results of its checks; nil for correct ones
 	ReceiveErr error                                  // error of every order to receive
 	Ticket     string
@@ -117,7 +118,9 @@ type Workers struct {
 	Flaky    func(url string) error         // called twice per call: the request may be lost, and the response
 	Delay    func(url string) time.Duration // of a call
 	Wrong    func(url string) bool          // the miner returns a nonce that does not mine the block
-	Lossy    bool                           // nodes lose blocks, so that the leader may be wrong about the next one
+	// Unable returns the state of a check that cannot be done, zero if it can; nil for never.
+	Unable func(url string) wire.CheckStatus
+	Lossy  bool // nodes lose blocks, so that the leader may be wrong about the next one
 }
 
 func NewWorkers(t *testing.T, storages int) *Workers {
@@ -243,10 +246,18 @@ func (w *Workers) Check(
 		if s.Check.Check != order.Check {
 			s.Check, s.Polls = wire.CheckStatus{Check: order.Check}, 0
 		}
-		if s.Polls++; s.Polls == 3 && s.Report != nil {
+		if s.Polls++; s.Polls == 3 && w.Unable != nil {
+			if s.Check = w.Unable(t.URL); s.Check.Error != "" || s.Check.Report != nil {
+				s.Polls++
+			}
+			s.Check.Check = order.Check
+		}
+		if s.Polls == 3 && s.Report != nil {
 			s.Check = s.Report(order)
 			s.Check.Check = order.Check
 		} else if s.Polls == 3 {
+			s.Ended++
+			s.Check.Bytes = 100 * uint64(len(s.Blocks))
 			report := &wire.Report{Unchecked: order.Height}
 			for number := range min(order.Height, uint64(len(s.Blocks))) {
 				if s.Bad[number] {
@@ -409,8 +420,8 @@ func (w *Workers) Locate(ctx context.Context, t wire.Worker, index uint64) (bloc
 		for _, b := range s.Blocks {
 			if index < b.Header.Size() {
 				block = b.Header.Block
-				if s.LiePlace {
-					block = (block + 1) % uint64(len(s.Blocks))
+				if s.LiePlace != nil {
+					block = s.LiePlace(block)
 				}
 				return nil
 			}

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/internal/roles"
@@ -11,7 +12,8 @@ import (
 func NewMaster() *cobra.Command {
 	var adminTokenFile string
 	cfg := roles.DefaultMaster()
-	cmd := newRoleCommand(&cobra.Command{
+	var cmd *cobra.Command
+	cmd = newRoleCommand(&cobra.Command{
 		Use:   "master",
 		Short: "Run a master",
 		Long: `Run a master: a member of the raft group that keeps the status table and serves the API.
@@ -27,6 +29,7 @@ replaces the previous master at its address.`,
 		if cfg.AdminToken, err = cli.ReadSecret(adminTokenFile, cli.EnvAdminToken); err != nil {
 			return nil, err
 		}
+		cmd.Flags().Visit(func(f *pflag.Flag) { cfg.SettingsGiven = append(cfg.SettingsGiven, f.Name) })
 		return roles.OpenMaster(cfg)
 	})
 	cmd.Flags().StringVar(&adminTokenFile, "admin-token-file", "",

@@ -402,6 +402,8 @@ export default {
   'event.found': 'Found again',
   'event.confirmed': 'Loss confirmed',
   'event.removed': 'Node removed',
+  'event.time': 'Time set',
+  'event.setting': 'Setting changed',
 
   // Codes of the masters
   'code.text': '{detail}',
@@ -434,6 +436,8 @@ export default {
   'code.blocks-lost': 'no storage node has a good copy of {blocks|block|blocks} {ranges}',
   'code.blocks-found': 'a storage node may have a good copy again of {blocks|block|blocks} {ranges}',
   'code.loss-confirmed': 'a person confirmed that block {block} is lost',
+  'code.time-set': 'a person set the time of the group {seconds} {seconds|second|seconds} forward',
+  'code.setting-changed': 'a person changed the setting {setting} from {from} to {to}',
   'code.removed': 'removed from the cluster',
   'code.local-view': 'this master cannot reach the leader: which nodes are live and what is under way is not known, ' +
     'and the table may be behind',
@@ -449,6 +453,14 @@ export default {
     'a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
   'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until all ' +
     'masters know level {next}; upgrade, start or remove {nodes}',
+  'code.clock-ahead': 'the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the ' +
+    'other masters: set it',
+  'code.clock-behind': 'the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the ' +
+    'other masters: set it',
+  'code.clocks-disagree': 'no majority of the clocks of {count} masters agrees: set them',
+  'code.time-ahead': 'the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader',
+  'code.time-behind': 'the time that records get is {seconds} {seconds|second|seconds} behind the clock of the ' +
+    'leader, and the clocks of the masters do not confirm that clock',
   'code.later-epoch': 'worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of ' +
     'another cluster or damaged; take it out',
   'code.later-epoch-suspended': 'no append is acknowledged: worker {node} answers with epoch {epoch}, this group is ' +
@@ -469,6 +481,8 @@ export default {
   'code.checkpoint-key-retired': 'the key of --checkpoint-key, {key}, is retired and is not used again',
   'code.checkpoint-key-waits': 'the key of --checkpoint-key is not in the log yet: it is added when this master ' +
     'leads (chainstore master transfer)',
+  'code.setting-ignored': '--{setting} {asked} changes nothing: the group has {value}; settings are changed with ' +
+    'chainstore master settings',
   'code.master-notice': 'master {node}: {cause}',
   'code.place-unknown': 'the block is missing, and its place in {file} is not known',
   'code.file-missing': '{file} is missing',

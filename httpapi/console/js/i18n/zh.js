@@ -383,6 +383,8 @@ export default {
   'event.found': '重新找到',
   'event.confirmed': '确认丢失',
   'event.removed': '节点移除',
+  'event.time': '已设置时间',
+  'event.setting': '设置已更改',
 
   // Codes of the masters
   'code.text': '{detail}',
@@ -414,6 +416,8 @@ export default {
   'code.blocks-lost': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）',
   'code.blocks-found': '某个存储节点可能又有完好的区块 {ranges}（共 {blocks} 个）',
   'code.loss-confirmed': '有人确认区块 {block} 已丢失',
+  'code.time-set': '有人将集群时间向前调整了 {seconds} 秒',
+  'code.setting-changed': '有人将设置 {setting} 从 {from} 改为 {to}',
   'code.removed': '已从集群移除',
   'code.local-view': '此主节点无法连接领导者：无法得知哪些节点在线、哪些任务正在进行，状态表也可能落后',
   'code.unconfirmed': '没有多数主节点确认此领导者：状态表可能落后',
@@ -425,6 +429,11 @@ export default {
   'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +
     'confirm-lost N）',
   'code.level-waits': '协议级别 {level}，下一级为 {next}：在所有主节点都支持级别 {next} 之前，集群保持级别 {level} 的功能；请升级、启动或移除 {nodes}',
+  'code.clock-ahead': '主节点 {node} 的时钟比其他主节点快 {seconds} 秒：请校准',
+  'code.clock-behind': '主节点 {node} 的时钟比其他主节点慢 {seconds} 秒：请校准',
+  'code.clocks-disagree': '{count} 个主节点的时钟没有多数一致：请校准',
+  'code.time-ahead': '记录的时间比领导者的时钟快 {seconds} 秒',
+  'code.time-behind': '记录的时间比领导者的时钟慢 {seconds} 秒，而且其他主节点的时钟不能证实该时钟',
   'code.later-epoch': '工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}：它的数据目录属于另一个集群或已损坏，请将它移除',
   'code.later-epoch-suspended': '不确认任何追加：工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}，应答的存储节点太少，无法判断本组是否已被恢复；请恢复存储节点',
   'code.witness-down': '见证者 {name}（{url}）没有联署（{state}）：{detail}',
@@ -437,6 +446,7 @@ export default {
   'code.checkpoint-key-foreign': '--checkpoint-key 的密钥的来源是 {asked}，不会使用：日志的来源是 {origin}',
   'code.checkpoint-key-retired': '--checkpoint-key 的密钥 {key} 已停用，不会再使用',
   'code.checkpoint-key-waits': '--checkpoint-key 的密钥尚未加入日志：此主节点成为领导者时加入（chainstore master transfer）',
+  'code.setting-ignored': '--{setting} {asked} 不起作用：集群的值为 {value}；请用 chainstore master settings 更改设置',
   'code.master-notice': '主节点 {node}：{cause}',
   'code.place-unknown': '区块缺失，它在 {file} 中的位置未知',
   'code.file-missing': '{file} 缺失',

@@ -1,0 +1,183 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// Handshakes in progress that callers at the addresses of members began, and those of all other callers. The others
+	// cannot take the capacity of the members.
+	maxFromMembers = 128
+	maxFromOthers  = 64
+	// maxFromOther bounds the handshakes in progress of one address that is no member's.
+	maxFromOther = 8
+	// helloStay is how long a connection from a member's address stays at least, unless its handshake ends. A member on
+	// a busy machine needs some milliseconds from its dial to its hello.
+	helloStay = 20 * time.Millisecond
+)
+
+// errTooMany: a connection was closed for a newer one.
+var errTooMany = errors.New("too many handshakes in progress")
+
+// gate bounds the handshakes in progress whose callers have not proven the cluster token. A new connection is always
+// admitted. If there is no room, it replaces the oldest one whose caller has sent no valid hello, and if there is none
+// such, the oldest one. A caller with the token sends its hello at once, so it is through before its turn comes.
+type gate struct {
+	mu      sync.Mutex // guards all below
+	members []attempt  // from the addresses of members, the oldest first
+	others  []attempt  // from all other addresses, the oldest first
+	cut     uint64     // connections that were closed for newer ones
+}
+
+// attempt is a handshake in progress.
+type attempt struct {
+	conn    *conn
+	host    netip.Addr
+	entered time.Time
+	greeted bool // it has sent a hello for this member of this group
+}
+
+// untilRoom returns how long the next connection from a member's address must wait, so that each one before it stays
+// for helloStay.
+func (g *gate) untilRoom(now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.members) < maxFromMembers {
+		return 0
+	}
+	return g.members[oldest(g.members, func(attempt) bool { return true })].entered.Add(helloStay).Sub(now)
+}
+
+// enter admits a connection from host. It returns the connection that must be closed for it, or nil.
+func (g *gate) enter(c *conn, host netip.Addr, isMember bool, now time.Time) (replaced *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list, limit, anyHost := &g.others, maxFromOthers, func(attempt) bool { return true }
+	if isMember {
+		list, limit = &g.members, maxFromMembers
+	}
+	sameHost := func(a attempt) bool { return a.host == host }
+	switch {
+	case !isMember && count(*list, sameHost) >= maxFromOther:
+		replaced = remove(list, sameHost)
+	case len(*list) >= limit:
+		replaced = remove(list, anyHost)
+	}
+	if replaced != nil {
+		g.cut++
+	}
+	*list = append(*list, attempt{conn: c, host: host, entered: now})
+	return replaced
+}
+
+// oldest returns the index of the oldest of the chosen attempts that sent no hello, or else of the oldest chosen one.
+func oldest(list []attempt, chosen func(attempt) bool) int {
+	if i := slices.IndexFunc(list, func(a attempt) bool { return chosen(a) && !a.greeted }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(list, chosen)
+}
+
+// remove takes the attempt that oldest chooses out of a list.
+func remove(list *[]attempt, chosen func(attempt) bool) *conn {
+	i := oldest(*list, chosen)
+	c := (*list)[i].conn
+	*list = slices.Delete(*list, i, i+1)
+	return c
+}
+
+func count(list []attempt, chosen func(attempt) bool) (n int) {
+	for _, a := range list {
+		if chosen(a) {
+			n++
+		}
+	}
+	return n
+}
+
+// greeted records that a valid hello came on a connection.
+func (g *gate) greeted(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, list := range [][]attempt{g.members, g.others} {
+		for i := range list {
+			if list[i].conn == c {
+				list[i].greeted = true
+			}
+		}
+	}
+}
+
+// leave ends the part of a handshake that needs capacity: it ended, or its caller has proven the cluster token.
+func (g *gate) leave(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	isConn := func(a attempt) bool { return a.conn == c }
+	g.members = slices.DeleteFunc(g.members, isConn)
+	g.others = slices.DeleteFunc(g.others, isConn)
+}
+
+// Cut returns how many connections of callers that had not proven the cluster token were closed for newer ones.
+func (s *Stream) Cut() uint64 {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return s.gate.cut
+}
+
+// proofOf is the key of the address from which, or at which, a member proved the cluster token.
+type proofOf struct {
+	member string
+	called bool // this master called it
+}
+
+// learnHost records the address at the other end of a connection as its member's. The member has proven the token.
+func (s *Stream) learnHost(c *conn, member string) {
+	host := hostOf(c.RemoteAddr().String())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proven[proofOf{member, c.dialled != ""}] = host
+}
+
+// isMembers reports whether an address is a member's: in raft's configuration, or set, or proven. A host name in the
+// configuration counts once its member was reached: this master does not wait for a name server here.
+func (s *Stream) isMembers(host netip.Addr) bool {
+	if !host.IsValid() {
+		return false
+	}
+	for _, hostPort := range s.cfg.Addresses() {
+		if hostOf(hostPort) == host {
+			return true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, hostPort := range s.addresses {
+		if hostOf(hostPort) == host {
+			return true
+		}
+	}
+	for _, h := range s.proven {
+		if h == host {
+			return true
+		}
+	}
+	return false
+}
+
+// hostOf returns the IP address of host:port, or the zero Addr if the host is a name.
+func hostOf(hostPort string) netip.Addr {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}
