@@ -54,6 +54,9 @@ var alterations = []alteration{
 	{directive: "wall-clock", code: `if alteredTo("clock") || alteredTo("own-clock") {
 		cfg.Clock = wrongClock
 	} else { $ }`},
+	{directive: "kernel-boot", code: `$; if alteredTo("reboot") {
+		path = filepath.Join(os.Getenv("` + clockEnv + `"), "boot_id")
+	}`},
 	{directive: "found-nonce", code: `if alteredTo("wrong-nonce") { return j.nonce + 1, j.err }; $`},
 	{directive: "take-block", code: `if alteredTo("liar") { take = lieAbout(c, take) }; $`},
 	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(lied())); return ` +

@@ -471,6 +471,16 @@ func (c *cluster) launch(names ...string) {
 	}
 }
 
+// launchAfterFailedSync starts a role of which a sync failed. The machine is not restarted.
+func (c *cluster) launchAfterFailedSync(name string) {
+	c.t.Helper()
+	r := roleOf(c.Topology(), name)
+	r.AfterFailedSync = true
+	if err := c.StartAs(r); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // halt stops a process with SIGSTOP. To the others it looks hung, and it does not notice that time passes.
 func (c *cluster) halt(name string) {
 	c.t.Helper()

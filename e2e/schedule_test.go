@@ -180,7 +180,7 @@ func diskFaults() []fault {
 			stop := injectSyscalls(s.c.t, s.c.PIDs()[name], "fsync,fdatasync:error=EIO")
 			s.awaitEnd(name, "an EIO of a sync")
 			stop()
-			return name, func() { s.c.launch(name) }
+			return name, func() { s.c.launchAfterFailedSync(name) }
 		}},
 		{"slow disk", 2, func(s *schedule) (string, func()) {
 			name := any(s)
@@ -217,9 +217,35 @@ func injectSyscalls(t *testing.T, pid int, what string) (stop func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it may end with the process
+	}()
+	awaitTraced(t, pid, ended)
 	return func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended with the process
-		_ = cmd.Wait()
+		<-ended
+	}
+}
+
+// awaitTraced waits until a process is traced, or its tracer has ended.
+func awaitTraced(t *testing.T, pid int, ended <-chan struct{}) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil || !strings.Contains(string(text), "\nTracerPid:\t0\n") {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return
+		case <-t.Context().Done():
+			return
+		}
 	}
 }
 

@@ -17,10 +17,6 @@ import (
 // MaxSmallBody bounds the JSON bodies of administration.
 const MaxSmallBody = 64 << 10
 
-// drainBytes is how much of a refused body is read before the 413 or 415 is sent. A client that is still sending would
-// not read the answer otherwise.
-const drainBytes = 2 << 20
-
 // identityCoding is the only content coding of a body that is accepted: none.
 const identityCoding = "identity"
 
@@ -29,18 +25,22 @@ const firstRead = 4 << 10
 
 // ReadBody reads a body of at most limit bytes. Its memory grows with the bytes that have arrived, whatever length the
 // header has. The error wraps wire.ErrTooLarge where it is longer, wire.ErrEncoding where it has a content coding (its
-// bytes are not the content then), and wire.ErrBacklog where it is tracked and there is no room for it: see [Intake].
-func ReadBody(r *http.Request, limit int64) ([]byte, error) {
+// bytes are not the content then), wire.ErrSlowBody where it arrives too slowly, and wire.ErrBacklog where it is
+// tracked and there is no room for it: see [Intake].
+func ReadBody(r *http.Request, limit int64) (data []byte, err error) {
+	held := bodyOf(r)
+	defer func() {
+		if err != nil {
+			held.free()
+		}
+	}()
 	if coding := contentCoding(r.Header); coding != identityCoding {
-		return nil, refuseBody(unread(r),
-			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
-				wire.ErrEncoding, coding))
+		return nil, fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
+			wire.ErrEncoding, coding)
 	}
 	if r.ContentLength > limit {
-		return nil, overLimit(unread(r), r.ContentLength, limit)
+		return nil, overLimit(r.ContentLength, limit)
 	}
-	held := bodyOf(r)
-	var data []byte
 	for {
 		if len(data) == cap(data) {
 			size := min(max(firstRead, 2*int64(cap(data))), limit+1) // one more, to see that it is longer
@@ -48,7 +48,7 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 				size = min(size, r.ContentLength+1) // one more, to see its end
 			}
 			if err := held.take(size - int64(cap(data))); err != nil {
-				return nil, refuseBody(r.Body, err)
+				return nil, err
 			}
 			data = append(make([]byte, 0, size), data...)
 		}
@@ -56,7 +56,7 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 		data = data[:len(data)+n]
 		switch {
 		case int64(len(data)) > limit:
-			return nil, overLimit(r.Body, -1, limit)
+			return nil, overLimit(-1, limit)
 		case err == io.EOF && int64(len(data)) < r.ContentLength:
 			return nil, CutShort(io.ErrUnexpectedEOF)
 		case err == io.EOF:
@@ -83,33 +83,18 @@ func contentCoding(h http.Header) string {
 	return identityCoding
 }
 
-func overLimit(body io.Reader, length, limit int64) error {
-	err := fmt.Errorf("%w: it has more than %d bytes", wire.ErrTooLarge, limit)
+func overLimit(length, limit int64) error {
 	if length >= 0 {
-		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", wire.ErrTooLarge, length, limit)
+		return fmt.Errorf("%w: it has %d bytes, the limit is %d", wire.ErrTooLarge, length, limit)
 	}
-	return refuseBody(body, err)
+	return fmt.Errorf("%w: it has more than %d bytes", wire.ErrTooLarge, limit)
 }
 
-// unread is what a client sends of a body that is refused before it is read. It is nothing where the client waits for
-// 100 Continue (RFC 9110, section 10.1.1): reading the body would ask for it.
-func unread(r *http.Request) io.Reader {
-	if strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
-		return http.NoBody
-	}
-	return r.Body
-}
-
-// refuseBody drains a refused body and returns the reason.
-func refuseBody(body io.Reader, why error) error {
-	if _, err := io.CopyN(io.Discard, body, drainBytes); err != nil && !errors.Is(err, io.EOF) {
-		return errors.Join(why, err)
-	}
-	return why
-}
-
-// CutShort is the refusal of a body that ended early.
+// CutShort is the refusal of a body that ended early, or that came too slowly.
 func CutShort(err error) error {
+	if errors.Is(err, wire.ErrSlowBody) {
+		return err
+	}
 	return fmt.Errorf("%w: the body ended early: %w", wire.ErrBadRequest, err)
 }
 

@@ -48,20 +48,6 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
-// TestRefusedBodyIsDrained checks that a refused body is drained up to a limit, so that the client can read the
-// response.
-func TestRefusedBodyIsDrained(t *testing.T) {
-	for _, size := range []int{1 << 20, 4 << 20} {
-		body := strings.NewReader(strings.Repeat("x", size))
-		if _, err := ReadBody(httptest.NewRequest(http.MethodPost, "/", body), 5); !errors.Is(err, wire.ErrTooLarge) {
-			t.Error(err)
-		}
-		if read := size - body.Len(); read != min(size, drainBytes) {
-			t.Errorf("%d of %d bytes were read", read, size)
-		}
-	}
-}
-
 // TestRefusedBodyIsNotAskedFor checks that a client that waits for 100 Continue is refused without it.
 func TestRefusedBodyIsNotAskedFor(t *testing.T) {
 	for name, fields := range map[string]string{

@@ -72,7 +72,7 @@ type bodyKey struct{}
 // request that it returns is the one to read. end must be called when the request has been answered.
 func (in *Intake) Track(r *http.Request) (tracked *http.Request, end func()) {
 	b := &body{in: in}
-	return r.WithContext(context.WithValue(r.Context(), bodyKey{}, b)), func() { b.in.free(b.owner, b.held) }
+	return r.WithContext(context.WithValue(r.Context(), bodyKey{}, b)), b.free
 }
 
 // CountAs counts the body of a tracked request in an intake for an owner. It does nothing after ReadBody has begun.
@@ -86,6 +86,14 @@ func CountAs(r *http.Request, in *Intake, owner string) {
 func bodyOf(r *http.Request) *body {
 	b, _ := r.Context().Value(bodyKey{}).(*body)
 	return b
+}
+
+// free gives back what the body holds.
+func (b *body) free() {
+	if b != nil {
+		b.in.free(b.owner, b.held)
+		b.held = 0
+	}
 }
 
 // take counts more bytes.

@@ -112,6 +112,6 @@ func (e *Engine) AnswerFailure(c *gin.Context, status int, contentType string, b
 		e.Log.Error("encode problem", "error", err)
 	}
 	c.Header("Content-Type", contentType) // Data keeps the one that the handler may have set
-	c.Data(status, contentType, encoded)
+	refuse(c, func() { c.Data(status, contentType, encoded) })
 	c.Abort()
 }

@@ -17,7 +17,8 @@ const drainTime = 2 * time.Second
 // drainKey is the key of a request's context for the context that ends when the server is told to stop.
 type drainKey struct{}
 
-// UntilDrain is a request's context for an answer without an end: it also ends when the server is told to stop.
+// UntilDrain is a request's context for an answer that may take long, or has no end: it also ends when the server is
+// told to stop.
 func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := func() bool { return false }
@@ -31,7 +32,7 @@ func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Serve answers requests on a listener until ctx ends. Then it accepts no more, waits for the running ones, and
-// returns nil. It closes the listener.
+// returns nil. It closes the listener. The connections of a [Listener] are limited.
 func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog.Logger) error {
 	server := &http.Server{
 		Handler:           h,
@@ -41,6 +42,7 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.WithoutCancel(ctx), drainKey{}, ctx)
 		},
+		ConnContext: withConnection,
 		ErrorLog: log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{
 			InferLevels: true, ForceLevel: hclog.Debug,
 		}),

@@ -55,6 +55,8 @@ func (e *Engine) Requires(s Secret) gin.HandlerFunc {
 		}
 		if err != nil {
 			e.Fail(c, err)
+			return
 		}
+		Proven(c.Request, Node)
 	}
 }

@@ -151,7 +151,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	}
 	n.Checked, n.Due = s.now, Cause{}
 	if s.level >= LevelElapsed {
-		n.CheckedAge = s.age
+		n.CheckedAge, n.CheckMillis = s.age, c.Millis
 	}
 	n.Unchecked, n.OnGroupChain = c.Unchecked, !c.Strange
 	// A node does not name again what a person confirmed as lost.

@@ -19,7 +19,8 @@ import (
 //	3: the table counts the time that passes for the schedules of checks ([BeginTerm], [EndCheck]), an operator can
 //	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a body leaves the masters only
 //	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
-//	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4
+//	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
+//	   the table keeps how long the checks of storage nodes took
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1

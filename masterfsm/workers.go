@@ -59,6 +59,8 @@ type Storage struct {
 	Checked      uint64 `json:"checked"` // when the last check ended, unix milliseconds
 	// CheckedAge is State.Age when the last check ended, 0 if that was below protocol level 3.
 	CheckedAge uint64 `json:"checked_age,omitempty"`
+	// CheckMillis is how long the last check took that ended, as the node reported it; 0 below protocol level 3.
+	CheckMillis uint64 `json:"check_ms,omitempty"`
 
 	// What is under way: of a node that is Validating, Receiving or Sending.
 	Target  Target        `json:"target"`

@@ -18,8 +18,9 @@ const maxSilence = 5 * time.Second
 
 // Access returns what a project's token permits. If this master does not know the token, it confirms that with the
 // leader, unless the token has a form that none has. A master that has not heard from a leader for 5 s refuses, since
-// it may have missed a revocation. Errors: wire.ErrUnauthorized, wire.ErrNoLeader.
-func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, error) {
+// it may have missed a revocation. mayAsk is called before the leader is asked; its error is returned instead. Errors:
+// wire.ErrUnauthorized, wire.ErrNoLeader.
+func (n *Node) Access(ctx context.Context, token string, mayAsk func() error) (masterfsm.Access, error) {
 	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
 		return masterfsm.Access{}, fmt.Errorf(
 			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds",
@@ -35,11 +36,12 @@ func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, erro
 		}
 		return nil
 	}
-	var err error
-	if couldBeToken(token) {
+	err := look()
+	if errors.Is(err, errNotHere) && couldBeToken(token) { // no master knows a token of another form
+		if err := mayAsk(); err != nil {
+			return masterfsm.Access{}, err
+		}
 		err = n.confirmed(ctx, look)
-	} else {
-		err = look() // no master knows such a token, so the leader is not asked
 	}
 	if errors.Is(err, errNotHere) || errors.Is(err, wire.ErrNotFound) {
 		err = wire.ErrUnauthorized

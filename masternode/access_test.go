@@ -55,7 +55,7 @@ func TestUnknownTokensShareQuestions(t *testing.T) {
 						token = rand.Text()
 					}
 					callers.Go(func() {
-						if _, err := n.Access(t.Context(), token); !errors.Is(err, wire.ErrUnauthorized) {
+						if _, err := n.Access(t.Context(), token, mayAsk); !errors.Is(err, wire.ErrUnauthorized) {
 							t.Errorf("%q: %v", token, err)
 						}
 					})
@@ -68,6 +68,34 @@ func TestUnknownTokensShareQuestions(t *testing.T) {
 			})
 		})
 	}
+}
+
+// mayAsk lets a question to the leader pass.
+func mayAsk() error { return nil }
+
+// TestRefusedQuestions checks that the leader is not asked about an unknown token if the caller of Access refuses that,
+// and that a known token needs no question.
+func TestRefusedQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0, nil)
+		defer r.stop()
+		leader := &countingLeader{ledger: r.ledger}
+		n := r.newFollower(t, masterAt("http://m1", leader))
+		mayNot := func() error { return wire.ErrTooManyRequests }
+		if _, err := n.Access(t.Context(), rand.Text(), mayNot); !errors.Is(err, wire.ErrTooManyRequests) {
+			t.Error(err)
+		}
+		created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "q"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Access(t.Context(), created.Token, mayNot); err != nil {
+			t.Error(err)
+		}
+		if asked := leader.asked.Load(); asked != 0 {
+			t.Errorf("the leader was asked %d times", asked)
+		}
+	})
 }
 
 // TestNewTokensAreAccepted checks that a token that was created during a confirmation is not refused by it, and that a
@@ -88,7 +116,7 @@ func TestNewTokensAreAccepted(t *testing.T) {
 			return nil
 		}
 		callers.Go(func() {
-			if _, err := r.Access(t.Context(), rand.Text()); !errors.Is(err, wire.ErrUnauthorized) {
+			if _, err := r.Access(t.Context(), rand.Text(), mayAsk); !errors.Is(err, wire.ErrUnauthorized) {
 				t.Errorf("an unknown token: %v", err)
 			}
 		})
@@ -97,7 +125,7 @@ func TestNewTokensAreAccepted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Access(t.Context(), created.Token); err != nil {
+		if _, err := r.Access(t.Context(), created.Token, mayAsk); err != nil {
 			t.Errorf("a new token: %v", err)
 		}
 		callers.Wait()

@@ -98,10 +98,10 @@ func TestSilenceClosesTokens(t *testing.T) {
 		}{{0, nil}, {maxSilence, nil}, {maxSilence + 1, wire.ErrNoLeader}, {time.Hour, wire.ErrNoLeader},
 			{maxSilence - 1, nil}} {
 			r.ledger.Silence = func() time.Duration { return c.silence }
-			if _, err := r.Access(t.Context(), created.Token); !errors.Is(err, c.want) {
+			if _, err := r.Access(t.Context(), created.Token, mayAsk); !errors.Is(err, c.want) {
 				t.Errorf("after %v: %v, want %v", c.silence, err, c.want)
 			}
-			if _, err := r.Access(t.Context(), "no token"); c.want != nil && !errors.Is(err, c.want) {
+			if _, err := r.Access(t.Context(), "no token", mayAsk); c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("a token that is not known, after %v: %v", c.silence, err)
 			}
 		}

@@ -36,7 +36,7 @@ func newListRig(t *testing.T, storages, records int) (*rig, []listed, masterfsm.
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := r.Access(t.Context(), created.Token)
+	other, err := r.Access(t.Context(), created.Token, mayAsk)
 	if err != nil {
 		t.Fatal(err)
 	}

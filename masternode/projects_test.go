@@ -20,7 +20,7 @@ func TestTokensOpenUntilRevoked(t *testing.T) {
 		if err != nil || reader.ID != 2 || reader.Token == "" {
 			t.Fatalf("%+v, %v", reader.ProjectToken, err)
 		}
-		a, err := r.Access(t.Context(), reader.Token)
+		a, err := r.Access(t.Context(), reader.Token, mayAsk)
 		if err != nil || a.Project.ID != r.project.ID || !errors.Is(MayAppend(a), wire.ErrForbidden) {
 			t.Errorf("%+v, %v", a, err)
 		}
@@ -30,7 +30,7 @@ func TestTokensOpenUntilRevoked(t *testing.T) {
 		if err := r.RevokeToken(t.Context(), "1", reader.ID); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Access(t.Context(), reader.Token); !errors.Is(err, wire.ErrUnauthorized) {
+		if _, err := r.Access(t.Context(), reader.Token, mayAsk); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("revoked: %v", err)
 		}
 		if err := r.RevokeToken(t.Context(), "p", reader.ID); !errors.Is(err, masterfsm.ErrUnknownToken) {

@@ -71,7 +71,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.access, err = r.Access(t.Context(), created.Token); err != nil {
+	if r.access, err = r.Access(t.Context(), created.Token, mayAsk); err != nil {
 		t.Fatal(err)
 	}
 	for url := range r.workers.Storages {

@@ -121,7 +121,7 @@ func (r *rig) checkQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	access, err := r.Access(t.Context(), created.Token)
+	access, err := r.Access(t.Context(), created.Token, mayAsk)
 	if err != nil {
 		t.Fatal(err)
 	}

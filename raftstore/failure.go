@@ -1,9 +1,12 @@
 package raftstore
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // failure is the first fatal error of a store.
@@ -12,14 +15,20 @@ type failure struct {
 	failed chan error    // receives the error, once
 	dead   chan struct{} // closed after err is set
 	err    error
+
+	mark *durable.SyncMark // nil where failed syncs are not remembered
 }
 
 func newFailure() *failure {
 	return &failure{failed: make(chan error, 1), dead: make(chan struct{})}
 }
 
-// report makes err the failure, unless there is one.
+// report makes err the failure, unless there is one. A failed sync is remembered in the folder first, whether or not
+// there is one.
 func (f *failure) report(err error) {
+	if _, markErr := f.mark.Note(err); markErr != nil {
+		err = errors.Join(err, markErr)
+	}
 	f.once.Do(func() {
 		f.err = err
 		close(f.dead)

@@ -199,6 +199,9 @@ func (s *Store) addresses() (all []string) {
 	return all
 }
 
+// RaftCut returns how many connections to the raft port were closed for newer ones: see [transport.Stream.Cut].
+func (s *Store) RaftCut() uint64 { return s.stream.Cut() }
+
 // serverOf returns a member of raft's configuration.
 func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 	for _, server := range r.GetConfiguration().Configuration().Servers {

@@ -39,7 +39,8 @@ type Config struct {
 	// copy of the folder is recognised if it was made before a renewal.
 	RenewEvery time.Duration
 
-	Logger hclog.Logger // nil for none
+	Mark   *durable.SyncMark // remembers failed syncs of the folder; nil for none
+	Logger hclog.Logger      // nil for none
 }
 
 func (c *Config) prepare() error {
@@ -128,6 +129,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	folder.fail.mark = cfg.Mark
 	undo = func() error { return errors.Join(folder.Close(), listener.Close()) }
 	id := folder.identity
 	if err := id.checkOpen(cfg.Dir, cfg.ClusterToken); err != nil {

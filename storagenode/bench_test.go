@@ -207,3 +207,43 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkUncleanStart opens the folder of a node that was killed, with four million records, on the disk of the
+// temporary folder. It writes again what the last process may not have synced. The case clean opens it after a Close.
+func BenchmarkUncleanStart(b *testing.B) {
+	const records, count = 4_000_000, 16_384
+	c := newTestChain(1)
+	n := mustOpen(b, Config{Dir: b.TempDir()})
+	for at := 0; at < records; at += count {
+		growKeys(b, c, at, count)
+		if _, err := n.Put(uint64(len(c.blocks))-1, c.blocks[len(c.blocks)-1].Bytes()); err != nil {
+			b.Fatal(err)
+		}
+		c.blocks[len(c.blocks)-1] = chain.Block{}
+	}
+	upToDate(b, n)
+	dir := string(n.dir)
+	var unsynced int64
+	for block := n.synced; block < n.index.Len(); block++ {
+		p, _, _ := n.index.Get(block)
+		unsynced += int64(p.Length)
+	}
+	for _, name := range []string{"unclean", "clean"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				if name == "clean" {
+					mustClose(b, n)
+				} else {
+					crash(b, n)
+				}
+				b.StartTimer()
+				n = mustOpen(b, Config{Dir: dir})
+			}
+			b.ReportMetric(float64(n.writer.Size())/(1<<20), "last-MiB")
+			b.ReportMetric(float64(unsynced)/(1<<20), "unsynced-MiB")
+		})
+	}
+	b.ReportMetric(float64(folderSize(b, n.dir.Segments()))/(1<<20), "MiB")
+	mustClose(b, n)
+}

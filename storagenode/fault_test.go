@@ -1,12 +1,17 @@
 package storagenode
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -19,96 +24,207 @@ const (
 	done     = "done all the same"
 )
 
-// faultyDisk opens real files and fails their operations from a given one on. It keeps the content of each file at its
-// last sync, so that a power failure can undo later writes.
+// faultyDisk opens real files and fails their operations from a given one on. The real files are what processes see,
+// the page cache included. For each file the disk also keeps what is on the device, which a power failure leaves: the
+// operations up to the last sync that succeeded. A sync that fails drops the operations before it, as the kernel does:
+// no later sync makes them durable.
 type faultyDisk struct {
-	mu     sync.Mutex
-	left   int    // operations before the first that fails
-	how    string // the way in which it fails
-	hit    string // the first operation that failed
-	synced map[string][]byte
+	mu      sync.Mutex
+	left    int    // operations before the first that fails
+	how     string // the way in which it fails
+	hit     string // the first operation that failed
+	sick    string // syncs whose name contains it fail, in the way of how; "" for none
+	folders map[string]bool
+	devices map[uint64]*deviceFile // by inode
+	entries map[string][]byte      // what the folder on the device has for files renamed since its last sync
+}
+
+// deviceFile is what the device has of a file.
+type deviceFile struct {
+	data    []byte
+	pending []func([]byte) []byte // operations since the last sync
 }
 
 func newFaultyDisk(left int, how string) *faultyDisk {
-	return &faultyDisk{left: left, how: how, synced: map[string][]byte{}}
+	return &faultyDisk{
+		left: left, how: how,
+		folders: map[string]bool{}, devices: map[uint64]*deviceFile{}, entries: map[string][]byte{},
+	}
 }
 
+func inode(info os.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }
+
 func (d *faultyDisk) open(path string, flag int) (segment.File, error) {
+	_, statErr := os.Lstat(path)
 	f, err := segment.OpenFile(path, flag)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.synced[path]; !ok && flag != os.O_RDONLY {
-		if d.synced[path], err = os.ReadFile(path); err != nil {
+	d.folders[filepath.Dir(path)] = true
+	device := d.devices[inode(info)]
+	if device == nil || statErr != nil {
+		device = &deviceFile{}
+		if device.data, err = os.ReadFile(path); err != nil {
 			return nil, err
 		}
+		d.devices[inode(info)] = device
 	}
-	return &faultyFile{File: f, disk: d, path: path}, nil
+	return &faultyFile{File: f, disk: d, path: path, device: device}, nil
 }
+
+// writeFile is durable.WriteFile: of its operations, the sync of the file and that of the folder can fail.
+func (d *faultyDisk) writeFile(path string, data []byte, mode os.FileMode) error {
+	if err := d.try("sync of the file "+path, nothing, nothing); err != nil {
+		return err
+	}
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := durable.WriteFile(path, data, mode); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	if _, ok := d.entries[path]; !ok {
+		d.entries[path] = before
+	}
+	d.mu.Unlock()
+	synced := func() error { delete(d.entries, path); return nil }
+	return d.try("sync of the folder of "+path, synced, synced)
+}
+
+func nothing() error { return nil }
 
 // try runs an operation, or fails it. half is the partial operation if it is interrupted.
 func (d *faultyDisk) try(name string, whole, half func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left > 0 {
+	how := d.how
+	switch {
+	case d.sick != "" && strings.HasPrefix(name, "sync ") && strings.Contains(name, d.sick):
+	case d.left > 0:
 		d.left--
 		return whole()
+	case d.hit != "":
+		how = notDone
 	}
-	how := d.how
 	if d.hit == "" {
 		d.hit = name
-	} else {
-		how = notDone
+	}
+	failed := errDisk
+	if op, path, _ := strings.Cut(name, " "); op == "sync" {
+		failed = &os.PathError{Op: op, Path: path, Err: errDisk}
 	}
 	switch how {
 	case done:
-		return errors.Join(whole(), errDisk)
+		return errors.Join(whole(), failed)
 	case halfDone:
-		return errors.Join(half(), errDisk)
+		return errors.Join(half(), failed)
 	}
-	return errDisk
+	return failed
 }
 
-// powerCut undoes writes that were not synced.
+// heal ends all failures.
+func (d *faultyDisk) heal() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left, d.sick, d.hit = 1<<30, "", ""
+}
+
+// powerCut leaves what is on the device.
 func (d *faultyDisk) powerCut(t *testing.T) {
 	t.Helper()
-	for path, data := range d.synced {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
+	for path, data := range d.entries {
+		if data == nil {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+		} else if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+	clear(d.entries)
+	for folder := range d.folders {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			device := d.devices[inode(info)]
+			if device == nil || !info.Mode().IsRegular() {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(folder, e.Name()), device.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			device.pending = nil
 		}
 	}
 }
 
 type faultyFile struct {
 	segment.File
-	disk *faultyDisk
-	path string
+	disk   *faultyDisk
+	path   string
+	device *deviceFile
 }
 
 func (f *faultyFile) WriteAt(data []byte, at int64) (n int, err error) {
-	err = f.disk.try("write "+f.path, func() error {
+	write := func(data []byte) error {
 		n, err = f.File.WriteAt(data, at)
+		data = bytes.Clone(data)
+		f.device.pending = append(f.device.pending, func(device []byte) []byte {
+			if end := int(at) + len(data); end > len(device) {
+				device = append(device, make([]byte, end-len(device))...)
+			}
+			copy(device[at:], data)
+			return device
+		})
 		return err
-	}, func() error {
-		_, err := f.File.WriteAt(data[:len(data)/2], at)
-		return err
-	})
+	}
+	err = f.disk.try("write "+f.path,
+		func() error { return write(data) }, func() error { return write(data[:len(data)/2]) })
 	return n, err
 }
 
 func (f *faultyFile) Truncate(size int64) error {
-	cut := func() error { return f.File.Truncate(size) }
+	cut := func() error {
+		f.device.pending = append(f.device.pending, func(device []byte) []byte {
+			return append(device, make([]byte, max(0, int(size)-len(device)))...)[:size]
+		})
+		return f.File.Truncate(size)
+	}
 	return f.disk.try("truncate "+f.path, cut, cut)
 }
 
-func (f *faultyFile) sync() (err error) {
-	f.disk.synced[f.path], err = os.ReadFile(f.path)
+func (f *faultyFile) sync() error {
+	for _, op := range f.device.pending {
+		f.device.data = op(f.device.data)
+	}
+	f.device.pending = nil
+	return nil
+}
+
+func (f *faultyFile) Sync() error {
+	err := f.disk.try("sync "+f.path, f.sync, f.sync)
+	if err != nil {
+		f.disk.mu.Lock()
+		f.device.pending = nil
+		f.disk.mu.Unlock()
+	}
 	return err
 }
 
-func (f *faultyFile) Sync() error     { return f.disk.try("sync "+f.path, f.sync, f.sync) }
 func (f *faultyFile) DataSync() error { return f.Sync() }
 
 // TestFaults fails every single operation on the node's files while blocks are put, in each way, and then ends the
@@ -132,6 +248,7 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	t.Helper()
 	disk := newFaultyDisk(left, how)
 	cfg := Config{Dir: memDir(t), SegmentBytes: 1200, open: disk.open}
+	marked := openMark(t, &cfg)
 	n, err := Open(cfg)
 	acked := uint64(0)
 	if err == nil {
@@ -144,10 +261,14 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	if disk.hit != "" && err == nil && acked == uint64(len(c.blocks)) {
 		t.Fatalf("%s: nobody noticed", name)
 	}
+	// Whoever opens the folder notes the error of Open.
+	if want := strings.HasPrefix(disk.hit, "sync ") && err == nil; marked() != want {
+		t.Fatalf("%s: the failed sync is remembered: %v", name, !want)
+	}
 	if power {
 		disk.powerCut(t)
 	}
-	cfg.open = nil
+	cfg.open, cfg.Mark = nil, nil
 	if n, err = Open(cfg); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -161,6 +282,27 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	mustClose(t, n)
 	verified(t, cfg.Dir, c, len(c.blocks))
 	return disk.hit != ""
+}
+
+// openMark opens the mark of a node's folder. marked closes it, and reports whether a failed sync is remembered.
+func openMark(t *testing.T, cfg *Config) (marked func() bool) {
+	t.Helper()
+	mark, err := durable.OpenSyncMark(cfg.Dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Mark = mark
+	return func() bool {
+		t.Helper()
+		if err := mark.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := durable.OpenSyncMark(cfg.Dir, false)
+		if err != nil && !errors.Is(err, durable.ErrSyncFailed) {
+			t.Fatal(err)
+		}
+		return errors.Join(err, again.Close()) != nil
+	}
 }
 
 // putUntilFailed puts the chain's blocks and returns how many were acknowledged. After a failure the node must have

@@ -114,6 +114,24 @@ func (n *Node) addFromInbox() error {
 	}
 }
 
+// rewriteInbox writes the blocks of the inbox again. A file that does not hold its block is moved aside.
+func (n *Node) rewriteInbox() error {
+	for _, number := range n.inbox.Numbers() {
+		data, err := n.inbox.Read(number)
+		switch {
+		case err == nil:
+			err = n.inbox.Rewrite(number, data, n.cfg.writeFile)
+		case !errors.Is(err, durable.ErrNewerFormat):
+			n.log.Error("a bad block of the inbox is moved aside", "block", number, "error", err)
+			err = n.moveInboxAside(number)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // moveInboxAside moves a file of the inbox to quarantine/.
 func (n *Node) moveInboxAside(number uint64) error {
 	if _, err := n.dir.MoveAside(n.inbox.Path(number)); err != nil && !errors.Is(err, fs.ErrNotExist) {

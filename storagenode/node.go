@@ -32,6 +32,7 @@ type Config struct {
 	InboxBytes   int64  // the space that the inbox may take; 0 for DefaultInboxBytes
 	CheckThreads int    // goroutines that hash during a check; 0 for 1
 	Logger       hclog.Logger
+	Mark         *durable.SyncMark // remembers failed syncs of the folder; nil for none
 
 	// Transfer connects to the storage node at a URL, shows it the ticket of a repair, and calls write once with a
 	// writer that leads there. When Transfer returns, that writer fails if it is still in use. The error wraps
@@ -157,6 +158,9 @@ func (n *Node) fail(err error) error {
 func (n *Node) stop(err error) error {
 	if err == nil {
 		return nil
+	}
+	if _, markErr := n.cfg.Mark.Note(err); markErr != nil {
+		err = errors.Join(err, markErr)
 	}
 	if n.failure == nil {
 		n.failure = fmt.Errorf("%w: %w", ErrFailed, err)

@@ -40,13 +40,13 @@ func Open(cfg Config) (*Node, error) {
 	marked, err := n.dir.IsMarked()
 	if err == nil {
 		n.unclean.Store(marked)
-		err = n.load()
+		err = n.load(marked)
 	}
 	if durable.NoSpace(err) && durable.UseReserve(cfg.Dir) {
 		n.log.Warn("the disk is full; the node starts with the room of its reserve", "error", err)
 		err = n.chainState.close()
 		if n.chainState = n.emptyState(); err == nil {
-			err = n.load()
+			err = n.load(marked)
 		}
 	}
 	if err == nil {
@@ -64,7 +64,10 @@ func (n *Node) blockFolder() blockindex.Folder {
 
 // load fills an empty chainState from the folder. It changes nothing on disk before all files were found to be of a
 // version that it knows.
-func (n *Node) load() error {
+//
+// rewrite: the last process may not have synced what it wrote. All of that is written again and synced before the node
+// shows it.
+func (n *Node) load(rewrite bool) error {
 	synced, err := n.dir.ReadSynced()
 	if err != nil {
 		return err
@@ -96,11 +99,18 @@ func (n *Node) load() error {
 	if len(n.moved) > moved {
 		n.unclean.Store(true)
 	}
-	for _, step := range []func() error{
+	good := found.Known
+	steps := []func() error{
 		n.dir.Mark, n.dir.MakeSubfolders, n.removeUnfinished,
 		func() error { return n.fitSegmentEnds(found.Segments) },
-		func() error { return n.openIndexFile(min(found.Known, n.index.Len())) },
-	} {
+	}
+	if rewrite {
+		good = min(good, synced.Height)
+		steps = append(steps,
+			func() error { return n.rewriteSegments(synced.Height) }, n.rewriteSmallFiles)
+	}
+	steps = append(steps, func() error { return n.openIndexFile(min(good, n.index.Len())) })
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
@@ -112,6 +122,11 @@ func (n *Node) load() error {
 	if n.inbox, err = inbox.Open(n.dir.Inbox()); err != nil {
 		n.inbox = new(inbox.Inbox)
 		return err
+	}
+	if rewrite {
+		if err := n.rewriteInbox(); err != nil {
+			return err
+		}
 	}
 	if err := n.replay(synced); err != nil {
 		return err
@@ -181,6 +196,10 @@ func (n *Node) replay(synced chain.Head) error {
 		n.unclean.Store(true)
 		head, ok := n.bridge(block)
 		if ok {
+			// The hashes between were not computed again, so nothing shows that they were synced.
+			if err := n.tiles.Rewrite(n.tiles.Size(), head.Tree.Size()); err != nil {
+				return err
+			}
 			ok = n.tiles.Reset(head.Tree.Size()) == nil
 		}
 		if !ok {

@@ -204,6 +204,9 @@ func (n *Node) makeRoom(number uint64) error {
 		return nil
 	}
 	err := n.flush()
+	if err == nil && n.writer != nil {
+		err = n.writer.Sync() // nothing syncs the file after this
+	}
 	if err == nil {
 		err = n.closeWriter()
 	}

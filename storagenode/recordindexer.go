@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/records"
 )
 
@@ -59,6 +60,10 @@ func (x *recordIndexer) run(ctx context.Context) {
 	for {
 		more, err := x.step(ctx)
 		x.logOnce(err)
+		if durable.IsSync(err) {
+			_ = x.n.failUnlocked(err) // the role reports it
+			return
+		}
 		if more && err == nil {
 			continue
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 // newSuffix marks a segment that is being rewritten. A start removes it.
-const newSuffix = ".new"
+const newSuffix = segment.NewSuffix
 
 // maxAside is the number of replaced blocks of a segment that are copied to quarantine/ one by one. If there are more,
 // the whole old file is kept there.

@@ -63,6 +63,57 @@ func (n *Node) continueWriter(first uint64, size int64) error {
 	return err
 }
 
+// rewriteSegments writes the segments again that have blocks from a number on, and always the last one. Before that
+// number everything is synced.
+func (n *Node) rewriteSegments(from uint64) error {
+	segments, err := blockindex.ListSegments(n.blockFolder())
+	if err != nil {
+		return err
+	}
+	for i, s := range segments {
+		if i < len(segments)-1 && n.index.SegmentEnd(s.First) <= from {
+			continue
+		}
+		if err := n.files.forget(s.First); err != nil {
+			return err
+		}
+		if err := segment.Rewrite(n.cfg.open, n.dir.Segments(), s.First, n.keepUnreadable); err != nil {
+			return err
+		}
+		if n.writer != nil && n.writer.First() == s.First {
+			if err := n.continueWriter(s.First, n.writer.Size()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keepUnreadable keeps a segment of which parts cannot be read.
+func (n *Node) keepUnreadable(path string) error {
+	n.log.Error("parts of a segment cannot be read: it is kept in quarantine/, and those parts are damaged now",
+		"file", path)
+	n.unclean.Store(true)
+	return n.dir.LinkAside(path)
+}
+
+// rewriteSmallFiles writes the files again that Mark and sync do not write.
+func (n *Node) rewriteSmallFiles() error {
+	for _, path := range []string{n.dir.Lost(), n.dir.Ticket()} {
+		data, err := durable.ReadFile(path)
+		if durable.Absent(err) {
+			continue
+		}
+		if err == nil {
+			err = n.cfg.writeFile(path, data, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("write %s again: %w", path, err)
+		}
+	}
+	return nil
+}
+
 // restoreHeader writes the damaged header of a segment again if its first block is good. The header says no more than
 // the file's name and that block.
 func (n *Node) restoreHeader(first uint64) error {

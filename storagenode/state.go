@@ -90,7 +90,7 @@ func (n *Node) reload(change func() error) error {
 			n.chainState = n.emptyState()
 		}
 		if err == nil {
-			err = n.load()
+			err = n.load(false)
 		}
 		return n.stop(err) // in any case: the chainState may not fit the files
 	})

@@ -74,6 +74,8 @@ var (
 	ErrSealIndex = special(ErrNotFound, problem("seal-index", 404, final, "Leaf is a block's seal, not a record"))
 	// ErrMethod: the route does not take that method.
 	ErrMethod = problem("method-not-allowed", 405, final, "Method not allowed")
+	// ErrSlowBody: the body did not arrive in the time that it had. Nothing was changed.
+	ErrSlowBody = problem("slow-body", 408, final, "Body arrives too slowly")
 	// ErrNameTaken: a project of that name exists.
 	ErrNameTaken = problem("name-taken", 409, final, "Name taken")
 	// ErrTooMany: the table takes no more projects, tokens of the project, or keys of the log.
@@ -122,6 +124,8 @@ var (
 	ErrBadBlock = problem("bad-block", 422, final, "Block fails verification")
 	// ErrQuota: the project has spent what its quota gives in a second.
 	ErrQuota = problem("quota", 429, retry, "Quota spent")
+	// ErrTooManyRequests: an address has sent too many requests of a kind that are limited per address.
+	ErrTooManyRequests = problem("too-many-requests", 429, retry, "Too many requests from this address")
 	// ErrInternal: a fault of the server. The log of the node has the cause.
 	ErrInternal = problem("internal", 500, final, "Internal error")
 	// ErrBacklog: the masters hold max_pending_bytes, so appends are refused until blocks are stored.

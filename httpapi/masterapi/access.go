@@ -26,12 +26,29 @@ func (m *master) identify(r *http.Request) (caller, error) {
 	case err != nil:
 		return caller{}, err
 	case m.admin.Matches(token):
+		httpapi.Proven(r, httpapi.Node)
 		return caller{role: wire.RoleAdmin}, nil
 	case m.cluster.Matches(token):
+		httpapi.Proven(r, httpapi.Node)
 		return caller{role: wire.RoleCluster}, nil
 	}
-	access, err := m.node.Access(r.Context(), token)
+	access, err := m.access(r, token)
 	return caller{role: wire.RoleProject, access: access}, err
+}
+
+const (
+	// An address may send so many unknown tokens per second, and so many at once, about which the leader is asked.
+	unknownTokens      = 20
+	unknownTokensBurst = 200
+)
+
+// access returns what a project's token permits, for a request that has it.
+func (m *master) access(r *http.Request, token string) (masterfsm.Access, error) {
+	access, err := m.node.Access(r.Context(), token, func() error { return m.unknown.Take(r) })
+	if err == nil {
+		httpapi.Proven(r, httpapi.User)
+	}
+	return access, err
 }
 
 // withCaller is a handler that takes any token of the cluster: admin, cluster or a project's.
@@ -91,6 +108,11 @@ func (m *master) withAdmin(h httpapi.Handler) gin.HandlerFunc {
 // may give a project the name of the legacy project.
 func (m *master) mayCreate(r *http.Request) (mayName func(name string) error, err error) {
 	var from caller
+	if r.Header.Get("Authorization") == "" {
+		if err := m.open.Take(r); err != nil {
+			return nil, err
+		}
+	}
 	if !m.OpenRegistration || r.Header.Get("Authorization") != "" {
 		if from, err = m.identify(r); err != nil {
 			return nil, err

@@ -2,7 +2,6 @@ package masterapi
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -70,7 +69,7 @@ func (m *master) appendBatch(c *gin.Context, project masterfsm.Project) error {
 	}
 	status := http.StatusCreated
 	if wait > 0 {
-		ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+		ctx, cancel := waiting(c, wait)
 		defer cancel()
 		status = m.waitStored(ctx, appended)
 	}

@@ -2,6 +2,7 @@ package masterapi_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -139,6 +140,7 @@ func TestContract(t *testing.T) {
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
 	t.Run("the log", func(t *testing.T) { c.with(t).log(own, admin) })
 	t.Run("who may", func(t *testing.T) { c.with(t).authorisation(t) })
+	t.Run("unknown tokens", func(t *testing.T) { c.with(t).unknownTokens(own) })
 	t.Run("open routes", func(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {
 			c.do(i, request{name: path, method: "GET", path: path, status: 200})
@@ -153,6 +155,35 @@ func TestContract(t *testing.T) {
 			t.Errorf("no metric of the chain: %s", metrics)
 		}
 	})
+}
+
+// unknownTokens checks that unknown tokens are refused without a question to the leader after many of them came from an
+// address, and that known tokens are not.
+func (c *cluster) unknownTokens(own string) {
+	refused := false
+	for i := 0; i < 1000 && !refused; i++ {
+		r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.file.Masters[1]+"/v1/me", nil)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+rand.Text())
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, answer.Body)
+		_ = answer.Body.Close()
+		refused = answer.StatusCode == http.StatusTooManyRequests && answer.Header.Get("Retry-After") != ""
+		if !refused && answer.StatusCode != http.StatusUnauthorized {
+			c.t.Fatal(answer.Status)
+		}
+	}
+	if !refused {
+		c.t.Error("the leader is asked about any number of unknown tokens")
+	}
+	c.do(1, request{name: "known", method: "GET", path: "/v1/me", token: own, status: 200})
+	c.do(1, request{name: "no question", method: "GET", path: "/v1/me", token: "short", status: 401,
+		problem: wire.ErrUnauthorized.Name})
 }
 
 // crossOrigin checks that the console of one master may call the others, and that a page of another origin may not.

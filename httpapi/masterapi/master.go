@@ -23,7 +23,9 @@ type Config struct {
 	AdminToken   string
 	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
 	// have the admin token, which goes to the leader only.
-	Forward exchange.Send
+	Forward     exchange.Send
+	Connections func() httpapi.Connections // to HTTP; nil where they are not limited
+	RaftCut     func() uint64              // raft connections that were closed for newer ones; nil with Connections
 	Options
 	Logger hclog.Logger
 }
@@ -33,7 +35,11 @@ type Options struct {
 	OpenRegistration bool // anyone may create a project
 	OriginalAPI      bool // the routes of the original system are served too
 	PrivateLog       bool // the routes of the log need a token
+	OpenRate         int  // requests per second and address to routes without a token; 0 for no limit
 }
+
+// openBurst is how many seconds' worth of requests without a token may come at once.
+const openBurst = 10
 
 // master has the handlers of a master.
 type master struct {
@@ -46,6 +52,8 @@ type master struct {
 	leader  forwarder
 	users   *httpapi.Intake // bodies of users
 	masters *httpapi.Intake // submissions of other masters
+	open    *httpapi.RateLimit
+	unknown *httpapi.RateLimit // of tokens
 	Options
 }
 
@@ -65,6 +73,8 @@ func New(cfg Config) http.Handler {
 		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward}, Options: cfg.Options,
 		users:   httpapi.NewIntake(userBytes, userShare),
 		masters: httpapi.NewIntake(masterBytes, masterBytes),
+		open:    httpapi.NewRateLimit("requests without a token", cfg.OpenRate, openBurst*cfg.OpenRate, cfg.Logger),
+		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 	}
 	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.trackBody)
 	m.recordRoutes()
@@ -73,10 +83,11 @@ func New(cfg Config) http.Handler {
 	m.logRoutes()
 	m.nodeRoutes()
 	if cfg.OriginalAPI {
-		legacy.AddRoutes(legacy.Config{Engine: m.Engine, Node: m.node, MayCreate: m.mayCreate, AtLeader: m.leader.do})
+		legacy.AddRoutes(legacy.Config{Engine: m.Engine, Node: m.node, MayCreate: m.mayCreate, AtLeader: m.leader.do,
+			Access: m.access, Open: m.openRoute})
 	}
 	m.Health(m.node.Ready)
-	m.GetAndHead("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	m.GetAndHead("/metrics", gin.WrapH(m.newMetrics(&cfg)))
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
 		m.GetAndHead(path, page)

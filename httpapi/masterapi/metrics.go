@@ -7,20 +7,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/masternode"
 )
 
 // newMetrics is the handler of /metrics, with a registry of its own.
-func newMetrics(node *masternode.Node) http.Handler {
+func (m *master) newMetrics(cfg *Config) http.Handler {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
-	registry.MustRegister(metrics{node}, collectors.NewGoCollector(), process)
+	own := metrics{
+		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut, open: m.open, unknown: m.unknown,
+	}
+	registry.MustRegister(own, collectors.NewGoCollector(), process)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // metrics collects the metrics of one master. It reads them from the master's state, so they cost appends and reads
 // nothing.
-type metrics struct{ node *masternode.Node }
+type metrics struct {
+	node        *masternode.Node
+	connections func() httpapi.Connections
+	raftCut     func() uint64
+
+	open, unknown *httpapi.RateLimit
+}
 
 // Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
 func (m metrics) Describe(chan<- *prometheus.Desc) {}
@@ -45,6 +55,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge("pending_blocks", "blocks that are cut and not stored", uint64(f.PendingBlocks))
 	gauge("pending_bytes", "bytes that are committed and not stored", f.PendingBytes)
 	gauge("whole_storages", "storage nodes that count as a copy", uint64(f.WholeStorages))
+	if f.Leading {
+		gauge("live_storages", "storage nodes that answer; reported by the leader", uint64(f.LiveStorages))
+		gauge("live_miners", "miners that answer; reported by the leader", uint64(f.LiveMiners))
+		gauge("wrong_clocks", "masters whose clock is wrong; reported by the leader", uint64(f.WrongClocks))
+	}
 	gauge("lost_blocks", "blocks that no storage node has a good copy of", f.LostBlocks)
 	gauge("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", f.Checkpoint)
 	gauge("cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned", f.Cosigned)
@@ -60,6 +75,23 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	counter("failed_repairs", "repairs that ended early", f.Integrity.FailedRepairs)
 	counter("repaired_blocks", "blocks that were sent for repairs", f.Integrity.RepairedBlocks)
 	counter("repaired_bytes", "bytes that were sent for repairs", f.Integrity.RepairedBytes)
+
+	counter("open_requests_refused", "requests without a token that were refused: too many from an address",
+		m.open.Refused())
+	counter("unknown_tokens_refused",
+		"requests with unknown tokens that were refused without a question to the leader: too many from an address",
+		m.unknown.Refused())
+	if m.connections != nil {
+		c := m.connections()
+		gauge("http_connections", "open connections to HTTP", uint64(c.Open))
+		counter("http_connections_closed",
+			"connections to HTTP without a valid token that were closed for newer ones", c.Closed)
+		counter("http_connections_refused",
+			"connections to HTTP that were refused, because all others carry valid tokens", c.Refused)
+		counter("raft_connections_closed",
+			"connections to the raft port that had not proven the cluster token and were closed for newer ones",
+			m.raftCut())
+	}
 
 	for _, w := range f.Witnesses {
 		labels = prometheus.Labels{"witness": w.Name}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -16,9 +15,6 @@ import (
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// streamWrite is how long a client may take to receive one write of a stream.
-const streamWrite = 30 * time.Second
 
 // stream is GET /v1/records/stream: server-sent events of the HTML standard.
 func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
@@ -41,7 +37,10 @@ func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 	}
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
-	access := func(ctx context.Context) (masterfsm.Access, error) { return m.node.Access(ctx, token) }
+	httpapi.Endless(c.Request)
+	access := func(ctx context.Context) (masterfsm.Access, error) {
+		return m.access(c.Request.WithContext(ctx), token)
+	}
 	return m.node.Stream(ctx, q, access, &events{c: c, out: http.NewResponseController(c.Writer)})
 }
 
@@ -82,7 +81,7 @@ func (e *events) Alive(next uint64) error {
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Accel-Buffering", "no") // nginx would keep events back to fill its buffer
-		h.Set("Connection", "close")     // its write deadline must not apply to another request
+		h.Set("Connection", "close")     // the small buffer of a stream must not slow down another request
 		e.c.Status(http.StatusOK)
 		e.buf = append(e.buf, "retry: 1000\n"...)
 		e.begun = true
@@ -96,9 +95,6 @@ func (e *events) Alive(next uint64) error {
 }
 
 func (e *events) flush() error {
-	if err := e.out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-		return err
-	}
 	_, err := e.c.Writer.Write(e.buf)
 	e.buf = e.buf[:0]
 	if err != nil {

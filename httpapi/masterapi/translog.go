@@ -14,7 +14,7 @@ func (m *master) logRoutes() {
 	m.GetAndHead("/checkpoint", m.withFollower(m.checkpoint))
 	m.GetAndHead("/tile/:level/*index", m.withFollower(m.tile))
 	m.GetAndHead("/v1/consistency", m.withFollower(m.consistency))
-	m.GET("/v1/log", m.Do(m.log))
+	m.GET("/v1/log", m.Do(m.openRoute(m.log)))
 	m.POST("/v1/log/keys", m.withAdmin(m.addLogKey))
 	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))
 }
@@ -25,7 +25,17 @@ func (m *master) withFollower(h httpapi.Handler) gin.HandlerFunc {
 	if m.PrivateLog {
 		return m.withAnyToken(h)
 	}
-	return m.Do(h)
+	return m.Do(m.openRoute(h))
+}
+
+// openRoute is a handler that takes no token and costs more than its answer, so its requests are limited per address.
+func (m *master) openRoute(h httpapi.Handler) httpapi.Handler {
+	return func(c *gin.Context) error {
+		if err := m.open.Take(c.Request); err != nil {
+			return err
+		}
+		return h(c)
+	}
 }
 
 // checkpoint is GET /checkpoint (C2SP tlog-tiles).

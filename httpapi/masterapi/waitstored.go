@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -32,11 +33,22 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 	return d, nil
 }
 
+// waiting is the context of an append that waits. It also ends when the server is told to stop, so that a client whose
+// record is committed gets its position rather than a closed connection.
+func waiting(c *gin.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	draining, stop := httpapi.UntilDrain(c.Request.Context())
+	ctx, cancel := context.WithTimeout(draining, wait)
+	return ctx, func() {
+		cancel()
+		stop()
+	}
+}
+
 // answerStored answers an append of one record once its block is stored, and with the record's receipt if that comes
 // in time. The status is 202 where the block is not stored in time: the record is committed either way. A stored
 // record is a success whatever delays its receipt, which can be requested later.
 func (m *master) answerStored(c *gin.Context, wait time.Duration, at wire.Position) error {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+	ctx, cancel := waiting(c, wait)
 	defer cancel()
 	positions := []wire.Position{at}
 	status := m.waitStored(ctx, positions)

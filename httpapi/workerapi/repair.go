@@ -46,6 +46,7 @@ func (s *storage) transfer(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	httpapi.SlowBody(c.Request) // the other node sends at the rate of the repair
 	if err := s.node.Take(c.Request.Context(), ticket, c.Request.Body); errors.Is(err, io.ErrUnexpectedEOF) {
 		return httpapi.CutShort(err)
 	} else if err != nil {

@@ -73,7 +73,9 @@ type Role struct {
 	// Profiles is the address that serves its Go profiles, host:port; "" for none. A role that shares a process serves
 	// none.
 	Profiles string
-	Remote   bool // it listens on another address than the loopback address, and is started with --insecure
+	// AfterFailedSync starts it with --after-failed-sync.
+	AfterFailedSync bool
+	Remote          bool // it listens on another address than the loopback address, and is started with --insecure
 	// Enter precedes the executable on the role's command line: a program that enters a network namespace, for example,
 	// and executes what follows. Roles that share a process cannot have it.
 	Enter []string
@@ -154,7 +156,8 @@ func (t Topology) worker(r Role, tokens Tokens) roles.WorkerConfig {
 }
 
 func (r Role) config(tokens Tokens) roles.NodeConfig {
-	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Remote}
+	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Remote,
+		AfterFailedSync: r.AfterFailedSync}
 	if r.Advertise != "" {
 		cfg.Advertise = r.URL()
 	}

@@ -7,4 +7,5 @@
 //
 // A failed write or sync must not be retried. The caller stops its role, because the kernel may have dropped the pages
 // that it could not write (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+// [SyncMark] remembers a failed sync until the machine is started again.
 package durable

@@ -22,7 +22,12 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback
-	Logger       hclog.Logger
+	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
+	AfterFailedSync bool
+	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
+	// for the default.
+	MaxConnections, MaxConnectionsPerAddress int
+	Logger                                   hclog.Logger
 }
 
 // MasterConfig configures a master.
@@ -92,6 +97,7 @@ type WorkerOptions struct {
 // DefaultMasterOptions returns the options of a master that is started without flags.
 func DefaultMasterOptions() MasterOptions {
 	return MasterOptions{
+		Options:       masterapi.Options{OpenRate: defaultOpenRate},
 		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate,
 		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(),
 	}
@@ -124,6 +130,9 @@ const (
 	maxRecordBytes = 16 << 20
 	// maxCheckRate bounds CheckRate. No disk is as fast, and it is far from an overflow.
 	maxCheckRate = 1 << 20 << 20
+	// defaultOpenRate is more than a verifier or mirror of the log needs: 1,000 tiles have 256,000 records.
+	defaultOpenRate = 1000
+	maxOpenRate     = 1_000_000
 )
 
 var errNoData = errors.New("a data folder is needed: --data DIR")
@@ -157,6 +166,8 @@ func (o *MasterOptions) Validate() error {
 		return fmt.Errorf("--check-interval %v is negative: give 0 for no checks on a schedule", o.CheckInterval)
 	case o.CheckRate < 0 || o.CheckRate > maxCheckRate:
 		return fmt.Errorf("--check-rate %d is not within 0 and %d MiB a second", o.CheckRate>>20, maxCheckRate>>20)
+	case o.OpenRate < 0 || o.OpenRate > maxOpenRate:
+		return fmt.Errorf("--open-rate %d is not within 0 and %d", o.OpenRate, maxOpenRate)
 	case n < 1 || n > maxRecordBytes:
 		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, maxRecordBytes)
 	}

@@ -34,6 +34,13 @@ func (c *NodeConfig) Flags() []Flag {
 			Usage: "`URL` at which the other nodes reach this one (default: http:// and the address)"},
 		{Name: "insecure", Value: &c.Insecure,
 			Usage: "allow addresses other than loopback: tokens and records then cross that network unencrypted"},
+		{Name: "after-failed-sync", Value: &c.AfterFailedSync,
+			Usage: "start although a sync of the data folder failed since the machine was started: a power cut may " +
+				"then lose what others count on; for one start"},
+		{Name: "max-connections", Value: &c.MaxConnections,
+			Usage: "connections to HTTP at once (default half of the files that the process may open, at most 10000)"},
+		{Name: "max-connections-per-address", Value: &c.MaxConnectionsPerAddress,
+			Usage: "connections to HTTP at once from one address (default half of --max-connections)"},
 	}
 }
 
@@ -75,6 +82,9 @@ func (o *MasterOptions) Flags() []Flag {
 		{Name: "max-record-bytes", Value: &o.Limits.RecordBytes, Usage: "largest record accepted, in bytes"},
 		{Name: "open-registration", Value: &o.OpenRegistration,
 			Usage: "let anyone create a project without a token; give it to all masters"},
+		{Name: "open-rate", Value: &o.OpenRate,
+			Usage: "requests per second and address to routes that take no token, except the console and health " +
+				"(ten times as many at once); 0 for no limit"},
 		{Name: "original-api", Value: &o.OriginalAPI,
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+
+	"github.com/chainstore/chainstore/httpapi"
 )
 
 // checkLoopback refuses an address other than a loopback address, unless insecure allows it.
@@ -22,9 +24,49 @@ func checkLoopback(flag, hostport string, insecure bool) error {
 		"give --insecure if you trust the network, or use 127.0.0.1", flag, hostport)
 }
 
+const (
+	// mostConnections is the default of --max-connections where the process may open enough files.
+	mostConnections = 10_000
+	// ownFiles is how many files a role may need at once for its data folder, raft and its calls to other nodes.
+	ownFiles = 256
+)
+
+// connectionLimits returns the limits of a role's connections, for a process that may open so many files. By default
+// the connections take half of them, and one address half of the connections.
+func (c *NodeConfig) connectionLimits(files uint64) (httpapi.ConnectionLimits, error) {
+	limits := httpapi.ConnectionLimits{Total: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
+	switch {
+	case limits.Total < 0:
+		return limits, fmt.Errorf("--max-connections %d is negative: give 0 for the default", limits.Total)
+	case limits.PerAddress < 0:
+		return limits, fmt.Errorf("--max-connections-per-address %d is negative: give 0 for the default",
+			limits.PerAddress)
+	case limits.Total > 0 && uint64(limits.Total)+ownFiles > files:
+		return limits, fmt.Errorf("--max-connections %d: this process may open %d files, and needs up to %d of them "+
+			"itself: raise the limit (ulimit -n, LimitNOFILE), or give at most %d",
+			limits.Total, files, ownFiles, int64(files)-ownFiles)
+	}
+	if limits.Total == 0 {
+		limits.Total = int(max(1, min(files/2, mostConnections)))
+	}
+	if limits.PerAddress == 0 {
+		limits.PerAddress = max(1, limits.Total/2)
+	}
+	return limits, nil
+}
+
 // listen opens the HTTP listener of a role. It returns the URL at which the other nodes reach it.
-func listen(addr, advertise string, insecure bool) (net.Listener, string, error) {
-	if err := checkLoopback("--http", addr, insecure); err != nil {
+func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
+	addr, advertise := c.HTTP, c.Advertise
+	if err := checkLoopback("--http", addr, c.Insecure); err != nil {
+		return nil, "", err
+	}
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return nil, "", fmt.Errorf("read the limit of open files: %w", err)
+	}
+	limits, err := c.connectionLimits(files.Cur)
+	if err != nil {
 		return nil, "", err
 	}
 	if advertise != "" {
@@ -43,5 +85,5 @@ func listen(addr, advertise string, insecure bool) (net.Listener, string, error)
 	if advertise == "" {
 		advertise = "http://" + l.Addr().String()
 	}
-	return l, strings.TrimRight(advertise, "/"), nil
+	return httpapi.Limit(l, limits, c.Logger), strings.TrimRight(advertise, "/"), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -23,7 +23,8 @@ import (
 // Master is a master that is open and not yet running.
 type Master struct {
 	cfg       MasterConfig
-	listener  net.Listener
+	listener  *httpapi.Listener
+	mark      *durable.SyncMark
 	url       string
 	store     *raftstore.Store
 	transport *noderpc.Transport
@@ -47,21 +48,24 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	cfg.Peers, cfg.Join = trimmed(cfg.Peers), trimmed(cfg.Join)
 	m := &Master{cfg: cfg, transport: noderpc.NewTransport()}
-	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+	if m.listener, m.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.Close())
+			err = errors.Join(noteFailedSync(m.mark, err), m.Close())
 		}
 	}()
 	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
+	if m.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
+		return nil, err
+	}
 	m.store, err = raftstore.Open(raftstore.Config{
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
-		Timeout: cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Logger: cfg.Logger,
+		Timeout: cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.mark, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -90,6 +94,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
@@ -125,7 +130,8 @@ func (m *Master) Run(ctx context.Context) error {
 	endDuties(errors.New("shutdown"))
 	err = errors.Join(err, ended.Wait())
 	m.transport.CloseIdle()
-	return errors.Join(err, m.store.Close())
+	err = noteFailedSync(m.mark, errors.Join(err, m.store.Close()))
+	return errors.Join(err, m.mark.Close())
 }
 
 // Close releases the ports and the folder of a master that was not run.
@@ -134,5 +140,5 @@ func (m *Master) Close() error {
 	if m.store != nil {
 		err = errors.Join(err, m.store.Close())
 	}
-	return err
+	return errors.Join(err, m.mark.Close())
 }

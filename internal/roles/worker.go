@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
@@ -25,7 +24,8 @@ import (
 type Worker struct {
 	cfg       WorkerConfig
 	node      workerNode
-	listener  net.Listener
+	listener  *httpapi.Listener
+	mark      *durable.SyncMark
 	url       string
 	identity  worker.Identity
 	fence     *worker.Fence
@@ -54,21 +54,21 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, transport: noderpc.NewTransport(), failed: make(chan error, 1)}
-	if w.listener, w.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+	if w.listener, w.url, err = cfg.listen(); err != nil {
 		return nil, err
-	}
-	if err := durable.MkdirAll(cfg.Data); err != nil {
-		return nil, errors.Join(err, w.listener.Close())
-	}
-	w.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
-	if w.node, err = open(w); err != nil {
-		return nil, errors.Join(err, w.listener.Close())
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.Close())
+			err = errors.Join(noteFailedSync(w.mark, err), w.Close())
 		}
 	}()
+	if w.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
+		return nil, err
+	}
+	w.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
+	if w.node, err = open(w); err != nil {
+		return nil, err
+	}
 	starts, damagedStarts, err := worker.OpenStarts(cfg.Data)
 	if err != nil {
 		return nil, err
@@ -93,7 +93,13 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 }
 
 // Close releases the port and the folder of a worker that was not run.
-func (w *Worker) Close() error { return errors.Join(w.listener.Close(), w.node.close()) }
+func (w *Worker) Close() error {
+	err := w.listener.Close()
+	if w.node.close != nil {
+		err = errors.Join(err, w.node.close())
+	}
+	return errors.Join(err, w.mark.Close())
+}
 
 // register returns the function that registers with a master. It records when a leader answered, and adds to the error
 // of a removed worker how to register it again.
@@ -151,5 +157,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	w.transport.CloseIdle()
-	return errors.Join(err, w.node.close())
+	err = noteFailedSync(w.mark, errors.Join(err, w.node.close()))
+	return errors.Join(err, w.mark.Close())
 }

@@ -38,7 +38,8 @@ var (
 	ledFormat = durable.Format{Magic: "CSFL", Version: 1}
 )
 
-// OpenFence reads the fence of a data folder. A missing fence is at zero.
+// OpenFence reads the fence of a data folder, and writes it again: what is read may not be on the disk, if the last
+// process was killed or failed while it wrote. A missing fence is at zero.
 func OpenFence(dir string) (*Fence, error) {
 	f := &Fence{path: filepath.Join(dir, "fence"), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{})}
 	epoch, term, err := readPair(fenceFormat, f.path)
@@ -51,17 +52,28 @@ func OpenFence(dir string) (*Fence, error) {
 	f.highest = wire.Order{Epoch: epoch, Term: term}
 	if term > 0 {
 		f.led = &epoch
-		return f, nil
-	}
-	raised, led, err := readPair(ledFormat, f.ledPath)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, durable.ErrDamaged): // a recovery asks the operator then
-	case err != nil:
+	} else if err := f.readLed(); err != nil {
 		return nil, err
-	case raised == epoch:
-		f.led = &led
+	}
+	if err := writePair(fenceFormat, f.path, epoch, term); err != nil {
+		return nil, err
 	}
 	return f, nil
+}
+
+// readLed reads the file "led", and writes it again if it belongs to the fence.
+func (f *Fence) readLed() error {
+	raised, led, err := readPair(ledFormat, f.ledPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, durable.ErrDamaged):
+		return nil // a recovery asks the operator then
+	case err != nil:
+		return err
+	case raised != f.highest.Epoch:
+		return nil
+	}
+	f.led = &led
+	return writePair(ledFormat, f.ledPath, raised, led)
 }
 
 // readPair reads a file whose body is two numbers. Errors are those of [durable.Format.Read].

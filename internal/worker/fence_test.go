@@ -326,3 +326,44 @@ func TestFenceWithoutDescriptors(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFenceIsWrittenAgain checks that a start writes the fence again. What it reads may be in the page cache only, if
+// the last process was killed, or failed, while it wrote; after a power cut an older leader could pass then.
+func TestFenceIsWrittenAgain(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	yes := func() error { return nil }
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"fence", "led"} {
+		path := filepath.Join(dir, name)
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := os.Open(path) // so that its inode is not used again
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := openFence(t, dir)
+		after, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := os.ReadFile(path)
+		if err != nil || os.SameFile(before, after) || !bytes.Equal(now, content) {
+			t.Errorf("%s: the same file: %v, %x, was %x, %v", name, os.SameFile(before, after), now, content, err)
+		}
+		if led := again.LedEpoch(); led == nil || *led != 1 {
+			t.Errorf("the newest leader was of epoch %v", led)
+		}
+		if err := old.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

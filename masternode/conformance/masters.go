@@ -121,7 +121,7 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	access, err := s.leader.Access(t.Context(), created.Token)
+	access, err := s.leader.Access(t.Context(), created.Token, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,8 +12,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// orderTimeout is how long a node may take to answer an order that starts work or polls it.
-const orderTimeout = 5 * time.Second
+const (
+	// orderTimeout is how long a node may take to answer an order that starts work or polls it.
+	orderTimeout = 5 * time.Second
+	// searchTimeout is how long the search for the first block may take in which a node's chain differs.
+	searchTimeout = 2 * time.Minute
+)
 
 // check has a Validating node check its chain, or polls that, and commits the result when it is done.
 func (l *leadership) check(a action, view masterfsm.View) job {
@@ -37,7 +42,16 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 			return checking(n, status), err
 		}
 		end.Time, end.Age = l.Now(), l.age()
-		if _, err := l.Propose(ctx, end); err != nil {
+		_, err = l.Propose(ctx, end)
+		if errors.Is(err, masterfsm.ErrBadCommand) {
+			// The report must not keep the check from ending: it would be refused again and again.
+			early = &wire.Aborted{Error: clip("its report was refused: " + err.Error()), Height: n.Target.Height}
+			end = &masterfsm.EndCheck{
+				ID: n.ID, Version: n.Version, Aborted: causeOf(early), Time: l.Now(), Age: l.age(),
+			}
+			_, err = l.Propose(ctx, end)
+		}
+		if err != nil {
 			return checking(n, status), err
 		}
 		l.logFindings(n, end)
@@ -63,7 +77,7 @@ func (l *leadership) conclude(
 	report := status.Report
 	end.Findings = findingsOf(report)
 	end.Bad, end.Unchecked = badBelow(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
-	end.Tiles, end.Bytes, end.Millis = report.Tiles, status.Bytes, status.Millis
+	end.Tiles, end.Bytes, end.Millis = plausible(report.Tiles), plausible(status.Bytes), plausible(status.Millis)
 	for _, f := range end.Findings {
 		end.Strange = end.Strange || f.What == chain.WrongShort
 	}
@@ -130,10 +144,13 @@ func detailOfFinding(f *wire.Finding) masterfsm.Cause {
 	return masterfsm.TextCause(clipTo(f.Detail, maxDetail))
 }
 
+// plausible bounds a number that a node reports and the table adds up, so that no sum overflows.
+func plausible(reported uint64) uint64 { return min(reported, 1<<50) }
+
 // badBelow returns the blocks that a node reports as bad, as far as they can be believed: below a height, in order, and
-// in a bounded number of ranges.
+// in a bounded number of ranges. It ignores ranges beyond the number that a report may have.
 func badBelow(bad []chain.Range, height uint64) (list []chain.Range) {
-	for _, r := range bad {
+	for _, r := range bad[:min(len(bad), chain.MaxFindings)] {
 		list = chain.AddRange(list, chain.Range{From: r.From, To: min(r.To, height)})
 	}
 	return chain.BoundRanges(list, chain.MaxFindings)
@@ -151,6 +168,7 @@ func (l *leadership) askCheck(
 func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.Time) {
 	return func(m *memory, now time.Time) {
 		m.node(n.ID).answered = now
+		m.checking.progress(&n, status, now)
 		m.tasks[n.ID] = wire.Task{
 			Kind: wire.TaskCheck, Blocks: status.Blocks, Height: n.Target.Height,
 			Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
@@ -158,15 +176,58 @@ func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.T
 	}
 }
 
+// statusOf asks a storage node for its status.
+func (l *leadership) statusOf(ctx context.Context, n masterfsm.Storage) (wire.StorageStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	return l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+}
+
+// abortCheck ends a check that the node did not finish: it does not answer, or takes too long.
+func (l *leadership) abortCheck(a action, view masterfsm.View, m *memory) job {
+	n, now, taken := view.Storage(a.node), l.cfg.Clock(), m.checking
+	end := &masterfsm.EndCheck{
+		ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
+		Time: l.Now(), Age: l.age(),
+	}
+	if !m.live(a.node, now, l.pace) || taken.node != a.node || taken.version != a.version {
+		return l.propose(end)
+	}
+	took := now.Sub(taken.began)
+	end.Aborted = masterfsm.Cause{Code: wire.CodeCheckOverdue, Args: wire.Args{
+		"blocks": taken.blocks, "height": n.Target.Height, "seconds": uint64(took.Seconds()),
+	}}
+	early := &wire.Aborted{
+		Error:  fmt.Sprintf("it has not ended after %v", took.Round(time.Second)),
+		Blocks: taken.blocks, Height: n.Target.Height,
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		if _, err := l.Propose(ctx, end); err != nil {
+			return nil, err
+		}
+		l.log.Error("check takes too long and stays due", "node", n.ID, "url", n.URL, "because", end.Aborted.Text())
+		return func(m *memory, now time.Time) {
+			delete(m.tasks, n.ID)
+			m.checkEnded(n.ID, early, l.pace, now)
+			// The others have as much time as this check took before its turn comes again.
+			if again := now.Add(took); again.After(m.node(n.ID).checkAgain) {
+				m.node(n.ID).checkAgain = again
+			}
+		}, nil
+	}
+}
+
 // findFork adds to the findings where a node's chain leaves the group's. If that cannot be found out now, it names the
 // last block, because the check must end so that other nodes can be checked. The repair looks for the fork again.
 func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *masterfsm.EndCheck) error {
-	status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	status, err := l.statusOf(ctx, n)
 	if err != nil {
 		return err
 	}
 	end.Strange = true
-	keep, err := l.commonHeight(ctx, n, status, min(status.Height, n.Target.Height))
+	searching, cancel := context.WithTimeout(ctx, searchTimeout)
+	defer cancel()
+	keep, err := l.commonHeight(searching, n, status, min(status.Height, n.Target.Height))
 	detail := masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": keep}}
 	switch {
 	case err != nil && (ctx.Err() != nil || n.Target.Height == 0):
@@ -204,21 +265,50 @@ func (l *leadership) commonHeight(
 }
 
 // sameHeader reports whether a node's header is the group's. A header that the node cannot read counts as different: to
-// send its block again does no harm. The error means that the node does not answer, or no longer has that status.
+// send its block again does no harm. Where the group's header is lost, the next one that is not lost decides: headers
+// are linked, so the blocks before equal ones are equal too. The error means that the node does not answer, or no
+// longer has that status.
 func (l *leadership) sameHeader(
 	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64,
 ) (bool, error) {
-	proven, err := l.cfg.Prover.Header(ctx, block)
+	next := l.afterLost(block)
+	if next >= status.Height {
+		return false, nil // it is known that the last header differs
+	}
+	proven, err := l.cfg.Prover.Header(ctx, next)
 	if err != nil {
 		return false, err
 	}
+	same, err := l.hasHeader(ctx, n, status, next, proven.Hash())
+	if err != nil || same || next == block {
+		return same, err
+	}
+	return l.hasHeader(ctx, n, status, next-1, proven.Prev)
+}
+
+// afterLost returns the first block from a block on that is not lost.
+func (l *leadership) afterLost(block uint64) uint64 {
+	var lost []chain.Range
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { lost = s.View().Lost })
+	for _, r := range lost {
+		if r.Holds(block) {
+			block = r.To
+		}
+	}
+	return block
+}
+
+// hasHeader reports whether a node has the header with a hash.
+func (l *leadership) hasHeader(
+	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64, hash chain.Hash,
+) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	headers, err := l.cfg.Workers.Headers(ctx, worker(n), block, 1, status.Size)
 	if err == nil {
-		return len(headers) == 1 && headers[0].Header == proven, nil
+		return len(headers) == 1 && headers[0].Header.Block == block && headers[0].Header.Hash() == hash, nil
 	}
-	now, statusErr := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	now, statusErr := l.statusOf(ctx, n)
 	if statusErr != nil || now.Height != status.Height || now.Hash != status.Hash {
 		return false, err
 	}

@@ -40,10 +40,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actCheck:
 		return l.check(a, view)
 	case actAbortCheck:
-		return l.propose(&masterfsm.EndCheck{
-			ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished}, Time: l.Now(),
-			Age: l.age(),
-		})
+		return l.abortCheck(a, view, m)
 	case actBeginRepair:
 		return l.beginRepair(a, view, m, l.cfg.Clock())
 	case actRepair:

@@ -155,6 +155,9 @@ func New(cfg Config) *Leader {
 		l.pace.maxAge = cfg.MaxAge
 	}
 	l.pace.check = cfg.CheckInterval
+	if cfg.CheckRate > 0 { // a block may take long to read
+		l.pace.checkStall += time.Duration(float64(chain.MaxPayload) / float64(cfg.CheckRate) * float64(time.Second))
+	}
 	return l
 }
 

@@ -31,6 +31,7 @@ func (l *leadership) loop(ctx context.Context) {
 		now := l.cfg.Clock()
 		m.noteOpenBlock(view, now)
 		m.noteChecks(view, l.Now(), now)
+		m.checking.note(view, now)
 		members := l.cfg.Membership.Members()
 		m.clocks = l.compare(m.readings(members, l.cfg.Member.ID, now), now)
 		m.witnesses.nominate(view, l.pace, now)

@@ -18,6 +18,7 @@ type memory struct {
 	inflight  map[action]func()    // cancels an action in flight
 	tasks     map[string]wire.Task // by node: progress of its check or repair
 	repairs   map[string]*repair   // by receiver; owned by the job of its node while one is in flight
+	checking  checkWatch           // the check that is in progress
 	witnesses witnessMemory
 	givenKey  givenKey
 	clocks    Clocks // as of the last decision
@@ -38,6 +39,11 @@ type lastSeen struct {
 	// then.
 	aborted    *wire.Aborted
 	checkAgain time.Time
+	// repairEnded is when the last repair of a storage node ended, repairsCut how many in a row ended because others
+	// waited, and sendFailed when the node last failed as a sender.
+	repairEnded time.Time
+	repairsCut  int
+	sendFailed  time.Time
 	// checked is when the last check of a storage node ended, as the table had it when checkedAt was set.
 	checked   uint64
 	checkedAt time.Time
@@ -117,8 +123,57 @@ func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
 	}
 }
 
+// silent returns the storage nodes that are not live. A new leader gives them time to answer.
+func (m *memory) silent(view masterfsm.View, now time.Time, p pace) (list []string) {
+	if now.Sub(m.began) < p.dead {
+		return nil
+	}
+	for i := range view.Storages {
+		if id := view.Storages[i].ID; !m.live(id, now, p) {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
 // live reports whether a node answered recently.
 func (m *memory) live(id string, now time.Time, p pace) bool {
 	s := m.nodes[id]
 	return s != nil && !s.answered.IsZero() && now.Sub(s.answered) < p.dead
+}
+
+// checkWatch follows the check that is in progress. Only one storage node is checked at a time, so a check that never
+// ends would keep all others from being checked. It is zero while no node is checked.
+type checkWatch struct {
+	node          string
+	version       uint64    // of the node's entry in the table
+	began         time.Time // when this leader first saw the check
+	moved         time.Time // when it last made progress
+	blocks, bytes uint64    // the most that the node said to have checked, and to have read
+}
+
+// note begins to follow the check of a node when the table shows it.
+func (c *checkWatch) note(view masterfsm.View, now time.Time) {
+	for i := range view.Storages {
+		n := &view.Storages[i]
+		if n.State != masterfsm.Validating {
+			continue
+		}
+		if c.node != n.ID || c.version != n.Version {
+			*c = checkWatch{node: n.ID, version: n.Version, began: now, moved: now}
+		}
+		return
+	}
+	*c = checkWatch{}
+}
+
+// progress records what a node answered about its check. Only more blocks or bytes than ever before are progress.
+func (c *checkWatch) progress(n *masterfsm.Storage, status wire.CheckStatus, now time.Time) {
+	if c.node != n.ID || c.version != n.Version {
+		return
+	}
+	blocks := min(status.Blocks, n.Target.Height)
+	if blocks > c.blocks || status.Bytes > c.bytes {
+		c.blocks, c.bytes, c.moved = max(c.blocks, blocks), max(c.bytes, status.Bytes), now
+	}
 }

@@ -69,6 +69,11 @@ type pace struct {
 	rekey     time.Duration // after a log key that was refused
 	stall     time.Duration // without progress, after which a repair ends
 
+	checkStall time.Duration // without progress, after which a check is aborted
+	checkTime  time.Duration // after which a check is aborted, if those of the other nodes do not take as long
+	repairTurn time.Duration // after which a repair ends if other nodes wait for theirs
+	sendAgain  time.Duration // in which a node that failed as a sender is chosen last
+
 	witness     time.Duration // between two nominations, and after a failed submission, where it doubles each time
 	witnessMost time.Duration // bound of that
 	patience    time.Duration // that a nomination waits for witnesses that have not failed
@@ -80,7 +85,8 @@ func defaultPace() pace {
 		ackDelay: 250 * time.Millisecond, retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
 		yield:     10 * time.Second,
-		againMost: 30 * time.Second,
+		againMost: 30 * time.Second, checkStall: 10 * time.Minute, checkTime: time.Hour, repairTurn: time.Hour,
+		sendAgain: 10 * time.Minute,
 		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}
 }

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -63,7 +64,11 @@ func (w *planner) checks() {
 		n := &w.view.Storages[i]
 		switch {
 		case n.State == masterfsm.Validating:
-			w.pollOrAbort(n, actCheck, actAbortCheck)
+			if w.overdue(n) {
+				w.want(action{kind: actAbortCheck, node: n.ID, version: n.Version})
+			} else {
+				w.pollOrAbort(n, actCheck, actAbortCheck)
+			}
 			return
 		case n.State == masterfsm.Valid:
 			valid++
@@ -81,7 +86,7 @@ func (w *planner) checks() {
 			w.wakeAt(again)
 			continue
 		}
-		if w.inFlight(actCheck, n.ID) {
+		if w.inFlight(actCheck, n.ID) || w.inFlight(actAbortCheck, n.ID) {
 			continue // its last check has ended, and the memory does not have that yet
 		}
 		if next == nil || !n.Due.IsZero() && next.Due.IsZero() ||
@@ -124,8 +129,13 @@ func (w *planner) pollOrAbort(n *masterfsm.Storage, poll, abort actionKind) {
 	w.want(ask)
 }
 
-// repairs has at most one storage node repaired at a time. It ignores a node that lacks only blocks that are lost on
-// all nodes.
+// needsRepair reports whether a node can be repaired now. A node that lacks only blocks that are lost on all nodes
+// cannot.
+func (w *planner) needsRepair(n *masterfsm.Storage) bool {
+	return n.State == masterfsm.Invalid && !n.CountsAsCopy && w.memory.live(n.ID, w.now, w.pace)
+}
+
+// repairs has at most one storage node repaired at a time, first the one whose last repair ended longest ago.
 func (w *planner) repairs() {
 	for i := range w.view.Storages {
 		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
@@ -133,11 +143,16 @@ func (w *planner) repairs() {
 			return
 		}
 	}
+	var invalid []*masterfsm.Storage
 	for i := range w.view.Storages {
-		n := &w.view.Storages[i]
-		if n.State != masterfsm.Invalid || n.CountsAsCopy || !w.memory.live(n.ID, w.now, w.pace) {
-			continue
+		if n := &w.view.Storages[i]; w.needsRepair(n) {
+			invalid = append(invalid, n)
 		}
+	}
+	slices.SortStableFunc(invalid, func(a, b *masterfsm.Storage) int {
+		return w.memory.nodes[a.ID].repairEnded.Compare(w.memory.nodes[b.ID].repairEnded)
+	})
+	for _, n := range invalid {
 		if again := w.memory.nodes[n.ID].repairAgain; w.now.Before(again) {
 			w.wakeAt(again)
 			continue
@@ -152,3 +167,33 @@ func (w *planner) repairs() {
 		}
 	}
 }
+
+// overdue reports whether the check of a node takes too long: it makes no progress, or takes longer than an hour and
+// than four times the last check of any other node. After each check of the node that ended early it may take four
+// times as long, so that a large chain on a slow disk is checked eventually.
+func (w *planner) overdue(n *masterfsm.Storage) bool {
+	c := &w.memory.checking
+	if c.node != n.ID || c.version != n.Version {
+		return false
+	}
+	limit := w.pace.checkTime
+	for i := range w.view.Storages {
+		if other := &w.view.Storages[i]; other.ID != n.ID {
+			limit = max(limit, 4*time.Duration(min(other.CheckMillis, maxCheckMillis))*time.Millisecond)
+		}
+	}
+	tries := 0
+	if s := w.memory.nodes[n.ID]; s != nil && s.aborted != nil {
+		tries = s.aborted.Count
+	}
+	for _, due := range []time.Time{c.moved.Add(w.pace.checkStall), c.began.Add(longer(limit, tries))} {
+		if !w.now.Before(due) {
+			return true
+		}
+		w.wakeAt(due)
+	}
+	return false
+}
+
+// maxCheckMillis bounds what a storage node can claim that its check took: ten days.
+const maxCheckMillis = 10 * 24 * 60 * 60 * 1000

@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -20,7 +21,11 @@ type repair struct {
 	ticket   string
 	pieces   []wire.Piece // of what is missing, with proven hashes; nil before they are known
 	attempt  uint64       // of the transfer
+	began    time.Time    // when this leader first saw it
 	moved    time.Time    // when the repair last made progress
+	received bool         // nothing is missing any more
+	blocks   uint64       // the most that the receiver said to have received
+	checked  uint64       // the most that its check said to have read, in bytes
 	heard    time.Time    // when the sender last answered, or was not needed
 	answered bool         // status is set
 	status   wire.ReceiveStatus
@@ -35,13 +40,18 @@ const maxTransferFailures = 5
 // beginRepair finds out what an Invalid node lacks, chooses a sender, and commits that.
 func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now time.Time) job {
 	n := view.Storage(a.node)
-	live := map[string]bool{}
+	candidates := map[string]candidate{}
 	for i := range view.Storages {
 		id := view.Storages[i].ID
-		live[id] = m.live(id, now, l.pace)
+		if m.live(id, now, l.pace) {
+			failed := m.nodes[id].sendFailed
+			candidates[id] = candidate{failed: !failed.IsZero() && now.Sub(failed) < l.pace.sendAgain}
+		}
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+		ctx, cancel := context.WithTimeout(ctx, searchTimeout)
+		defer cancel()
+		status, err := l.statusOf(ctx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +66,7 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		}
 		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
 		behind := chain.Range{From: keep, To: view.Head.Height}
-		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height {
+		if i := status.Inbox; i.From <= i.To && i.To >= view.HeldFrom && i.To <= view.Head.Height {
 			// Its inbox has the rest, as far as the masters do not hold it.
 			behind.To = max(keep, status.Inbox.From)
 		}
@@ -68,7 +78,7 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			begin.Keep = math.MaxUint64 // cut nothing, not even what came since
 		}
 		if len(missing) > 0 {
-			sender, has := chooseSender(view, live, n.ID, missing)
+			sender, has := chooseSender(view, candidates, n.ID, missing)
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
 			if len(has) == 0 && (n.OnGroupChain || keep < view.HeldFrom && behind.Len() > 0) {
@@ -112,15 +122,21 @@ func (l *leadership) groupHeight(ctx context.Context, n masterfsm.Storage, statu
 	return l.commonHeight(ctx, n, status, status.Height)
 }
 
-// chooseSender returns the node that should send, and what it has of the missing blocks. It prefers a Valid node that
-// is not suspect, then the one that has most of them.
+// candidate is a node that answers and might send.
+type candidate struct {
+	failed bool // it recently failed as a sender
+}
+
+// chooseSender returns the node that should send, and what it has of the missing blocks. It prefers one that has not
+// failed recently, then a Valid node that is not suspect, then the one that has most of them.
 func chooseSender(
-	view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range,
+	view masterfsm.View, candidates map[string]candidate, receiver string, missing []chain.Range,
 ) (masterfsm.Storage, []chain.Range) {
 	var best masterfsm.Storage
 	var bestHas []chain.Range
 	for _, n := range view.Storages {
-		if n.ID == receiver || !live[n.ID] || n.State != masterfsm.Valid && n.State != masterfsm.Invalid {
+		c, live := candidates[n.ID]
+		if n.ID == receiver || !live || n.State != masterfsm.Valid && n.State != masterfsm.Invalid {
 			continue
 		}
 		if n.State == masterfsm.Invalid && !n.OnGroupChain {
@@ -128,8 +144,13 @@ func chooseSender(
 		}
 		has := chain.CutRanges(missing, n.Lacks(view.Head.Height))
 		better := chain.CountBlocks(has) > chain.CountBlocks(bestHas)
-		if len(has) > 0 && len(bestHas) > 0 && trusted(&n) != trusted(&best) {
-			better = trusted(&n)
+		if len(has) > 0 && len(bestHas) > 0 {
+			switch {
+			case c.failed != candidates[best.ID].failed:
+				better = !c.failed
+			case trusted(&n) != trusted(&best):
+				better = trusted(&n)
+			}
 		}
 		if better {
 			best, bestHas = n, has
@@ -148,9 +169,10 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 	n := view.Storage(a.node)
 	r := m.repairs[n.ID]
 	if r == nil || r.ticket != n.Ticket {
-		r = &repair{ticket: n.Ticket, moved: l.cfg.Clock(), heard: l.cfg.Clock()}
+		r = &repair{ticket: n.Ticket, began: l.cfg.Clock(), moved: l.cfg.Clock(), heard: l.cfg.Clock()}
 		m.repairs[n.ID] = r
 	}
+	turn := l.turn(&n, view, m)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
@@ -159,8 +181,10 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		case end != nil:
 		case now.Sub(r.heard) > l.pace.dead:
 			end = l.failedRepair(n, r, wire.CodeSenderSilent, detailOf(err))
-		case now.Sub(r.moved) > l.pace.stall:
-			end = l.failedRepair(n, r, wire.CodeStalled, wire.Args{"seconds": uint64(l.pace.stall.Seconds())})
+		case now.Sub(r.moved) > l.stallOf(r):
+			end = l.failedRepair(n, r, wire.CodeStalled, wire.Args{"seconds": uint64(l.stallOf(r).Seconds())})
+		case now.Sub(r.began) > turn:
+			end = l.failedRepair(n, r, wire.CodeOthersWait, wire.Args{"seconds": uint64(turn.Seconds())})
 		}
 		if end == nil {
 			return func(m *memory, now time.Time) {
@@ -181,7 +205,17 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 			}, err
 		}
 		end.ID, end.Version, end.Time = n.ID, n.Version, l.Now()
-		if _, err := l.Propose(ctx, end); err != nil {
+		_, err = l.Propose(ctx, end)
+		if errors.Is(err, masterfsm.ErrBadCommand) {
+			// What the node answered must not keep its repair from ending: it would be refused again and again.
+			end = &masterfsm.EndRepair{
+				ID: n.ID, Version: n.Version, Failed: masterfsm.Cause{
+					Code: wire.CodeTransferFailed, Args: detailText("its answer was refused: " + err.Error()),
+				}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
+			}
+			_, err = l.Propose(ctx, end)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if !end.Failed.IsZero() {
@@ -192,9 +226,18 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 				"bytes", end.Bytes, "height", end.Height, "changed", end.Changed.Text())
 		}
 		return func(m *memory, now time.Time) {
-			m.node(n.ID).answered = now
+			s := m.node(n.ID)
+			s.answered, s.repairEnded = now, now
 			if !end.Failed.IsZero() || end.Unchecked > 0 && len(end.Bad) == 0 {
-				m.node(n.ID).repairAgain = now.Add(l.pace.again)
+				s.repairAgain = now.Add(l.pace.again)
+			}
+			switch {
+			case end.Failed.Code == wire.CodeOthersWait:
+				s.repairsCut++
+			case end.Failed.IsZero():
+				s.repairsCut = 0
+			case n.Peer != "":
+				m.node(n.Peer).sendFailed = now
 			}
 			switch {
 			case r.early != nil:
@@ -226,14 +269,19 @@ func (l *leadership) step(
 	if err != nil {
 		return nil, fmt.Errorf("the receiver: %w", err)
 	}
-	if status.Blocks != r.status.Blocks || len(status.Missing) == 0 {
-		r.moved, r.failures = l.cfg.Clock(), 0
+	status.Missing = missingOf(r.pieces, status.Missing)
+	status.Blocks, status.Bytes = min(status.Blocks, countPieces(r.pieces)), plausible(status.Bytes)
+	if status.Blocks > r.blocks {
+		r.blocks, r.moved, r.failures = status.Blocks, l.cfg.Clock(), 0
 	}
 	r.answered, r.status = true, status
 	if len(status.Missing) > 0 {
 		return l.send(ctx, n, sender, r)
 	}
 	r.heard = l.cfg.Clock()
+	if !r.received {
+		r.received, r.moved = true, r.heard
+	}
 	end := &masterfsm.EndRepair{
 		Height: status.Height, Hash: status.Hash, Bad: r.stillBad(n),
 		Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
@@ -246,7 +294,10 @@ func (l *leadership) step(
 	check, err := l.askCheck(ctx, n, wire.CheckOrder{
 		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.cfg.CheckRate, Lost: confirmed,
 	})
-	r.moved, r.check = l.cfg.Clock(), check
+	if progress := plausible(check.Bytes) + min(check.Blocks, status.Height); err == nil && progress > r.checked {
+		r.checked, r.moved = progress, l.cfg.Clock()
+	}
+	r.check = check
 	if err != nil || check.Report == nil && check.Error == "" {
 		return nil, err
 	}
@@ -262,6 +313,64 @@ func (l *leadership) step(
 	}
 	end.Changed = replaced(changed)
 	return end, nil
+}
+
+// turn returns how long a repair may take. It is not limited if no other node waits for one. What was received is not
+// received again by the next repair of the node, but its check begins again, so each turn is longer than the last.
+func (l *leadership) turn(n *masterfsm.Storage, view masterfsm.View, m *memory) time.Duration {
+	now := l.cfg.Clock()
+	w := planner{view: view, memory: m, pace: l.pace, now: now}
+	for i := range view.Storages {
+		if other := &view.Storages[i]; other.ID != n.ID && w.needsRepair(other) {
+			return longer(l.pace.repairTurn, m.node(n.ID).repairsCut)
+		}
+	}
+	return math.MaxInt64
+}
+
+// stallOf returns how long a repair may make no progress.
+func (l *leadership) stallOf(r *repair) time.Duration {
+	if r.received {
+		return l.pace.checkStall
+	}
+	return l.pace.stall
+}
+
+// longer returns a time limit after a number of tries that it ended: four times as long after each.
+func longer(limit time.Duration, tries int) time.Duration {
+	return limit << (2 * min(tries, 5))
+}
+
+// maxMissing bounds the ranges that a node may report as missing.
+const maxMissing = 1024
+
+// missingOf returns what a node reports as missing, as far as it is of the pieces. It joins what is beyond the number
+// of ranges that are plausible.
+func missingOf(pieces []wire.Piece, reported []chain.Range) []chain.Range {
+	var list []chain.Range
+	next := uint64(0)
+	for _, r := range reported {
+		if r.From < next || r.From >= r.To {
+			continue // out of order
+		}
+		if next = r.To; len(list) == maxMissing {
+			list[maxMissing-1].To = r.To
+			continue
+		}
+		list = append(list, r)
+	}
+	var open []chain.Range
+	for _, p := range pieces {
+		open = append(open, p.Range)
+	}
+	return chain.CommonRanges(open, list)
+}
+
+func countPieces(pieces []wire.Piece) (blocks uint64) {
+	for _, p := range pieces {
+		blocks += p.Len()
+	}
+	return blocks
 }
 
 // send has the sender send what is still missing, or polls that.

@@ -134,6 +134,14 @@ func (x *Inbox) Put(number uint64, block []byte, write func(string, []byte, os.F
 	return nil
 }
 
+// Rewrite writes a block that is there again, for the case that it was not synced.
+func (x *Inbox) Rewrite(number uint64, block []byte, write func(string, []byte, os.FileMode) error) error {
+	if err := write(x.Path(number), Encode(number, block), 0o600); err != nil {
+		return fmt.Errorf("write %s again: %w", x.Path(number), err)
+	}
+	return nil
+}
+
 // Read returns a block. The error wraps [durable.ErrDamaged] or [durable.ErrNewerFormat], or is the disk's.
 func (x *Inbox) Read(number uint64) ([]byte, error) {
 	data, err := durable.ReadFile(x.Path(number))
@@ -145,7 +153,7 @@ func (x *Inbox) Read(number uint64) ([]byte, error) {
 
 // RemoveBelow removes the blocks below a height, and reports whether there were any.
 func (x *Inbox) RemoveBelow(height uint64) (removed bool, err error) {
-	for _, number := range x.numbers() {
+	for _, number := range x.Numbers() {
 		if number >= height {
 			break
 		}
@@ -172,7 +180,8 @@ func (x *Inbox) forget(number uint64) {
 	delete(x.sizes, number)
 }
 
-func (x *Inbox) numbers() []uint64 { return slices.Sorted(maps.Keys(x.sizes)) }
+// Numbers returns the numbers of all blocks in ascending order.
+func (x *Inbox) Numbers() []uint64 { return slices.Sorted(maps.Keys(x.sizes)) }
 
 // BehindGap lists the blocks above a number that a gap separates from it.
 func (x *Inbox) BehindGap(number uint64) []uint64 {
@@ -183,7 +192,7 @@ func (x *Inbox) BehindGap(number uint64) []uint64 {
 	if x.run.To <= end {
 		return nil
 	}
-	all := x.numbers()
+	all := x.Numbers()
 	from, _ := slices.BinarySearch(all, end)
 	return all[from:]
 }

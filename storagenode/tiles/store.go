@@ -225,6 +225,30 @@ func (s *Store) write(stored int, first uint64, run []chain.Hash) error {
 	return nil
 }
 
+// Rewrite writes the hashes again that a tree of one size has and a smaller tree does not have, so that [Store.Sync]
+// syncs them. It passes over hashes that cannot be read.
+func (s *Store) Rewrite(from, to uint64) error {
+	const most = 4096 // hashes at a time
+	for i := range maxLevels {
+		f := s.files[i].Load()
+		if f == nil {
+			break
+		}
+		for hash, end := Complete(from, i), Complete(to, i); hash < end; {
+			n := min(end-hash, most)
+			raw := make([]byte, n*chain.HashSize)
+			if err := s.read(raw, i, hash); err != nil {
+				break
+			}
+			if _, err := f.WriteAt(raw, OffsetOf(hash)); err != nil {
+				return fmt.Errorf("write %s: %w", path(s.dir, i), err)
+			}
+			hash += n
+		}
+	}
+	return nil
+}
+
 // Sync makes everything that was appended durable. The error wraps [durable.ErrExhausted] if it did not begin for want
 // of a resource.
 func (s *Store) Sync() (err error) {

@@ -1,0 +1,39 @@
+package masterapi_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi/masterapi"
+)
+
+// TestOpenRate checks which requests without a token are limited per address. There is no node, so those that pass the
+// limit end in a 500.
+func TestOpenRate(t *testing.T) {
+	for path, limited := range map[string]bool{
+		"/checkpoint": true, "/tile/0/000": true, "/tile/entries/000": true, "/v1/consistency?from=0&to=1": true,
+		"/v1/log": true, "/admin/project": true, "/livez": false, "/console/": false, "/openapi.yaml": false,
+		"/v1/records": false,
+	} {
+		h := masterapi.New(masterapi.Config{
+			Options: masterapi.Options{OriginalAPI: true, OpenRate: 1}, Refused: func() error { return nil },
+			Logger: hclog.NewNullLogger(),
+		})
+		var refused *httptest.ResponseRecorder
+		for range 20 {
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil)); w.Code == http.StatusTooManyRequests {
+				refused = w
+			}
+		}
+		if (refused != nil) != limited {
+			t.Errorf("%s is limited: %v, want %v", path, refused != nil, limited)
+		}
+		if refused != nil && refused.Header().Get("Retry-After") == "" {
+			t.Errorf("%s is refused without Retry-After", path)
+		}
+	}
+}
