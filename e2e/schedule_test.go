@@ -363,8 +363,8 @@ func (s *schedule) disturb() {
 	}
 }
 
-// ends reports whether the fault must make its victim exit at the next write.
-func (f *fault) ends() bool { return f.kind == "EIO" }
+// ends reports whether the fault must make its victim exit at the next write, or needs a cluster without other faults.
+func (f *fault) ends() bool { return f.kind == "EIO" || f.kind == "restored master" }
 
 // choose chooses a fault at random, by weight.
 func (s *schedule) choose() fault {
@@ -407,6 +407,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	} else {
 		s.faults = append(s.faults, disks[1:]...)
 	}
+	s.faults = append(s.faults, scarcityFaults(t)...)
 	c.begin(topology)
 	return c, s
 }

@@ -28,6 +28,9 @@ var (
 	ErrBehind = wire.ErrNotFound.Variant("not here yet")
 	// ErrDamaged: the node has the block and cannot read it, or cannot go on because of a block that it cannot read.
 	ErrDamaged = durable.ErrDamaged
+	// ErrCannotRead: the system could not open or read a file of the node. Nothing is known about its bytes. See
+	// [durable.CannotRead].
+	ErrCannotRead = wire.ErrUnavailable.Variant("the storage node cannot read a file now")
 	// ErrNewerFormat: a newer ChainStore wrote a file of the folder. Nothing was changed.
 	ErrNewerFormat = durable.ErrNewerFormat
 	// ErrTicket: no repair is open under that ticket.

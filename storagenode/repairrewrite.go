@@ -132,7 +132,7 @@ func (w *rewrite) oldFrame(p *blockindex.Place) []byte {
 }
 
 // copyUpTo copies the frames before a block as they are, damaged ones included, so that nothing is lost that is not
-// replaced. What cannot be read becomes a lost block.
+// replaced. What cannot be read becomes a lost block, and the old file is kept then.
 func (w *rewrite) copyUpTo(number uint64) error {
 	for w.next() < number {
 		p, _, ok := w.n.index.Get(w.next())
@@ -141,6 +141,7 @@ func (w *rewrite) copyUpTo(number uint64) error {
 		}
 		frame := w.oldFrame(&p)
 		if frame == nil {
+			w.keepWhole = w.keepWhole || w.old != nil && !p.Lost()
 			w.places = append(w.places, blockindex.Place{First: p.First})
 			continue
 		}
