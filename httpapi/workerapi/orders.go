@@ -39,9 +39,16 @@ func (g *gate) do(c *gin.Context, act func() error) error {
 		return nil
 	})
 	if err != nil && !errors.Is(err, wire.ErrFenced) {
-		g.fail(err)
+		g.failed(err)
 	}
 	return cmp.Or(err, failed)
+}
+
+// failed stops the role after the fence could not be written, unless that can be tried again.
+func (g *gate) failed(err error) {
+	if !worker.CanRetry(err) {
+		g.fail(err)
+	}
 }
 
 // refusal is why a worker that the masters have refused does nothing, nil for any other worker.
