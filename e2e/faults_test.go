@@ -29,6 +29,13 @@ func TestRandomFaults(t *testing.T) {
 			topology.Settings, topology.LogLevel = d.Settings, "info"
 		}
 	})
+	s.faults = append(s.faults, restoredFault(o))
+	if len(settings.kinds) > 0 {
+		s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return !slices.Contains(settings.kinds, f.kind) })
+		if len(s.faults) == 0 {
+			t.Fatalf("CHAINSTORE_KINDS: no fault of %q is possible here", settings.kinds)
+		}
+	}
 	if appends > 0 {
 		c.load.fast = true
 	}

@@ -44,7 +44,7 @@ var fieldReports = []fieldReport{
 		"the append is answered with its position", stopWhileAnAppendWaits, ""},
 	{12, "gaul/s3proxy#271", "keys and types with control characters", "400, and nothing is appended",
 		controlCharacters, ""},
-	{14, "memgraph/memgraph#1369", "10,000 silent connections to a master, which lose it no descriptor that it needs",
+	{14, "memgraph/memgraph#1369", "10,000 silent connections to masters that may open 4,096 files",
 		"appends and an election go on", nil, "e2e TestSilentConnections"},
 	{15, "nats-io/nats-server#1233", "a reader that takes 1 kB of a stream each second", "it is not cut off", nil,
 		"httpapi TestSlowReader"},
