@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -82,20 +80,11 @@ func (c *cluster) records() (n uint64) {
 // connections that it has stay open.
 func (c *cluster) withoutFiles(name string) (undo func()) {
 	c.t.Helper()
-	pid := c.PIDs()[name]
 	if _, err := exec.LookPath("strace"); err == nil {
-		return injectSyscalls(c.t, pid, "openat:error=EMFILE")
+		return injectSyscalls(c.t, c.PIDs()[name], "openat:error=EMFILE")
 	}
 	c.t.Log("NO strace: the number of descriptors is limited instead")
-	var was unix.Rlimit
-	limit := func(to, old *unix.Rlimit) {
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, to, old); err != nil {
-			c.t.Fatalf("limit the descriptors of %s: %v", name, err)
-		}
-	}
-	limit(nil, &was)
-	limit(&unix.Rlimit{Cur: highestDescriptor(c.t, pid) + 1, Max: was.Max}, nil)
-	return func() { limit(&was, nil) }
+	return c.limitDescriptors(name, 0)
 }
 
 // highestDescriptor returns the highest descriptor of a process.

@@ -56,6 +56,8 @@ var commands = [...]Command{
 	24: &RaiseLevel{},
 	25: &SetTime{},
 	26: &ChangeSettings{},
+	27: &MarkMiners{},
+	28: &RemoveMiner{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -20,7 +20,8 @@ import (
 //	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a body leaves the masters only
 //	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
-//	   the table keeps how long the checks of storage nodes took
+//	   the table keeps how long the checks of storage nodes took, and which miners are dead ([MarkMiners],
+//	   [RemoveMiner])
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -34,12 +35,18 @@ const (
 	// LevelSettings is the level from which settings change only through [ChangeSettings].
 	LevelSettings = 3
 
+	// LevelCounts is the level from which a cause counts all blocks, also those that it does not name.
+	LevelCounts = 3
+
 	// LevelElapsed is the level from which the schedules count elapsed time.
 	LevelElapsed = 3
 
 	// LevelTerms is the level from which masters answer the question for their term on a connection of raft's port, and
 	// name themselves when they call the leader over HTTP.
 	LevelTerms = 3
+
+	// LevelMiners is the level from which the table has which miners are dead.
+	LevelMiners = 3
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

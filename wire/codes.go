@@ -61,8 +61,8 @@ var (
 	CodeReceiverSilent = code("receiver-silent", "the receiver does not answer")
 	CodeStalled        = code("stalled", "nothing was received for {seconds} {seconds|second|seconds}")
 	CodeOthersWait     = code("others-wait",
-		"it took {seconds} {seconds|second|seconds}, and other storage nodes wait for their repair; it continues "+
-			"after theirs")
+		"it took {seconds} {seconds|second|seconds}, and other storage nodes wait for a repair or a check; it "+
+			"continues after them")
 
 	CodeTilesRewritten = code("tiles-rewritten",
 		"{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and {count|was|were} computed "+

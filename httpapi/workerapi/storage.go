@@ -18,6 +18,7 @@ import (
 // StorageConfig configures a storage node's API.
 type StorageConfig struct {
 	Node        *storagenode.Node
+	Disk        func() wire.Disk // the space of its data folder; nil for unknown
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
 	Group       func() string // the node's cluster, "" before it is registered
@@ -42,6 +43,7 @@ type storage struct {
 	id      func() string
 	group   func() string
 	ready   func() error
+	disk    func() wire.Disk
 	gate    gate
 	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
@@ -53,7 +55,7 @@ type storage struct {
 // cluster token. Once the masters have refused the node, only the routes of its health answer.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
-		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
+		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
 		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
@@ -83,9 +85,13 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	return s
 }
 
-// wireStatus adds the node's id to its status.
+// wireStatus adds to a node's status what the node does not know.
 func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	at.ID = s.id()
+	if s.disk != nil {
+		disk := s.disk()
+		at.Disk = &disk
+	}
 	return at
 }
 
@@ -118,11 +124,11 @@ func (s *storage) carryOut(c *gin.Context, limit int64, act func(body []byte) er
 	if err != nil {
 		return err
 	}
-	// The body may have taken long to arrive. A refusal, or a fence that was raised meanwhile, applies to it too.
+	// The body may have taken long to arrive. A refusal, or a newer order that passed meanwhile, applies to it too.
 	s.taking.RLock()
 	defer s.taking.RUnlock()
-	if err := s.order(c); err != nil {
+	if err := s.ready(); err != nil {
 		return err
 	}
-	return act(body)
+	return s.gate.do(c, func() error { return act(body) })
 }

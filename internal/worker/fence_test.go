@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
@@ -294,6 +296,38 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	}
 }
 
+// TestFenceWithoutDescriptors checks that a newer order does not pass while no file descriptor is free to write the
+// fence, that the order before still passes, and that the newer one passes afterwards.
+func TestFenceWithoutDescriptors(t *testing.T) {
+	f := openFence(t, t.TempDir())
+	if err := f.Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
+		t.Fatal(err)
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err := f.Pass(wire.Order{Epoch: 1, Term: 8})
+	old := f.Pass(wire.Order{Epoch: 1, Term: 7})
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, durable.ErrExhausted) || !errors.Is(err, wire.ErrUnavailable) {
+		t.Errorf("a newer order: %v", err)
+	}
+	if old != nil {
+		t.Errorf("the order that passed before: %v", old)
+	}
+	if err := f.Pass(wire.Order{Epoch: 1, Term: 8}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFenceIsWrittenAgain checks that a start writes the fence again. What it reads may be in the page cache only, if
 // the last process was killed, or failed, while it wrote; after a power cut an older leader could pass then.
 func TestFenceIsWrittenAgain(t *testing.T) {
@@ -332,5 +366,43 @@ func TestFenceIsWrittenAgain(t *testing.T) {
 		if err := old.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFenceWaitsForOrders checks that no newer order passes while an older one is carried out, and that an older one is
+// not carried out once a newer one has passed.
+func TestFenceWaitsForOrders(t *testing.T) {
+	for name, newer := range map[string]func(*worker.Fence) error{
+		"a newer order": func(f *worker.Fence) error { return f.Pass(wire.Order{Epoch: 1, Term: 2}) },
+		"a newer order that is carried out": func(f *worker.Fence) error {
+			return f.Do(wire.Order{Epoch: 1, Term: 2}, func() error { return nil })
+		},
+		"a recovery": func(f *worker.Fence) error { return f.Raise(2, "claim", func() error { return nil }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := openFence(t, t.TempDir())
+			old := wire.Order{Epoch: 1, Term: 1}
+			passed := make(chan error, 1)
+			err := f.Do(old, func() error {
+				go func() { passed <- newer(f) }()
+				select {
+				case err := <-passed:
+					t.Errorf("it passed meanwhile: %v", err)
+					passed <- nil
+				case <-time.After(200 * time.Millisecond): // it waits
+				}
+				return errors.New("done")
+			})
+			if err == nil || err.Error() != "done" {
+				t.Error(err)
+			}
+			if err := <-passed; err != nil {
+				t.Error(err)
+			}
+			err = f.Do(old, func() error { return errors.New("carried out") })
+			if !errors.Is(err, wire.ErrFenced) {
+				t.Errorf("the older order again: %v", err)
+			}
+		})
 	}
 }

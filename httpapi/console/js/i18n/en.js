@@ -434,8 +434,8 @@ export default {
   'code.sender-silent': 'the sender does not answer: {detail}',
   'code.receiver-silent': 'the receiver does not answer',
   'code.stalled': 'nothing was received for {seconds} {seconds|second|seconds}',
-  'code.others-wait': 'it took {seconds} {seconds|second|seconds}, and other storage nodes wait for their ' +
-    'repair; it continues after theirs',
+  'code.others-wait': 'it took {seconds} {seconds|second|seconds}, and other storage nodes wait for a ' +
+    'repair or a check; it continues after them',
   'code.tiles-rewritten': '{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and ' +
     '{count|was|were} computed again from the blocks',
   'code.blocks-lost': 'no storage node has a good copy of {blocks|block|blocks} {ranges}',

@@ -413,7 +413,7 @@ export default {
   'code.sender-silent': '发送方没有应答：{detail}',
   'code.receiver-silent': '接收方没有应答',
   'code.stalled': '{seconds} 秒内没有收到任何数据',
-  'code.others-wait': '已用时 {seconds} 秒，其他存储节点正在等待修复；它将在其后继续',
+  'code.others-wait': '已用时 {seconds} 秒，其他存储节点正在等待修复或检查；它将在其后继续',
   'code.tiles-rewritten': '磁盘上有 {count} 个树哈希有误，已根据区块重新计算',
   'code.blocks-lost': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）',
   'code.blocks-found': '某个存储节点可能又有完好的区块 {ranges}（共 {blocks} 个）',
