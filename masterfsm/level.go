@@ -20,7 +20,7 @@ import (
 //	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a body leaves the masters only
 //	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
-//	   the table keeps how long the checks of storage nodes took
+//	   the table keeps how long the checks of storage nodes took, and failed syncs of data folders ([FailedSync])
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -33,6 +33,9 @@ const (
 
 	// LevelSettings is the level from which settings change only through [ChangeSettings].
 	LevelSettings = 3
+
+	// LevelFailedSyncs is the level from which the table remembers failed syncs of data folders.
+	LevelFailedSyncs = 3
 
 	// LevelElapsed is the level from which the schedules count elapsed time.
 	LevelElapsed = 3

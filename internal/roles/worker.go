@@ -24,7 +24,7 @@ type Worker struct {
 	cfg       WorkerConfig
 	node      workerNode
 	listener  *httpapi.Listener
-	mark      *durable.SyncMark
+	syncs     failedSyncs
 	url       string
 	identity  worker.Identity
 	fence     *worker.Fence
@@ -57,10 +57,11 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(noteFailedSync(w.mark, err), w.Close())
+			err = errors.Join(w.syncs.note(err), w.Close())
 		}
 	}()
-	if w.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
+	w.syncs.log = cfg.Logger
+	if w.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
 	if w.node, err = open(w); err != nil {
@@ -81,10 +82,11 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 		return nil, err
 	}
 	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
+	w.syncs.masters = masters
 	w.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: w.identity, Starts: starts, Role: role, URL: w.url, Masters: cfg.Masters,
 		Fence: w.fence, Chain: w.node.chain, Register: w.register(cfg.Data, masters), Refused: w.node.abort,
-		Logger: cfg.Logger,
+		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, Logger: cfg.Logger,
 	})
 	return w, nil
 }
@@ -95,7 +97,7 @@ func (w *Worker) Close() error {
 	if w.node.close != nil {
 		err = errors.Join(err, w.node.close())
 	}
-	return errors.Join(err, w.mark.Close())
+	return errors.Join(err, w.syncs.mark.Close())
 }
 
 // register returns the function that registers with a master. It records when a leader answered, and adds to the error
@@ -111,6 +113,7 @@ func (w *Worker) register(
 			now := time.Now()
 			w.answered.Store(&now)
 		}
+		err = explainFailedSync(dir, err)
 		if removed {
 			err = fmt.Errorf("%w: to register it as a new node, stop it and remove %s",
 				err, filepath.Join(dir, "identity.json"))
@@ -152,7 +155,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	})
 	err := g.Wait()
+	err = w.syncs.note(errors.Join(err, w.node.close()))
+	err = errors.Join(err, w.syncs.report(w.registrar.ID(), func() []string { return w.cfg.Masters }))
 	w.transport.CloseIdle()
-	err = noteFailedSync(w.mark, errors.Join(err, w.node.close()))
-	return errors.Join(err, w.mark.Close())
+	return errors.Join(err, w.syncs.mark.Close())
 }
