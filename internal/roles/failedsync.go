@@ -23,7 +23,7 @@ const (
 // failedSyncs remembers a failed sync of a role's data folder: in the folder, and in the masters' table.
 type failedSyncs struct {
 	mark    *durable.SyncMark
-	masters *noderpc.Masters // nil until they can be asked
+	masters *noderpc.Masters
 	log     hclog.Logger
 }
 
@@ -44,16 +44,16 @@ func explainFailedSync(dir string, err error) error {
 	return err
 }
 
-// report tells the masters of the failed sync that was noted, if one was, until one of them has brought it
-// to the leader. id names the node; it is "" if no master knows it. Where the mark could not be written, report tries
-// longer: without it, nothing would keep the role from a new start.
-func (f *failedSyncs) report(id string, masters func() []string) error {
+// report tells the masters of the failed sync that was noted, if one was, until one of them has brought it to the
+// leader. node returns the id of this node, "" if no master knows it, and the URLs of masters. Where the mark could not
+// be written, report tries longer: without it, nothing would keep the role from a new start.
+func (f *failedSyncs) report(node func() (id string, urls []string)) error {
 	why, written := f.mark.Noted()
-	if why == "" || id == "" || f.masters == nil {
+	if why == "" {
 		return nil
 	}
-	urls := masters()
-	if len(urls) == 0 {
+	id, urls := node()
+	if id == "" || len(urls) == 0 {
 		return nil
 	}
 	limit := reportTime

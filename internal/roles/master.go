@@ -54,14 +54,15 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(m.syncs.note(err), m.Close())
+			err = errors.Join(m.syncs.note(err), m.reportFailedSync(), m.Close())
 		}
 	}()
 	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
-	m.syncs.log = cfg.Logger
+	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
+	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger
 	if m.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
@@ -75,8 +76,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
 		return nil, err
 	}
-	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
-	m.syncs.masters, m.id = m.masters, m.store.Member().ID
+	m.id = m.store.Member().ID
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
@@ -134,9 +134,20 @@ func (m *Master) Run(ctx context.Context) error {
 	endDuties(errors.New("shutdown"))
 	err = errors.Join(err, ended.Wait())
 	err = m.syncs.note(explainFailedSync(m.cfg.Data, errors.Join(err, m.store.Close())))
-	err = errors.Join(err, m.syncs.report(m.id, m.node.OtherURLs))
+	err = errors.Join(err, m.reportFailedSync())
 	m.transport.CloseIdle()
 	return errors.Join(err, m.syncs.mark.Close())
+}
+
+// reportFailedSync reports a failed sync to the other masters if one was noted.
+func (m *Master) reportFailedSync() error {
+	return m.syncs.report(func() (string, []string) {
+		if m.node != nil {
+			return m.id, m.node.OtherURLs()
+		}
+		own := func(url string) bool { return url == m.url }
+		return raftstore.ReadMemberID(m.cfg.Data), slices.DeleteFunc(slices.Concat(m.cfg.Peers, m.cfg.Join), own)
+	})
 }
 
 // Close releases the ports and the folder of a master that was not run.

@@ -57,10 +57,11 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(w.syncs.note(err), w.Close())
+			err = errors.Join(w.syncs.note(err), w.reportFailedSync(), w.Close())
 		}
 	}()
-	w.syncs.log = cfg.Logger
+	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
+	w.syncs.masters, w.syncs.log = masters, cfg.Logger
 	if w.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
@@ -81,14 +82,23 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.fence, err = worker.OpenFence(cfg.Data); err != nil {
 		return nil, err
 	}
-	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
-	w.syncs.masters = masters
 	w.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: w.identity, Starts: starts, Role: role, URL: w.url, Masters: cfg.Masters,
 		Fence: w.fence, Chain: w.node.chain, Register: w.register(cfg.Data, masters), Refused: w.node.abort,
 		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, Logger: cfg.Logger,
 	})
 	return w, nil
+}
+
+// reportFailedSync reports a failed sync to the masters if one was noted.
+func (w *Worker) reportFailedSync() error {
+	return w.syncs.report(func() (string, []string) {
+		identity, err := worker.ReadIdentity(w.cfg.Data)
+		if err != nil {
+			return "", nil
+		}
+		return identity.ID, w.cfg.Masters
+	})
 }
 
 // Close releases the port and the folder of a worker that was not run.
@@ -156,7 +166,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	err = w.syncs.note(errors.Join(err, w.node.close()))
-	err = errors.Join(err, w.syncs.report(w.registrar.ID(), func() []string { return w.cfg.Masters }))
+	err = errors.Join(err, w.reportFailedSync())
 	w.transport.CloseIdle()
 	return errors.Join(err, w.syncs.mark.Close())
 }
