@@ -7,9 +7,14 @@ SOAK    ?= 10m
 FAULTS  ?= 200
 APPENDS ?= 1000000
 LOAD    ?= 8
+# The seeds of the random tests, for example SEEDS='1 2 3': one run for each. Without seeds there is one run with a
+# random seed. The log of each run names its seed and what was done.
+SEEDS   ?=
 # The amount of fuzzing per target: a number of inputs (1000x) or a time (1m). With a time, go test itself may end in
-# "context deadline exceeded" although no input failed.
+# "context deadline exceeded" although no input failed; that is no failure here.
 FUZZ    ?= 1000x
+# The time of all fuzz targets together, in seconds, for example FUZZTOTAL=3600; instead of FUZZ.
+FUZZTOTAL ?=
 # The same settings for test-all, which runs both at the same time.
 SHORTSOAK ?= 1m
 SHORTFUZZ ?= 100x
@@ -72,12 +77,20 @@ lint: ## staticcheck, in both modules
 lint-lines: ## lines over 120 columns in code, over 100 in Markdown (part of vet)
 	@$(GO) run .ci/lines.go
 
-fuzz: ## run every fuzz target for FUZZ
-	@for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
-		done; \
-	done
+fuzz: ## run every fuzz target for FUZZ, or all of them for FUZZTOTAL seconds together
+	@targets=$$(for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do echo "$$pkg,$$target"; done; \
+	done); \
+	count=$$(echo "$$targets" | wc -l); each=$(FUZZ); log=$$(mktemp); began=$$(date +%s); \
+	if [ -n "$(FUZZTOTAL)" ]; then each=$$(( $(or $(FUZZTOTAL),0) / count ))s; fi; \
+	for entry in $$targets; do \
+		pkg=$${entry%,*}; target=$${entry#*,}; echo "$$pkg $$target: $$each"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $$each $$pkg >$$log 2>&1; failed=$$?; tail -3 $$log; \
+		if [ $$failed != 0 ] && { grep -q 'Failing input' $$log || ! grep -q 'context deadline exceeded' $$log; }; then \
+			cat $$log; exit 1; \
+		fi; \
+	done; \
+	rm $$log; echo "$$count fuzz targets, $$each each, $$(( $$(date +%s) - began )) s in all"
 
 bench: build ## measure against the ceilings and etcd; BENCH='--runs 1 --only append' measures less
 	cd bench && $(GO) build -o ../chainstore-bench .
@@ -93,15 +106,21 @@ times: ## measure failovers, restarts and snapshots on an otherwise idle machine
 behind: ## restart a master that is BEHIND records behind, so that it catches up by snapshot; docs/performance.md
 	CHAINSTORE_BEHIND=$(BEHIND) $(GO) test -timeout 0 -count 1 -v -run TestMasterFarBehind ./e2e
 
-soak: ## random faults on real processes under load: FAULTS faults, APPENDS appends; docs/faults.md
-	CHAINSTORE_SOAK=$(SOAK) CHAINSTORE_FAULTS=$(FAULTS) CHAINSTORE_APPENDS=$(APPENDS) CHAINSTORE_LOAD=$(LOAD) \
-		$(GO) test -timeout 0 -count 1 -v -run TestRandomFaults ./e2e
+# each runs a random test once for each seed.
+each = for seed in $(or $(SEEDS),random); do \
+		if [ $$seed = random ]; then unset CHAINSTORE_SEED; else export CHAINSTORE_SEED=$$seed; fi; \
+		echo "seed $$seed, $(SOAK)"; $(1) || exit 1; \
+	done
 
-soak-damage: ## random damage to storage nodes, with kills and pauses, for SOAK
-	CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomDamage ./e2e
+soak: ## random faults under load, for each of SEEDS: FAULTS faults, APPENDS appends, SOAK; docs/faults.md
+	@$(call each,CHAINSTORE_SOAK=$(SOAK) CHAINSTORE_FAULTS=$(FAULTS) CHAINSTORE_APPENDS=$(APPENDS) CHAINSTORE_LOAD=$(LOAD) \
+		$(GO) test -timeout 0 -count 1 -v -run TestRandomFaults ./e2e)
+
+soak-damage: ## random damage to storage nodes, with kills and pauses, for SOAK and each of SEEDS
+	@$(call each,CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomDamage ./e2e)
 
 soak-short: ## soak with the race detector, limited by SOAK only
-	CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomFaults ./e2e
+	@$(call each,CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomFaults ./e2e)
 
 screenshots: ## take pictures of the console in a browser, with a simulated cluster, for docs/images
 	mkdir -p docs/images

@@ -37,5 +37,11 @@ func (c *Client) RemoveStorage(ctx context.Context, id string, force bool) error
 	return c.remove(ctx, storagePath(id), force)
 }
 
+// RemoveMiner removes a miner from the cluster permanently. It needs the admin token. id is the miner's id or its URL.
+// The error wraps [wire.ErrNotFound] if there is no such miner, and no earlier try of this call may have removed it.
+func (c *Client) RemoveMiner(ctx context.Context, id string) error {
+	return c.remove(ctx, "/v1/miners/"+url.PathEscape(id), false)
+}
+
 // storagePath is the path of a storage node, which is named by its id or its URL.
 func storagePath(id string) string { return "/v1/storages/" + url.PathEscape(id) }

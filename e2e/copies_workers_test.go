@@ -47,7 +47,7 @@ func (c *cluster) health(role devcluster.Role, path, token string) (status int, 
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := c.httpClient().Do(request)
 	if err != nil {
 		return 0, p, err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestRandomFaults injects faults by a seeded schedule until the time is over. If CHAINSTORE_FAULTS or
@@ -28,6 +29,13 @@ func TestRandomFaults(t *testing.T) {
 			topology.Settings, topology.LogLevel = d.Settings, "info"
 		}
 	})
+	s.faults = append(s.faults, restoredFault(o))
+	if len(settings.kinds) > 0 {
+		s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return !slices.Contains(settings.kinds, f.kind) })
+		if len(s.faults) == 0 {
+			t.Fatalf("CHAINSTORE_KINDS: no fault of %q is possible here", settings.kinds)
+		}
+	}
 	if appends > 0 {
 		c.load.fast = true
 	}
@@ -58,6 +66,7 @@ func TestRandomFaults(t *testing.T) {
 	c.awaitProgress("after the last step")
 	l.end()
 	s.report(o, seed, time.Since(began))
+	s.reportWork()
 	c.verify(o)
 }
 
@@ -95,6 +104,22 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 		strings.Join(kinds, ", "))
 	s.c.t.Logf("%d appends of %d records acknowledged; gaps between acknowledgements: p50 %v, p99 %v, p99.9 %v, max %v",
 		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
+}
+
+// reportWork logs what the cluster did meanwhile.
+func (s *schedule) reportWork() {
+	status, i := wire.Cluster{}, s.c.integrity()
+	s.c.await("a status", func() (text string) {
+		var err error
+		if status, err = s.c.status(); err != nil {
+			text = err.Error()
+		}
+		return text
+	})
+	t := i.Totals
+	s.c.t.Logf("%d blocks, %d leaders, %d checks that read %d MB, %d repairs and %d that ended early, of %d blocks; "+
+		"%d bad blocks", status.Head.Height, status.Term, t.Checks, t.CheckedBytes>>20, t.Repairs, t.FailedRepairs,
+		t.RepairedBlocks, t.BadBlocks)
 }
 
 // logSettings logs the settings that repeat a random schedule.

@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -82,20 +80,11 @@ func (c *cluster) records() (n uint64) {
 // connections that it has stay open.
 func (c *cluster) withoutFiles(name string) (undo func()) {
 	c.t.Helper()
-	pid := c.PIDs()[name]
 	if _, err := exec.LookPath("strace"); err == nil {
-		return injectSyscalls(c.t, pid, "openat:error=EMFILE")
+		return injectSyscalls(c.t, c.PIDs()[name], "openat:error=EMFILE")
 	}
 	c.t.Log("NO strace: the number of descriptors is limited instead")
-	var was unix.Rlimit
-	limit := func(to, old *unix.Rlimit) {
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, to, old); err != nil {
-			c.t.Fatalf("limit the descriptors of %s: %v", name, err)
-		}
-	}
-	limit(nil, &was)
-	limit(&unix.Rlimit{Cur: highestDescriptor(c.t, pid) + 1, Max: was.Max}, nil)
-	return func() { limit(&was, nil) }
+	return c.limitDescriptors(name, 0)
 }
 
 // highestDescriptor returns the highest descriptor of a process.
@@ -163,6 +152,48 @@ func checkWithoutFiles(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
+}
+
+func readWithoutFiles(t *testing.T, c *cluster) {
+	const name, others = "storage-1", "storage-2 storage-3"
+	masters := c.File().Masters
+	var list struct {
+		Records []wire.Position `json:"records"`
+	}
+	body := c.mustAnswer(http.StatusOK, rawRequest{"GET", masters[0] + "/v1/records?limit=1", nil, nil})
+	if err := json.Unmarshal(body, &list); err != nil || len(list.Records) != 1 {
+		t.Fatalf("%v: %s", err, body)
+	}
+	path := fmt.Sprintf("/v1/blocks/%d/records/%d", list.Records[0].Block, list.Records[0].Offset)
+	c.restartRole(name)
+	url := roleOf(c.Topology(), name).URL()
+	c.await("no check that is due", func() string { return nodeAt(c.integrity(), url).Due })
+	before := c.integrity()
+	for _, other := range strings.Fields(others) {
+		if err := c.StopRole(other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	undo := c.withoutFiles(name)
+	for _, master := range masters {
+		c.mustAnswer(http.StatusServiceUnavailable, rawRequest{"GET", master + path, nil, nil})
+	}
+	undo()
+	c.launch(strings.Fields(others)...)
+	c.awaitAllReady()
+	for _, master := range masters {
+		c.await("the record", func() string {
+			if answer, body := c.send(rawRequest{"GET", master + path, nil, nil}); answer.StatusCode != http.StatusOK {
+				return fmt.Sprintf("%s %.300s", answer.Status, body)
+			}
+			return ""
+		})
+	}
+	now := c.integrity()
+	if n := nodeAt(now, url); n.State == "invalid" || told(before, now, url, wire.EventSuspect) ||
+		told(before, now, url, wire.EventFinding) {
+		t.Errorf("after reads that could not be done: %+v, events %+v", n, now.Events)
+	}
 }
 
 func keysOutsideLatin1(t *testing.T, c *cluster) {

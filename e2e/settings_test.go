@@ -15,6 +15,7 @@ var settings struct {
 	soak            time.Duration // CHAINSTORE_SOAK
 	seed            uint64        // CHAINSTORE_SEED
 	faults, appends int           // CHAINSTORE_FAULTS, CHAINSTORE_APPENDS
+	kinds           []string      // CHAINSTORE_KINDS
 	behind          int           // CHAINSTORE_BEHIND
 	load            int           // CHAINSTORE_LOAD
 	network         string        // CHAINSTORE_E2E_NETWORK
@@ -25,6 +26,9 @@ var settings struct {
 }
 
 func readSettings() (err error) {
+	if kinds := os.Getenv("CHAINSTORE_KINDS"); kinds != "" {
+		settings.kinds = strings.Split(kinds, ",")
+	}
 	settings.network = os.Getenv("CHAINSTORE_E2E_NETWORK")
 	settings.times = os.Getenv("CHAINSTORE_TIMES") != ""
 	settings.input = os.Getenv("CHAINSTORE_E2E_INPUT")

@@ -25,20 +25,20 @@ func TestShort(t *testing.T) {
 	l.more(some / 2)
 	l.end()
 
-	c.restoreFollower(o)
+	c.restoreFollower(o, filepath.Join(c.dir, "saved"))
 	c.verify(o)
 }
 
-// restoreFollower replaces the folder of a follower by an older copy. The follower must be refused until it has joined
-// with an empty folder.
-func (c *cluster) restoreFollower(o *oracle) {
+// restoreFollower replaces the folder of a follower by an older copy, which it keeps in the folder saved. The follower
+// must be refused until it has joined with an empty folder.
+func (c *cluster) restoreFollower(o *oracle, saved string) {
 	c.t.Helper()
 	c.awaitLevel()
 	name := c.followers(c.leader(""))[0]
-	role, saved := roleOf(c.Topology(), name), filepath.Join(c.dir, "saved")
+	role := roleOf(c.Topology(), name)
 	stop := func() {
 		c.t.Helper()
-		if err := c.StopRole(name); err != nil {
+		if err := c.StopRole(name); err != nil && !terminated(err) {
 			c.t.Fatal(err)
 		}
 	}
@@ -46,7 +46,7 @@ func (c *cluster) restoreFollower(o *oracle) {
 	c.copyFolder(role.Data, saved)
 	c.launch(name)
 	c.awaitComplete(3)
-	c.appendEach(o, "after the copy", 10, c.client(role.URL()))
+	c.appendEach(o, "after the copy "+filepath.Base(saved), 10, c.client(role.URL()))
 	stop()
 	c.putBack(role, saved)
 	c.launch(name)

@@ -17,7 +17,7 @@ import (
 const (
 	// drainBytes is how much of a refused body is read after the answer was sent, and drainTime how long. A client that
 	// is still sending would get a reset instead of the answer otherwise.
-	drainBytes = 8 << 20
+	drainBytes = 64 << 20
 	lingerTime = 2 * time.Second
 	// soon is how long a refusal waits for the rest of a body that is about to arrive, so that the connection can be
 	// used again.

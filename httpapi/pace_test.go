@@ -180,7 +180,7 @@ func TestRefusedBodyIsDrained(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	const size = 6 << 20
+	const size = 48 << 20
 	if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size); err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,9 @@ var commands = [...]Command{
 	24: &RaiseLevel{},
 	25: &SetTime{},
 	26: &ChangeSettings{},
-	27: &ReportFailedSync{},
+	27: &MarkMiners{},
+	28: &RemoveMiner{},
+	29: &ReportFailedSync{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -63,6 +63,8 @@ func everyCommand() []Command {
 		&RetireLogKey{ID: "0123abcd", Time: startTime},
 		&Cosign{Size: 3, Root: chain.Hash{6}, Cosignatures: []Cosignature{{Witness: "w", Line: "— w AAAAAAA="}},
 			Time: startTime},
+		&MarkMiners{Miners: []MinerMark{{ID: "a", Boot: "b", Dead: true}}, Time: startTime, Age: 3},
+		&RemoveMiner{ID: "a", Expired: true, Time: startTime, Age: 4},
 		&ChangeSettings{Change: SettingsChange{Replicas: new(uint8(3)), KeyAge: new(uint64(9))}, Time: startTime},
 	}
 }

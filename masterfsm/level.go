@@ -20,7 +20,8 @@ import (
 //	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a body leaves the masters only
 //	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
-//	   the table keeps how long the checks of storage nodes took, and failed syncs of data folders ([FailedSync])
+//	   the table keeps how long the checks of storage nodes took, which miners are dead ([MarkMiners],
+//	   [RemoveMiner]), and failed syncs of data folders ([FailedSync])
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -43,6 +44,9 @@ const (
 	// LevelTerms is the level from which masters answer the question for their term on a connection of raft's port, and
 	// name themselves when they call the leader over HTTP.
 	LevelTerms = 3
+
+	// LevelMiners is the level from which the table has which miners are dead.
+	LevelMiners = 3
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

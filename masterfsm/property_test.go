@@ -146,6 +146,9 @@ func (s *simulation) command() []byte {
 		}
 		return Encode(c)
 	case n < 87:
+		if s.a.Level() >= LevelMiners && s.chance(4) {
+			return Encode(s.minersMarked(time))
+		}
 		return s.registration(time)
 	case n < 88:
 		return Encode(s.cosigning(time))
@@ -186,6 +189,22 @@ func (s *simulation) command() []byte {
 	}
 	term := s.a.Term().Term + uint64(s.rng.IntN(3)) - 1
 	return EncodeFor(s.a.Level(), &BeginTerm{Term: term, Member: "m2", Time: time, Settings: settings, Age: s.age()})
+}
+
+// minersMarked returns a command about dead miners.
+func (s *simulation) minersMarked(time uint64) Command {
+	id, age := s.id(), s.age()
+	if s.chance(3) {
+		age += MinerExpiry
+	}
+	if s.chance(3) {
+		return &RemoveMiner{ID: id, Expired: s.chance(2), Time: time, Age: age}
+	}
+	mark := MinerMark{ID: id, Dead: !s.chance(3)}
+	if m, ok := find(s.a.miners, func(m *Miner) bool { return m.ID == id }); ok && !s.chance(5) {
+		mark.Boot = m.Boot
+	}
+	return &MarkMiners{Miners: []MinerMark{mark, {ID: s.id()}}, Time: time, Age: age}
 }
 
 // age returns an age for a command, which may be too small or absurd.

@@ -87,6 +87,37 @@ type Miner struct {
 	Boot        string     `json:"boot,omitempty"`  // the worker's start that registered; "" at protocol level 0
 	Lists       bool       `json:"lists,omitempty"` // that start keeps a list of the worker's starts
 	Level       uint64     `json:"level,omitempty"` // the highest protocol level that it has announced; 0 below level 2
+	// Dead: it did not answer the leader for long; see MarkMiners. DeadAge is State.Age when it was marked so. Both are
+	// zero below protocol level 3.
+	Dead    bool   `json:"dead,omitempty"`
+	DeadAge uint64 `json:"dead_age,omitempty"`
+}
+
+// MinerExpiry is how long a miner is dead before it is removed from the table, in milliseconds of State.Age.
+const MinerExpiry = 24 * 60 * 60 * 1000
+
+// MarkMiners records which miners do not answer the leader, and which do again. Known from protocol level 3 on.
+type MarkMiners struct {
+	Miners []MinerMark `json:"miners"`
+	Time   uint64      `json:"time"`
+	Age    uint64      `json:"age"` // State.Age as the leader has counted it
+}
+
+// MinerMark is the mark of one miner. It is ignored if the table has another start of the miner.
+type MinerMark struct {
+	ID   string `json:"id"`
+	Boot string `json:"boot"`
+	Dead bool   `json:"dead"`
+}
+
+// RemoveMiner removes a miner. If it is Expired, it may register again: it is refused with [ErrStale] unless the miner
+// has been dead for [MinerExpiry]. Otherwise an administrator removes it: its id is never admitted again, and the
+// integrity log records it. Known from protocol level 3 on.
+type RemoveMiner struct {
+	ID      string `json:"id"`
+	Expired bool   `json:"expired,omitempty"`
+	Time    uint64 `json:"time"`
+	Age     uint64 `json:"age,omitempty"` // of an expired one: State.Age as the leader has counted it
 }
 
 // maxWorkers bounds the table; maxText its strings.
@@ -252,7 +283,12 @@ func (s *State) judge(height uint64, hash chain.Hash) (NodeState, Cause) {
 func (s *State) registerMiner(c *Register) (any, error) {
 	miners := slices.DeleteFunc(slices.Clone(s.miners), func(m Miner) bool { return m.ID == c.ID || m.URL == c.URL })
 	if len(miners) >= maxWorkers {
-		return nil, fmt.Errorf("%w: %d miners are registered already", ErrBadCommand, maxWorkers)
+		at := longestDead(miners)
+		if at < 0 {
+			return nil, fmt.Errorf("%w: %d miners are registered already, and none of them is known to be dead; "+
+				"remove one", ErrBadCommand, maxWorkers)
+		}
+		miners = slices.Delete(miners, at, at+1)
 	}
 	s.tick(c.Time)
 	m := Miner{ID: c.ID, URL: c.URL, MasterToken: c.MasterToken, AccessHash: c.AccessHash}
@@ -264,6 +300,67 @@ func (s *State) registerMiner(c *Register) (any, error) {
 	}
 	s.miners = put(miners, m, func(m *Miner) string { return m.ID })
 	return &m, nil
+}
+
+// longestDead returns the place of the miner that was marked as dead first, -1 if none is dead.
+func longestDead(miners []Miner) int {
+	at := -1
+	for i := range miners {
+		if miners[i].Dead && (at < 0 || miners[i].DeadAge < miners[at].DeadAge) {
+			at = i
+		}
+	}
+	return at
+}
+
+func (c *MarkMiners) apply(s *State) (any, error) {
+	switch {
+	case s.level < LevelMiners:
+		return nil, fmt.Errorf("%w: miners are marked from protocol level %d on, the group is at %d", ErrBadCommand,
+			LevelMiners, s.level)
+	case len(c.Miners) > maxWorkers:
+		return nil, fmt.Errorf("%w: marks of %d miners", ErrBadCommand, len(c.Miners))
+	}
+	s.tick(c.Time)
+	s.elapse(c.Age)
+	for _, mark := range c.Miners {
+		i := slices.IndexFunc(s.miners, func(m Miner) bool { return m.ID == mark.ID })
+		if i < 0 || s.miners[i].Boot != mark.Boot {
+			continue
+		}
+		switch m := &s.miners[i]; {
+		case !mark.Dead:
+			m.Dead, m.DeadAge = false, 0
+		case !m.Dead:
+			m.Dead, m.DeadAge = true, s.age
+		}
+	}
+	return nil, nil
+}
+
+func (c *RemoveMiner) apply(s *State) (any, error) {
+	if s.level < LevelMiners {
+		return nil, fmt.Errorf("%w: miners are removed from protocol level %d on, the group is at %d", ErrBadCommand,
+			LevelMiners, s.level)
+	}
+	m, ok := find(s.miners, func(m *Miner) bool { return m.ID == c.ID })
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, c.ID)
+	}
+	if c.Expired {
+		age := max(s.age, c.Age)
+		if !m.Dead || c.Age > longestLeadership || age-m.DeadAge < MinerExpiry {
+			return nil, fmt.Errorf("%w: miner %s has not been dead for %d s", ErrStale, c.ID, MinerExpiry/1000)
+		}
+	}
+	s.tick(c.Time)
+	s.elapse(c.Age)
+	if !c.Expired {
+		s.recordEvent(Event{Kind: EventRemoved, Node: m.ID, URL: m.URL, Cause: s.cause(wire.CodeRemoved, nil)})
+		s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
+	}
+	s.miners = slices.DeleteFunc(slices.Clone(s.miners), func(m Miner) bool { return m.ID == c.ID })
+	return nil, nil
 }
 
 // Storages returns a copy of the storage nodes, by id.

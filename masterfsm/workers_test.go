@@ -298,3 +298,79 @@ func TestRemoveStorage(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestDeadMinersMakeRoom checks that a full table has room for a new miner if one is dead, and that the one goes that
+// has been dead longest.
+func TestDeadMinersMakeRoom(t *testing.T) {
+	b := newTable(t, smallSettings())
+	register := func(id string) *Register {
+		return &Register{Role: RoleMiner, ID: id, URL: "http://" + id, Boot: "1", Time: startTime}
+	}
+	b.refused(&MarkMiners{Time: startTime}, ErrBadCommand)
+	b.refused(&RemoveMiner{ID: "x", Time: startTime}, ErrBadCommand)
+	b.ok(&RaiseLevel{Level: LevelMiners, Time: startTime})
+	for i := range maxWorkers {
+		b.ok(register(fmt.Sprintf("%03d", i)))
+	}
+	b.refused(register("new"), ErrBadCommand)
+	dead := func(age uint64, ids ...string) {
+		c := &MarkMiners{Time: startTime, Age: age}
+		for _, id := range ids {
+			c.Miners = append(c.Miners, MinerMark{ID: id, Boot: "1", Dead: true})
+		}
+		b.ok(c)
+	}
+	dead(100, "200")
+	dead(200, "010", "200", "unknown") // the first mark counts
+	b.ok(&MarkMiners{Time: startTime, Age: 250, Miners: []MinerMark{{ID: "020", Boot: "older", Dead: true}}})
+	dead(300, "030")
+	b.ok(&MarkMiners{Time: startTime, Age: 350, Miners: []MinerMark{{ID: "030", Boot: "1"}}}) // it answers again
+	restored := restored(t, b.State)
+	b.ok(register("new"))
+	b.ok(register("newer"))
+	b.refused(register("newest"), ErrBadCommand)
+	for _, id := range []string{"200", "010"} {
+		if slices.ContainsFunc(b.Miners(), func(m Miner) bool { return m.ID == id }) {
+			t.Errorf("%s is still in the table", id)
+		}
+	}
+	if len(b.Miners()) != maxWorkers || len(restored.Miners()) != maxWorkers || !restored.Miners()[200].Dead {
+		t.Errorf("%d miners, %d restored", len(b.Miners()), len(restored.Miners()))
+	}
+	if events := b.IntegrityLog().Events; len(events) > 0 {
+		t.Errorf("%+v", events)
+	}
+	dead(400, "100")
+	b.ok(register("100")) // it registers again
+	if m, _ := find(b.miners, func(m *Miner) bool { return m.ID == "100" }); m.Dead || m.DeadAge != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestRemoveMiner checks the removal by a person, which is permanent and recorded, and that after a time, which is
+// neither.
+func TestRemoveMiner(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&RaiseLevel{Level: LevelMiners, Time: startTime})
+	for _, id := range []string{"a", "b"} {
+		b.ok(&Register{Role: RoleMiner, ID: id, URL: "http://" + id, Time: startTime})
+	}
+	b.refused(&RemoveMiner{ID: "x", Time: startTime}, ErrUnknownNode)
+	b.refused(&RemoveMiner{ID: "a", Expired: true, Time: startTime, Age: 2 * MinerExpiry}, ErrStale)
+	b.ok(&MarkMiners{Miners: []MinerMark{{ID: "a", Dead: true}}, Time: startTime, Age: 3 * MinerExpiry})
+	b.refused(&RemoveMiner{ID: "a", Expired: true, Time: startTime, Age: 4*MinerExpiry - 1}, ErrStale)
+	b.ok(&RemoveMiner{ID: "a", Expired: true, Time: startTime, Age: 4 * MinerExpiry})
+	b.ok(&Register{Role: RoleMiner, ID: "a", URL: "http://a", Time: startTime})
+	if events := b.IntegrityLog().Events; len(events) > 0 {
+		t.Errorf("%+v", events)
+	}
+	b.ok(&RemoveMiner{ID: "b", Time: startTime})
+	b.refused(&Register{Role: RoleMiner, ID: "b", URL: "http://b", Time: startTime}, wire.ErrRemoved)
+	events := b.IntegrityLog().Events
+	if len(events) != 1 || events[0].Kind != EventRemoved || events[0].Node != "b" || events[0].URL != "http://b" {
+		t.Errorf("%+v", events)
+	}
+	if len(b.Miners()) != 1 {
+		t.Errorf("%+v", b.Miners())
+	}
+}

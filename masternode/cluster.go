@@ -3,6 +3,7 @@ package masternode
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -122,7 +123,15 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		if s.State == masterfsm.Invalid {
 			notices.add(wire.CodeStorageInvalid, wire.Args{"node": s.ID, "cause": wire.Message(s.Cause)})
 		}
+		if slices.Contains(leading.Silent, s.ID) {
+			notices.add(wire.CodeStorageSilent, wire.Args{"node": s.ID})
+		}
 		notices.addAborted(s, leading.Aborted)
+	}
+	for i := range c.Masters {
+		if m := &c.Masters[i]; m.State == "unreachable" {
+			notices.add(wire.CodeMasterSilent, wire.Args{"node": m.ID})
+		}
 	}
 	notices.addLost(chain.CutRanges(v.Lost, v.Confirmed))
 	for i := range v.Miners {
@@ -227,6 +236,9 @@ type Figures struct {
 	Integrity     masterfsm.Totals
 	LostBlocks    uint64
 	WholeStorages int            // storage nodes that count as a copy
+	LiveStorages  int            // storage nodes that answer this leader; 0 on another master
+	LiveMiners    int            // miners that answer this leader; 0 on another master
+	WrongClocks   int            // masters whose clocks are wrong, as this leader sees them; 0 on another master
 	Checkpoint    uint64         // leaves of the tree that is stored, at a block boundary
 	Published     uint64         // leaves of the tree whose checkpoint is shown
 	Cosigned      uint64         // leaves of the newest checkpoint that a witness has cosigned
@@ -236,7 +248,7 @@ type Figures struct {
 // Figures returns the metrics.
 func (n *Node) Figures() Figures {
 	leading := n.leader.Status()
-	f := Figures{Leading: leading.Leads, Witnesses: leading.Witnesses}
+	f := Figures{Leading: leading.Leads, Witnesses: leading.Witnesses, WrongClocks: len(leading.Clocks.Wrong)}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
@@ -249,6 +261,14 @@ func (n *Node) Figures() Figures {
 		for i := range v.Storages {
 			if v.Storages[i].CountsAsCopy {
 				f.WholeStorages++
+			}
+			if leading.Live[v.Storages[i].ID] {
+				f.LiveStorages++
+			}
+		}
+		for i := range v.Miners {
+			if leading.Live[v.Miners[i].ID] {
+				f.LiveMiners++
 			}
 		}
 		f.BufferRecords, f.PendingBlocks, f.PendingBytes = v.OpenRecords, v.Pending, v.PendingBytes

@@ -168,6 +168,29 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 	return nil
 }
 
+// RemoveMiner removes a miner permanently. force has no effect. This master must lead. Errors: as of RemoveStorage.
+func (n *Node) RemoveMiner(ctx context.Context, idOrURL string, _ bool) error {
+	m, err := find(ctx, n, func(s *masterfsm.State) (masterfsm.Miner, bool) {
+		miners := s.Miners()
+		at := slices.IndexFunc(miners, func(m masterfsm.Miner) bool { return isNamed(m.ID, m.URL, idOrURL) })
+		if at < 0 {
+			return masterfsm.Miner{}, false
+		}
+		return miners[at], true
+	})
+	if errors.Is(err, wire.ErrNotFound) {
+		return fmt.Errorf("%w: no miner has the id or address %q", wire.ErrNotFound, idOrURL)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveMiner{ID: m.ID, Time: n.leader.Now()}); err != nil {
+		return err
+	}
+	n.log.Warn("miner removed permanently", "node", m.ID, "url", m.URL)
+	return nil
+}
+
 // Suspect handles the report of another master that a storage node answered wrong. This master must lead.
 func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	if s.ID == "" || s.Cause == "" {

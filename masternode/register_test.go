@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -86,4 +89,66 @@ func TestRegisterThroughFollower(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDeadMinersInTheWay checks that miners that do not answer are not asked all the time, are marked as dead, and make
+// room for a new one, and that a person can remove one.
+func TestDeadMinersInTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		calls := map[string]int{}
+		r := newRig(t, 2, func(_ *Config, r *rig) {
+			r.workers.Flaky = func(url string) error {
+				if strings.HasPrefix(url, "http://dead") {
+					mu.Lock()
+					defer mu.Unlock()
+					calls[url]++
+					return masterstest.ErrDown
+				}
+				return nil
+			}
+		})
+		defer r.stop()
+		time.Sleep(5 * time.Second) // until the level is raised
+		for i := range 255 {
+			r.registerWorker(t, masterfsm.RoleMiner, fmt.Sprintf("http://dead%d", i))
+		}
+		register := func() error {
+			_, err := r.Register(t.Context(), wire.Registration{
+				Role: "miner", URL: "http://fresh", MasterToken: "t", Boot: "1",
+			}, false)
+			return err
+		}
+		if err := register(); !errors.Is(err, masterfsm.ErrBadCommand) || !strings.Contains(err.Error(), "remove one") {
+			t.Errorf("into a full table: %v", err)
+		}
+		for range 100 {
+			if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		mu.Lock()
+		if n := calls["http://dead0"]; n > 30 {
+			t.Errorf("%d calls of a dead miner in 105 s", n)
+		}
+		mu.Unlock()
+		if err := register(); err != nil {
+			t.Errorf("once the others are dead: %v", err)
+		}
+		if err := r.RemoveMiner(t.Context(), "http://dead7", false); err != nil {
+			t.Error(err)
+		}
+		if err := r.RemoveMiner(t.Context(), "dead7", false); !errors.Is(err, wire.ErrNotFound) {
+			t.Errorf("again: %v", err)
+		}
+		var v masterfsm.View
+		r.ledger.Read(func(s *masterfsm.State) { v = s.View() })
+		if len(v.Miners) != 255 || v.Miner("miner").Dead || !v.Miner("dead200").Dead {
+			t.Errorf("%d miners, %+v", len(v.Miners), v.Miner("miner"))
+		}
+		if !hasEvent(r.Integrity(t.Context()), "removed") {
+			t.Error("the removal is not recorded")
+		}
+	})
 }

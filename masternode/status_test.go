@@ -97,7 +97,8 @@ func TestFigures(t *testing.T) {
 		for _, n := range []*Node{r.Node, r.newFollower(t, masterstest.NewMasters())} {
 			f := n.Figures()
 			if f.Leading != (n == r.Node) || f.Term != c.Term || f.Height != c.Head.Height || f.Stored != c.Stored ||
-				f.BufferRecords != 1 || f.WholeStorages != 3 || f.Published != at.Boundary.Size ||
+				f.BufferRecords != 1 || f.WholeStorages != 3 || f.Leading != (f.LiveStorages == 3) ||
+				f.Leading != (f.LiveMiners == 1) || f.Published != at.Boundary.Size ||
 				f.Checkpoint < f.Published || f.NextIndex <= f.Checkpoint || f.LostBlocks != 0 {
 				t.Errorf("%+v; the status is %+v", f, c)
 			}
@@ -176,6 +177,48 @@ func TestProjects(t *testing.T) {
 		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
 		if page, err := n.Projects(t.Context(), 0, 3); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("not confirmed: %+v, %v", page, err)
+		}
+	})
+}
+
+// TestSilentNodesAreNoticed checks that the status and the metrics of the leader show a storage node and a master that
+// do not answer, and that a new leader first waits for their answers.
+func TestSilentNodesAreNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		masters := newGroupMasters()
+		r := newRig(t, 3, func(c *Config, _ *rig) { c.Masters = masters })
+		defer r.stop()
+		r.join(t, masters, "m2", "m3")
+		silent := func() []string {
+			var nodes []string
+			for _, m := range r.Cluster(t.Context()).NoticesCoded {
+				if m.Code == wire.CodeStorageSilent || m.Code == wire.CodeMasterSilent {
+					nodes = append(nodes, m.Code+" "+m.Args["node"].(string))
+				}
+			}
+			return nodes
+		}
+		if got := silent(); got != nil {
+			t.Errorf("a new leader names %v", got)
+		}
+		time.Sleep(30 * time.Second)
+		if got, f := silent(), r.Figures(); got != nil || f.LiveStorages != 3 || f.LiveMiners != 1 {
+			t.Errorf("all answer: notices %v, %+v", got, f)
+		}
+		node := r.Cluster(t.Context()).Storages[1]
+		r.on(node.URL, func(s *masterstest.Storage) { s.Down = true })
+		r.members.Mu.Lock()
+		r.members.List[2].State = "unreachable" // as raft sees it
+		r.members.Mu.Unlock()
+		time.Sleep(30 * time.Second)
+		want := []string{"storage-silent " + node.ID, "master-silent m3"}
+		if got, f := silent(), r.Figures(); !slices.Equal(got, want) || f.LiveStorages != 2 || f.WholeStorages != 3 {
+			t.Errorf("notices %v, want %v; %+v", got, want, f)
+		}
+		r.on(node.URL, func(s *masterstest.Storage) { s.Down = false })
+		time.Sleep(30 * time.Second)
+		if got := silent(); !slices.Equal(got, want[1:]) {
+			t.Errorf("the storage node is back: notices %v", got)
 		}
 	})
 }

@@ -217,6 +217,12 @@ func TestGroupFailover(t *testing.T) {
 	for _, n := range nodes {
 		if n != first {
 			rest = append(rest, n)
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := n.Propose(ended, project("no")); !errors.Is(err, ErrNotLeader) ||
+				errors.Is(err, ErrUnknownOutcome) {
+				t.Errorf("follower, after its context ended: %v", err)
+			}
 			if _, err := n.Propose(t.Context(), project("no")); !errors.Is(err, ErrNotLeader) {
 				t.Fatalf("a follower answers %v", err)
 			}

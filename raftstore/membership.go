@@ -155,10 +155,7 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 // if there is nothing to do. It may still run after change has returned.
 func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
 	defer s.changed.notify()
-	_, err := s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
-		if r.State() != raft.Leader {
-			return nil, ErrNotLeader
-		}
+	_, err := s.callLeader(ctx, func(r *raft.Raft) (any, error) {
 		future, err := begin(r)
 		if err != nil || future == nil {
 			return nil, err

@@ -12,10 +12,7 @@ import (
 // its refusal, which is an error of package masterfsm. Otherwise the error wraps [ErrNotLeader], and nothing was
 // appended, or [ErrUnknownOutcome]. The caller must not use cmd afterwards, whatever is returned.
 func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
-	return s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
-		if r.State() != raft.Leader {
-			return nil, ErrNotLeader
-		}
+	return s.callLeader(ctx, func(r *raft.Raft) (any, error) {
 		future := r.Apply(cmd, 0)
 		if err := future.Error(); err != nil {
 			return nil, proposeError(err)
@@ -24,6 +21,26 @@ func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
 			return nil, err
 		}
 		return future.Response(), nil
+	})
+}
+
+// callLeader is callRaft for a call that appends to the log. Where this master does not lead, nothing is appended, and
+// the error wraps [ErrNotLeader], even if ctx has ended. If ctx ends later, it wraps [ErrUnknownOutcome].
+func (s *Store) callLeader(ctx context.Context, call func(*raft.Raft) (any, error)) (any, error) {
+	r, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	leads := r.State() == raft.Leader
+	s.calls.Done()
+	if !leads {
+		return nil, ErrNotLeader
+	}
+	return s.callRaft(ctx, ErrUnknownOutcome, func(r *raft.Raft) (any, error) {
+		if r.State() != raft.Leader {
+			return nil, ErrNotLeader
+		}
+		return call(r)
 	})
 }
 

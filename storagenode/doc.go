@@ -9,6 +9,7 @@
 //	DIR/records/      from project, key and hash to leaves: package records; follows the chain
 //	DIR/inbox/        blocks that wait while the node is not Valid: package inbox
 //	DIR/quarantine/   bytes that were found damaged and moved aside
+//	DIR/reserve       room for small files on a full disk: see [durable.KeepReserve]
 //	DIR/running       exists while a node runs; stays if the node was not shut down
 //	DIR/repair        the ticket of the repair that cut the chain last
 //	DIR/lost          blocks that a person confirmed as lost

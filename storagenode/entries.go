@@ -37,7 +37,7 @@ func (n *Node) Tiles(list []tlog.Tile) wire.TileData {
 		level := t.L * wire.TileHeight / chain.SubtreeLevel
 		if answer.Tiles[i], err = n.tiles.Row(nil, level, uint64(t.N)*wire.TileWidth, t.W); err != nil {
 			n.log.Error("hashes of the tree cannot be read", "tile", t.Path(), "error", err)
-			return wire.TileData{Status: wire.ReadBad}
+			return wire.TileData{Status: statusOf(err)}
 		}
 	}
 	return answer
@@ -66,7 +66,7 @@ func (n *Node) Entries(ctx context.Context, first uint64, count int) (wire.Entri
 				return wire.Entries{Status: wire.ReadBehind}, nil
 			}
 			n.log.Error("leaves cannot be computed", "block", run.block, "leaf", run.next, "error", err)
-			return wire.Entries{Status: wire.ReadBad, Block: run.block}, nil
+			return wire.Entries{Status: statusOf(err), Block: run.block}, nil
 		}
 	}
 	return wire.Entries{Bundle: run.bundle}, nil

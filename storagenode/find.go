@@ -120,7 +120,8 @@ func (n *Node) leavesOf(q *wire.RecordQuery) (from, to uint64) {
 }
 
 // leafAt finds the first leaf whose record is not earlier than a time. It is between first and last, which are equal
-// unless its block cannot be read. If there is none yet, both are the chain's size and ok is false.
+// unless its block, or the blocks before it, cannot be read. If there is none yet, last is the chain's size and ok is
+// false.
 func (n *Node) leafAt(time uint64) (first, last uint64, ok bool) {
 	status := n.Status()
 	r := n.reader()
@@ -132,10 +133,25 @@ func (n *Node) leafAt(time uint64) (first, last uint64, ok bool) {
 			}
 		}
 	}))
-	if block >= status.Height {
-		return status.Size, status.Size, false
-	}
+	last, ok = status.Size, block < status.Height
 	p, _, _ := n.index.Get(block)
+	if ok {
+		last = p.First
+	}
+	start := block // the blocks from here on and before it cannot be read: they may have the leaf
+	for start > 0 {
+		if _, err := r.header(n, start-1); err == nil {
+			break
+		}
+		start--
+	}
+	if start < block {
+		before, _, _ := n.index.Get(start)
+		return before.First, last, ok
+	}
+	if !ok {
+		return last, last, false
+	}
 	blocks := blockReader{n: n}
 	b, err := blocks.parsed(block)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // arrive in order, so blocks of the inbox behind a gap after this one are not the current leader's, and are moved
 // aside. PutInbox does not check whether the block fits the chain. data is not kept.
 //
-// Errors: wire.ErrBadBlock, wire.ErrInboxFull, ErrFailed.
+// Errors: wire.ErrBadBlock, wire.ErrInboxFull, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed.
 func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -44,6 +44,9 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	}
 	if n.inbox.Has(number) {
 		return nil
+	}
+	if err := n.cfg.Room(); err != nil {
+		return err
 	}
 	if space := inbox.Space(len(data)); n.inbox.Bytes()+space > n.cfg.InboxBytes {
 		return fmt.Errorf("%w: it has %d blocks of %d bytes, block %d takes %d, the limit is %d; "+
@@ -84,7 +87,13 @@ func (n *Node) addFromInbox() error {
 		if !n.inbox.Has(number) {
 			return n.flushed()
 		}
+		if n.cfg.Room() != nil {
+			return n.flushed() // the block waits in the inbox
+		}
 		data, err := n.inbox.Read(number)
+		if durable.NoResources(err) {
+			return errors.Join(lacking(err), n.flushed())
+		}
 		var block chain.Block
 		if err == nil {
 			block, err = parseBlock(number, data)
@@ -95,7 +104,7 @@ func (n *Node) addFromInbox() error {
 		if err == nil {
 			err = n.add(&block)
 		}
-		if errors.Is(err, ErrFailed) {
+		if errors.Is(err, ErrFailed) || errors.Is(err, wire.ErrNoSpace) || errors.Is(err, errLacking) {
 			return err
 		}
 		if err != nil {

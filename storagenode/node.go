@@ -39,6 +39,10 @@ type Config struct {
 	// [wire.ErrBadBlock] if the receiver reported a bad block.
 	Transfer func(ctx context.Context, to, ticket string, write func(io.Writer) error) error
 
+	// Room returns why nothing is to be added to the folder: an error that wraps [wire.ErrNoSpace] while too little of
+	// the disk is free, else nil. nil for no limit.
+	Room func() error
+
 	open      segment.OpenFunc                                       // nil for the real file system
 	writeFile func(path string, data []byte, mode os.FileMode) error // nil for durable.WriteFile
 	// checkAgain is the pause after which a check that ended early is begun again; 0 for the constant of that name.
@@ -55,6 +59,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.open == nil {
 		c.open = segment.OpenFile
+	}
+	if c.Room == nil {
+		c.Room = func() error { return nil }
 	}
 	if c.writeFile == nil {
 		c.writeFile = durable.WriteFile
@@ -89,6 +96,7 @@ type Node struct {
 	closed   bool
 	incoming *incomingRepair // nil if none was opened
 	moved    []wire.Finding  // what was moved to quarantine/ since the last check that was reported
+	lacked   time.Time       // when a missing resource was logged last
 
 	jobs    sync.Mutex // guards all below
 	closing bool       // no more jobs are started
@@ -130,8 +138,24 @@ func (n *Node) locked(change func() error) error {
 	return change()
 }
 
-// fail stops the node permanently if a write failed: if err is not nil. mu is held.
+// lackedEvery is the shortest time between two lines of the log that say that a resource is missing.
+const lackedEvery = time.Minute
+
+// fail stops the node permanently if a write failed: if err is not nil. If a resource was missing and nothing was
+// changed, it does not stop the node, and the caller's operation may be tried again. mu is held.
 func (n *Node) fail(err error) error {
+	if !errors.Is(err, durable.ErrExhausted) || n.failure != nil {
+		return n.stop(err)
+	}
+	if now := time.Now(); n.lacked.IsZero() || now.Sub(n.lacked) > lackedEvery {
+		n.lacked = now
+		n.log.Warn("a write is put off, because a resource is exhausted", "error", err)
+	}
+	return lacking(err)
+}
+
+// stop stops the node permanently if err is not nil. mu is held.
+func (n *Node) stop(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -42,6 +42,13 @@ func Open(cfg Config) (*Node, error) {
 		n.unclean.Store(marked)
 		err = n.load(marked)
 	}
+	if durable.NoSpace(err) && durable.UseReserve(cfg.Dir) {
+		n.log.Warn("the disk is full; the node starts with the room of its reserve", "error", err)
+		err = n.chainState.close()
+		if n.chainState = n.emptyState(); err == nil {
+			err = n.load(marked)
+		}
+	}
 	if err == nil {
 		n.indexer, err = startRecordIndexer(n)
 	}
@@ -125,7 +132,10 @@ func (n *Node) load(rewrite bool) error {
 		return err
 	}
 	n.publish()
-	return n.drain()
+	if err := n.drain(); errors.Is(err, ErrFailed) {
+		return err
+	}
+	return nil // the inbox is drained later
 }
 
 // removeUnfinished removes segments that were being rewritten when the process ended.
@@ -147,6 +157,10 @@ func (n *Node) openIndexFile(good uint64) (err error) {
 	n.indexFile, err = blockindex.OpenFile(n.cfg.open, n.dir.Index(), n.index, good)
 	for block := good; err == nil && block < n.index.Len(); block++ {
 		err = n.indexFile.Put(block)
+	}
+	if n.indexFile != nil && errors.Is(err, durable.ErrExhausted) {
+		n.log.Warn("entries of the index are missing in its file; the next check writes them", "error", err)
+		return nil
 	}
 	return err
 }

@@ -15,8 +15,8 @@ import (
 // survive a power cut. A block that is here already changes nothing. data is not kept. The Status is that of the node
 // after the call, whatever the outcome.
 //
-// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged if the node cannot go on before
-// a block is repaired.
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed, and
+// ErrDamaged if the node cannot go on before a block is repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -88,6 +88,9 @@ func (n *Node) put(number uint64, data []byte) error {
 	if err := n.stopped(); err != nil {
 		return err
 	}
+	if err := n.cfg.Room(); err != nil {
+		return err
+	}
 	if number > height {
 		return fmt.Errorf("%w: block %d, block %d is due", wire.ErrNotNext, number, height)
 	}
@@ -131,9 +134,11 @@ const (
 	groupBytes  = 4 << 20
 )
 
-// appendBlock writes a verified block, and syncs if many are not synced. After an error the node is stopped.
+// appendBlock writes a verified block, and syncs if many are not synced. After an error that wraps ErrFailed the node
+// is stopped. After any other the block is not here.
 func (n *Node) appendBlock(block *chain.Block, leaves []chain.Hash) error {
 	if err := n.fail(n.write(block, leaves)); err != nil {
+		n.verifier = chain.NewVerifier(n.stored) // it has taken the block
 		return err
 	}
 	if n.unsynced.bytes >= groupBytes || n.unsynced.blocks >= groupBlocks {
@@ -152,6 +157,9 @@ func (n *Node) write(block *chain.Block, leaves []chain.Hash) error {
 		return err
 	}
 	if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
+		if cutErr := n.writer.Remove(offset); cutErr != nil {
+			return cutErr
+		}
 		return err
 	}
 	n.unsynced.blocks++
@@ -186,7 +194,8 @@ func (n *Node) flush() error {
 	return nil
 }
 
-// flushed is flush, after which an error stops the node.
+// flushed is flush, after which an error stops the node, unless it only lacked a resource: then the blocks are shown
+// later.
 func (n *Node) flushed() error { return n.fail(n.flush()) }
 
 // makeRoom makes sure that there is a segment to write the block to.

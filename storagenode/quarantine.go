@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/folder"
 )
 
@@ -51,7 +52,7 @@ func (n *Node) moveOne(m *folder.Misplaced) error {
 
 // moveAside moves what is at a path to quarantine/. The error wraps ErrFailed if a sync failed. mu is held.
 func (n *Node) moveAside(path string) (to string, err error) {
-	if to, err = n.dir.MoveAside(path); errors.Is(err, folder.ErrNotSynced) {
+	if to, err = n.dir.MoveAside(path); errors.Is(err, durable.ErrNotSynced) {
 		err = n.fail(err)
 	}
 	return to, err

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
@@ -94,7 +95,7 @@ func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRe
 	path, leaf, err := r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count))
 	if err != nil {
 		n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
-		return wire.ProvenRecord{Status: wire.ReadBad}
+		return wire.ProvenRecord{Status: statusOf(err)}
 	}
 	record, err := r.record(n, at)
 	if err == nil && leafHash(record) != leaf {
@@ -103,10 +104,18 @@ func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRe
 	if err != nil {
 		if record, err = n.recordOfBlock(at, err); err != nil {
 			n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
-			return wire.ProvenRecord{Status: wire.ReadBad}
+			return wire.ProvenRecord{Status: statusOf(err)}
 		}
 	}
 	return wire.ProvenRecord{Status: wire.ReadFound, Record: record, Path: path}
+}
+
+// statusOf returns the status of a read that ended with an error.
+func statusOf(err error) wire.ReadStatus {
+	if durable.CannotRead(err) {
+		return wire.ReadFailed
+	}
+	return wire.ReadBad
 }
 
 // path returns an inclusion path, in memory that it shares with other paths of the call.
@@ -175,7 +184,7 @@ func (n *Node) recordOfBlock(at wire.Place, cause error) ([]byte, error) {
 	return block.Encoded(at.Offset), nil
 }
 
-// header reads the header of a block. Errors: ErrBehind, ErrDamaged.
+// header reads the header of a block. Errors: ErrBehind, ErrDamaged, ErrCannotRead.
 func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
 	err = n.files.read(block, func(p blockindex.Place, f segment.File) error {
 		if _, err := f.ReadAt(r.small[:chain.HeaderSize], p.Offset+segment.FrameHeader); err != nil {
@@ -199,7 +208,8 @@ func (n *Node) header(block uint64) (chain.Header, error) {
 
 // Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the
 // first size leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be
-// read, so the list may be empty. Error: ErrBehind if the node's tree is smaller than size.
+// is damaged, so the list may be empty. Errors: ErrBehind if the node's tree is smaller than size, ErrCannotRead if the
+// system cannot read the first one.
 func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -218,11 +228,22 @@ func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader
 		h, err := n.provenHeader(r, block, size)
 		if err != nil {
 			n.log.Error("a header cannot be read", "block", block, "error", err)
+			if len(headers) == 0 && durable.CannotRead(err) {
+				return nil, cannotRead(err)
+			}
 			break
 		}
 		headers = append(headers, h)
 	}
 	return headers, nil
+}
+
+// cannotRead makes an error of the system wrap ErrCannotRead.
+func cannotRead(err error) error {
+	if errors.Is(err, ErrCannotRead) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCannotRead, err)
 }
 
 func (n *Node) provenHeader(r *reader, block, size uint64) (wire.ProvenHeader, error) {
@@ -257,7 +278,8 @@ func (n *Node) Locate(index uint64) (block uint64, err error) {
 	return block, nil
 }
 
-// Block reads a whole encoded block, its checksum and number checked. Errors: ErrBehind, ErrDamaged.
+// Block reads a whole encoded block, its checksum and number checked. Errors: ErrBehind, ErrDamaged, and
+// ErrCannotRead.
 func (n *Node) Block(number uint64) ([]byte, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -270,7 +292,8 @@ func (n *Node) block(number uint64) ([]byte, error) {
 }
 
 // ReadBlocks passes the blocks from one number up to another to give, in order and as they are on disk. A block is
-// valid until the next one is passed. Errors: ErrBehind, ErrDamaged, and those of give and of the context.
+// valid until the next one is passed. Errors: ErrBehind, ErrDamaged, ErrCannotRead, and those of give and of the
+// context.
 func (n *Node) ReadBlocks(ctx context.Context, from, to uint64, give func(block []byte) error) error {
 	b := &blockReader{n: n}
 	next := func(number uint64) ([]byte, error) {
@@ -312,7 +335,8 @@ func (b *blockReader) parsed(number uint64) (chain.Block, error) {
 	return block, err
 }
 
-// block reads a block, its checksum and number checked. It is valid until the next call. Errors: ErrBehind, ErrDamaged.
+// block reads a block, its checksum and number checked. It is valid until the next call. Errors: ErrBehind, ErrDamaged,
+// ErrCannotRead.
 func (b *blockReader) block(number uint64) (data []byte, err error) {
 	err = b.n.files.read(number, func(p blockindex.Place, f segment.File) (err error) {
 		if b.buf, err = segment.ReadFrame(b.buf, f, p.Offset, p.Length); err != nil {

@@ -136,8 +136,8 @@ func (x *recordIndexer) cutToChain() error {
 			if err == nil && h.Hash() == last {
 				return nil
 			}
-			if errors.Is(err, ErrDamaged) {
-				return err // whether it fits is known when the block is repaired
+			if errors.Is(err, ErrDamaged) || durable.CannotRead(err) {
+				return err // whether it fits is known when the block can be read
 			}
 		} else if x.n.blockedByDamage != nil {
 			return nil // the chain is there, and cannot be proven up to that block now

@@ -105,6 +105,9 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 	if r := n.lastRepair(); r != nil && r.ticket == o.Ticket {
 		return r, nil // another call opened it meanwhile
 	}
+	if err := n.cfg.Room(); err != nil {
+		return nil, fmt.Errorf("no repair is opened: %w", err)
+	}
 	if err := n.mayStart(); err != nil {
 		return nil, fmt.Errorf("no repair is opened: %w", err)
 	}
@@ -335,6 +338,9 @@ func (s *incomingStream) keep(block *chain.Block, leaves []chain.Hash) error {
 	number := block.Header.Block
 	if !r.wants(number) {
 		return nil // it arrived twice
+	}
+	if err := n.cfg.Room(); err != nil {
+		return err
 	}
 	if number < n.index.Len() {
 		return n.replaceBlock(r, block)

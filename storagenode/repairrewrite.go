@@ -2,6 +2,7 @@ package storagenode
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -67,11 +68,15 @@ func (n *Node) replaceBlock(r *incomingRepair, block *chain.Block) error {
 	return nil
 }
 
-// failRewrite stops the node after a failed write.
+// failRewrite stops the node after a failed write. If only a resource was missing, it does not stop the node, and the
+// blocks of the segment are still to be received.
 func (n *Node) failRewrite(r *incomingRepair, err error) error {
 	if w := r.rewrite; w != nil {
 		w.close()
 		r.rewrite = nil
+		if errors.Is(err, durable.ErrExhausted) {
+			_ = os.Remove(w.path) // it takes room; the next rewrite, or a start, removes it too
+		}
 	}
 	return n.failUnlocked(err)
 }
@@ -89,7 +94,7 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 		return nil, err
 	}
 	if w.old, err = segment.OpenExisting(n.cfg.open, path); err != nil {
-		return nil, err
+		return nil, durable.Unchanged(err)
 	}
 	if err = n.reconcileOpenFile(seg, w.old); err == nil {
 		w.file, err = segment.WriteHeader(n.cfg.open, w.path, os.O_CREATE|os.O_TRUNC, seg)
@@ -127,7 +132,7 @@ func (w *rewrite) oldFrame(p *blockindex.Place) []byte {
 }
 
 // copyUpTo copies the frames before a block as they are, damaged ones included, so that nothing is lost that is not
-// replaced. What cannot be read becomes a lost block.
+// replaced. What cannot be read becomes a lost block, and the old file is kept then.
 func (w *rewrite) copyUpTo(number uint64) error {
 	for w.next() < number {
 		p, _, ok := w.n.index.Get(w.next())
@@ -136,6 +141,7 @@ func (w *rewrite) copyUpTo(number uint64) error {
 		}
 		frame := w.oldFrame(&p)
 		if frame == nil {
+			w.keepWhole = w.keepWhole || w.old != nil && !p.Lost()
 			w.places = append(w.places, blockindex.Place{First: p.First})
 			continue
 		}
@@ -151,7 +157,7 @@ func (w *rewrite) copyUpTo(number uint64) error {
 // write appends the frame of the next block.
 func (w *rewrite) write(frame []byte, p blockindex.Place) error {
 	if _, err := w.file.WriteAt(frame, w.size); err != nil {
-		return fmt.Errorf("write %s: %w", w.path, err)
+		return durable.Unchanged(fmt.Errorf("write %s: %w", w.path, err))
 	}
 	w.size += int64(len(frame))
 	w.places = append(w.places, p)
@@ -239,10 +245,7 @@ func (w *rewrite) replace() error {
 		}
 	}
 	path := n.segmentPath(w.seg)
-	if err := n.files.replace(w.seg, w.places, func() error { return os.Rename(w.path, path) }); err != nil {
-		return err
-	}
-	if err := durable.SyncDir(n.dir.Segments()); err != nil {
+	if err := n.files.replace(w.seg, w.places, func() error { return durable.Rename(w.path, path) }); err != nil {
 		return err
 	}
 	if len(changed) > 0 {
@@ -250,7 +253,9 @@ func (w *rewrite) replace() error {
 		if err == nil {
 			err = n.indexFile.Sync()
 		}
-		if err != nil {
+		if errors.Is(err, durable.ErrExhausted) { // until a check writes the entries, a start scans the segments
+			n.log.Warn("entries of the index cannot be written now", "file", n.dir.Index(), "error", err)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/transfer"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -83,7 +84,7 @@ func (n *Node) runSend(ctx context.Context, s *sendJob) {
 	writing.Lock() // write ends at the latest when its writer fails
 	over = true
 	writing.Unlock()
-	end := &sendEnd{err: err, faulty: own != nil || errors.Is(err, wire.ErrBadBlock)}
+	end := &sendEnd{err: err, faulty: own != nil && !durable.CannotRead(own) || errors.Is(err, wire.ErrBadBlock)}
 	if own != nil {
 		end.err = own
 	}
@@ -152,6 +153,9 @@ func (b *blockReader) piece(p wire.Piece) (*transfer.Piece, error) {
 	}
 	// The first block proves the tree, as it will for the receiver.
 	if _, err := n.verifyBlock(chain.NewVerifier(piece.Head()), p.From); err != nil {
+		if durable.CannotRead(err) {
+			return nil, cannotRead(err)
+		}
 		return nil, fmt.Errorf("%w: block %d, or hashes of the tree: %w", ErrDamaged, p.From, err)
 	}
 	return piece, nil

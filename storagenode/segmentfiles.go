@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
@@ -36,8 +37,8 @@ func newSegmentFiles(dir string, opener segment.OpenFunc, index *blockindex.Inde
 }
 
 // read calls use with the place of a block and with its segment, which use must not keep. The error wraps ErrBehind if
-// the block is not here, and ErrDamaged in all other cases: to a reader, a lost file, a short one and a bad sector are
-// the same.
+// the block is not here, ErrCannotRead if the system could not read the file, and ErrDamaged in all other cases: to a
+// reader, a lost file and a short one are the same.
 func (s *segmentFiles) read(block uint64, use func(blockindex.Place, segment.File) error) error {
 	for {
 		seg, done, err := s.tryRead(block, use)
@@ -47,6 +48,8 @@ func (s *segmentFiles) read(block uint64, use func(blockindex.Place, segment.Fil
 		switch {
 		case err != nil && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrBehind)):
 			return fmt.Errorf("block %d in %s: %w", block, segment.Name(seg), err)
+		case durable.CannotRead(err):
+			return fmt.Errorf("%w: block %d in %s: %w", ErrCannotRead, block, segment.Name(seg), err)
 		case err != nil:
 			return fmt.Errorf("%w: block %d in %s: %w", ErrDamaged, block, segment.Name(seg), err)
 		case done:

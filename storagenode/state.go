@@ -71,11 +71,17 @@ func (s *chainState) closeWriter() error {
 }
 
 // reload syncs what is written, runs a change of the files, and replaces the chainState with what the folder holds
-// then. An error stops the node. life is held exclusively.
+// then. An error stops the node, unless a resource is missing before anything is changed. life is held exclusively.
 func (n *Node) reload(change func() error) error {
 	n.stopJobs(false)
 	return n.locked(func() error {
-		err := n.sync()
+		err := durable.HaveDescriptors(loadDescriptors)
+		if err == nil {
+			err = n.sync()
+		}
+		if errors.Is(err, durable.ErrExhausted) {
+			return n.fail(err)
+		}
 		if err == nil {
 			err = change()
 		}
@@ -86,11 +92,15 @@ func (n *Node) reload(change func() error) error {
 		if err == nil {
 			err = n.load(false)
 		}
-		return n.fail(err)
+		return n.stop(err) // in any case: the chainState may not fit the files
 	})
 }
 
-// sync makes index and tiles durable and notes the head that they reach. mu is held.
+// loadDescriptors is more than the number of files that are open at a time while a folder is loaded.
+const loadDescriptors = 32
+
+// sync makes index and tiles durable and notes the head that they reach. If that lacks a resource, it is done later:
+// the next start verifies more blocks. mu is held.
 func (n *Node) sync() error {
 	if err := n.flush(); err != nil {
 		return err
@@ -107,7 +117,9 @@ func (n *Node) sync() error {
 			return err
 		}
 		return n.dir.WriteSynced(head)
-	}); err != nil {
+	}); errors.Is(err, durable.ErrExhausted) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	n.synced = head.Height

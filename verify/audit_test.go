@@ -742,3 +742,31 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseState checks that a state file either is refused, or is the same when it is written again.
+func FuzzParseState(f *testing.F) {
+	l := newTestLog(f, 3, 4)
+	_, state, err := l.audit(l.serve(), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	data, err := state.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		parsed, err := ParseState(data)
+		if err != nil {
+			return
+		}
+		written, err := parsed.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseState(written)
+		if err != nil || !reflect.DeepEqual(again.Head, parsed.Head) {
+			t.Errorf("%+v is %+v when written again: %v", parsed, again, err)
+		}
+	})
+}

@@ -61,8 +61,8 @@ var (
 	CodeReceiverSilent = code("receiver-silent", "the receiver does not answer")
 	CodeStalled        = code("stalled", "nothing was received for {seconds} {seconds|second|seconds}")
 	CodeOthersWait     = code("others-wait",
-		"it took {seconds} {seconds|second|seconds}, and other storage nodes wait for their repair; it continues "+
-			"after theirs")
+		"it took {seconds} {seconds|second|seconds}, and other storage nodes wait for a repair or a check; it "+
+			"continues after them")
 
 	CodeTilesRewritten = code("tiles-rewritten",
 		"{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and {count|was|were} computed "+
@@ -95,6 +95,8 @@ var (
 		"{count} of the {needed} storage nodes that a block needs are available: the masters keep the records until "+
 			"more are")
 	CodeBacklogFull    = code("backlog-full", "backlog full: appends are refused until blocks are stored")
+	CodeStorageSilent  = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
+	CodeMasterSilent   = code("master-silent", "master {node} does not answer: start it, or check the network")
 	CodeStorageInvalid = code("storage-invalid", "storage node {node} is invalid: {cause}")
 	CodeChecksEndEarly = code("checks-end-early",
 		"storage node {node}: its checks end early: the last {count} did, the newest after {blocks} of {height} "+

@@ -157,7 +157,26 @@ type StorageStatus struct {
 	// Inbox is the range of blocks beyond the chain's end that wait in the inbox, without a gap up to the last; zero
 	// for none.
 	Inbox chain.Range `json:"inbox"`
+	// Disk is nil in the answers of nodes that do not know it.
+	Disk *Disk `json:"disk,omitempty"`
 }
+
+// Disk is the space of the file system under a data folder.
+type Disk struct {
+	Free  uint64    `json:"free"`  // bytes that the process may still use
+	Total uint64    `json:"total"` // bytes
+	State DiskState `json:"state"`
+}
+
+// DiskState is what a node does because of the free space. Newer versions may add states.
+type DiskState string
+
+// The states of a disk.
+const (
+	DiskOK   DiskState = "ok"
+	DiskLow  DiskState = "low"  // less than --warn-free: it works, and warns
+	DiskFull DiskState = "full" // less than --min-free: it takes no records or blocks
+)
 
 // MinerStatus is what a miner does.
 type MinerStatus struct {

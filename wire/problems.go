@@ -132,6 +132,9 @@ var (
 	ErrInternal = problem("internal", 500, final, "Internal error")
 	// ErrBacklog: the masters hold max_pending_bytes, so appends are refused until blocks are stored.
 	ErrBacklog = problem("backlog-full", 503, retry, "Backlog full")
+	// ErrNoSpace: the disk of the node is full, or nearly: see --min-free. Nothing was changed. It takes data again
+	// once there is room.
+	ErrNoSpace = problem("no-space", 503, retry, "Disk full")
 	// ErrNoLeader: no leader could be reached within the time that the request may wait. Nothing was changed.
 	ErrNoLeader = problem("no-leader", 503, retry, "No leader")
 	// ErrUnknownOutcome: the change may have been committed, or may be yet. An append may be retried with the same

@@ -56,7 +56,10 @@ const (
 	ReadFound  ReadStatus = 0 // record and path follow
 	ReadBehind ReadStatus = 1 // the node does not have the block yet
 	ReadBeyond ReadStatus = 2 // the block has no such offset
-	ReadBad    ReadStatus = 3 // the node has it and cannot read it: a damaged place
+	ReadBad    ReadStatus = 3 // the node has it, and its bytes are damaged or missing
+	// ReadFailed: the node's system could not read its files now. Nothing is known about the bytes. A master that does
+	// not know this status takes it for ReadBad, as every storage node answered before.
+	ReadFailed ReadStatus = 4
 )
 
 // ProvenRecord answers for one place: the encoded record, and the inclusion path of its leaf in the tree up to its own

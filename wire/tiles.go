@@ -75,7 +75,7 @@ func ParseTiles(data []byte) ([]tlog.Tile, error) {
 //
 //	status u8 ‖ hash[32] …
 type TileData struct {
-	Status ReadStatus // ReadFound, or ReadBehind or ReadBad and no tile follows
+	Status ReadStatus // ReadFound, or ReadBehind, ReadBad or ReadFailed and no tile follows
 	Tiles  [][]byte
 }
 
@@ -115,8 +115,8 @@ func ParseTileData(data []byte, tiles []tlog.Tile) (TileData, error) {
 //
 //	status u8 ‖ block u64 ‖ (length u16 ‖ entry) …
 type Entries struct {
-	Status ReadStatus // ReadFound, or ReadBehind or ReadBad and no entry follows
-	Block  uint64     // with ReadBad: the first block that cannot be read
+	Status ReadStatus // ReadFound, or ReadBehind, ReadBad or ReadFailed and no entry follows
+	Block  uint64     // with ReadBad and ReadFailed: the first block that cannot be read
 	Bundle []byte
 }
 

@@ -112,3 +112,64 @@ func TestEntriesOnTheWire(t *testing.T) {
 		t.Errorf("a seal has %d bytes, not %d", chain.HeaderSize, wire.MaxEntry)
 	}
 }
+
+func FuzzParseTiles(f *testing.F) {
+	f.Add(wire.AppendTiles(nil, []tlog.Tile{{H: wire.TileHeight, L: 1, N: 2, W: 3}, {H: wire.TileHeight, W: 256}}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tiles, err := wire.ParseTiles(data)
+		if err != nil {
+			if !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(wire.AppendTiles(nil, tiles), data) {
+			t.Error("other bytes when encoded again")
+		}
+	})
+}
+
+func FuzzParseTileData(f *testing.F) {
+	f.Add([]byte{byte(wire.ReadBad)}, uint16(1), uint16(2))
+	f.Add(append([]byte{byte(wire.ReadFound)}, make([]byte, 3*tlog.HashSize)...), uint16(1), uint16(2))
+	f.Fuzz(func(t *testing.T, data []byte, first, second uint16) {
+		d, err := wire.ParseTileData(data, []tlog.Tile{{W: int(first)}, {W: int(second)}})
+		if err != nil {
+			if !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(d.AppendTo(nil), data) {
+			t.Error("other bytes when encoded again")
+		}
+	})
+}
+
+func FuzzParseEntries(f *testing.F) {
+	e := wire.Entries{Status: wire.ReadFound, Block: 7, Bundle: wire.AppendEntry(nil, []byte("entry"))}
+	f.Add(e.AppendTo(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := wire.ParseEntries(data)
+		if err != nil {
+			if !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(e.AppendTo(nil), data) {
+			t.Error("other bytes when encoded again")
+		}
+		var again []byte
+		for rest := e.Bundle; len(rest) > 0; {
+			entry, after, err := wire.NextEntry(rest)
+			if err != nil {
+				return
+			}
+			again, rest = wire.AppendEntry(again, entry), after
+		}
+		if !bytes.Equal(again, e.Bundle) {
+			t.Error("other bytes when the bundle is encoded again")
+		}
+	})
+}

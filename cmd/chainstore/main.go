@@ -87,7 +87,8 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 	add(groupRun, nodes.NewDev(),
 		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), admin.NewMasterSettings(),
 			admin.NewMasterSetTime(), offline.NewMasterRecover()),
-		with(nodes.NewStorage(), admin.NewStorageRemove()), nodes.NewMiner(),
+		with(nodes.NewStorage(), admin.NewStorageRemove()),
+		with(nodes.NewMiner(), admin.NewMinerRemove()),
 		offline.NewExport(), offline.NewImport())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)

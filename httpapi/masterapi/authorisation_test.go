@@ -129,6 +129,7 @@ var masterRows = []row{
 	{"POST /v1/cluster/integrity/confirm-lost", gateAdmin, "", `{"block":0}`, []int{409}},
 	{"POST /v1/storages/:id/check", gateAdmin, "/v1/storages/nobody/check", "", []int{404}},
 	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},
+	{"DELETE /v1/miners/:id", gateAdmin, "/v1/miners/nobody", "", []int{404}},
 	{"DELETE /v1/masters/:id", gateAdmin, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},

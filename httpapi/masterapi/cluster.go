@@ -19,6 +19,7 @@ func (m *master) clusterRoutes() {
 	m.POST("/v1/cluster/integrity/confirm-lost", m.withAdmin(m.confirmLost))
 	m.POST("/v1/storages/:id/check", m.withAdmin(m.checkStorage))
 	m.DELETE("/v1/storages/:id", m.withAdmin(m.remove(m.node.RemoveStorage)))
+	m.DELETE("/v1/miners/:id", m.withAdmin(m.remove(m.node.RemoveMiner)))
 	m.DELETE("/v1/masters/:id", m.withAdmin(m.remove(m.node.RemoveMaster)))
 	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
 	m.POST("/v1/time", m.withAdmin(m.setTime))

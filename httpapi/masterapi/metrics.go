@@ -55,6 +55,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge("pending_blocks", "blocks that are cut and not stored", uint64(f.PendingBlocks))
 	gauge("pending_bytes", "bytes that are committed and not stored", f.PendingBytes)
 	gauge("whole_storages", "storage nodes that count as a copy", uint64(f.WholeStorages))
+	if f.Leading {
+		gauge("live_storages", "storage nodes that answer; reported by the leader", uint64(f.LiveStorages))
+		gauge("live_miners", "miners that answer; reported by the leader", uint64(f.LiveMiners))
+		gauge("wrong_clocks", "masters whose clock is wrong; reported by the leader", uint64(f.WrongClocks))
+	}
 	gauge("lost_blocks", "blocks that no storage node has a good copy of", f.LostBlocks)
 	gauge("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", f.Checkpoint)
 	gauge("cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned", f.Cosigned)

@@ -29,9 +29,16 @@ func (g *gate) pass(c *gin.Context) error {
 	}
 	err = g.fence.Pass(order)
 	if err != nil && !errors.Is(err, wire.ErrFenced) {
-		g.fail(err)
+		g.failed(err)
 	}
 	return err
+}
+
+// failed stops the role after the fence could not be written, unless that can be tried again.
+func (g *gate) failed(err error) {
+	if !worker.CanRetry(err) {
+		g.fail(err)
+	}
 }
 
 // refusal is why a worker that the masters have refused does nothing, nil for any other worker.

@@ -50,7 +50,7 @@ func (s *storage) newEpoch(c *gin.Context, order wire.NewEpoch) error {
 	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.leader.lasts(s.silence) })
 	if err != nil {
 		if !errors.Is(err, wire.ErrFenced) && !errors.Is(err, wire.ErrForbidden) {
-			s.gate.fail(err)
+			s.gate.failed(err)
 		}
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 // StorageConfig configures a storage node's API.
 type StorageConfig struct {
 	Node        *storagenode.Node
+	Disk        func() wire.Disk // the space of its data folder; nil for unknown
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
 	Group       func() string // the node's cluster, "" before it is registered
@@ -42,6 +43,7 @@ type storage struct {
 	id      func() string
 	group   func() string
 	ready   func() error
+	disk    func() wire.Disk
 	gate    gate
 	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
@@ -53,7 +55,7 @@ type storage struct {
 // cluster token. Once the masters have refused the node, only the routes of its health answer.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
-		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
+		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
 		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
@@ -83,9 +85,13 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	return s
 }
 
-// wireStatus adds the node's id to its status.
+// wireStatus adds to a node's status what the node does not know.
 func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	at.ID = s.id()
+	if s.disk != nil {
+		disk := s.disk()
+		at.Disk = &disk
+	}
 	return at
 }
 

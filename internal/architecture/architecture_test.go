@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 
 	"minernode":            {"chain", "wire"},
 	"internal/worker":      {"chain", "internal/durable", "wire"},
+	"internal/diskspace":   {"internal/durable", "wire"},
 	"internal/exchange":    {"wire"},
 	"internal/signedlog":   {"chain", "wire"},
 	"internal/fakecluster": {"chain", "internal/signedlog", "wire"},
@@ -57,8 +58,8 @@ var mayImport = map[string][]string{
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
-		"chain", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode", "minernode", "raftstore",
-		"storagenode", "verify", "internal/worker", "wire",
+		"chain", "internal/diskspace", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode",
+		"minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
 	},
 	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {

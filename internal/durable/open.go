@@ -72,6 +72,17 @@ func Absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFile) || errors.Is(err, syscall.ENOTDIR)
 }
 
+// CannotRead reports whether an error of an open or a read says that the system could not do it: no descriptor or
+// memory is left, access is denied, the device reports an error. Such an error says nothing about the bytes of the
+// file, so it is never damage. A file that is missing, too short, or of another kind can be damage, as can wrong bytes.
+func CannotRead(err error) bool {
+	if errors.Is(err, ErrDamaged) || Absent(err) {
+		return false
+	}
+	var number syscall.Errno
+	return errors.As(err, &number) || errors.Is(err, os.ErrClosed)
+}
+
 // AtPath reports whether an open file is still the one at its path, and whether anything is there.
 func AtPath(f interface{ Stat() (os.FileInfo, error) }, path string) (same, exists bool, err error) {
 	mine, err := f.Stat()

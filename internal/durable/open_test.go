@@ -2,6 +2,8 @@ package durable
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -59,5 +61,25 @@ func TestOpenFileOpensRegularFilesAlone(t *testing.T) {
 	}
 	if data, err := ReadFile(at("file")); err != nil || string(data) != "text" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestCannotRead checks which errors say that the system could not read a file, and which speak of the file itself.
+func TestCannotRead(t *testing.T) {
+	for _, errno := range []syscall.Errno{
+		syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.ELOOP,
+		syscall.ESTALE, syscall.ETIMEDOUT,
+	} {
+		if err := fmt.Errorf("block 7: %w", &os.PathError{Op: "read", Path: "x", Err: errno}); !CannotRead(err) {
+			t.Errorf("%v counts as damage", err)
+		}
+	}
+	for _, err := range []error{
+		nil, os.ErrNotExist, syscall.ENOENT, syscall.ENOTDIR, io.EOF, io.ErrUnexpectedEOF, ErrDamaged,
+		fmt.Errorf("%w: %w", ErrNotFile, syscall.ELOOP), fmt.Errorf("%w: %w", ErrDamaged, syscall.EIO),
+	} {
+		if CannotRead(err) {
+			t.Errorf("%v counts as an error of the system", err)
+		}
 	}
 }

@@ -242,6 +242,7 @@ func (c *Cluster) clusterRoutes() routes {
 		"POST /v1/cluster/integrity/confirm-lost": {admin, c.confirmLost},
 		"POST /v1/storages/{id}/check":            {admin, c.check},
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
+		"DELETE /v1/miners/{id}":                  {admin, c.removeMiner},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
 		"POST /v1/time":                           {admin, c.setTime},
@@ -451,6 +452,16 @@ func (c *Cluster) removeStorage(w http.ResponseWriter, r *http.Request, _ caller
 		c.Removed = append(c.Removed, n.ID+"?"+r.URL.RawQuery)
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+func (c *Cluster) removeMiner(w http.ResponseWriter, r *http.Request, _ caller) {
+	id := r.PathValue("id")
+	if !slices.ContainsFunc(c.status().Miners, func(m wire.Miner) bool { return m.ID == id || m.URL == id }) {
+		Problem(w, wire.ErrNotFound)
+		return
+	}
+	c.Removed = append(c.Removed, id+"?"+r.URL.RawQuery)
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // translog describes the transparency log.

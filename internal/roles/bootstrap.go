@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -64,6 +65,9 @@ func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool
 		if !founder {
 			return peers[0] + " has not founded the group yet", nil
 		}
+		if obstacle := wrongClock(m.node.Member(), members); obstacle != "" {
+			return obstacle, nil
+		}
 		group := newGroup()
 		if err := m.store.Found(group, members); err != nil {
 			return "", err
@@ -74,6 +78,24 @@ func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool
 		obstacle = m.adoptPeers(ctx, group, members)
 	}
 	return obstacle, nil
+}
+
+// wrongClock returns what is wrong with the founder's clock, compared with those of its peers, or "". The founder gives
+// the group its first time, which never runs backwards.
+func wrongClock(founder wire.Member, members []wire.Member) (obstacle string) {
+	var others []uint64
+	for i := range members {
+		if members[i].ID != founder.ID {
+			others = append(others, members[i].Time)
+		}
+	}
+	switch by := leader.WrongBy(founder.Time, others).Round(time.Second); {
+	case by > 0:
+		return fmt.Sprintf("the clock of this machine is %v ahead of the clocks of the other masters: set it", by)
+	case by < 0:
+		return fmt.Sprintf("the clock of this machine is %v behind the clocks of the other masters: set it", -by)
+	}
+	return ""
 }
 
 // askPeers asks every peer for its identity. It returns what prevents the founding of the group: a peer that does not

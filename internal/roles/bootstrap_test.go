@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,5 +120,36 @@ func TestFounderIsLostWhileItFounds(t *testing.T) {
 	}
 	if got := b.store.Member(); got.Group != "cs-lost" || got.ID != seats[1].member.ID {
 		t.Errorf("it was made part of %+v", got)
+	}
+}
+
+// TestFounderWithAWrongClock checks that a group does not get its first time from a clock that is wrong.
+func TestFounderWithAWrongClock(t *testing.T) {
+	const now, minute = 1_800_000_000_000, 60_000
+	for name, c := range map[string]struct {
+		founder uint64
+		others  []uint64
+		want    string
+	}{
+		"right":                      {now, []uint64{now, now + minute/10}, ""},
+		"ahead":                      {now + 5*minute, []uint64{now, now}, "5m0s ahead"},
+		"behind":                     {now - 5*minute, []uint64{now, now}, "5m0s behind"},
+		"another master is wrong":    {now, []uint64{now, now + minute}, ""},
+		"no majority":                {now, []uint64{now + minute, now - minute}, ""},
+		"two masters":                {now, []uint64{now + minute}, ""},
+		"an older master":            {now, []uint64{0, now + minute}, ""},
+		"one of five, two are older": {now + minute, []uint64{now, 0, now, 0}, "1m0s ahead"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			founder := wire.Member{ID: "a", Time: c.founder}
+			members := []wire.Member{{ID: "a"}} // as the store has it, without a time
+			for i, at := range c.others {
+				members = append(members, wire.Member{ID: string(rune('b' + i)), Time: at})
+			}
+			got := wrongClock(founder, members)
+			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
 	}
 }

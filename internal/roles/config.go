@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -64,10 +65,33 @@ type WorkerConfig struct {
 	WorkerOptions
 }
 
+// SpaceOptions are the limits of the free space under a data folder, in bytes; 0 for none.
+type SpaceOptions struct {
+	MinFree  int64 // below it, no records or blocks are taken
+	WarnFree int64 // below it, status and metrics warn
+}
+
+func defaultSpace() SpaceOptions {
+	return SpaceOptions{MinFree: diskspace.DefaultMin, WarnFree: diskspace.DefaultWarn}
+}
+
+func (o *SpaceOptions) validateSpace() error {
+	if o.MinFree < 0 || o.WarnFree < 0 {
+		return fmt.Errorf("--min-free %d or --warn-free %d is negative: give 0 for no limit",
+			o.MinFree>>20, o.WarnFree>>20)
+	}
+	return nil
+}
+
+func (o *SpaceOptions) limits() diskspace.Limits {
+	return diskspace.Limits{Min: o.MinFree, Warn: o.WarnFree}
+}
+
 // WorkerOptions are the settings of a worker that do not depend on where it runs.
 type WorkerOptions struct {
 	Threads      int   // miners: goroutines that search for a nonce
 	SegmentBytes int64 // storage nodes: size at which a new segment begins; 0 for the default
+	SpaceOptions       // storage nodes
 }
 
 // DefaultMasterOptions returns the options of a master that is started without flags.
@@ -90,7 +114,7 @@ func DefaultMaster() MasterConfig {
 func DefaultStorage() WorkerConfig {
 	return WorkerConfig{
 		NodeConfig:    NodeConfig{HTTP: "127.0.0.1:8082"},
-		WorkerOptions: WorkerOptions{SegmentBytes: storagenode.DefaultSegmentBytes},
+		WorkerOptions: WorkerOptions{SegmentBytes: storagenode.DefaultSegmentBytes, SpaceOptions: defaultSpace()},
 	}
 }
 
@@ -170,5 +194,5 @@ func (c *WorkerConfig) validate() error {
 	case c.ClusterToken == "":
 		return errNoClusterToken
 	}
-	return nil
+	return c.validateSpace()
 }

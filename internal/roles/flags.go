@@ -122,8 +122,20 @@ func (o *MasterOptions) CheckFlags() []Flag {
 
 // StorageFlags lists the flags of a storage node.
 func (c *WorkerConfig) StorageFlags() []Flag {
-	return append(c.flags(), Flag{Name: "segment-bytes", Value: &c.SegmentBytes,
+	flags := append(c.flags(), Flag{Name: "segment-bytes", Value: &c.SegmentBytes,
 		Usage: "size at which a new file of blocks begins"})
+	return append(flags, c.SpaceOptions.spaceFlags("blocks")...)
+}
+
+// spaceFlags lists the flags of the limits of free space. what names the data that the role takes.
+func (o *SpaceOptions) spaceFlags(what string) []Flag {
+	return []Flag{
+		{Name: "min-free", Value: (*mebibytes)(&o.MinFree),
+			Usage: "refuse " + what + " while less than this many `MiB` are free on the disk of the data folder; " +
+				"0 for no limit"},
+		{Name: "warn-free", Value: (*mebibytes)(&o.WarnFree),
+			Usage: "warn while less than this many `MiB` are free; 0 for never"},
+	}
 }
 
 // MinerFlags lists the flags of a miner.

@@ -13,7 +13,7 @@ import (
 func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
 		node, err := storagenode.Open(storagenode.Config{
-			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark,
+			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark, Room: w.space.Room,
 			Transfer: noderpc.NewWorkers(w.transport).Transfer,
 		})
 		if err != nil {
@@ -27,7 +27,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 			abort: node.Abort, failed: node.Failed(), close: node.Close,
 			handler: func() http.Handler {
 				return workerapi.NewStorage(workerapi.StorageConfig{
-					Node: node, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
+					Node: node, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
 					Group: w.registrar.Group, MasterToken: w.identity.MasterToken, ClusterToken: cfg.ClusterToken,
 					Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
 				})

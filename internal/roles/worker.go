@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
@@ -31,6 +32,7 @@ type Worker struct {
 	transport *noderpc.Transport
 	registrar *worker.Registrar
 	failed    chan error // an error of a handler that must stop the role
+	space     *diskspace.Watch
 	answered  atomic.Pointer[time.Time]
 	quiet     time.Duration // see workerapi.StorageConfig
 }
@@ -65,6 +67,7 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
+	w.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	if w.node, err = open(w); err != nil {
 		return nil, err
 	}
@@ -154,6 +157,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return httpapi.Serve(ctx, w.listener, handler, w.cfg.Logger) })
 	g.Go(func() error { return w.registrar.Run(ctx) })
+	g.Go(func() error { return w.space.Run(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():

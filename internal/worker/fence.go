@@ -88,7 +88,9 @@ func writePair(format durable.Format, path string, first, second uint64) error {
 }
 
 // Pass accepts an order of the newest leader; a newer one is on disk before Pass returns. It refuses an older order
-// with [wire.ErrFenced] and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
+// with [wire.ErrFenced] and a [*wire.FencedError]. If the fence cannot be written because the disk is full or no file
+// descriptor is free, no order passes, the error wraps [durable.ErrExhausted], and the leader may try again. Any other
+// error means that the disk failed: the role must stop.
 func (f *Fence) Pass(o wire.Order) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,7 +106,7 @@ func (f *Fence) Pass(o wire.Order) error {
 // Raise makes the fence refuse the leaders of all epochs below epoch, for the recovery named claim. may is called
 // while no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again,
 // until the worker is restarted. Another recovery is refused with [wire.ErrFenced] if the fence is at that epoch or
-// above. Any other error means that the disk failed: the role must stop.
+// above. Other errors are those of [Fence.Pass].
 func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,17 +136,31 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	}
 	if o.Term == 0 { // first, because the fence then no longer names the epoch that led
 		if err := f.keepLed(o.Epoch, led); err != nil {
-			return err
+			return lacking(err)
 		}
 	}
 	if err := writePair(fenceFormat, f.path, o.Epoch, o.Term); err != nil {
-		return err
+		return lacking(err)
 	}
 	f.highest, f.claim, f.led = o, claim, led
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return nil
 }
+
+// lacking makes the error of a write that lacked a resource one of the table of problems.
+func lacking(err error) error {
+	switch {
+	case !errors.Is(err, durable.ErrExhausted):
+		return err
+	case durable.NoSpace(err):
+		return fmt.Errorf("%w: %w", wire.ErrNoSpace, err)
+	}
+	return fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+}
+
+// CanRetry reports whether an error of a [Fence] only says that a resource was missing: the role goes on.
+func CanRetry(err error) bool { return errors.Is(err, durable.ErrExhausted) }
 
 // keepLed writes the epoch of the newest leader before the fence is raised. If that is unknown, it removes the file:
 // the fence may have been removed by hand, and raised to the same epoch before.

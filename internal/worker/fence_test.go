@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/chainstore/chainstore/internal/durable"
@@ -291,6 +292,38 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	}
 	if again := openFence(t, dir).LedEpoch(); again != nil {
 		t.Errorf("the fence was removed, and the newest leader is said to be of epoch %d", *again)
+	}
+}
+
+// TestFenceWithoutDescriptors checks that a newer order does not pass while no file descriptor is free to write the
+// fence, that the order before still passes, and that the newer one passes afterwards.
+func TestFenceWithoutDescriptors(t *testing.T) {
+	f := openFence(t, t.TempDir())
+	if err := f.Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
+		t.Fatal(err)
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err := f.Pass(wire.Order{Epoch: 1, Term: 8})
+	old := f.Pass(wire.Order{Epoch: 1, Term: 7})
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, durable.ErrExhausted) || !errors.Is(err, wire.ErrUnavailable) {
+		t.Errorf("a newer order: %v", err)
+	}
+	if old != nil {
+		t.Errorf("the order that passed before: %v", old)
+	}
+	if err := f.Pass(wire.Order{Epoch: 1, Term: 8}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -53,8 +54,10 @@ type RegistrarConfig struct {
 // leader gives its first order, and every ten seconds. A registration without news appends nothing to the masters'
 // log.
 type Registrar struct {
-	cfg    RegistrarConfig
-	tooLow int // consecutive answers whose order the fence refused; used by Run alone
+	cfg     RegistrarConfig
+	lacks   bool      // the last try lacked room on the disk or a file descriptor; used by Run alone
+	unsaved *Identity // assigned by the masters and not on disk yet, nil for none; used by Run alone
+	tooLow  int       // consecutive answers whose order the fence refused; used by Run alone
 
 	mu         sync.Mutex // guards all below, which Run alone changes
 	identity   Identity
@@ -155,6 +158,7 @@ func (r *Registrar) register(ctx context.Context) error {
 			if err == nil || ctx.Err() != nil || final(err) {
 				return err
 			}
+			r.warnLacking(err)
 			r.cfg.Logger.Debug("not registered yet", "master", master, "error", err)
 		}
 		select {
@@ -168,10 +172,24 @@ func (r *Registrar) register(ctx context.Context) error {
 
 var errSave = errors.New("a file of the data folder cannot be written")
 
-// final reports whether another master would answer the same.
+// final reports whether another master would answer the same. A file that cannot be written because a resource is
+// missing is tried again.
 func final(err error) bool {
+	if errors.Is(err, durable.ErrExhausted) {
+		return false
+	}
 	return errors.Is(err, ErrOtherCluster) || errors.Is(err, wire.ErrRemoved) || errors.Is(err, ErrRefused) ||
 		errors.Is(err, wire.ErrFailedSync) || errors.Is(err, errSave)
+}
+
+// warnLacking logs that a resource was missing, unless the try before lacked one too.
+func (r *Registrar) warnLacking(err error) {
+	lacks := errors.Is(err, durable.ErrExhausted)
+	if lacks && !r.lacks {
+		r.cfg.Logger.Warn("not registered: a file of the data folder cannot be written now; it is tried again",
+			"data", r.cfg.Dir, "error", err)
+	}
+	r.lacks = lacks
 }
 
 // try registers with one master. If the masters have another start of this worker than the one it named, and the
@@ -196,6 +214,9 @@ func (r *Registrar) try(ctx context.Context, master string) error {
 // ask sends one registration.
 func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	id := r.identity
+	if r.unsaved != nil {
+		id = *r.unsaved
+	}
 	registration := wire.Registration{
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken,
 		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true, Level: wire.ProtocolLevel,
@@ -214,15 +235,17 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	}
 	// The id is saved before the fence checks the order: if the fence refuses the order, the next try must not get
 	// another id.
-	same := answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
+	same := r.unsaved == nil && answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
 	id.ID, id.AccessToken, id.Group = answer.ID, answer.AccessToken, answer.Group
 	if !same {
+		r.unsaved = &id // the next try must not get another id, also if the disk is full now
 		if err := id.Save(r.cfg.Dir); err != nil {
 			return fmt.Errorf("%w: %w", errSave, err)
 		}
 		r.mu.Lock()
 		r.identity = id
 		r.mu.Unlock()
+		r.unsaved = nil
 	}
 	// The folder may be an older copy, and so may its fence. No order of an earlier leader than the one that
 	// registered the worker must pass.

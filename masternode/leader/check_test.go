@@ -1,9 +1,11 @@
 package leader
 
 import (
+	"math"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
@@ -35,5 +37,50 @@ func TestDetailOfFinding(t *testing.T) {
 		if got := findingsOf(report)[0].Detail; !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
+	}
+}
+
+// TestTurnOfRepairs checks when a repair must end because other nodes wait.
+func TestTurnOfRepairs(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	l := &leadership{Leader: &Leader{cfg: Config{Clock: func() time.Time { return now }}, pace: defaultPace()}}
+	l.pace.check = time.Minute
+	for name, c := range map[string]struct {
+		states string // of the other nodes
+		cut    int
+		change func(*memory)
+		want   time.Duration
+	}{
+		"nobody else":                   {states: "", want: math.MaxInt64},
+		"another needs a repair":        {states: "IV", want: time.Hour},
+		"and it was cut twice":          {states: "IV", cut: 2, want: 16 * time.Hour},
+		"the last valid one is due":     {states: "SV", want: time.Hour},
+		"the sender is due":             {states: "SVV", want: time.Hour},
+		"two valid ones can be checked": {states: "VV", want: math.MaxInt64},
+		"no check is due": {states: "SV", want: math.MaxInt64, change: func(m *memory) {
+			for _, s := range m.nodes {
+				s.checkedAt = now
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory(now.Add(-time.Hour))
+			var view masterfsm.View
+			for i, state := range "R" + c.states {
+				n := masterfsm.Storage{ID: string(rune('a' + i)), Height: 1, State: map[rune]masterfsm.NodeState{
+					'R': masterfsm.Receiving, 'I': masterfsm.Invalid, 'S': masterfsm.Sending, 'V': masterfsm.Valid,
+				}[state]}
+				view.Storages = append(view.Storages, n)
+				s := m.node(n.ID)
+				s.answered, s.checkedAt = now, now.Add(-time.Hour)
+			}
+			m.node("a").repairsCut = c.cut
+			if c.change != nil {
+				c.change(m)
+			}
+			if got := l.turn(&view.Storages[0], view, m); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
 	}
 }

@@ -39,6 +39,25 @@ type Clocks struct {
 	better string // voter to which the leader should hand over, as its own clock is wrong
 }
 
+// WrongBy returns by how much a wall clock is ahead of those of other masters, negative if it is behind. It is 0 if the
+// clock is right, if fewer than three clocks are known, or if no majority of them agrees. The times are unix
+// milliseconds of one moment; one of the others may be 0, which is not known.
+func WrongBy(own uint64, others []uint64) time.Duration {
+	var known []reading
+	for _, at := range others {
+		if at != 0 {
+			known = append(known, reading{time: at})
+		}
+	}
+	const self = "self"
+	for _, w := range compareClocks(reading{master: self, time: own}, known).Wrong {
+		if w.Master == self {
+			return w.By
+		}
+	}
+	return 0
+}
+
 // Disagree reports whether enough clocks are known, and no majority of them agrees.
 func (c *Clocks) Disagree() bool { return c.Compared >= fewestClocks && !c.Majority }
 

@@ -53,6 +53,10 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.pingMiner(a, view)
 	case actPingMaster:
 		return l.pingMaster(a, view)
+	case actMarkMiners:
+		return l.markMiners(view, m)
+	case actDropMiner:
+		return l.dropMiner(a, view)
 	case actPromote:
 		return l.change(a, "master has caught up and votes", l.cfg.Membership.Promote)
 	case actDropMaster:
@@ -199,6 +203,39 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 			return nil, err
 		}
 		return answered(a.node), nil
+	}
+}
+
+// markMiners commits which miners are dead, and which answer again.
+func (l *leadership) markMiners(view masterfsm.View, m *memory) job {
+	c, now := &masterfsm.MarkMiners{Time: l.Now(), Age: l.age()}, l.cfg.Clock()
+	for i := range view.Miners {
+		if mark, due := m.mark(&view.Miners[i], now, l.pace); due {
+			c.Miners = append(c.Miners, mark)
+		}
+	}
+	commit := l.propose(c)
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		learn, err := commit(ctx)
+		for _, mark := range c.Miners {
+			if err == nil {
+				l.log.Info("miner marked", "id", mark.ID, "dead", mark.Dead)
+			}
+		}
+		return learn, err
+	}
+}
+
+// dropMiner removes a miner that has been dead for long. If it comes back, it registers again.
+func (l *leadership) dropMiner(a action, view masterfsm.View) job {
+	miner := view.Miner(a.node)
+	remove := l.propose(&masterfsm.RemoveMiner{ID: a.node, Expired: true, Time: l.Now(), Age: l.age()})
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		learn, err := remove(ctx)
+		if err == nil {
+			l.log.Warn("miner removed, because it has not answered for a day", "id", miner.ID, "url", miner.URL)
+		}
+		return learn, err
 	}
 }
 

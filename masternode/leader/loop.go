@@ -63,6 +63,12 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	case actPingStorage, actPingMiner, actPingMaster:
 		m.node(a.node).tried = now
 	}
+	if a.kind == actPingMiner {
+		miner := view.Miner(a.node)
+		if s := m.node(a.node); s.entry != entryOf(&miner) {
+			s.entry, s.entered, s.answered = entryOf(&miner), now, time.Time{}
+		}
+	}
 	// The memory belongs to the loop, so the job copies what it needs of it now.
 	job := l.job(a, view, m)
 	l.running.Go(func() {

@@ -33,6 +33,8 @@ type lastSeen struct {
 	version  uint64          // storage nodes: of its entry in the table at that answer, 0 before the first
 	inbox    uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
 	bad      masterfsm.Cause // why it must become Invalid, if it must
+	entry    minerEntry      // miners: what the table had of it at the last try
+	entered  time.Time       // miners: when that was first tried
 	// repairAgain is when a storage node may be repaired again after a repair that ended early.
 	repairAgain time.Time
 	// aborted is the last check of a storage node, if that ended early. checkAgain is when it may be checked again
@@ -109,7 +111,7 @@ func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
 // the table, the table's age says how long ago that was. Below protocol level 3 the table's time says it. table is that
 // time now.
 func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
-	age := view.Begun + uint64(now.Sub(m.began).Milliseconds())
+	age := m.age(view, now)
 	for i := range view.Storages {
 		n := &view.Storages[i]
 		switch s := m.node(n.ID); {
@@ -121,6 +123,60 @@ func (m *memory) noteChecks(view masterfsm.View, table uint64, now time.Time) {
 			s.checked, s.checkedAt = n.Checked, now
 		}
 	}
+}
+
+// minerEntry is what the table has of a miner, as far as its calls depend on it.
+type minerEntry struct{ url, token, boot string }
+
+func entryOf(m *masterfsm.Miner) minerEntry { return minerEntry{m.URL, m.MasterToken, m.Boot} }
+
+// mayAnswer reports whether a node answered recently, or this leader cannot know yet whether it does.
+func (m *memory) mayAnswer(id string, now time.Time, p pace) bool {
+	if s := m.nodes[id]; s == nil || s.answered.IsZero() {
+		return now.Sub(m.began) < p.dead
+	}
+	return m.live(id, now, p)
+}
+
+// mark returns the mark that the table should have of a miner, and whether it is another one than it has.
+func (m *memory) mark(miner *masterfsm.Miner, now time.Time, p pace) (mark masterfsm.MinerMark, due bool) {
+	mark = masterfsm.MinerMark{ID: miner.ID, Boot: miner.Boot, Dead: miner.Dead}
+	s := m.nodes[miner.ID]
+	if s == nil || s.entry != entryOf(miner) {
+		return mark, false // not tried yet
+	}
+	heard := m.began
+	if s.answered.After(heard) {
+		heard = s.answered
+	}
+	if s.entered.After(heard) {
+		heard = s.entered
+	}
+	switch {
+	case m.live(miner.ID, now, p):
+		mark.Dead = false
+	case now.Sub(heard) >= p.minerDead:
+		mark.Dead = true
+	}
+	return mark, mark.Dead != miner.Dead
+}
+
+// age returns the table's age now, as this leader counts it.
+func (m *memory) age(view masterfsm.View, now time.Time) uint64 {
+	return view.Begun + uint64(max(0, now.Sub(m.began).Milliseconds()))
+}
+
+// silent returns the storage nodes that are not live. A new leader gives them time to answer.
+func (m *memory) silent(view masterfsm.View, now time.Time, p pace) (list []string) {
+	if now.Sub(m.began) < p.dead {
+		return nil
+	}
+	for i := range view.Storages {
+		if id := view.Storages[i].ID; !m.live(id, now, p) {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 // live reports whether a node answered recently.

@@ -28,6 +28,8 @@ const (
 	actPingStorage                       // ask a storage node for its status
 	actPingMiner
 	actPingMaster
+	actMarkMiners // commit which miners are dead, and which answer again
+	actDropMiner  // remove a miner from the table that has been dead for long
 	actPromote    // give a vote to a master that has caught up
 	actDropMaster // remove a master from raft's configuration that the table has as removed
 	actFoundLog   // give the log its first key
@@ -57,6 +59,8 @@ type pace struct {
 	maxAge    time.Duration // of the oldest record of the open block
 	ping      time.Duration // between two requests for a worker's status
 	ask       time.Duration // between two requests for a master's member
+	pingDead  time.Duration // between two requests for the status of a miner that does not answer
+	minerDead time.Duration // after its last answer a miner is marked as dead
 	dead      time.Duration // after its last answer a node counts as not live
 	ackDelay  time.Duration // before heights are committed that make no block stored
 	retry     time.Duration // after a failed action
@@ -84,7 +88,8 @@ func defaultPace() pace {
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second,
 		ackDelay: 250 * time.Millisecond, retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
-		yield:     10 * time.Second,
+		yield:    10 * time.Second,
+		pingDead: 10 * time.Second, minerDead: time.Minute,
 		againMost: 30 * time.Second, checkStall: 10 * time.Minute, checkTime: time.Hour, repairTurn: time.Hour,
 		sendAgain: 10 * time.Minute,
 		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
@@ -120,6 +125,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.decided.wake = now.Add(p.ping)
 	w.cut()
 	w.mine()
+	w.deadMiners()
 	w.storages()
 	w.checks()
 	w.repairs()
@@ -179,17 +185,37 @@ func (w *planner) cut() {
 	w.want(action{kind: actCut, block: w.view.OpenBlock})
 }
 
-// mine gives every miner a share of the nonces of the block that waits. It asks all miners, live or not: a dead one
-// costs a refused connection now and then.
+// mine gives the miners shares of the nonces of the block that waits. A miner that does not answer gets no new order:
+// its status is requested instead, less often. One that has an order keeps it.
 func (w *planner) mine() {
 	if w.view.Waiting == nil {
 		return
 	}
 	for i := range w.view.Miners {
-		w.want(action{
+		a := action{
 			kind: actMine, node: w.view.Miners[i].ID, block: w.view.Waiting.Block,
 			share: share{number: i, of: len(w.view.Miners)},
-		})
+		}
+		if _, running := w.memory.inflight[a]; running || w.memory.mayAnswer(a.node, w.now, w.pace) {
+			w.want(a)
+		}
+	}
+}
+
+// deadMiners commits which miners are dead and which answer again, and removes those that have been dead for long. So
+// the time that a miner is dead counts under all leaders.
+func (w *planner) deadMiners() {
+	if w.view.Level < masterfsm.LevelMiners {
+		return
+	}
+	age := w.memory.age(w.view, w.now)
+	for i := range w.view.Miners {
+		m := &w.view.Miners[i]
+		if _, due := w.memory.mark(m, w.now, w.pace); due {
+			w.want(action{kind: actMarkMiners})
+		} else if m.Dead && age-min(age, m.DeadAge) >= masterfsm.MinerExpiry {
+			w.want(action{kind: actDropMiner, node: m.ID})
+		}
 	}
 }
 
@@ -258,7 +284,15 @@ func (w *planner) pings() {
 		w.ping(action{kind: actPingStorage, node: n.ID}, every)
 	}
 	for i := range w.view.Miners {
-		w.ping(action{kind: actPingMiner, node: w.view.Miners[i].ID}, w.pace.ping)
+		m, every := &w.view.Miners[i], w.pace.ping
+		switch s := w.memory.nodes[m.ID]; {
+		case s == nil:
+		case s.entry != entryOf(m):
+			every = 0 // it has registered anew
+		case !w.memory.mayAnswer(m.ID, w.now, w.pace):
+			every = w.pace.pingDead
+		}
+		w.ping(action{kind: actPingMiner, node: m.ID}, every)
 	}
 }
 

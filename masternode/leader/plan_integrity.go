@@ -59,22 +59,17 @@ func (w *planner) inbox(n *masterfsm.Storage) {
 // checks has at most one storage node check its chain at a time: first those with a cause, then the one whose last
 // check is longest ago. It checks the last valid node only for a cause, unless there is no other node.
 func (w *planner) checks() {
-	valid := 0
 	for i := range w.view.Storages {
-		n := &w.view.Storages[i]
-		switch {
-		case n.State == masterfsm.Validating:
+		if n := &w.view.Storages[i]; n.State == masterfsm.Validating {
 			if w.overdue(n) {
 				w.want(action{kind: actAbortCheck, node: n.ID, version: n.Version})
 			} else {
 				w.pollOrAbort(n, actCheck, actAbortCheck)
 			}
 			return
-		case n.State == masterfsm.Valid:
-			valid++
 		}
 	}
-	last := valid < 2 && len(w.view.Storages) > 1
+	last := w.lastValid()
 	var next *masterfsm.Storage
 	for i := range w.view.Storages {
 		n := &w.view.Storages[i]
@@ -97,6 +92,17 @@ func (w *planner) checks() {
 	if next != nil {
 		w.want(action{kind: actBeginCheck, node: next.ID, version: next.Version})
 	}
+}
+
+// lastValid reports whether at most one node is Valid, of several.
+func (w *planner) lastValid() bool {
+	valid := 0
+	for i := range w.view.Storages {
+		if w.view.Storages[i].State == masterfsm.Valid {
+			valid++
+		}
+	}
+	return valid < 2 && len(w.view.Storages) > 1
 }
 
 // due reports whether a node should be checked now. If not, the loop plans again when it should.

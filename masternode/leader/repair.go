@@ -315,13 +315,16 @@ func (l *leadership) step(
 	return end, nil
 }
 
-// turn returns how long a repair may take. It is not limited if no other node waits for one. What was received is not
-// received again by the next repair of the node, but its check begins again, so each turn is longer than the last.
+// turn returns how long a repair may take. It is not limited if no other node waits for a repair, or for a check that
+// is not possible during the repair, since the last Valid node is not checked. What was received is not received again
+// by the next repair of the node, but its check begins again, so each turn is longer than the last.
 func (l *leadership) turn(n *masterfsm.Storage, view masterfsm.View, m *memory) time.Duration {
 	now := l.cfg.Clock()
 	w := planner{view: view, memory: m, pace: l.pace, now: now}
 	for i := range view.Storages {
-		if other := &view.Storages[i]; other.ID != n.ID && w.needsRepair(other) {
+		other := &view.Storages[i]
+		blocked := other.State == masterfsm.Sending || other.State == masterfsm.Valid && w.lastValid()
+		if other.ID != n.ID && (w.needsRepair(other) || blocked && w.due(other)) {
 			return longer(l.pace.repairTurn, m.node(n.ID).repairsCut)
 		}
 	}

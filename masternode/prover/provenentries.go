@@ -148,6 +148,9 @@ func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]b
 		case err != nil:
 			p.noAnswer(ctx, b.slow, node, "no answer for entries", err)
 		case answer.Status == wire.ReadBehind:
+		case answer.Status == wire.ReadFailed:
+			failed := fmt.Errorf("block %d", answer.Block)
+			p.noAnswer(ctx, b.slow, node, "entries that its system cannot read now", failed)
 		case answer.Status == wire.ReadBad && p.lost(answer.Block):
 			// readable could not prove where the lost blocks end
 		case answer.Status != wire.ReadFound:

@@ -47,11 +47,12 @@ func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) (chain.H
 		}
 		to := min(page+headerPage, boundary.Height)
 		from := page
-		headers, ok := p.headersFrom(ctx, node, from, to, boundary)
-		if ok && from+uint64(len(headers)) < needed {
+		headers, err := p.headersFrom(ctx, node, from, to, boundary)
+		if err == nil && from+uint64(len(headers)) < needed || errors.Is(err, wire.ErrUnavailable) && from < needed {
 			from = needed
-			headers, ok = p.headersFrom(ctx, node, from, to, boundary)
+			headers, err = p.headersFrom(ctx, node, from, to, boundary)
 		}
+		ok = err == nil
 		switch {
 		case ok && from+uint64(len(headers)) > needed:
 			return headers[needed-from].Header, nil
@@ -63,25 +64,26 @@ func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) (chain.H
 }
 
 // headersFrom keeps and returns the headers from one block up to another that a node proves. They end before one that
-// the node cannot read. If ok is false, the node did not answer, or answered wrong.
+// is damaged there. The error says that the node did not answer, or answered wrong. It wraps wire.ErrUnavailable if the
+// node's system could not read the first of them.
 func (p *Prover) headersFrom(
 	ctx context.Context, node masterfsm.Storage, from, to uint64, boundary masterfsm.Boundary,
-) (headers []wire.ProvenHeader, ok bool) {
-	headers, err := ask(ctx, p, node, "no answer for headers",
+) (headers []wire.ProvenHeader, err error) {
+	headers, err = ask(ctx, p, node, "no answer for headers",
 		func(ctx context.Context, w wire.Worker) ([]wire.ProvenHeader, error) {
 			return p.cfg.Storages.Headers(ctx, w, from, int(to-from), boundary.Size)
 		})
 	if err != nil {
-		return nil, false
+		return nil, err
 	}
 	if err := checkHeaders(headers, from, boundary); err != nil {
 		p.Distrust(node, "headers that it cannot prove", err)
-		return nil, false
+		return nil, err
 	}
 	for i := range headers {
 		p.headers.Add(headers[i].Header.Block, headers[i].Header)
 	}
-	return headers, true
+	return headers, nil
 }
 
 // checkHeaders verifies headers from a block on.

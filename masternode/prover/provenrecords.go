@@ -54,16 +54,21 @@ func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*
 	if err != nil || len(answers) != len(reads) {
 		return reads
 	}
-	var wrong error
+	var wrong, failed error
 	for i, r := range reads {
 		a := &answers[i]
 		if err := r.Value.check(a); err == nil {
 			r.End(a.Record, nil)
 			continue
+		} else if a.Status == wire.ReadFailed {
+			failed = err
 		} else if a.Status != wire.ReadBehind && !(a.Status == wire.ReadBad && p.lost(r.Value.header.Block)) {
 			wrong = err
 		}
 		missing = append(missing, r)
+	}
+	if failed != nil {
+		p.noAnswer(ctx, p.unwell, node, "a record that its system cannot read now", failed)
 	}
 	if wrong != nil {
 		p.Distrust(node, "a record that it cannot prove", wrong)

@@ -136,7 +136,7 @@ type nodeTiles struct {
 	ctx    context.Context
 	prover *Prover
 	node   masterfsm.Storage
-	failed error // of the call, which says nothing about the node's tiles
+	failed error // of the call or the node's system; it says nothing about the node's tiles
 }
 
 // Height implements [tlog.TileReader].
@@ -165,6 +165,9 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 		return nil, err
 	case answer.Status == wire.ReadBehind:
 		return nil, errBehind
+	case answer.Status == wire.ReadFailed:
+		n.failed = errors.New("its system cannot read them now")
+		return nil, n.failed
 	case answer.Status != wire.ReadFound || len(answer.Tiles) != len(due):
 		return nil, fmt.Errorf("read status %d, %d tiles for %d", answer.Status, len(answer.Tiles), len(due))
 	}

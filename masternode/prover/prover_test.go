@@ -89,6 +89,44 @@ func TestHeaderThatOneNodeCannotRead(t *testing.T) {
 	})
 }
 
+// TestSystemOfANodeFails checks that a node whose system cannot read now is asked last for a while, and is not suspect.
+func TestSystemOfANodeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newBlocks(t)
+		h, err := r.newProver().Header(t.Context(), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, read := range map[string]func(*Prover) error{
+			"record": func(p *Prover) error {
+				ctx, stop := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { p.Run(ctx) })
+				_, err := p.Record(t.Context(), h, 2)
+				stop()
+				running.Wait()
+				return err
+			},
+			"tile":    func(p *Prover) error { _, err := p.Tile(t.Context(), 0, 0, 16); return err },
+			"entries": func(p *Prover) error { _, err := p.Entries(t.Context(), 0, 16); return err },
+		} {
+			r.lie(1, func(s *masterstest.Storage) {
+				s.Lie = func(a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadFailed} }
+				s.LieTiles = func(d *wire.TileData) { *d = wire.TileData{Status: wire.ReadFailed} }
+				s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadFailed} }
+			})
+			p := r.newProver()
+			if err := read(p); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if len(p.suspects) > 0 || len(p.unwell)+len(p.bundles.slow) == 0 {
+				t.Errorf("%s: %d suspects, %d nodes are asked last", what, len(p.suspects),
+					len(p.unwell)+len(p.bundles.slow))
+			}
+		}
+	})
+}
+
 // TestImpatientReadersOfHeaders checks that readers with short timeouts still get a header when one node hangs: the
 // call continues without them, and the node is asked last afterwards.
 func TestImpatientReadersOfHeaders(t *testing.T) {

@@ -34,7 +34,7 @@ func (s *Stream) acceptAll() {
 			if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			s.cfg.Log.Warn("cannot accept a raft connection", "error", err)
+			s.warn("cannot accept a raft connection", "error", err)
 			if !s.pause(slowestRedial) {
 				return
 			}
@@ -138,6 +138,11 @@ func (s *Stream) drop(c *conn, why error) {
 	if errors.Is(why, net.ErrClosed) {
 		return
 	}
+	s.warn("raft connection dropped", "from", c.RemoteAddr().String(), "error", errors.Join(why, closeErr))
+}
+
+// warn logs a warning at most once in warningInterval, and none before the stream serves a group.
+func (s *Stream) warn(text string, args ...any) {
 	s.mu.Lock()
 	warn := s.group != "" && s.ctx.Err() == nil && time.Since(s.warned) >= warningInterval
 	if warn {
@@ -145,6 +150,6 @@ func (s *Stream) drop(c *conn, why error) {
 	}
 	s.mu.Unlock()
 	if warn {
-		s.cfg.Log.Warn("raft connection dropped", "from", c.RemoteAddr().String(), "error", errors.Join(why, closeErr))
+		s.cfg.Log.Warn(text, args...)
 	}
 }

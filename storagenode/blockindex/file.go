@@ -103,7 +103,7 @@ func ignoreEnd(err error) error {
 }
 
 // File writes the places of an [Index] to its file. It belongs to one goroutine at a time. After an error it must not
-// be written again.
+// be written again, unless the error wraps [durable.ErrExhausted]: then the entry may be written again.
 type File struct {
 	file  segment.File
 	path  string
@@ -118,12 +118,13 @@ func OpenFile(open segment.OpenFunc, path string, index *Index, height uint64) (
 	_, statErr := os.Lstat(path)
 	f, err := open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return nil, err
+		return nil, durable.Unchanged(err)
 	}
 	w := &File{file: f, path: path, index: index}
 	err = w.truncate(height)
 	if err == nil {
 		_, err = f.WriteAt([]byte(fileHeader), 0)
+		err = durable.Unchanged(err)
 	}
 	if err == nil && statErr != nil {
 		err = durable.SyncDir(filepath.Dir(path))
@@ -156,7 +157,7 @@ func (w *File) appendEntry(dst []byte, block uint64) []byte {
 
 func (w *File) write(block uint64) error {
 	if _, err := w.file.WriteAt(w.buf, entryOffset(block)); err != nil {
-		return fmt.Errorf("write %s: %w", w.path, err)
+		return durable.Unchanged(fmt.Errorf("write %s: %w", w.path, err))
 	}
 	return nil
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// ErrNotSynced: a file was moved to quarantine/, and the sync of a folder failed.
-var ErrNotSynced = errors.New("the sync of a folder failed")
-
 // freePath returns a path that does not exist, made from another one.
 func freePath(base string) (string, error) {
 	for i := 0; ; i++ {
@@ -26,7 +23,7 @@ func freePath(base string) (string, error) {
 }
 
 // MoveAside moves the file, folder or link at a path to quarantine/, and syncs both folders. It follows no link. The
-// error wraps [ErrNotSynced] if the move was made and may not be durable.
+// error wraps [durable.ErrNotSynced] if the move was made and may not be durable.
 func (d Dir) MoveAside(path string) (to string, err error) {
 	from := path
 	if path == d.Quarantine() { // first out of the way of the folder that receives it
@@ -34,7 +31,7 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 			return "", err
 		}
 		if err := os.Rename(path, from); err != nil {
-			return "", err
+			return "", durable.Unchanged(err)
 		}
 	}
 	if err := durable.MkdirAll(d.Quarantine()); err != nil {
@@ -43,11 +40,8 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 	if to, err = freePath(filepath.Join(d.Quarantine(), filepath.Base(path))); err != nil {
 		return "", err
 	}
-	if err := os.Rename(from, to); err != nil {
+	if err := durable.Rename(from, to); err != nil {
 		return "", err
-	}
-	if err := errors.Join(durable.SyncDir(d.Quarantine()), durable.SyncDir(filepath.Dir(path))); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNotSynced, err)
 	}
 	return to, nil
 }
@@ -57,27 +51,25 @@ func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
 	if path, err = freePath(filepath.Join(d.Quarantine(), name)); err != nil {
 		return "", err
 	}
-	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", err
-	}
-	if _, err := io.Copy(to, from); err != nil {
-		return "", errors.Join(err, to.Close())
-	}
-	if err := errors.Join(to.Sync(), to.Close()); err != nil {
-		return "", err
-	}
-	return path, durable.SyncDir(d.Quarantine())
+	return path, durable.Write(path, 0o600, func(to io.Writer) error {
+		_, err := io.Copy(to, from)
+		return err
+	})
 }
 
 // LinkAside gives the file at a path a second name in quarantine/. A missing file is no error.
-func (d Dir) LinkAside(path string) error {
+func (d Dir) LinkAside(path string) (err error) {
 	to, err := freePath(filepath.Join(d.Quarantine(), filepath.Base(path)))
 	if err != nil {
 		return err
 	}
-	if err := os.Link(path, to); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	folder, err := os.Open(d.Quarantine())
+	if err != nil {
+		return durable.Unchanged(err)
 	}
-	return durable.SyncDir(d.Quarantine())
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	if err := os.Link(path, to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return durable.Unchanged(err)
+	}
+	return folder.Sync()
 }

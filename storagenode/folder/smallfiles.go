@@ -1,6 +1,7 @@
 package folder
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -35,8 +36,11 @@ func (d Dir) IsMarked() (bool, error) {
 	return true, nil
 }
 
-// Mark writes the file "running".
+// Mark writes the file "running". One that is there already is made durable, which needs no room on the disk.
 func (d Dir) Mark() error {
+	if data, err := durable.ReadFile(d.Running()); err == nil && bytes.Equal(data, runningFormat.AppendHeader(nil)) {
+		return durable.SyncDir(string(d))
+	}
 	return durable.WriteFile(d.Running(), runningFormat.AppendHeader(nil), 0o600)
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // Writer appends blocks to one segment. It belongs to one goroutine at a time. After an error it must not be used
-// again: the kernel may have dropped what it could not write.
+// again, because the kernel may have dropped what it could not write, unless the error wraps [durable.ErrExhausted].
 type Writer struct {
 	file  File
 	path  string
@@ -21,30 +21,37 @@ type Writer struct {
 }
 
 // Create creates the segment whose first block has that number, and syncs it and its folder. The file must not exist.
-func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
+// The error wraps [durable.ErrExhausted] if a resource is exhausted and no file was left.
+func Create(open OpenFunc, dir string, first uint64) (_ *Writer, err error) {
 	path := filepath.Join(dir, Name(first))
+	folder, err := os.Open(dir) // first, so that nothing is lacking to sync it
+	if err != nil {
+		return nil, durable.Unchanged(err)
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
 	f, err := WriteHeader(open, path, os.O_CREATE|os.O_EXCL, first)
 	if err != nil {
 		return nil, err
 	}
-	err = f.Sync()
-	if err == nil {
-		err = durable.SyncDir(dir)
-	}
-	if err != nil {
+	if err := errors.Join(f.Sync(), folder.Sync()); err != nil {
 		return nil, errors.Join(fmt.Errorf("create %s: %w", path, err), f.Close())
 	}
 	return &Writer{file: f, path: path, first: first, size: HeaderSize}, nil
 }
 
-// WriteHeader opens a file with more flags and writes the header of a segment to it. It syncs nothing.
+// WriteHeader opens a file with more flags and writes the header of a segment to it. It syncs nothing. The error wraps
+// [durable.ErrExhausted] if a resource is exhausted; if WriteHeader created the file, it has removed it then.
 func WriteHeader(open OpenFunc, path string, flags int, first uint64) (File, error) {
 	f, err := open(path, os.O_RDWR|flags)
 	if err != nil {
-		return nil, err
+		return nil, durable.Unchanged(err)
 	}
 	if _, err := f.WriteAt(appendHeader(nil, first), 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
+		err = durable.Unchanged(fmt.Errorf("write %s: %w", path, err))
+		if flags&os.O_CREATE != 0 && errors.Is(err, durable.ErrExhausted) {
+			err = errors.Join(err, os.Remove(path))
+		}
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
@@ -75,7 +82,8 @@ func Continue(open OpenFunc, dir string, first uint64, size int64) (*Writer, err
 	return &Writer{file: f, path: path, first: first, size: size}, nil
 }
 
-// Write appends a block and returns the offset of its frame. After Sync the block survives a power cut.
+// Write appends a block and returns the offset of its frame. After Sync the block survives a power cut. If there is no
+// room for it, Write cuts off what it has written of it, and the error wraps [durable.ErrExhausted].
 func (w *Writer) Write(block []byte) (offset int64, err error) {
 	if uint64(len(block)) > MaxBlock {
 		return 0, fmt.Errorf("a block of %d bytes does not fit a frame", len(block))
@@ -83,14 +91,35 @@ func (w *Writer) Write(block []byte) (offset int64, err error) {
 	binary.BigEndian.PutUint32(w.small[:], uint32(len(block)))
 	binary.BigEndian.PutUint32(w.small[4:], durable.Checksum(block))
 	if _, err := w.file.WriteAt(w.small[:], w.size); err != nil {
-		return 0, fmt.Errorf("write %s: %w", w.path, err)
+		return 0, w.undo(err)
 	}
 	if _, err := w.file.WriteAt(block, w.size+FrameHeader); err != nil {
-		return 0, fmt.Errorf("write %s: %w", w.path, err)
+		return 0, w.undo(err)
 	}
 	offset = w.size
 	w.size += FrameHeader + int64(len(block))
 	return offset, nil
+}
+
+// undo cuts off what a failed write has written, if the disk is full.
+func (w *Writer) undo(err error) error {
+	err = fmt.Errorf("write %s: %w", w.path, err)
+	if !durable.NoSpace(err) && !durable.NoResources(err) {
+		return err
+	}
+	if cutErr := w.file.Truncate(w.size); cutErr != nil {
+		return errors.Join(err, cutErr)
+	}
+	return durable.Unchanged(err)
+}
+
+// Remove cuts off the block that was written last, which is not synced. offset is that of its frame.
+func (w *Writer) Remove(offset int64) error {
+	if err := w.file.Truncate(offset); err != nil {
+		return fmt.Errorf("cut %s: %w", w.path, err)
+	}
+	w.size = offset
+	return nil
 }
 
 // Sync makes what was written durable.

@@ -68,7 +68,7 @@ func (s *Store) Return(stored int) (err error) {
 	}
 	f, err := s.open(tmp, os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return err
+		return durable.Unchanged(err)
 	}
 	defer func() {
 		if err != nil {
@@ -81,18 +81,15 @@ func (s *Store) Return(stored int) (err error) {
 	}
 	content := io.NewSectionReader(old, headerSize, max(0, info.Size()-headerSize))
 	if _, err := io.Copy(io.NewOffsetWriter(f, headerSize), content); err != nil {
-		return err
+		return durable.Unchanged(err)
 	}
 	if _, err := f.WriteAt(header(stored), 0); err != nil {
-		return err
+		return durable.Unchanged(err)
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path(s.dir, stored)); err != nil {
-		return err
-	}
-	if err := durable.SyncDir(s.dir); err != nil {
+	if err := durable.Rename(tmp, path(s.dir, stored)); err != nil {
 		return err
 	}
 	s.files[stored].Store(&level{f})

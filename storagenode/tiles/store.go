@@ -153,11 +153,11 @@ func Empty(open segment.OpenFunc, dir string) *Store {
 func (s *Store) openLevel(i int) error {
 	f, err := s.open(path(s.dir, i), os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return err
+		return durable.Unchanged(err)
 	}
 	if !CheckHeader(f, i) {
 		_, writeErr := f.WriteAt(header(i), 0)
-		if err := errors.Join(f.Truncate(headerSize), writeErr); err != nil {
+		if err := errors.Join(f.Truncate(headerSize), durable.Unchanged(writeErr)); err != nil {
 			return errors.Join(fmt.Errorf("create %s: %w", path(s.dir, i), err), f.Close())
 		}
 	}
@@ -192,9 +192,15 @@ func (s *Store) Reset(size uint64) error {
 func (s *Store) Size() uint64 { return s.size.Load() }
 
 // Append adds leaf hashes without syncing them; subtrees are as for [Builder.Append]. After an error nothing must be
-// appended any more.
+// appended any more, unless the error wraps [durable.ErrExhausted]: then the store is as before.
 func (s *Store) Append(leaves, subtrees []chain.Hash) error {
 	if err := s.builder.Append(leaves, subtrees, s.write); err != nil {
+		if !errors.Is(err, durable.ErrExhausted) {
+			return err
+		}
+		if resetErr := s.Reset(s.Size()); resetErr != nil {
+			return fmt.Errorf("%w, after %v", resetErr, err) //nolint:errorlint // the store is not as before
+		}
 		return err
 	}
 	s.size.Store(s.builder.size)
@@ -214,7 +220,7 @@ func (s *Store) write(stored int, first uint64, run []chain.Hash) error {
 		s.raw = append(s.raw, run[i][:]...)
 	}
 	if _, err := f.WriteAt(s.raw, OffsetOf(first)); err != nil {
-		return fmt.Errorf("write %s: %w", path(s.dir, stored), err)
+		return durable.Unchanged(fmt.Errorf("write %s: %w", path(s.dir, stored), err))
 	}
 	return nil
 }
@@ -243,8 +249,14 @@ func (s *Store) Rewrite(from, to uint64) error {
 	return nil
 }
 
-// Sync makes everything that was appended durable.
-func (s *Store) Sync() error {
+// Sync makes everything that was appended durable. The error wraps [durable.ErrExhausted] if it did not begin for want
+// of a resource.
+func (s *Store) Sync() (err error) {
+	folder, err := os.Open(s.dir)
+	if err != nil {
+		return durable.Unchanged(err)
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
 	for i := range s.files {
 		if f := s.files[i].Load(); f != nil {
 			if err := f.DataSync(); err != nil {
@@ -252,7 +264,7 @@ func (s *Store) Sync() error {
 			}
 		}
 	}
-	return durable.SyncDir(s.dir)
+	return folder.Sync()
 }
 
 // Close closes the files without syncing them. No reader may be in use.

@@ -46,10 +46,26 @@ blocks of which it has the only good copy.`,
 	})
 }
 
+// NewMinerRemove removes a miner from the cluster.
+func NewMinerRemove() *cobra.Command {
+	return newRemoveCommand(&cobra.Command{
+		Short: "Remove a miner from the cluster permanently",
+		Long: `Remove a miner from the cluster permanently; name it by its id or URL. The masters send it nothing more
+and do not let it register again. With an empty data folder it can join as a new miner. The command needs the admin
+token.
+
+A miner that does not answer for a day is removed without this command, and may register again.`,
+		Example: "  chainstore miner remove http://127.0.0.1:8079",
+	}, removal{
+		kind: "miner", from: "cluster",
+		remove: func(c *cli.Call, _ bool) error { return c.RemoveMiner(c.Ctx, c.Args[0]) },
+	})
+}
+
 // removal describes how a kind of node is removed.
 type removal struct {
 	kind, from string // what is removed, and from what
-	force      string // usage of --force
+	force      string // usage of --force, "" if there is no such flag
 	refused    error  // the error that --force overrides
 	remedy     string // what to do about it
 	remove     func(c *cli.Call, force bool) error
@@ -62,7 +78,7 @@ func newRemoveCommand(cmd *cobra.Command, r removal) *cobra.Command {
 	cli.UseCluster(cmd, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
 		err := r.remove(c, force)
 		switch {
-		case errors.Is(err, r.refused):
+		case r.refused != nil && errors.Is(err, r.refused):
 			return fmt.Errorf("%w: %s", err, r.remedy)
 		case errors.Is(err, wire.ErrNotFound):
 			return fmt.Errorf("%w: 'chainstore status' lists the %ss", err, r.kind)
@@ -72,6 +88,8 @@ func newRemoveCommand(cmd *cobra.Command, r removal) *cobra.Command {
 		_, err = fmt.Fprintf(c.Out, "%s is no longer part of the %s\n", c.Args[0], r.from)
 		return err
 	})
-	cmd.Flags().BoolVar(&force, "force", false, r.force)
+	if r.force != "" {
+		cmd.Flags().BoolVar(&force, "force", false, r.force)
+	}
 	return cmd
 }

@@ -434,8 +434,8 @@ export default {
   'code.sender-silent': 'the sender does not answer: {detail}',
   'code.receiver-silent': 'the receiver does not answer',
   'code.stalled': 'nothing was received for {seconds} {seconds|second|seconds}',
-  'code.others-wait': 'it took {seconds} {seconds|second|seconds}, and other storage nodes wait for their ' +
-    'repair; it continues after theirs',
+  'code.others-wait': 'it took {seconds} {seconds|second|seconds}, and other storage nodes wait for a ' +
+    'repair or a check; it continues after them',
   'code.tiles-rewritten': '{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and ' +
     '{count|was|were} computed again from the blocks',
   'code.blocks-lost': 'no storage node has a good copy of {blocks|block|blocks} {ranges}',
@@ -454,6 +454,8 @@ export default {
   'code.too-few-storages': '{count} of the {needed} storage nodes that a block needs are available: the masters keep ' +
     'the records until more are',
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
+  'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
+  'code.master-silent': 'master {node} does not answer: start it, or check the network',
   'code.storage-invalid': 'storage node {node} is invalid: {cause}',
   'code.checks-end-early': 'storage node {node}: its checks end early: the last {count} did, the newest after ' +
     '{blocks} of {height} {height|block|blocks}: {detail}',

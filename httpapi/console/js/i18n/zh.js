@@ -413,7 +413,7 @@ export default {
   'code.sender-silent': '发送方没有应答：{detail}',
   'code.receiver-silent': '接收方没有应答',
   'code.stalled': '{seconds} 秒内没有收到任何数据',
-  'code.others-wait': '已用时 {seconds} 秒，其他存储节点正在等待修复；它将在其后继续',
+  'code.others-wait': '已用时 {seconds} 秒，其他存储节点正在等待修复或检查；它将在其后继续',
   'code.tiles-rewritten': '磁盘上有 {count} 个树哈希有误，已根据区块重新计算',
   'code.blocks-lost': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）',
   'code.blocks-found': '某个存储节点可能又有完好的区块 {ranges}（共 {blocks} 个）',
@@ -429,6 +429,8 @@ export default {
   'code.no-miner': '没有矿工：在积压填满之前仍接受追加，区块等待工作量证明',
   'code.too-few-storages': '每个区块需要 {needed} 个存储节点，现有 {count} 个：在此之前由主节点保留记录',
   'code.backlog-full': '积压已满：区块存储之前拒绝追加',
+  'code.storage-silent': '存储节点 {node} 没有应答：请启动它，或检查网络',
+  'code.master-silent': '主节点 {node} 没有应答：请启动它，或检查网络',
   'code.storage-invalid': '存储节点 {node} 无效：{cause}',
   'code.checks-end-early': '存储节点 {node}：检查提前结束，最近 {count} 次都是如此，最后一次在 {height} 个区块中只检查了 {blocks} 个：{detail}',
   'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +

@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/chainstore/chainstore/internal/devcluster"
+)
+
+// scarcityFaults returns faults in which a role lacks descriptors or memory, or cannot read its files. It logs those
+// that the machine does not permit.
+func scarcityFaults(t *testing.T) []fault {
+	faults := []fault{{"no descriptors", 2, func(s *schedule) (string, func()) {
+		name := s.anyRole()
+		spare := uint64(s.random.IntN(3))
+		undo := s.c.limitDescriptors(name, spare)
+		return fmt.Sprintf("%s, %d spare", name, spare), func() {
+			if s.c.Alive(name) {
+				undo()
+			}
+			s.startAgain(name, "no descriptors")
+		}
+	}}}
+	if _, err := exec.LookPath("strace"); err == nil {
+		faults = append(faults, fault{"unreadable", 2, func(s *schedule) (string, func()) {
+			names := s.c.names(devcluster.KindStorage)
+			name := names[s.random.IntN(len(names))]
+			call := []string{"openat", "pread64"}[s.random.IntN(2)]
+			undo := injectSyscalls(s.c.t, s.c.PIDs()[name], call+":error=EIO")
+			return fmt.Sprintf("%s, EIO of %s", name, call), func() {
+				undo()
+				s.startAgain(name, "unreadable")
+			}
+		}})
+	}
+	if group, err := newMemoryGroup(t); err != nil {
+		t.Logf("NO lack of memory: %v", err)
+	} else {
+		faults = append(faults, fault{"no memory", 2, func(s *schedule) (string, func()) {
+			name := s.anyRole()
+			limit := (1 + s.random.IntN(24)) << 20
+			undo := group.limit(s.c.t, s.c.PIDs()[name], limit)
+			return fmt.Sprintf("%s, %d MB more", name, limit>>20), func() {
+				undo()
+				s.startAgain(name, "no memory")
+			}
+		}})
+	}
+	return faults
+}
+
+// anyRole returns any role.
+func (s *schedule) anyRole() string {
+	all := s.c.everybody()
+	return all[s.random.IntN(len(all))]
+}
+
+// startAgain starts a role that a fault has ended, and counts that.
+func (s *schedule) startAgain(name, cause string) {
+	if s.c.Alive(name) {
+		return
+	}
+	s.counts["roles that ended by: "+cause]++
+	s.c.Forget(name)
+	s.c.launch(name)
+}
+
+// restoredFault replaces the folder of a follower by an older copy.
+func restoredFault(o *oracle) fault {
+	return fault{"restored master", 1, func(s *schedule) (string, func()) {
+		s.c.awaitComplete(3)
+		s.c.restoreFollower(o, filepath.Join(s.c.dir, fmt.Sprint("saved-", s.steps)))
+		return "a follower, which has joined again", nil
+	}}
+}
+
+// limitDescriptors limits the descriptors of a process to those that it has, and some spare ones, until undo is called.
+func (c *cluster) limitDescriptors(name string, spare uint64) (undo func()) {
+	c.t.Helper()
+	pid := c.PIDs()[name]
+	var was unix.Rlimit
+	limit := func(to, old *unix.Rlimit) {
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, to, old); err != nil {
+			c.t.Fatalf("limit the descriptors of %s: %v", name, err)
+		}
+	}
+	limit(nil, &was)
+	limit(&unix.Rlimit{Cur: highestDescriptor(c.t, pid) + 1 + spare, Max: was.Max}, nil)
+	return func() { limit(&was, nil) }
+}
+
+// memoryGroup is a control group with a limit of memory: for one process at a time.
+type memoryGroup struct{ root, dir, limitFile string }
+
+// newMemoryGroup creates a control group that ends with the test.
+func newMemoryGroup(t *testing.T) (*memoryGroup, error) {
+	g := &memoryGroup{root: "/sys/fs/cgroup", limitFile: "memory.max"} // cgroup v2
+	if _, err := os.Stat("/sys/fs/cgroup/memory/memory.limit_in_bytes"); err == nil {
+		g.root, g.limitFile = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+	}
+	var err error
+	if g.dir, err = os.MkdirTemp(g.root, "chainstore-e2e-"); err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(g.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return g, os.WriteFile(filepath.Join(g.dir, g.limitFile), []byte(strconv.Itoa(1<<30)), 0o600)
+}
+
+// limit gives a process so many more bytes of memory. If it needs more, the kernel kills it.
+func (g *memoryGroup) limit(t *testing.T, pid, bytes int) (undo func()) {
+	t.Helper()
+	write := func(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
+	for _, err := range []error{
+		write(filepath.Join(g.dir, g.limitFile), strconv.Itoa(bytes)),
+		write(filepath.Join(g.dir, "cgroup.procs"), strconv.Itoa(pid)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() { _ = write(filepath.Join(g.root, "cgroup.procs"), strconv.Itoa(pid)) } // it may have ended
+}
