@@ -38,6 +38,9 @@ const (
 	// LevelFailedSyncs is the level from which the table remembers failed syncs of data folders.
 	LevelFailedSyncs = 3
 
+	// LevelCounts is the level from which a cause counts all blocks, also those that it does not name.
+	LevelCounts = 3
+
 	// LevelElapsed is the level from which the schedules count elapsed time.
 	LevelElapsed = 3
 
