@@ -35,6 +35,9 @@ const (
 	// LevelSettings is the level from which settings change only through [ChangeSettings].
 	LevelSettings = 3
 
+	// LevelCounts is the level from which a cause counts all blocks, also those that it does not name.
+	LevelCounts = 3
+
 	// LevelElapsed is the level from which the schedules count elapsed time.
 	LevelElapsed = 3
 
