@@ -58,8 +58,8 @@ func (e *Engine) Requires(s Secret) gin.HandlerFunc {
 		}
 		if err != nil {
 			if host, _, _ := net.SplitHostPort(c.Request.RemoteAddr); e.strangers.newOne(host, time.Now()) {
-				e.Log.Warn("a request to a route of the nodes was refused: it does not have their token; other requests "+
-					"from this address are not logged for a while", "address", host, "route", c.FullPath())
+				e.Log.Warn("a request to a route of the nodes was refused: it does not have their token; other "+
+					"requests from this address are not logged for a while", "address", host, "route", c.FullPath())
 			}
 			e.Fail(c, err)
 			return

@@ -177,7 +177,8 @@ func (r *Registrar) report(master string, err error, lasts bool) {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
 		reason = strings.ReplaceAll(reason, op.Source.String(), "") // each connection has another one
 	}
-	usual := errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrUnavailable)
+	usual := errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, wire.ErrNoLeader) ||
+		errors.Is(err, wire.ErrUnavailable)
 	elsewhere := errors.Is(err, wire.ErrFenced) || errors.Is(err, durable.ErrExhausted) // warned of by others
 	if r.reported[master] == reason || usual && !lasts || elsewhere {
 		r.cfg.Logger.Debug("not registered yet", "master", master, "error", err)

@@ -281,8 +281,8 @@ func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 	})
 }
 
-// TestRegistrarReportsRefusals checks that a refusal is a warning at once, and a missing answer after a while, each only
-// when the reason changes.
+// TestRegistrarReportsRefusals checks that a refusal is a warning at once, and a missing answer after a while, each
+// only when the reason changes.
 func TestRegistrarReportsRefusals(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
