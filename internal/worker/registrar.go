@@ -43,7 +43,11 @@ type RegistrarConfig struct {
 	// Refused is called once, when the masters have refused the worker: it must end what the worker does on their
 	// orders; nil if there is nothing to end. An error means that the role must stop.
 	Refused func() error
-	Logger  hclog.Logger
+	// Kernel is the boot id of the kernel. AfterFailedSync lets the worker take part although a sync of its folder
+	// failed under that kernel.
+	Kernel          string
+	AfterFailedSync bool
+	Logger          hclog.Logger
 }
 
 // Registrar keeps a worker registered with the masters: at its start with any master that answers, again when a new
@@ -175,7 +179,7 @@ func final(err error) bool {
 		return false
 	}
 	return errors.Is(err, ErrOtherCluster) || errors.Is(err, wire.ErrRemoved) || errors.Is(err, ErrRefused) ||
-		errors.Is(err, errSave)
+		errors.Is(err, wire.ErrFailedSync) || errors.Is(err, errSave)
 }
 
 // warnLacking logs that a resource was missing, unless the try before lacked one too.
@@ -216,6 +220,7 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	registration := wire.Registration{
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken,
 		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true, Level: wire.ProtocolLevel,
+		Kernel: r.cfg.Kernel, AfterFailedSync: r.cfg.AfterFailedSync,
 	}
 	if r.cfg.Chain != nil {
 		registration.Height, registration.Hash, registration.Unclean = r.cfg.Chain()
