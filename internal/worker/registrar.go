@@ -174,8 +174,8 @@ func (r *Registrar) register(ctx context.Context) error {
 	}
 }
 
-// report logs why a master did not register the worker, as a warning when the reason changes. That no master answers, or
-// that there is no leader, is normal while a cluster starts: it is a warning once it has lasted for a while.
+// report logs why a master did not register the worker, as a warning when the reason changes. That no master answers,
+// or that there is no leader, is normal while a cluster starts: it is a warning once it has lasted for a while.
 func (r *Registrar) report(master string, err error, lasts bool) {
 	reason := err.Error()
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
