@@ -87,6 +87,8 @@ export default {
   'problem.notSealed': 'The record is committed; its proof waits for the block\'s seal. Try again in a moment.',
   'problem.nameTaken': 'A project with this name already exists.',
   'problem.tooLarge': 'This is larger than the cluster allows. Nothing was appended.',
+  'problem.slowBody': 'The upload was too slow. Nothing was changed.',
+  'problem.tooManyRequests': 'Too many requests came from your address. Try again in {seconds} s.',
   'problem.quota': 'The project\'s quota is used up. Try again in {seconds} s.',
   'problem.staleFolder': 'This node runs on an older copy of its data folder and serves nothing. Use another one; ' +
     'its log explains how to rejoin.',

@@ -84,6 +84,8 @@ export default {
   'problem.notSealed': '记录已提交，其证明还在等待区块封印。请稍后再试。',
   'problem.nameTaken': '已有同名项目。',
   'problem.tooLarge': '超过集群允许的大小，未追加任何内容。',
+  'problem.slowBody': '上传速度过慢，未作任何更改。',
+  'problem.tooManyRequests': '来自您的地址的请求过多，请在 {seconds} 秒后重试。',
   'problem.quota': '项目配额已用完，请在 {seconds} 秒后重试。',
   'problem.staleFolder': '此节点使用的是旧的数据目录副本，不提供服务。请访问其他节点；其日志说明了如何重新加入。',
   'problem.noLeader': '主节点当前没有领导者，未执行任何操作，请重试。',
