@@ -96,6 +96,9 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		answer.AccessToken = rand.Text()
 		c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
 	}
+	if err := n.checkOwnURL(ctx, v, c); err != nil {
+		return wire.Registered{}, err
+	}
 	c.Time = n.leader.Now()
 	if _, err := n.leader.Propose(ctx, c); err != nil {
 		return wire.Registered{}, err
@@ -104,6 +107,41 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	answer.Order = orderOf(v)
 	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
 	return answer, nil
+}
+
+// checkOwnURL checks that the registering worker itself answers at its URL, if another worker is registered there. The
+// other one is replaced then. Only the registering worker accepts the token that it registers with.
+func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.Register) error {
+	other := ""
+	for i := range v.Storages {
+		if s := &v.Storages[i]; s.URL == c.URL && s.ID != c.ID {
+			other = s.ID
+		}
+	}
+	for i := range v.Miners {
+		if m := &v.Miners[i]; m.URL == c.URL && m.ID != c.ID {
+			other = m.ID
+		}
+	}
+	if other == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	order := wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}
+	itself := wire.Worker{URL: c.URL, Token: c.MasterToken}
+	var err error
+	if c.Role == masterfsm.RoleStorage {
+		_, err = n.cfg.Workers.StorageStatus(ctx, itself, order)
+	} else {
+		_, err = n.cfg.Workers.MinerStatus(ctx, itself, order)
+	}
+	if err != nil { // not wrapped: what the other worker refuses is not the answer to this one
+		return fmt.Errorf("%w: worker %s is registered at %s, and the one that registers there does not answer: %v; "+
+			"give each worker a URL of its own (--advertise)",
+			wire.ErrBadRequest, other, c.URL, err)
+	}
+	return nil
 }
 
 // ReportFailedSync enters a failed sync of a node's data folder into the table. Any master brings a report to the
