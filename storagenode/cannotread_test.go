@@ -115,7 +115,7 @@ func TestCheckOfABadSector(t *testing.T) {
 			flip(t, otherPath, other.End()-1)
 			status = checked("2", true)
 			if r := status.Report; r == nil || len(r.Bad) != 1 || r.Bad[0].From != flipped ||
-				r.Unchecked != want.From || status.Error == "" || status.Unread == nil {
+				r.Unchecked != want.From || status.Error == "" || status.Unread == nil || r.Complete {
 				t.Errorf("with a flipped bit: %+v, report %+v", status, r)
 			}
 			if status = checked("3", false); status.Unread != nil || status.Report == nil {

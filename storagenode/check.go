@@ -113,6 +113,7 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 // If bad blocks were found before the end, they are reported together with the first block that was not checked,
 // which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
 func (n *Node) endOf(report wire.Report, err error) *checkEnd {
+	report.Complete = err == nil
 	end := &checkEnd{at: time.Now(), report: &report}
 	if err != nil {
 		end.err = err.Error()
