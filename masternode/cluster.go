@@ -106,6 +106,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addLog(n, leading)
 	notices.addLeader(leading, v.Level)
 	notices.addClocks(leading.Clocks)
+	notices.addFailedSyncs(v.FailedSyncs)
 	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum), leading.Leads)
 	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0

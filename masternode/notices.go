@@ -159,6 +159,13 @@ func (l *noticeList) addAborted(n *masterfsm.Storage, aborted map[string]wire.Ab
 	}
 }
 
+// addFailedSyncs adds the notices about failed syncs of data folders.
+func (l *noticeList) addFailedSyncs(list []masterfsm.FailedSync) {
+	for _, f := range list {
+		l.add(wire.CodeFailedSync, wire.Args{"node": f.ID, "detail": f.Detail})
+	}
+}
+
 // addLost adds a notice about lost blocks, if there are any.
 func (l *noticeList) addLost(lost []chain.Range) {
 	if len(lost) > 0 {

@@ -52,6 +52,9 @@ func openSnapshots(dir string, fail *failure, watchdog *watchdog, log hclog.Logg
 			}
 		}
 	}
+	if err := s.checkKinds(entries); err != nil {
+		return nil, err
+	}
 	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, retainedSnapshots, log)
 	if err != nil {
 		return nil, err
@@ -61,6 +64,21 @@ func openSnapshots(dir string, fail *failure, watchdog *watchdog, log hclog.Logg
 		s.newest.Store(list[0].Index)
 	}
 	return s, err
+}
+
+// checkKinds checks that the files of all snapshots are files: raft would wait for a pipe.
+func (s *snapshotStore) checkKinds(entries []os.DirEntry) error {
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		for _, name := range []string{metaFile, sumFile, "state.bin"} {
+			if err := durable.CheckFile(filepath.Join(s.dir, e.Name(), name), false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // checkAll checks the metadata of all snapshots.
