@@ -18,8 +18,8 @@ const (
 	founderPause   = 2 * time.Second
 )
 
-// bootstrap founds the group if this master is the founder, all of its peers answer, and all are new. The founder is the
-// peer with the lowest URL: lists in another order must not found two groups. Then it makes the others part of the
+// bootstrap founds the group if this master is the founder, all of its peers answer, and all are new. The founder is
+// the peer with the lowest URL: lists in another order must not found two groups. Then it makes the others part of the
 // group; before that they accept no raft connection. Each master that became part of the group does the same, since the
 // founder may fail before it has reached all of them. It ends when every peer belongs to the group.
 func (m *Master) bootstrap(ctx context.Context) error {
