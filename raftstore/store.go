@@ -31,6 +31,11 @@ type Config struct {
 	// default.
 	WriteTimeout time.Duration
 
+	// Reserved returns why so many bytes are not to be written, besides votes and small files: an error while too little
+	// of the disk would be free then, else nil. nil for no limit. The log takes no entries then, and no snapshot is begun;
+	// both are tried again.
+	Reserved func(bytes uint64) error
+
 	SnapshotBytes   uint64 // of log between two snapshots: 64 MiB by default
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
 	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
@@ -58,6 +63,9 @@ func (c *Config) prepare() error {
 	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 8192)
 	c.TrailingBytes = cmp.Or(c.TrailingBytes, 2*c.SnapshotBytes)
 	c.RenewEvery = cmp.Or(c.RenewEvery, 10*time.Second)
+	if c.Reserved == nil {
+		c.Reserved = noLimit
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -142,6 +150,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	cfg.ClusterToken = ""
 
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
+	folder.reserved = cfg.Reserved
 	if err := folder.open(); err != nil {
 		return nil, err
 	}
@@ -165,7 +174,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	s.stream = transport.New(transport.Config{
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
-		Failed: func(err error) { s.fail.report(startsError(err)) },
+		Failed: func(err error) { _ = s.reportStarts(err) },
 	})
 	undo = s.Close
 	switch {
