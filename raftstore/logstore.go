@@ -178,8 +178,8 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return fmt.Errorf("from the leader: %w", err)
 		}
 	}
-	// Raft takes this for a log that cannot be written now: a leader steps down, and a follower refuses the entries, which
-	// the leader sends again.
+	// Raft takes this for a log that cannot be written now: a leader steps down, and a follower refuses the entries,
+	// which the leader sends again.
 	if err := s.reserved(appendSize(logs)); err != nil {
 		return fmt.Errorf("append to %s: %w", s.name, err)
 	}

@@ -52,7 +52,8 @@ func openSnapshots(
 	dir string, fail *failure, watchdog *watchdog, reserved func(uint64) error, log hclog.Logger,
 ) (*snapshotStore, error) {
 	s := &snapshotStore{
-		dir: filepath.Join(dir, "snapshots"), fail: fail, watchdog: watchdog, reserved: reserved, open: map[string]bool{},
+		dir: filepath.Join(dir, "snapshots"), fail: fail, watchdog: watchdog, reserved: reserved,
+		open: map[string]bool{},
 	}
 	if err := durable.MkdirAll(s.dir); err != nil {
 		return nil, err
@@ -160,8 +161,8 @@ func (s *snapshotStore) failed(what string, err error) error {
 	return err
 }
 
-// removeUnfinished removes the folders of snapshots that were begun and are not written any more, which raft leaves when
-// it meets an error. The caller holds creating.
+// removeUnfinished removes the folders of snapshots that were begun and are not written any more, which raft leaves
+// when it meets an error. The caller holds creating.
 func (s *snapshotStore) removeUnfinished() {
 	left, _ := filepath.Glob(filepath.Join(s.dir, "*"+snapshotSuffix)) // the pattern is good
 	for _, dir := range left {

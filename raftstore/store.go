@@ -31,9 +31,9 @@ type Config struct {
 	// default.
 	WriteTimeout time.Duration
 
-	// Reserved returns why so many bytes are not to be written, besides votes and small files: an error while too little
-	// of the disk would be free then, else nil. nil for no limit. The log takes no entries then, and no snapshot is begun;
-	// both are tried again.
+	// Reserved returns why so many bytes are not to be written, besides votes and small files: an error while too
+	// little of the disk would be free then, else nil. nil for no limit. The log takes no entries then, and no snapshot
+	// is begun; both are tried again.
 	Reserved func(bytes uint64) error
 
 	SnapshotBytes   uint64 // of log between two snapshots: 64 MiB by default

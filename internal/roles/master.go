@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
@@ -26,6 +27,7 @@ type Master struct {
 	listener  *httpapi.Listener
 	mark      *durable.SyncMark
 	url       string
+	space     *diskspace.Watch
 	store     *raftstore.Store
 	transport *noderpc.Transport
 	masters   *noderpc.Masters
@@ -63,8 +65,10 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if m.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
+	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	m.store, err = raftstore.Open(raftstore.Config{
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
+		Reserved: m.space.Reserved,
 		Timeout: cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.mark, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -78,7 +82,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
-		Limits: cfg.Limits, Logger: cfg.Logger,
+		Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
@@ -110,6 +114,7 @@ func (m *Master) Run(ctx context.Context) error {
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error { return httpapi.Serve(ctx, m.listener, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
+	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error {
 		select {
 		case <-ctx.Done():
