@@ -204,6 +204,11 @@ func (d *disk) tilesAreAFile() {
 	d.put("tiles", func(path string) error { return os.WriteFile(path, []byte("no folder"), 0o600) })
 }
 
+func (d *disk) segmentIsAPipe() {
+	d.must(os.Remove(d.path))
+	d.must(syscall.Mkfifo(d.path, 0o600))
+}
+
 func (d *disk) tileIsAPipe() {
 	d.inPayload()
 	d.put("tiles/00", func(path string) error { return syscall.Mkfifo(path, 0o600) })

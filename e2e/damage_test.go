@@ -56,6 +56,7 @@ var damages = []damage{
 	{"segment: deleted", func(d *disk) { d.must(os.Remove(d.path)) }, "finding", "finding", false},
 	{"segment: the last one deleted", func(d *disk) { d.last(); d.must(os.Remove(d.path)) }, "finding", "finding",
 		false},
+	{"segment: a pipe in its place", (*disk).segmentIsAPipe, "finding", "finding", false},
 	{"segment: emptied", func(d *disk) { d.truncate(0) }, "finding", "finding", false},
 	{"segment: all deleted", (*disk).removeSegments, "finding", "finding", false},
 	{"segment: another node's older copy of the last one", (*disk).olderCopy, "finding", "finding", false},

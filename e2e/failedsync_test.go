@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // setKernel sets the boot id of the kernel that processes of the variant "reboot" see at their start.
@@ -37,7 +38,7 @@ func (c *cluster) awaitEnd(name, text string) {
 }
 
 // TestFailedSync lets a sync of each kind of role fail. The role ends, and does not start again before an operator
-// overrides that or the machine is started again.
+// overrides that or the machine is started again. Both its folder and the masters remember the failed sync.
 func TestFailedSync(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skipf("there is no strace to make a sync fail: %v", err)
@@ -46,6 +47,7 @@ func TestFailedSync(t *testing.T) {
 	c.program = altered(t, "reboot")
 	setKernel(t, "first")
 	c.begin(topology)
+	c.awaitLevel()
 	o := newOracle()
 	a := c.appendAlways(o)
 	c.awaitMore(a, some)
@@ -77,6 +79,13 @@ func TestFailedSync(t *testing.T) {
 		c.launch(name) // once is enough
 		c.awaitComplete(3)
 		fail(name)
+		c.awaitNotice(wire.CodeFailedSync)
+		c.launch(name)
+		c.awaitEnd(name, refused)
+		// As if the folder had lost the mark: the masters remember it.
+		if err := os.Remove(durable.SyncMarkPath(roleOf(topology, name).Data)); err != nil {
+			t.Fatal(err)
+		}
 		c.launch(name)
 		c.awaitEnd(name, refused)
 		setKernel(t, "after "+name)

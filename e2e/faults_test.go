@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -67,6 +68,10 @@ func TestRandomFaults(t *testing.T) {
 	l.end()
 	s.report(o, seed, time.Since(began))
 	s.reportWork()
+	i := c.integrity()
+	for _, text := range falseAlarms(&i) {
+		o.fault("no file was damaged, and the integrity log says: %s", text)
+	}
 	c.verify(o)
 }
 
@@ -104,6 +109,23 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 		strings.Join(kinds, ", "))
 	s.c.t.Logf("%d appends of %d records acknowledged; gaps between acknowledgements: p50 %v, p99 %v, p99.9 %v, max %v",
 		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
+}
+
+// falseAlarms lists the events that name damage: bytes that are wrong, not blocks that a node lacks.
+func falseAlarms(i *wire.Integrity) (list []string) {
+	for _, e := range i.Events {
+		switch {
+		case e.Kind == wire.EventTiles, e.Kind == wire.EventLost, e.Kind == wire.EventSuspect &&
+			e.CauseCoded.Code == wire.CodeWrongAnswer:
+			list = append(list, fmt.Sprintf("%s: %s", e.Kind, e.Cause))
+		}
+		for _, f := range e.Findings {
+			if f.What != chain.WrongShort && f.What != chain.WrongMissing {
+				list = append(list, fmt.Sprintf("%s: %s at block %d: %s", e.Kind, f.What, f.Block, f.Detail))
+			}
+		}
+	}
+	return list
 }
 
 // reportWork logs what the cluster did meanwhile.
@@ -221,5 +243,26 @@ func (s *schedule) pass(most time.Duration) {
 	select {
 	case <-timer.C:
 	case <-s.c.t.Context().Done():
+	}
+}
+
+// TestFalseAlarms checks which events falseAlarms reports.
+func TestFalseAlarms(t *testing.T) {
+	finding := func(what string) wire.Event {
+		return wire.Event{Kind: wire.EventFinding, Findings: []wire.Finding{{Block: 3, What: what}}}
+	}
+	wrong := wire.Message{Code: wire.CodeWrongAnswer}
+	for _, row := range []struct {
+		event  wire.Event
+		alarms int
+	}{
+		{finding(chain.WrongShort), 0}, {finding(chain.WrongMissing), 0}, {finding(chain.WrongPayload), 1},
+		{finding(chain.WrongChain), 1}, {wire.Event{Kind: wire.EventTiles}, 1}, {wire.Event{Kind: wire.EventLost}, 1},
+		{wire.Event{Kind: wire.EventRepair}, 0}, {wire.Event{Kind: wire.EventSuspect, CauseCoded: wrong}, 1},
+		{wire.Event{Kind: wire.EventSuspect, CauseCoded: wire.Message{Code: wire.CodeUncleanStop}}, 0},
+	} {
+		if list := falseAlarms(&wire.Integrity{Events: []wire.Event{row.event}}); len(list) != row.alarms {
+			t.Errorf("%+v: %q", row.event, list)
+		}
 	}
 }

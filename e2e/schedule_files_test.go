@@ -24,7 +24,9 @@ func scarcityFaults(t *testing.T) []fault {
 			if s.c.Alive(name) {
 				undo()
 			}
-			s.startAgain(name, "no descriptors")
+			if !s.c.Alive(name) {
+				s.c.t.Errorf("step %d: %s ended because it had no descriptors", s.steps, name)
+			}
 		}
 	}}}
 	if _, err := exec.LookPath("strace"); err == nil {
@@ -35,7 +37,9 @@ func scarcityFaults(t *testing.T) []fault {
 			undo := injectSyscalls(s.c.t, s.c.PIDs()[name], call+":error=EIO")
 			return fmt.Sprintf("%s, EIO of %s", name, call), func() {
 				undo()
-				s.startAgain(name, "unreadable")
+				if !s.c.Alive(name) {
+					s.c.t.Errorf("step %d: %s ended because it could not read files", s.steps, name)
+				}
 			}
 		}})
 	}
@@ -48,7 +52,12 @@ func scarcityFaults(t *testing.T) []fault {
 			undo := group.limit(s.c.t, s.c.PIDs()[name], limit)
 			return fmt.Sprintf("%s, %d MB more", name, limit>>20), func() {
 				undo()
-				s.startAgain(name, "no memory")
+				if s.c.Alive(name) {
+					return
+				}
+				s.counts["killed for memory"]++
+				s.c.Forget(name)
+				s.c.launch(name)
 			}
 		}})
 	}
@@ -59,16 +68,6 @@ func scarcityFaults(t *testing.T) []fault {
 func (s *schedule) anyRole() string {
 	all := s.c.everybody()
 	return all[s.random.IntN(len(all))]
-}
-
-// startAgain starts a role that a fault has ended, and counts that.
-func (s *schedule) startAgain(name, cause string) {
-	if s.c.Alive(name) {
-		return
-	}
-	s.counts["roles that ended by: "+cause]++
-	s.c.Forget(name)
-	s.c.launch(name)
 }
 
 // restoredFault replaces the folder of a follower by an older copy.

@@ -131,7 +131,8 @@ func TestSilentConnections(t *testing.T) {
 		raftClosed := m["chainstore_raft_connections_closed_total"]
 		t.Logf("%s: %v connections to HTTP are open, %v were closed for newer ones, and %v to raft", name, open, closed,
 			raftClosed)
-		perAddress := float64(min(files.Max/2, 10_000) / 2)
+		all := float64(min(files.Max/2, 10_000))
+		perAddress := max(all/2, min(all, 2_000))
 		if float64(n/2) > perAddress && closed == 0 || raftClosed == 0 || open > perAddress+100 {
 			t.Errorf("a master that may open %d files accepts %v connections from an address", files.Max, perAddress)
 		}

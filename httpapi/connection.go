@@ -2,9 +2,12 @@ package httpapi
 
 import (
 	"container/list"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -14,11 +17,10 @@ const (
 	slowest = 16 << 10
 	// grace is how much longer that may take, and how long no byte at all may move.
 	grace = 30 * time.Second
-	// writePart is how much is written with one deadline.
+	// writePart is how much is written with one deadline, and writeStep how long that may take before it is checked
+	// what the client has taken meanwhile.
 	writePart = 16 << 10
-	// streamBuffer is the size of the kernel's buffer for the answers without an end. The kernel reports progress only
-	// when a third of its buffer is free again, which takes a slow reader minutes with a buffer of megabytes.
-	streamBuffer = 64 << 10
+	writeStep = 5 * time.Second
 )
 
 // connection is a connection of a [Listener]. It cuts off a client that takes an answer too slowly: see [slowest].
@@ -32,7 +34,9 @@ type connection struct {
 
 	// Of the answer that is being written. Only the goroutine that serves the connection uses them.
 	endless  bool
-	written  int64
+	written  int64         // to the kernel
+	taken    int64         // by the client
+	progress time.Time     // when the client was last seen to take something, or the write began
 	blocked  time.Duration // time that the writes took
 	deadline time.Time     // of the writes; zero for none
 }
@@ -53,10 +57,10 @@ func (c *connection) CloseWrite() error {
 	return nil
 }
 
-// Write implements [net.Conn].
+// Write implements [net.Conn]. The error wraps [os.ErrDeadlineExceeded] if the client takes the answer too slowly.
 func (c *connection) Write(p []byte) (n int, err error) {
-	for {
-		began := time.Now()
+	began := time.Now()
+	for c.progress = began; ; began = time.Now() {
 		if err := c.extend(began); err != nil {
 			return n, err
 		}
@@ -64,44 +68,50 @@ func (c *connection) Write(p []byte) (n int, err error) {
 		n += m
 		c.written += int64(m)
 		c.blocked += time.Since(began)
-		if err != nil || n == len(p) {
+		timedOut := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case err != nil && !timedOut, n == len(p):
 			return n, err
+		case (timedOut || c.blocked > grace) && !c.keepsUp():
+			return n, fmt.Errorf("the client takes the answer too slowly: %w", os.ErrDeadlineExceeded)
 		}
 	}
+}
+
+// keepsUp reports whether the client takes the answer fast enough. The kernel accepts more only when a large part of
+// its buffer is free, which takes a slow client minutes. So what counts is what the client's side has acknowledged.
+func (c *connection) keepsUp() bool {
+	now := time.Now()
+	if taken := c.written - c.listener.unsent(c.Conn); taken > c.taken {
+		c.taken, c.progress = taken, now
+	}
+	return now.Sub(c.progress) < grace &&
+		(c.endless || c.blocked < grace+time.Duration(c.taken)*time.Second/slowest)
 }
 
 // extend sets the deadline of the next part. Nodes have none: they end their calls themselves.
 func (c *connection) extend(now time.Time) error {
-	if Standing(c.standing.Load()) == Node {
-		if c.deadline.IsZero() {
-			return nil
+	switch {
+	case Standing(c.standing.Load()) != Node:
+		if c.deadline.Sub(now) > writeStep/2 {
+			return nil // it saves a call for each answer
 		}
+		c.deadline = now.Add(writeStep)
+	case c.deadline.IsZero():
+		return nil
+	default:
 		c.deadline = time.Time{}
-		return c.SetWriteDeadline(c.deadline)
 	}
-	left := grace
-	if budget := grace + time.Duration(c.written)*time.Second/slowest - c.blocked; !c.endless && budget < left {
-		left = budget
-	}
-	if left == grace && c.deadline.Sub(now) > grace-grace/8 {
-		return nil // as good, and it saves a call for each answer
-	}
-	c.deadline = now.Add(left)
 	return c.SetWriteDeadline(c.deadline)
 }
 
 // beginAnswer begins the account of an answer.
-func (c *connection) beginAnswer() { c.endless, c.written, c.blocked = false, 0, 0 }
+func (c *connection) beginAnswer() { c.endless, c.written, c.taken, c.blocked = false, 0, 0, 0 }
 
 // Endless declares that the answer to a request has no end: its reader is cut off only if it takes nothing for some
 // time, whatever its rate.
 func Endless(r *http.Request) {
-	c := connectionOf(r)
-	if c == nil {
-		return
-	}
-	c.endless = true
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(streamBuffer) // without it a slow reader may be cut off too early
+	if c := connectionOf(r); c != nil {
+		c.endless = true
 	}
 }

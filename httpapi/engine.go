@@ -21,6 +21,7 @@ type Engine struct {
 	Log     hclog.Logger
 	others  []answeredAs
 	noRetry []error // see NoRetry
+	strangers
 }
 
 // New makes an engine that answers an unknown route, a wrong method and a panic with a problem.

@@ -35,6 +35,7 @@ type Listener struct {
 	net.Listener
 	limits ConnectionLimits
 	log    hclog.Logger
+	unsent func(net.Conn) int64 // bytes that the other side has not acknowledged, 0 if that is not known
 
 	mu        sync.Mutex // guards all below, and the fields of connections that say so
 	open      int
@@ -67,7 +68,8 @@ const warningInterval = time.Minute
 // Limit returns a listener whose connections are limited.
 func Limit(l net.Listener, limits ConnectionLimits, log hclog.Logger) *Listener {
 	return &Listener{
-		Listener: l, limits: limits, log: log.Named("http"), addresses: map[netip.Prefix]*address{},
+		Listener: l, limits: limits, log: log.Named("http"), unsent: unsent,
+		addresses: map[netip.Prefix]*address{},
 	}
 }
 

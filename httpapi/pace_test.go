@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,24 +47,32 @@ func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
 // dialServer serves an engine on pipes, in a bubble, and returns a connection to it.
 func dialServer(t *testing.T, e *Engine) net.Conn {
 	t.Helper()
+	here, there := net.Pipe()
+	serveOn(t, e, here, unsent)
+	t.Cleanup(func() { _ = there.Close() })
+	return there
+}
+
+// serveOn serves an engine on a connection, in a bubble.
+func serveOn(t *testing.T, e *Engine, here net.Conn, unsent func(net.Conn) int64) {
+	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	l := Limit(p, ConnectionLimits{Total: 10, PerAddress: 10}, hclog.NewNullLogger())
+	l.unsent = unsent
 	go func() { served <- Serve(ctx, l, e, hclog.NewNullLogger()) }()
-	here, there := net.Pipe()
 	p.conns <- here
 	t.Cleanup(func() {
-		_ = there.Close()
 		stop()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
+		time.Sleep(time.Second) // the goroutines of connections that were closed end
 	})
-	return there
 }
 
-// everySecond uses a connection every second until the connection is closed.
+// everySecond uses a connection every second until it is closed, or until the test ends.
 func everySecond(t *testing.T, conn net.Conn, use func() error) {
 	done := make(chan struct{})
 	go func() {
@@ -235,6 +244,112 @@ func TestSlowReader(t *testing.T) {
 				}
 				if c.cut && c.rate == 0 && time.Since(began) != grace {
 					t.Errorf("cut off after %v", time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+// buffered is a connection with a large buffer for what is written, which accepts more only when a third of it is free
+// again, as the kernel's does. Its client takes some bytes every second.
+type buffered struct {
+	net.Conn
+	mu       sync.Mutex // guards all below
+	queued   int
+	closed   bool
+	deadline time.Time
+}
+
+func (b *buffered) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return b.Conn.Close()
+}
+
+const bufferedSize = 3 << 20
+
+func (b *buffered) SetWriteDeadline(t time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deadline = t
+	return nil
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	for {
+		b.mu.Lock()
+		room, late := b.queued <= bufferedSize*2/3, !b.deadline.IsZero() && !time.Now().Before(b.deadline)
+		closed := b.closed
+		if room {
+			b.queued += len(p)
+		}
+		b.mu.Unlock()
+		switch {
+		case closed:
+			return 0, net.ErrClosed
+		case room:
+			return len(p), nil
+		case late:
+			return 0, os.ErrDeadlineExceeded
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (b *buffered) unsent() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int64(b.queued)
+}
+
+// take takes up to n bytes.
+func (b *buffered) take(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queued -= min(n, b.queued)
+}
+
+// TestSlowReaderBehindBuffer checks that the size of the kernel's buffer does not matter: neither is a client cut off
+// early, because the kernel accepts nothing for minutes, nor late, because the kernel accepted much.
+func TestSlowReaderBehindBuffer(t *testing.T) {
+	for name, c := range map[string]struct {
+		endless bool
+		rate    int
+		after   time.Duration // the client is cut off; 0 for never
+	}{
+		"nothing is taken": {false, 0, grace}, "slowly": {false, 10_000, 77 * time.Second},
+		"fast enough":                        {false, 20_000, 0},
+		"a stream of which nothing is taken": {true, 0, grace}, "a stream, slowly": {true, 1_000, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				result := make(chan error, 1)
+				here, there := net.Pipe()
+				conn := &buffered{Conn: here}
+				serveOn(t, engineOf(func(gc *gin.Context) error {
+					if c.endless {
+						Endless(gc.Request)
+					}
+					_, err := gc.Writer.Write(make([]byte, 6<<20))
+					result <- err
+					return nil
+				}), conn, func(net.Conn) int64 { return conn.unsent() })
+				everySecond(t, there, func() error {
+					conn.take(c.rate)
+					return t.Context().Err()
+				})
+				if _, err := io.WriteString(there, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				err := <-result
+				took := time.Since(began)
+				switch cut := errors.Is(err, os.ErrDeadlineExceeded); {
+				case cut != (c.after > 0):
+					t.Errorf("after %v: %v", took, err)
+				case cut && (took < c.after || took > c.after+2*writeStep):
+					t.Errorf("cut off after %v, want %v", took, c.after)
 				}
 			})
 		})

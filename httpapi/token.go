@@ -4,8 +4,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -54,9 +57,41 @@ func (e *Engine) Requires(s Secret) gin.HandlerFunc {
 			err = fmt.Errorf("%w; this route takes another token than the one that was sent", errUnauthorized)
 		}
 		if err != nil {
+			if host, _, _ := net.SplitHostPort(c.Request.RemoteAddr); e.strangers.newOne(host, time.Now()) {
+				e.Log.Warn("a request to a route of the nodes was refused: it does not have their token; other "+
+					"requests from this address are not logged for a while", "address", host, "route", c.FullPath())
+			}
 			e.Fail(c, err)
 			return
 		}
 		Proven(c.Request, Node)
 	}
+}
+
+// strangers limits what is logged about requests without the token of the nodes. Its methods may be called by many
+// goroutines.
+type strangers struct {
+	mu     sync.Mutex // guards the fields below
+	since  time.Time
+	logged map[string]bool // addresses that were logged since then
+}
+
+// A stranger is logged once in strangerPause, and at most maxStrangers are.
+const (
+	strangerPause = 10 * time.Minute
+	maxStrangers  = 16
+)
+
+// newOne reports whether a request from an address should be logged.
+func (s *strangers) newOne(address string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.since) >= strangerPause {
+		s.since, s.logged = now, map[string]bool{}
+	}
+	if s.logged[address] || len(s.logged) >= maxStrangers {
+		return false
+	}
+	s.logged[address] = true
+	return true
 }

@@ -58,6 +58,7 @@ var commands = [...]Command{
 	26: &ChangeSettings{},
 	27: &MarkMiners{},
 	28: &RemoveMiner{},
+	29: &ReportFailedSync{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -132,6 +133,10 @@ type Register struct {
 	Hash    chain.Hash `json:"hash"`    // storage nodes: of the last of them
 	Unclean bool       `json:"unclean"` // storage nodes: the start before this one did not end cleanly
 	Time    uint64     `json:"time"`
+	// Kernel is the boot id of the worker's kernel, and AfterFailedSync an operator's override: see [FailedSync]. Known
+	// from protocol level 3 on.
+	Kernel          string `json:"kernel,omitempty"`
+	AfterFailedSync bool   `json:"after_failed_sync,omitempty"`
 }
 
 // Invalidate makes a storage node Invalid that was seen to be short or on another chain. It is refused with [ErrStale]

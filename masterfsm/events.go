@@ -171,13 +171,17 @@ func (s *State) cause(code string, args wire.Args) Cause {
 	return Cause{Code: code, Args: args}
 }
 
-// aboutBlocks are the arguments of a cause that names blocks. From level 2 on it names the first ranges only, and
-// counts the blocks of these. The count is part of the state: to count all needs another protocol level.
+// aboutBlocks are the arguments of a cause that names blocks. From level 2 on it names the first ranges only. At level
+// 2 it counts only the blocks of these.
 func (s *State) aboutBlocks(list []chain.Range) wire.Args {
+	named := list
 	if s.level >= LevelCodes && len(list) > wire.MaxMessageRanges {
-		list = list[:wire.MaxMessageRanges]
+		named = list[:wire.MaxMessageRanges]
 	}
-	return wire.Args{"blocks": chain.CountBlocks(list), "ranges": slices.Clone(list)}
+	if s.level < LevelCounts {
+		list = named
+	}
+	return wire.Args{"blocks": chain.CountBlocks(list), "ranges": slices.Clone(named)}
 }
 
 // damaged is the cause of a node that has bad blocks.

@@ -276,12 +276,15 @@ func checkCauses(t testing.TB, s *State) {
 // TestCauseOfManyRanges checks that the cause keeps the number of blocks of its ranges. This number is part of the
 // state.
 func TestCauseOfManyRanges(t *testing.T) {
-	for level, most := range map[uint64]int{0: 40, LevelIdentities: 40, LevelCodes: wire.MaxMessageRanges} {
+	for level, want := range map[uint64]struct{ ranges, blocks int }{
+		0: {40, 40}, LevelIdentities: {40, 40}, LevelCodes: {wire.MaxMessageRanges, wire.MaxMessageRanges},
+		LevelCounts: {wire.MaxMessageRanges, 40},
+	} {
 		s := New()
 		s.level = level
 		args := s.aboutBlocks(manyRanges(40))
-		if list := args["ranges"].([]chain.Range); len(list) != most || args["blocks"] != uint64(most) {
-			t.Errorf("level %d: %d ranges, %v blocks, want %d", level, len(list), args["blocks"], most)
+		if list := args["ranges"].([]chain.Range); len(list) != want.ranges || args["blocks"] != uint64(want.blocks) {
+			t.Errorf("level %d: %d ranges, %v blocks, want %+v", level, len(list), args["blocks"], want)
 		}
 	}
 }

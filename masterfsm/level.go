@@ -20,8 +20,8 @@ import (
 //	   set its time ([SetTime]), and absurd times are ignored; snapshots of version 7; a body leaves the masters only
 //	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
-//	   the table keeps how long the checks of storage nodes took, and which miners are dead ([MarkMiners],
-//	   [RemoveMiner])
+//	   the table keeps how long the checks of storage nodes took, which miners are dead ([MarkMiners],
+//	   [RemoveMiner]), and failed syncs of data folders ([FailedSync])
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -34,6 +34,12 @@ const (
 
 	// LevelSettings is the level from which settings change only through [ChangeSettings].
 	LevelSettings = 3
+
+	// LevelFailedSyncs is the level from which the table remembers failed syncs of data folders.
+	LevelFailedSyncs = 3
+
+	// LevelCounts is the level from which a cause counts all blocks, also those that it does not name.
+	LevelCounts = 3
 
 	// LevelElapsed is the level from which the schedules count elapsed time.
 	LevelElapsed = 3

@@ -81,6 +81,7 @@ type image struct {
 	Masters      []Master     `json:"masters"`
 	Removed      []string     `json:"removed_masters"`
 	IntegrityLog IntegrityLog `json:"story"`
+	FailedSyncs  []FailedSync `json:"failed_syncs,omitempty"` // from version 7 on
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -138,6 +139,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log, Floor: s.floor,
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
+		FailedSyncs: s.failedSyncs,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -307,6 +309,7 @@ func restore(c *source) (*State, error) {
 		s.checkpoint, s.published, s.cosigned, s.log = img.Checkpoint, img.Published, img.Cosigned, img.Log
 	}
 	s.storages, s.miners, s.integrity = img.Storages, img.Miners, img.IntegrityLog
+	s.failedSyncs = img.FailedSyncs
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {
 		if p.ID < s.nextProject {

@@ -56,7 +56,9 @@ type State struct {
 	integrity IntegrityLog
 	storages  []Storage // by id
 	miners    []Miner   // by id
-	projects  []Project // by id
+	// failedSyncs are the nodes with a failed sync, by id. Some may have been removed since.
+	failedSyncs []FailedSync
+	projects    []Project // by id
 	// nextProject is the id that the next project gets.
 	nextProject uint32
 	tokens      map[chain.Hash]uint32
@@ -224,6 +226,8 @@ type View struct {
 	Masters        []Master // by id
 	RemovedMasters []string // ids of removed masters
 
+	FailedSyncs []FailedSync // of the nodes in the table, by id
+
 	Log        Log        // never changed in place
 	Checkpoint Boundary   // the newest that is stored
 	Cosigned   []Cosigned // that of State.Cosigned
@@ -242,7 +246,7 @@ func (s *State) View() View {
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
-		Checkpoint: s.checkpoint,
+		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(),
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)

@@ -176,13 +176,23 @@ func (c *Register) apply(s *State) (any, error) {
 	if err := s.CheckStart(c); err != nil {
 		return nil, err
 	}
+	if err := s.CheckFailedSync(c); err != nil {
+		return nil, err
+	}
+	var entered any
+	var err error
 	switch c.Role {
 	case RoleStorage:
-		return s.registerStorage(c)
+		entered, err = s.registerStorage(c)
 	case RoleMiner:
-		return s.registerMiner(c)
+		entered, err = s.registerMiner(c)
+	default:
+		return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
 	}
-	return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
+	if err == nil {
+		s.endFailedSync(c.ID, c.URL, c.Kernel)
+	}
+	return entered, err
 }
 
 // CheckStart refuses a worker whose folder does not know the start that the table has of it, with an
@@ -390,4 +400,110 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 	s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
 	s.advanceStored()
 	return nil, nil
+}
+
+// FailedSync is a failed sync of a node's data folder. The node does not take part again under the same kernel, which
+// may show data that is not on the disk, unless an operator overrides that. The node remembers it in its folder too.
+type FailedSync struct {
+	ID     string `json:"id"`     // of the master, storage node or miner
+	Kernel string `json:"kernel"` // boot id of the kernel, "" if it is not known
+	Detail string `json:"detail"` // what failed
+	Since  uint64 `json:"since"`  // unix milliseconds
+}
+
+func (f *FailedSync) id() string { return f.ID }
+
+// Forbids reports whether the node may not take part under a kernel.
+func (f *FailedSync) Forbids(kernel string) bool {
+	return f.ID != "" && (f.Kernel == kernel || f.Kernel == "" || kernel == "")
+}
+
+// ReportFailedSync enters a [FailedSync], from protocol level 3 on. Over removes it: a master was started under another
+// kernel, which is Kernel, or by an operator who overrode the refusal. A worker's [Register] does the same. It is
+// refused with [ErrUnknownNode] if the table does not have the node, and with [ErrStale] if there is nothing to remove.
+type ReportFailedSync struct {
+	ID     string `json:"id"`
+	Kernel string `json:"kernel"`
+	Detail string `json:"detail,omitempty"`
+	Over   bool   `json:"over,omitempty"`
+	Time   uint64 `json:"time"`
+}
+
+func (c *ReportFailedSync) apply(s *State) (any, error) {
+	url, known := s.urlOf(c.ID)
+	switch {
+	case s.level < LevelFailedSyncs:
+		return nil, fmt.Errorf("%w: the group is at protocol level %d, failed syncs are known from level %d on",
+			ErrBadCommand, s.level, LevelFailedSyncs)
+	case !known:
+		return nil, fmt.Errorf("%w: %q", ErrUnknownNode, c.ID)
+	case len(c.Kernel) > maxText || len(c.Detail) > maxText:
+		return nil, fmt.Errorf("%w: a boot id and a detail have at most %d bytes each", ErrBadCommand, maxText)
+	case c.Over && s.FailedSyncOf(c.ID).ID == "":
+		return nil, fmt.Errorf("%w: no failed sync of %s is known", ErrStale, c.ID)
+	}
+	s.tick(c.Time)
+	if c.Over {
+		s.endFailedSync(c.ID, url, c.Kernel)
+		return nil, nil
+	}
+	before := s.FailedSyncOf(c.ID)
+	s.failedSyncs = put(s.knownFailedSyncs(), FailedSync{ID: c.ID, Kernel: c.Kernel, Detail: c.Detail, Since: s.now},
+		(*FailedSync).id)
+	if before.ID == "" || before.Kernel != c.Kernel {
+		s.recordEvent(Event{Kind: EventSuspect, Node: c.ID, URL: url,
+			Cause: s.cause(wire.CodeSyncFailed, wire.Args{"detail": c.Detail})})
+	}
+	return nil, nil
+}
+
+// urlOf returns the URL of a node in the table, and whether it is there.
+func (s *State) urlOf(id string) (url string, ok bool) {
+	if n := s.storage(id); n != nil {
+		return n.URL, true
+	}
+	if m, ok := find(s.miners, func(m *Miner) bool { return m.ID == id }); ok {
+		return m.URL, true
+	}
+	m, ok := find(s.masters, func(m *Master) bool { return m.ID == id })
+	return m.URL, ok
+}
+
+// knownFailedSyncs returns the failed syncs of the nodes in the table.
+func (s *State) knownFailedSyncs() (list []FailedSync) {
+	for _, f := range s.failedSyncs {
+		if _, ok := s.urlOf(f.ID); ok {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// FailedSyncOf returns the failed sync of a node, zero if there is none.
+func (s *State) FailedSyncOf(id string) FailedSync {
+	f, _ := find(s.failedSyncs, func(f *FailedSync) bool { return f.ID == id })
+	return f
+}
+
+// CheckFailedSync refuses a worker of which a sync failed under its kernel, with [wire.ErrFailedSync].
+func (s *State) CheckFailedSync(c *Register) error {
+	f := s.FailedSyncOf(c.ID)
+	if c.AfterFailedSync || !f.Forbids(c.Kernel) {
+		return nil
+	}
+	return fmt.Errorf("%w since the machine was started: %s: %s", wire.ErrFailedSync, c.ID, f.Detail)
+}
+
+// endFailedSync removes the failed sync of a node that takes part again, if there is one.
+func (s *State) endFailedSync(id, url, kernel string) {
+	f := s.FailedSyncOf(id)
+	if f.ID == "" {
+		return
+	}
+	code := wire.CodeSyncFailedRestart
+	if f.Forbids(kernel) {
+		code = wire.CodeSyncFailedOverride
+	}
+	s.failedSyncs = slices.DeleteFunc(slices.Clone(s.failedSyncs), func(f FailedSync) bool { return f.ID == id })
+	s.recordEvent(Event{Kind: EventSuspect, Node: id, URL: url, Cause: s.cause(code, nil)})
 }

@@ -36,6 +36,9 @@ func (n *Node) announce(ctx context.Context) error {
 		if removed {
 			return n.retire(fmt.Errorf("%w: the table says so", wire.ErrRemoved))
 		}
+		if err := n.checkFailedSync(ctx); err != nil {
+			return err
+		}
 		if n.cfg.Clock().Before(again) || n.isKnown() {
 			continue
 		}
@@ -89,7 +92,7 @@ func (n *Node) announceOnce(ctx context.Context) error {
 		return err
 	}
 	err := errNothingToAsk
-	for _, url := range n.otherURLs() {
+	for _, url := range n.OtherURLs() {
 		var answer wire.Announced
 		if answer, err = n.announceTo(ctx, url, own); err == nil {
 			if own.Group == "" {
@@ -127,8 +130,8 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 
-// otherURLs are the known URLs of other masters, present or past.
-func (n *Node) otherURLs() []string {
+// OtherURLs are the known URLs of other masters, present or past.
+func (n *Node) OtherURLs() []string {
 	urls := slices.Concat(n.cfg.Join, n.cfg.Peers)
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		for _, m := range s.View().Masters {

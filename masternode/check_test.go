@@ -78,6 +78,54 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 	}
 }
 
+// TestUnreadBlocks checks that a block that the system of a node cannot read does not count as bad at once. After three
+// checks in a row the node's copy no longer counts, and the node receives the block again.
+func TestUnreadBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil) // checks every five seconds
+		defer r.stop()
+		unread := chain.Range{From: 3, To: 4}
+		tries := 0
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
+				tries++
+				if !o.Unread {
+					t.Error("the order does not ask for them")
+				}
+				return wire.CheckStatus{Blocks: o.Height, Error: "block 3: input/output error", Unread: &wire.Report{
+					Bad: []chain.Range{unread}, Unchecked: o.Height,
+					Findings: []wire.Finding{wire.NewFinding(3, chain.WrongFrame, wire.Message{
+						Code: wire.CodeFileUnreadable,
+						Args: wire.Args{"file": "x.seg", "offset": uint64(20), "detail": "input/output error"},
+					})},
+				}}
+			}
+		})
+		found := func(e wire.Event) bool { return e.Kind == wire.EventFinding && e.URL == "http://s1" }
+		at := -1
+		for range 600 {
+			var seen int
+			r.on("http://s1", func(*masterstest.Storage) { seen = tries })
+			events := r.Integrity(t.Context()).Events
+			if at = slices.IndexFunc(events, found); at >= 0 {
+				if e := events[at]; seen < 3 || len(e.Findings) != 1 || !slices.Equal(e.Ranges, []chain.Range{unread}) {
+					t.Errorf("after %d checks: %+v", seen, e)
+				}
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if at < 0 {
+			t.Fatal("the block does not count as bad")
+		}
+		r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
+		time.Sleep(time.Minute)
+		if n := r.nodeOf(t, "http://s1"); n.State == "invalid" || len(n.Bad) > 0 || n.Aborted != nil {
+			t.Errorf("after the repair: %+v", n)
+		}
+	})
+}
+
 // TestChecksThatEndEarlyAgainAndAgain checks that repeated early ends are retried at a limited rate, do not delay the
 // checks of other nodes, and raise a notice.
 func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
@@ -107,6 +155,9 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 			time.Sleep(time.Second)
 			var seen int
 			r.on("http://s1", func(*masterstest.Storage) { seen = tries })
+			if got := r.Figures().Unchecked == 1; got != told() {
+				t.Errorf("the metric shows it: %v", got)
+			}
 			if got := told(); seen < 3 && got || seen > 3 && !got {
 				t.Fatalf("after %d checks that ended early, the notice is there: %v", seen, got)
 			}

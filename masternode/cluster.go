@@ -106,6 +106,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addLog(n, leading)
 	notices.addLeader(leading, v.Level)
 	notices.addClocks(leading.Clocks)
+	notices.addFailedSyncs(v.FailedSyncs)
 	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum), leading.Leads)
 	c.Masters = n.masters(v, leading.Leads)
 	for i := range c.Masters {
@@ -241,6 +242,7 @@ type Figures struct {
 	WholeStorages int                  // storage nodes that count as a copy
 	LiveStorages  int                  // storage nodes that answer this leader; 0 on another master
 	LiveMiners    int                  // miners that answer this leader; 0 on another master
+	Unchecked     int                  // storage nodes whose last three checks or more ended early; 0 on another master
 	WrongClocks   int                  // masters whose clocks are wrong, as this leader sees them; 0 on another master
 	Checkpoint    uint64               // leaves of the tree that is stored, at a block boundary
 	Published     uint64               // leaves of the tree whose checkpoint is shown
@@ -275,6 +277,9 @@ func (n *Node) Figures() Figures {
 			}
 			if leading.Live[v.Storages[i].ID] {
 				f.LiveStorages++
+			}
+			if notChecked(leading.Aborted, v.Storages[i].ID) {
+				f.Unchecked++
 			}
 		}
 		for i := range v.Miners {

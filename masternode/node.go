@@ -31,10 +31,14 @@ type Config struct {
 	// Membership is raft's configuration.
 	Membership Membership
 	Workers    Workers
-	Limits     Limits
-	Logger     hclog.Logger
-	Clock      func() time.Time // nil for time.Now
-	Disk       func() wire.Disk // the space of the data folder, nil for unknown
+	// Kernel is the boot id of the kernel. AfterFailedSync lets this master start although a sync of its data folder
+	// failed under that kernel.
+	Kernel          string
+	AfterFailedSync bool
+	Limits          Limits
+	Logger          hclog.Logger
+	Clock           func() time.Time // nil for time.Now
+	Disk            func() wire.Disk // the space of the data folder, nil for unknown
 }
 
 // Defaults of checks: one minute between two checks of a node, at 32 MiB a second.
@@ -273,6 +277,8 @@ type Masters interface {
 	Suspect(ctx context.Context, url string, s wire.Suspicion) error
 	// Register sends a worker's registration to the leader.
 	Register(ctx context.Context, url string, r wire.Registration, forwarded bool) (wire.Registered, error)
+	// ReportFailedSync sends a report of a failed sync to the leader.
+	ReportFailedSync(ctx context.Context, url string, f wire.FailedSync, forwarded bool) error
 }
 
 // Workers calls the workers.

@@ -158,13 +158,25 @@ func (l *noticeList) addWitnesses(list []wire.Witness, quorum int, leads bool) {
 // abortedMany is how many checks of a node in a row must end early before there is a notice.
 const abortedMany = 3
 
+// notChecked reports whether the last checks of a storage node ended early, so that it does not count as checked.
+func notChecked(aborted map[string]wire.Aborted, id string) bool {
+	return aborted[id].Count >= abortedMany
+}
+
 // addAborted adds a notice if a node cannot be checked. It uses the leader's memory, so a new leader needs three checks
 // of its own, which take seconds.
 func (l *noticeList) addAborted(n *masterfsm.Storage, aborted map[string]wire.Aborted) {
-	if a, ok := aborted[n.ID]; ok && a.Count >= abortedMany {
+	if a := aborted[n.ID]; notChecked(aborted, n.ID) {
 		l.add(wire.CodeChecksEndEarly, wire.Args{
 			"node": n.ID, "count": uint64(a.Count), "blocks": a.Blocks, "height": a.Height, "detail": a.Error,
 		})
+	}
+}
+
+// addFailedSyncs adds the notices about failed syncs of data folders.
+func (l *noticeList) addFailedSyncs(list []masterfsm.FailedSync) {
+	for _, f := range list {
+		l.add(wire.CodeFailedSync, wire.Args{"node": f.ID, "detail": f.Detail})
 	}
 }
 

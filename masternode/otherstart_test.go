@@ -54,6 +54,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, 0, nil)
 				defer r.stop()
+				r.workers.AddStorage("http://w")
 				time.Sleep(10 * time.Second)
 				if level := r.table().Level; level != masterfsm.ProtocolLevel {
 					t.Fatalf("level %d", level)
@@ -209,6 +210,7 @@ func TestWorkerLevel(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")
 		defer r.stop()
 		masters.setLevel("m3", 1)
+		r.workers.AddStorage("http://storage")
 		register := func(role string, level uint64) (shown uint64) {
 			t.Helper()
 			w, err := r.Register(t.Context(), wire.Registration{

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -62,7 +63,8 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	}
 	var v masterfsm.View
 	var removed bool
-	var otherStart error
+	var over bool // a failed sync of the worker is over
+	var otherStart, failedSync error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
 		if s.Level() >= masterfsm.LevelIdentities { // older masters do not know these fields
@@ -71,7 +73,11 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		if s.Level() >= masterfsm.LevelCodes {
 			c.Level = r.Level
 		}
-		otherStart = s.CheckStart(c)
+		if s.Level() >= masterfsm.LevelFailedSyncs {
+			c.Kernel, c.AfterFailedSync = r.Kernel, r.AfterFailedSync
+		}
+		otherStart, failedSync = s.CheckStart(c), s.CheckFailedSync(c)
+		over = s.FailedSyncOf(c.ID).ID != ""
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v)}
@@ -79,7 +85,9 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	switch {
 	case known && otherStart != nil: // without an entry in the log: it asks again and again
 		return wire.Registered{}, otherStart
-	case upToDate:
+	case known && failedSync != nil:
+		return wire.Registered{}, failedSync
+	case upToDate && !over:
 		return answer, nil
 	case removed:
 		return wire.Registered{}, fmt.Errorf("%w: %s", wire.ErrRemoved, r.ID)
@@ -87,6 +95,9 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
 		answer.AccessToken = rand.Text()
 		c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
+	}
+	if err := n.checkOwnURL(ctx, v, c); err != nil {
+		return wire.Registered{}, err
 	}
 	c.Time = n.leader.Now()
 	if _, err := n.leader.Propose(ctx, c); err != nil {
@@ -96,6 +107,96 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	answer.Order = orderOf(v)
 	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
 	return answer, nil
+}
+
+// checkOwnURL checks that the registering worker itself answers at its URL, if another worker is registered there. The
+// other one is replaced then. Only the registering worker accepts the token that it registers with.
+func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.Register) error {
+	other := ""
+	for i := range v.Storages {
+		if s := &v.Storages[i]; s.URL == c.URL && s.ID != c.ID {
+			other = s.ID
+		}
+	}
+	for i := range v.Miners {
+		if m := &v.Miners[i]; m.URL == c.URL && m.ID != c.ID {
+			other = m.ID
+		}
+	}
+	if other == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	order := wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}
+	itself := wire.Worker{URL: c.URL, Token: c.MasterToken}
+	var err error
+	if c.Role == masterfsm.RoleStorage {
+		_, err = n.cfg.Workers.StorageStatus(ctx, itself, order)
+	} else {
+		_, err = n.cfg.Workers.MinerStatus(ctx, itself, order)
+	}
+	if err != nil { // not wrapped: what the other worker refuses is not the answer to this one
+		return fmt.Errorf("%w: worker %s is registered at %s, and the one that registers there does not answer: %v; "+
+			"give each worker a URL of its own (--advertise)",
+			wire.ErrBadRequest, other, c.URL, err)
+	}
+	return nil
+}
+
+// ReportFailedSync enters a failed sync of a node's data folder into the table. Any master brings a report to the
+// leader; forwarded means that another master already did. Errors: masterfsm.ErrBadCommand, masterfsm.ErrUnknownNode,
+// wire.ErrNoLeader.
+func (n *Node) ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarded bool) error {
+	if forwarded {
+		return n.reportFailedSync(ctx, f)
+	}
+	_, err := leaderCall[struct{}]{
+		local: func(ctx context.Context) (struct{}, error) { return struct{}{}, n.reportFailedSync(ctx, f) },
+		remote: func(ctx context.Context, url string) (struct{}, error) {
+			return struct{}{}, n.cfg.Masters.ReportFailedSync(ctx, url, f, true)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
+	return err
+}
+
+// reportFailedSync is ReportFailedSync on the leader. The error wraps wire.ErrNotLeader if this master does not lead.
+func (n *Node) reportFailedSync(ctx context.Context, f wire.FailedSync) error {
+	if !n.leader.Leads() {
+		return errTermNotBegun
+	}
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	if level < masterfsm.LevelFailedSyncs { // older masters do not know the command
+		return fmt.Errorf("%w: the masters remember failed syncs from protocol level %d on, the group is at %d",
+			masterfsm.ErrBadCommand, masterfsm.LevelFailedSyncs, level)
+	}
+	detail := strings.ToValidUTF8(f.Detail[:min(len(f.Detail), 512)], "")
+	c := &masterfsm.ReportFailedSync{ID: f.ID, Kernel: f.Kernel, Detail: detail, Over: f.Over, Time: n.leader.Now()}
+	_, err := n.leader.Propose(ctx, c)
+	if f.Over && errors.Is(err, masterfsm.ErrStale) {
+		err = nil
+	}
+	return err
+}
+
+// checkFailedSync compares what the table has of a failed sync of this master's folder with the kernel that runs now.
+// If it is over, the table gets to know that. The error wraps [wire.ErrFailedSync] if this master must stop.
+func (n *Node) checkFailedSync(ctx context.Context) error {
+	var f masterfsm.FailedSync
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { f = s.FailedSyncOf(n.cfg.Member.ID) })
+	switch {
+	case f.ID == "":
+		return nil
+	case f.Forbids(n.cfg.Kernel) && !n.cfg.AfterFailedSync:
+		return fmt.Errorf("%w since the machine was started, according to the table: %s", wire.ErrFailedSync, f.Detail)
+	}
+	err := n.ReportFailedSync(ctx, wire.FailedSync{ID: f.ID, Kernel: n.cfg.Kernel, Over: true}, false)
+	if err != nil {
+		n.log.Warn("the table does not know yet that a failed sync is over", "error", err)
+	}
+	return nil
 }
 
 // orderOf returns the order of the leader that the table has.

@@ -152,3 +152,45 @@ func TestDeadMinersInTheWay(t *testing.T) {
 		}
 	})
 }
+
+// TestRegisterAtTheURLOfAnother checks that a worker cannot register at the URL of another one that is alive, and that
+// it replaces one whose process it has replaced.
+func TestRegisterAtTheURLOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, nil)
+		defer r.stop()
+		time.Sleep(time.Second)
+		for _, c := range []struct {
+			role, url, replaced string
+		}{{"storage", "http://s1", "s1"}, {"miner", "http://miner", "miner"}, {"miner", "http://s0", ""}} {
+			r.workers.Token = func(url string) string { return "x" } // that of the registered ones
+			registration := wire.Registration{Role: c.role, URL: c.url, MasterToken: "mine", Boot: "b"}
+			before := r.Cluster(t.Context())
+			_, err := r.Register(t.Context(), registration, false)
+			if !errors.Is(err, wire.ErrBadRequest) || !strings.Contains(err.Error(), "is registered at "+c.url) {
+				t.Errorf("%s at %s: %v", c.role, c.url, err)
+			}
+			after := r.Cluster(t.Context())
+			if len(after.Storages) != len(before.Storages) || len(after.Miners) != len(before.Miners) {
+				t.Errorf("%s at %s: %+v", c.role, c.url, after)
+			}
+			if c.replaced == "" {
+				continue
+			}
+			r.workers.Token = func(url string) string {
+				if url == c.url {
+					return "mine"
+				}
+				return "x"
+			}
+			if _, err := r.Register(t.Context(), registration, false); err != nil {
+				t.Errorf("%s at %s, where it answers: %v", c.role, c.url, err)
+			}
+			var v masterfsm.View
+			r.ledger.Read(func(s *masterfsm.State) { v = s.View() })
+			if v.Storage(c.replaced).ID != "" || v.Miner(c.replaced).ID != "" {
+				t.Errorf("%s is still in the table", c.replaced)
+			}
+		}
+	})
+}

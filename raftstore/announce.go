@@ -131,7 +131,7 @@ func (s *Store) renewLast(r *raft.Raft) {
 		return
 	}
 	if err := s.starts.Renew(); err != nil {
-		s.fail.report(startsError(err))
+		_ = s.reportStarts(err)
 		s.log.Error("the last renewal of this master's start failed", "error", err)
 		return
 	}

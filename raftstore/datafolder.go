@@ -49,6 +49,9 @@ func noLimit(uint64) error { return nil }
 // open opens the log, the stable store and the snapshots.
 func (f *dataFolder) open() (err error) {
 	path := filepath.Join(f.dir, "raft.db")
+	if err := durable.CheckFile(path, true); err != nil {
+		return diskError("open the log", err)
+	}
 	if f.bolt, err = raftconfig.OpenLog(path); err != nil {
 		return diskError("open "+path, err)
 	}

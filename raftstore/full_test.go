@@ -67,7 +67,9 @@ func newFullFolder(t *testing.T) *fullFolder {
 	}
 	fail := newFailure()
 	dog := newWatchdog(time.Minute, fail)
-	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, watchdog: dog, snaps: &snapshotStore{}}
+	f.logs = &logStore{
+		LogStore: bolt, name: "raft.db", fail: fail, watchdog: dog, snaps: &snapshotStore{}, reserved: noLimit,
+	}
 	f.close = func() {
 		f.flush()
 		dog.close()

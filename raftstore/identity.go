@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -62,6 +63,18 @@ func loadIdentity(dir string) (identity, error) {
 			"(move the folder away to join as a new master)", ErrDisk, path, formatVersion)
 	}
 	return id, nil
+}
+
+// ReadMemberID returns the member id of a data folder, "" if there is none or it cannot be read.
+func ReadMemberID(dir string) string {
+	if _, err := os.Stat(filepath.Join(dir, "master.json")); err != nil {
+		return ""
+	}
+	id, err := loadIdentity(dir)
+	if err != nil {
+		return ""
+	}
+	return id.ID
 }
 
 // checkMember returns an error if a master must not run with this identity.

@@ -69,6 +69,9 @@ func openSnapshots(
 			}
 		}
 	}
+	if err := s.checkKinds(entries); err != nil {
+		return nil, err
+	}
 	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, retainedSnapshots, log)
 	if err != nil {
 		return nil, err
@@ -79,6 +82,21 @@ func openSnapshots(
 		s.size.Store(uint64(list[0].Size))
 	}
 	return s, err
+}
+
+// checkKinds checks that the files of all snapshots are files: raft would wait for a pipe.
+func (s *snapshotStore) checkKinds(entries []os.DirEntry) error {
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		for _, name := range []string{metaFile, sumFile, "state.bin"} {
+			if err := durable.CheckFile(filepath.Join(s.dir, e.Name(), name), false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // checkAll checks the metadata of all snapshots.

@@ -174,7 +174,8 @@ func Open(cfg Config) (_ *Store, err error) {
 	s.stream = transport.New(transport.Config{
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
-		Failed: func(err error) { _ = s.reportStarts(err) },
+		Failed:       s.streamFailed,
+		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop,
 	})
 	undo = s.Close
 	switch {
@@ -199,6 +200,35 @@ func (s *Store) openStarts(id identity) (err error) {
 		return err
 	}
 	return startsError(err)
+}
+
+// streamFailed reports a failure of the stream.
+func (s *Store) streamFailed(err error) {
+	if errors.Is(err, transport.ErrFailedSync) {
+		s.fail.report(durable.SyncFailedError(s.cfg.Dir, err.Error()))
+		return
+	}
+	_ = s.reportStarts(err) // if it can be tried again, only this handshake failed
+}
+
+// failedSyncOf returns the kernel of the failed sync that the state has of a member.
+func (s *Store) failedSyncOf(member string) (kernel transport.KernelDigest) {
+	s.machine.read(func(state *masterfsm.State) {
+		if f := state.FailedSyncOf(member); f.ID != "" {
+			kernel = transport.DigestKernel(f.Kernel)
+		}
+	})
+	return kernel
+}
+
+// mustStop reports whether this master must stop if a sync of its folder failed under a kernel. See
+// [masterfsm.FailedSync.Forbids].
+func (s *Store) mustStop(kernel transport.KernelDigest) bool {
+	if kernel == (transport.KernelDigest{}) || s.cfg.Mark.Overridden() {
+		return false
+	}
+	own := s.cfg.Mark.Kernel()
+	return own == "" || kernel == transport.DigestKernel(own) || kernel == transport.DigestKernel("")
 }
 
 // Member describes this master. Its Group is "" while it is new.

@@ -43,6 +43,91 @@ func (f *failingFile) ReadAt(data []byte, at int64) (int, error) {
 	return f.File.ReadAt(data, at)
 }
 
+// badSector fails reads of a part of one file. A file that replaces it is good.
+type badSector struct {
+	inode    uint64
+	from, to int64
+}
+
+func (b *badSector) open(path string, flag int) (segment.File, error) {
+	file, err := segment.OpenFile(path, flag)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	return &sectorFile{file, b, inode(info)}, err
+}
+
+type sectorFile struct {
+	segment.File
+	bad   *badSector
+	inode uint64
+}
+
+func (f *sectorFile) ReadAt(data []byte, at int64) (int, error) {
+	if f.inode == f.bad.inode && at < f.bad.to && at+int64(len(data)) > f.bad.from {
+		return 0, &os.PathError{Op: "read", Path: "segment", Err: syscall.EIO}
+	}
+	return f.File.ReadAt(data, at)
+}
+
+// TestCheckOfABadSector checks that a block that the device cannot read is reported apart from bad ones, that the check
+// does not count as one that looked at everything, and that it does not hide the rest. The block can be received again.
+func TestCheckOfABadSector(t *testing.T) {
+	const height, unread, flipped = 60, 20, 41
+	c, filledCfg := filled(t, 42, height)
+	source := c.source(t)
+	for name, header := range map[string]bool{"of a block": false, "of a header": true} {
+		t.Run(name, func(t *testing.T) {
+			var bad badSector
+			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: bad.open}
+			n := mustOpen(t, cfg)
+			path, p := segmentOf(t, n, unread)
+			_, seg, _ := n.index.Get(unread)
+			want := chain.Range{From: unread, To: unread + 1}
+			bad.from, bad.to = p.End()-1, p.End()
+			if header {
+				want = chain.Range{From: seg, To: seg + 1}
+				bad.from, bad.to = 0, 4
+			}
+			info, err := os.Stat(path)
+			must(t, err)
+			bad.inode = inode(info)
+			checked := func(name string, apart bool) wire.CheckStatus {
+				t.Helper()
+				o := wire.CheckOrder{Check: name, Height: height, Hash: c.statusAt(height).Hash, Unread: apart}
+				_, err := n.Check(o)
+				must(t, err)
+				<-n.check.job.ended
+				status, err := n.Check(o)
+				must(t, err)
+				return status
+			}
+			status := checked("1", true)
+			if status.Report != nil || !strings.Contains(status.Error, syscall.EIO.Error()) || status.Blocks != height {
+				t.Errorf("%+v, report %+v", status, status.Report)
+			}
+			if u := status.Unread; u == nil || len(u.Bad) != 1 || u.Bad[0] != want || len(u.Findings) != 1 ||
+				u.Findings[0].DetailCoded.Code != wire.CodeFileUnreadable || u.Unchecked != height {
+				t.Fatalf("unread: %+v", u)
+			}
+			otherPath, other := segmentOf(t, n, flipped)
+			flip(t, otherPath, other.End()-1)
+			status = checked("2", true)
+			if r := status.Report; r == nil || len(r.Bad) != 1 || r.Bad[0].From != flipped ||
+				r.Unchecked != want.From || status.Error == "" || status.Unread == nil {
+				t.Errorf("with a flipped bit: %+v, report %+v", status, r)
+			}
+			if status = checked("3", false); status.Unread != nil || status.Report == nil {
+				t.Errorf("for an older leader: %+v", status)
+			} else if r := status.Report; !header && (len(r.Bad) != 2 || status.Error != "") {
+				t.Errorf("for an older leader: %+v, report %+v", status, r)
+			}
+			c.repairAll(t, source, n, height, []chain.Range{want, {From: flipped, To: flipped + 1}})
+		})
+	}
+}
+
 // TestReadsThatTheSystemFails checks that errors of the system are not reported as damage: no descriptor is left, or
 // the device reports an error. Afterwards everything is read again, and the index of records was not cut.
 func TestReadsThatTheSystemFails(t *testing.T) {

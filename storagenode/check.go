@@ -25,6 +25,7 @@ type checkJob struct {
 	blocks atomic.Uint64
 	bytes  atomic.Uint64
 	total  uint64
+	unread *wire.Report             // of the check's goroutine: blocks that the system could not read, nil for none
 	end    atomic.Pointer[checkEnd] // nil while it runs
 }
 
@@ -32,6 +33,7 @@ type checkJob struct {
 type checkEnd struct {
 	at     time.Time
 	report *wire.Report // nil if it ended early and had found no damage
+	unread *wire.Report // the blocks that the system could not read, nil for none
 	err    string       // why it ended early, "" if it did not
 }
 
@@ -39,7 +41,7 @@ func (c *checkJob) status() wire.CheckStatus {
 	s := wire.CheckStatus{Check: c.order.Check, Blocks: c.blocks.Load(), Bytes: c.bytes.Load(), Total: c.total}
 	at := time.Now()
 	if end := c.end.Load(); end != nil {
-		s.Report, s.Error, at = end.report, end.err, end.at
+		s.Report, s.Unread, s.Error, at = end.report, end.unread, end.err, end.at
 	}
 	s.Millis = uint64(at.Sub(c.began).Milliseconds())
 	return s
@@ -96,7 +98,9 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 			"bad", chain.CountBlocks(report.Bad), "unchecked", c.order.Height-report.Unchecked,
 			"other_chain", report.Other, "hashes_rewritten", report.Tiles)
 	}
-	c.end.Store(n.endOf(report, err))
+	end := n.endOf(report, err)
+	end.unread = c.unread
+	c.end.Store(end)
 }
 
 // endOf makes the answer about a check that has ended.
@@ -221,7 +225,21 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 			return err
 		}
 	}
-	return n.locked(n.checkSynced)
+	return errors.Join(c.noteUnread(a, report), n.locked(n.checkSynced))
+}
+
+// noteUnread notes the blocks that the system could not read. The error says that there are some: the check counts as
+// one that ended early, although the other blocks were judged.
+func (c *checkJob) noteUnread(a *audit.Audit, report *wire.Report) error {
+	u := &a.Unread
+	if u.Err == nil {
+		return nil
+	}
+	blocks := chain.BoundRanges(u.Blocks, chain.MaxFindings)
+	c.unread = &wire.Report{Findings: u.Findings, Bad: blocks, Unchecked: report.Unchecked}
+	// A report of bad blocks must not say that all others are good; see endOf.
+	report.Unchecked = min(report.Unchecked, max(1, blocks[0].From))
+	return fmt.Errorf("%d blocks cannot be read, the first: %w", chain.CountBlocks(blocks), u.Err)
 }
 
 // newAudit returns the audit of a check.
@@ -230,7 +248,8 @@ func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
 	return audit.New(audit.Config{
 		Segments: n.dir.Segments(), Open: n.cfg.open, Index: n.index, Height: min(c.order.Height, n.index.Len()),
 		Threads: n.cfg.CheckThreads, Lost: c.order.Lost, Levels: levels, TilesTo: ^uint64(0),
-		Entered: n.reconcileOpenFile,
+		UnreadApart: c.order.Unread,
+		Entered:     n.reconcileOpenFile,
 		HeaderBad: func(first uint64, err error) error {
 			n.log.Error("the damaged header of a segment is written again", "file", n.segmentPath(first), "error", err)
 			return n.failUnlocked(segment.RestoreHeader(n.cfg.open, n.segmentPath(first), first))

@@ -50,7 +50,13 @@ func TestMisplacedFiles(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 31, height)
 	source := c.source(t)
-	for _, name := range []string{"index", "tiles/00", "tiles/04", "tiles/synced", "lost"} {
+	runs, err := filepath.Glob(filepath.Join(filledCfg.Dir, "records", "*.run*"))
+	if err != nil || len(runs) == 0 {
+		t.Fatalf("%q, %v", runs, err)
+	}
+	run := "records/" + filepath.Base(runs[0])
+	block := "inbox/00000000000000000070.block"
+	for _, name := range []string{"index", "tiles/00", "tiles/04", "tiles/synced", "lost", "repair", run, block} {
 		for kind, put := range misplacedKinds {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
 				c.misplacedWhileRunning(t, source, filledCfg.Dir, height, damaged, name, put)

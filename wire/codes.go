@@ -75,6 +75,11 @@ var (
 	CodeLossConfirmed  = code("loss-confirmed", "a person confirmed that block {block} is lost")
 	CodeSettingChanged = code("setting-changed",
 		"a person changed the setting {setting} from {from} to {to}")
+	CodeSyncFailed        = code("sync-failed", "a sync of its data folder failed: {detail}")
+	CodeSyncFailedRestart = code("sync-failed-restart",
+		"it was started again after a failed sync, on a machine that was restarted")
+	CodeSyncFailedOverride = code("sync-failed-override",
+		"it was started again after a failed sync, with --after-failed-sync")
 	CodeRemoved = code("removed", "removed from the cluster")
 )
 
@@ -150,6 +155,9 @@ var (
 	CodeSettingIgnored = code("setting-ignored",
 		"--{setting} {asked} changes nothing: the group has {value}; settings are changed with chainstore master "+
 			"settings")
+	CodeFailedSync = code("failed-sync",
+		"a sync of the data folder of node {node} failed: {detail}; it does not start again before its disk was "+
+			"checked and its machine restarted")
 	CodeMasterNotice = code("master-notice", "master {node}: {cause}")
 )
 

@@ -10,6 +10,8 @@ type CheckOrder struct {
 	Hash   chain.Hash    `json:"hash"`   // of the last of them, zero where there is none
 	Rate   int64         `json:"rate"`   // bytes of segments a second, 0 for as fast as it goes
 	Lost   []chain.Range `json:"lost"`   // blocks that a person confirmed as lost: their absence is no finding
+	// Unread: the leader knows CheckStatus.Unread. For an older leader, a block that the system cannot read is bad.
+	Unread bool `json:"unread,omitempty"`
 }
 
 // CheckStatus answers a CheckOrder.
@@ -23,6 +25,9 @@ type CheckStatus struct {
 	// Error is why the check ended early, "" while it runs and where it finished. Older storage nodes do not send it:
 	// their report has an Unchecked of 0 when the check read no block.
 	Error string `json:"error,omitempty"`
+	// Unread are the blocks that the node could not read because of errors of its system, as a report of their own;
+	// nil for none. It is not known whether they are good. Error is not "" then.
+	Unread *Report `json:"unread,omitempty"`
 }
 
 // Report is what a check found.

@@ -118,6 +118,21 @@ type Registration struct {
 	Height  uint64     `json:"height"`
 	Hash    chain.Hash `json:"hash"`
 	Unclean bool       `json:"unclean,omitempty"` // storage nodes: the run before this start was not shut down
+	// Kernel is the boot id of the worker's kernel. AfterFailedSync: an operator lets the worker start although a sync
+	// of its data folder failed under that kernel. Masters before protocol level 3 do not know either.
+	Kernel          string `json:"kernel,omitempty"`
+	AfterFailedSync bool   `json:"after_failed_sync,omitempty"`
+}
+
+// FailedSync reports that a sync of a node's data folder failed. The node does not start again before its machine was
+// restarted, because the kernel may show data that is not on the disk.
+type FailedSync struct {
+	ID     string `json:"id"`     // of the master, storage node or miner
+	Kernel string `json:"kernel"` // boot id of the kernel, "" if it is not known
+	Detail string `json:"detail"` // what failed
+	// Over is set by a master that was started since then: its machine was restarted, or an operator overrode the
+	// refusal.
+	Over bool `json:"over,omitempty"`
 }
 
 // Registered answers a registration.

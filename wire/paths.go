@@ -25,16 +25,17 @@ const (
 
 // Routes between the nodes. Those of users are in package httpapi/masterapi and docs/api.md.
 const (
-	PathMember          = "/internal/v1/member"     // GET: the identity of a master; cluster token
-	PathAdopt           = "/internal/v1/adopt"      // POST: become part of a group; cluster token
-	PathSubmissions     = "/internal/v1/append"     // POST: a submission for the leader; cluster token
-	PathReadIndex       = "/internal/v1/read-index" // GET: the leader's commit index; cluster token
-	PathLeaderStatus    = "/internal/v1/cluster"    // GET: the cluster as the leader sees it; cluster token
-	PathWorkers         = "/internal/v1/workers"    // POST: register a worker; cluster token
-	PathLeaderIntegrity = "/internal/v1/integrity"  // GET: the integrity as the leader sees it; cluster token
-	PathSuspects        = "/internal/v1/suspects"   // POST: a storage node answered wrong; cluster token
-	PathMasters         = "/internal/v1/masters"    // POST: announce a master; cluster token
-	PathState           = "/internal/v1/state"      // GET: the hash of a master's state; cluster token
+	PathMember          = "/internal/v1/member"       // GET: the identity of a master; cluster token
+	PathAdopt           = "/internal/v1/adopt"        // POST: become part of a group; cluster token
+	PathSubmissions     = "/internal/v1/append"       // POST: a submission for the leader; cluster token
+	PathReadIndex       = "/internal/v1/read-index"   // GET: the leader's commit index; cluster token
+	PathLeaderStatus    = "/internal/v1/cluster"      // GET: the cluster as the leader sees it; cluster token
+	PathWorkers         = "/internal/v1/workers"      // POST: register a worker; cluster token
+	PathLeaderIntegrity = "/internal/v1/integrity"    // GET: the integrity as the leader sees it; cluster token
+	PathSuspects        = "/internal/v1/suspects"     // POST: a storage node answered wrong; cluster token
+	PathMasters         = "/internal/v1/masters"      // POST: announce a master; cluster token
+	PathFailedSyncs     = "/internal/v1/failed-syncs" // POST: a sync of a node's folder failed; cluster token
+	PathState           = "/internal/v1/state"        // GET: the hash of a master's state; cluster token
 
 	// Of storage nodes, for a recovery of the masters, which does not know their master tokens.
 	PathChain       = "/internal/v1/chain"        // GET: the height of the chain; cluster token

@@ -104,6 +104,8 @@ var (
 	// ErrOtherStart: another start of the worker has registered, which its data folder does not know: the folder was
 	// copied, or an older copy of it was put back. See [OtherStartError].
 	ErrOtherStart = problem("other-start", 409, final, "Another start of the worker has registered")
+	// ErrFailedSync: the masters know that a sync of the worker's data folder failed since its machine was started.
+	ErrFailedSync = problem("failed-sync", 409, final, "A sync of the data folder failed")
 	// ErrFenced: an order of a deposed leader, or one that a newer order replaced. See [FencedError].
 	ErrFenced = problem("fenced", 409, final, "Order superseded")
 	// ErrNotNext: a block that does not follow the storage node's last. See [NotNextError].

@@ -161,6 +161,7 @@ var masterRows = []row{
 	{"GET " + wire.PathReadIndex, gateNodes, "", "", []int{400}},
 	{"GET " + wire.PathLeaderStatus, gateNodes, "", "", []int{400}},
 	{"GET " + wire.PathLeaderIntegrity, gateNodes, "", "", []int{400}},
+	{"POST " + wire.PathFailedSyncs, gateNodes, "", `{}`, []int{400, 404}},
 	{"POST " + wire.PathSuspects, gateNodes, "", `{}`, []int{400}},
 }
 

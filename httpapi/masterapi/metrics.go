@@ -60,6 +60,8 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	if f.Leading {
 		gauge("live_storages", "storage nodes that answer; reported by the leader", uint64(f.LiveStorages))
 		gauge("live_miners", "miners that answer; reported by the leader", uint64(f.LiveMiners))
+		gauge("unchecked_storages",
+			"storage nodes whose last three checks or more ended early; reported by the leader", uint64(f.Unchecked))
 		gauge("wrong_clocks", "masters whose clock is wrong; reported by the leader", uint64(f.WrongClocks))
 	}
 	gauge("lost_blocks", "blocks that no storage node has a good copy of", f.LostBlocks)

@@ -22,6 +22,7 @@ func (m *master) nodeRoutes() {
 	nodes.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
 	nodes.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
+	nodes.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
 	leader := nodes.Group("/", m.fromMember)
 	leader.POST(wire.PathSubmissions, m.Do(m.submission))
 	leader.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
@@ -116,4 +117,9 @@ func (m *master) suspect(c *gin.Context, s wire.Suspicion) error {
 // register registers a worker.
 func (m *master) register(c *gin.Context, r wire.Registration) error {
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
+}
+
+// failedSync takes a report that a sync of a node's data folder failed.
+func (m *master) failedSync(c *gin.Context, f wire.FailedSync) error {
+	return noContent(c, m.node.ReportFailedSync(c.Request.Context(), f, forwarded(c)))
 }

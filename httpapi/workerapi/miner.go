@@ -50,6 +50,9 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		if err := httpapi.ReadJSON(c, &order); err != nil {
 			return err
 		}
+		if err := g.pass(c); err != nil { // the body may have taken long to arrive
+			return err
+		}
 		nonce, err := cfg.Node.Mine(c.Request.Context(), order)
 		// The masters may have refused the miner meanwhile.
 		return answer(c)(wire.Found{Nonce: nonce}, cmp.Or(refusal(cfg.Ready), err))

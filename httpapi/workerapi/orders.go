@@ -1,6 +1,7 @@
 package workerapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -20,6 +21,11 @@ type gate struct {
 
 // pass reads the order's fence and refuses an order of a deposed leader.
 func (g *gate) pass(c *gin.Context) error {
+	return g.do(c, func() error { return nil })
+}
+
+// do calls act if the order passes the fence. No newer order passes before act has returned.
+func (g *gate) do(c *gin.Context, act func() error) error {
 	order, err := wire.ParseOrder(c.GetHeader(wire.HeaderFence))
 	if err != nil {
 		return fmt.Errorf("header %s: %w", wire.HeaderFence, err)
@@ -27,11 +33,15 @@ func (g *gate) pass(c *gin.Context) error {
 	if g.came != nil {
 		g.came()
 	}
-	err = g.fence.Pass(order)
+	var failed error
+	err = g.fence.Do(order, func() error {
+		failed = act()
+		return nil
+	})
 	if err != nil && !errors.Is(err, wire.ErrFenced) {
 		g.failed(err)
 	}
-	return err
+	return cmp.Or(err, failed)
 }
 
 // failed stops the role after the fence could not be written, unless that can be tried again.

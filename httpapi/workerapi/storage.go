@@ -123,11 +123,11 @@ func (s *storage) carryOut(c *gin.Context, limit int64, act func(body []byte) er
 	if err != nil {
 		return err
 	}
-	// The body may have taken long to arrive. A refusal, or a fence that was raised meanwhile, applies to it too.
+	// The body may have taken long to arrive. A refusal, or a newer order that passed meanwhile, applies to it too.
 	s.taking.RLock()
 	defer s.taking.RUnlock()
-	if err := s.order(c); err != nil {
+	if err := s.ready(); err != nil {
 		return err
 	}
-	return act(body)
+	return s.gate.do(c, func() error { return act(body) })
 }

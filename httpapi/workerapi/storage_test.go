@@ -1,12 +1,14 @@
 package workerapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -437,4 +439,67 @@ func TestChainTellsWhoLed(t *testing.T) {
 		raiseTo(t, h, 2)
 		led(`"led_epoch":1`)
 	})
+}
+
+// TestLateOrderOfADeposedLeader checks, with real connections, that an order has no effect whose body arrives after an
+// order of a newer leader, however much of it was read before.
+func TestLateOrderOfADeposedLeader(t *testing.T) {
+	for path, body := range map[string]string{
+		"POST " + wire.PathReceive:    `{"ticket":"old","keep":0,"pieces":[]}`,
+		"POST " + wire.PathSend:       `{"ticket":"old","attempt":1,"to":"http://x","pieces":[]}`,
+		"POST " + wire.PathCheck:      `{"check":"old","height":1}`,
+		"PUT " + wire.PathInbox + "1": "a block",
+	} {
+		for _, sent := range []int{0, 1, len(body) - 1} {
+			h, node := quietNode(t)
+			server := httptest.NewServer(h)
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			send := func(format string, args ...any) {
+				t.Helper()
+				if _, err := fmt.Fprintf(conn, format, args...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			send("%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer master\r\n%s: 1.5\r\nContent-Length: %d\r\n"+
+				"Expect: 100-continue\r\n\r\n", path, wire.HeaderFence, len(body))
+			answers := bufio.NewReader(conn)
+			// The server asks for the body once the order has passed the fence.
+			if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "100") {
+				t.Fatalf("%s: %q, %v", path, line, err)
+			}
+			if _, err := answers.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			send("%s", body[:sent])
+			status, err := http.NewRequest(http.MethodGet, server.URL+wire.PathWorkerStatus, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status.Header.Set("Authorization", "Bearer master")
+			status.Header.Set(wire.HeaderFence, "1.6")
+			newer, err := http.DefaultClient.Do(status)
+			if err != nil || newer.StatusCode != http.StatusOK {
+				t.Fatalf("the newer leader: %+v, %v", newer, err)
+			}
+			_ = newer.Body.Close()
+			send("%s", body[sent:])
+			answer, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(answer.Body)
+			if answer.StatusCode != http.StatusConflict || !strings.Contains(string(text), "fenced") ||
+				node.Status().Height != 1 {
+				t.Errorf("%s after %d bytes: %s %s, height %d", path, sent, answer.Status, text, node.Status().Height)
+			}
+			_ = conn.Close()
+			server.Close()
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }

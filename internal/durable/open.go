@@ -56,6 +56,28 @@ func regular(path string, info os.FileInfo) error {
 	return fmt.Errorf("open %s: %w but %s", path, ErrNotFile, KindOf(info.Mode()))
 }
 
+// CheckFile returns an error that wraps [ErrNotFile] if something other than a regular file is at a path: for a library
+// that opens the file itself would wait for a pipe, or create a file where a link points to. A missing file is no
+// error. A link to a file counts as a file if links is true.
+func CheckFile(path string, links bool) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&os.ModeSymlink != 0 && links {
+		switch target, err := os.Stat(path); {
+		case err == nil:
+			info = target
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ELOOP):
+			return err
+		}
+	}
+	return regular(path, info)
+}
+
 // ReadFile is [os.ReadFile] for regular files only, as [OpenFile] opens them. It follows no symbolic link.
 func ReadFile(path string) ([]byte, error) {
 	f, err := OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)

@@ -110,6 +110,9 @@ func (f Format) Decode(data []byte, parse func(*Fields)) error {
 // is that of [ReadFile].
 func (f Format) Read(path string, parse func(*Fields)) error {
 	data, err := ReadFile(path)
+	if f.Remedy != "" && errors.Is(err, ErrNotFile) {
+		return fmt.Errorf("%w (%s)", err, f.Remedy)
+	}
 	if err != nil {
 		return err
 	}

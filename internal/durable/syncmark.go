@@ -109,10 +109,15 @@ func (m *SyncMark) write(text string) error {
 }
 
 // Kernel returns the boot id that the mark names.
-func (m *SyncMark) Kernel() string { return m.kernel }
+func (m *SyncMark) Kernel() string {
+	if m == nil {
+		return KernelBoot()
+	}
+	return m.kernel
+}
 
 // Overridden reports whether an operator has removed the mark for this start.
-func (m *SyncMark) Overridden() bool { return m.overridden }
+func (m *SyncMark) Overridden() bool { return m != nil && m.overridden }
 
 // Note writes the mark if the error is that of a sync, or contains one, and reports whether it is. The first one stays.
 // The error says that the mark could not be written, or not be synced: then it may be lost. It is returned once.

@@ -103,6 +103,13 @@ func (m *Masters) Register(
 	return decode[wire.Registered](m.at(url, forwarded).post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
 }
 
+// ReportFailedSync reports a failed sync of a node's data folder through a master, which need not be the leader unless
+// the call is forwarded.
+func (m *Masters) ReportFailedSync(ctx context.Context, url string, f wire.FailedSync, forwarded bool) error {
+	_, err := m.at(url, forwarded).post(ctx, wire.PathFailedSyncs, f, exchange.MaxSmall)
+	return err
+}
+
 // at returns the target of a call to a node under the cluster token.
 func (m *Masters) at(url string, forwarded bool) target {
 	t := newTarget(m.transport, url, m.auth)

@@ -14,8 +14,10 @@ func TestConnectionLimits(t *testing.T) {
 		want              httpapi.ConnectionLimits
 		err               string
 	}{
-		{0, 0, 1024, httpapi.ConnectionLimits{Total: 512, PerAddress: 256}, ""},
+		{0, 0, 1024, httpapi.ConnectionLimits{Total: 512, PerAddress: 512}, ""},
 		{0, 0, 1 << 62, httpapi.ConnectionLimits{Total: 10_000, PerAddress: 5_000}, ""},
+		{0, 0, 4096, httpapi.ConnectionLimits{Total: 2048, PerAddress: 2000}, ""},
+		{0, 0, 10_000, httpapi.ConnectionLimits{Total: 5000, PerAddress: 2500}, ""},
 		{0, 100, 1024, httpapi.ConnectionLimits{Total: 512, PerAddress: 100}, ""},
 		{700, 700, 1024, httpapi.ConnectionLimits{Total: 700, PerAddress: 700}, ""},
 		{0, 0, 1, httpapi.ConnectionLimits{Total: 1, PerAddress: 1}, ""},

@@ -1,16 +1,83 @@
 package roles
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/wire"
 )
 
-// noteFailedSync writes the mark if an error that ends a role is that of a sync. It returns the error, extended if the
-// mark could not be written.
-func noteFailedSync(mark *durable.SyncMark, err error) error {
-	if _, markErr := mark.Note(err); markErr != nil {
+// Times of the report of a failed sync. A master waits up to five seconds for a leader.
+const (
+	reportTime  = 7 * time.Second
+	reportAlone = 30 * time.Second // if only the masters can remember it
+	reportPause = 500 * time.Millisecond
+)
+
+// failedSyncs remembers a failed sync of a role's data folder: in the folder, and in the masters' table.
+type failedSyncs struct {
+	mark    *durable.SyncMark
+	masters *noderpc.Masters
+	log     hclog.Logger
+}
+
+// note writes the mark if an error that ends the role is that of a sync. It returns the error, extended if the mark
+// could not be written.
+func (f *failedSyncs) note(err error) error {
+	if _, markErr := f.mark.Note(err); markErr != nil {
 		return errors.Join(err, markErr)
 	}
 	return err
+}
+
+// explainFailedSync adds to the refusal by the masters what to do.
+func explainFailedSync(dir string, err error) error {
+	if errors.Is(err, wire.ErrFailedSync) && !errors.Is(err, durable.ErrSyncFailed) {
+		return fmt.Errorf("%w: %w", durable.SyncFailedError(dir, "the masters know of it"), err)
+	}
+	return err
+}
+
+// report tells the masters of the failed sync that was noted, if one was, until one of them has brought it to the
+// leader. node returns the id of this node, "" if no master knows it, and the URLs of masters. Where the mark could not
+// be written, report tries longer: without it, nothing would keep the role from a new start.
+func (f *failedSyncs) report(node func() (id string, urls []string)) error {
+	why, written := f.mark.Noted()
+	if why == "" {
+		return nil
+	}
+	id, urls := node()
+	if id == "" || len(urls) == 0 {
+		return nil
+	}
+	limit := reportTime
+	if !written {
+		limit = reportAlone
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	failed := wire.FailedSync{ID: id, Kernel: f.mark.Kernel(), Detail: why}
+	for {
+		var last error
+		for _, url := range urls {
+			if last = f.masters.ReportFailedSync(ctx, url, failed, false); last == nil {
+				f.log.Info("the masters remember the failed sync", "node", id)
+				return nil
+			}
+			if errors.Is(last, wire.ErrBadRequest) || ctx.Err() != nil {
+				return fmt.Errorf("the masters do not remember the failed sync: %w", last)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the masters do not remember the failed sync: %w", last)
+		case <-time.After(reportPause):
+		}
+	}
 }

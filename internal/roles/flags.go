@@ -40,7 +40,8 @@ func (c *NodeConfig) Flags() []Flag {
 		{Name: "max-connections", Value: &c.MaxConnections,
 			Usage: "connections to HTTP at once (default half of the files that the process may open, at most 10000)"},
 		{Name: "max-connections-per-address", Value: &c.MaxConnectionsPerAddress,
-			Usage: "connections to HTTP at once from one address (default half of --max-connections)"},
+			Usage: "connections to HTTP at once from one address (default half of --max-connections, or 2000 if that " +
+				"is more)"},
 	}
 }
 

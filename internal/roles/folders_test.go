@@ -349,7 +349,7 @@ func (c *oldCluster) verify(height uint64) {
 // TestFoldersOfEarlierVersions checks that data folders of earlier versions can be opened, contain all acknowledged
 // data, keep their identities, and work.
 func TestFoldersOfEarlierVersions(t *testing.T) {
-	for _, commit := range []string{"b74b8ae", "9835faf"} {
+	for _, commit := range []string{"b74b8ae", "9835faf", "9f51871"} {
 		t.Run(commit, func(t *testing.T) {
 			t.Parallel()
 			c := unpackCluster(t, commit)

@@ -27,12 +27,15 @@ func checkLoopback(flag, hostport string, insecure bool) error {
 const (
 	// mostConnections is the default of --max-connections where the process may open enough files.
 	mostConnections = 10_000
+	// perAddress is the least default of --max-connections-per-address, if there are so many connections: a proxy may
+	// need one for each of its clients.
+	perAddress = 2_000
 	// ownFiles is how many files a role may need at once for its data folder, raft and its calls to other nodes.
 	ownFiles = 256
 )
 
 // connectionLimits returns the limits of a role's connections, for a process that may open so many files. By default
-// the connections take half of them, and one address half of the connections.
+// the connections take half of them, and one address half of the connections or perAddress.
 func (c *NodeConfig) connectionLimits(files uint64) (httpapi.ConnectionLimits, error) {
 	limits := httpapi.ConnectionLimits{Total: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
 	switch {
@@ -50,7 +53,7 @@ func (c *NodeConfig) connectionLimits(files uint64) (httpapi.ConnectionLimits, e
 		limits.Total = int(max(1, min(files/2, mostConnections)))
 	}
 	if limits.PerAddress == 0 {
-		limits.PerAddress = max(1, limits.Total/2)
+		limits.PerAddress = max(limits.Total/2, min(limits.Total, perAddress))
 	}
 	return limits, nil
 }

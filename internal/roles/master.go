@@ -25,7 +25,8 @@ import (
 type Master struct {
 	cfg       MasterConfig
 	listener  *httpapi.Listener
-	mark      *durable.SyncMark
+	syncs     failedSyncs
+	id        string // member id
 	url       string
 	space     *diskspace.Watch
 	store     *raftstore.Store
@@ -55,21 +56,23 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(noteFailedSync(m.mark, err), m.Close())
+			err = errors.Join(m.syncs.note(err), m.reportFailedSync(), m.Close())
 		}
 	}()
 	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
-	if m.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
+	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
+	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger
+	if m.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
 	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	m.store, err = raftstore.Open(raftstore.Config{
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
 		Reserved: m.space.Reserved,
-		Timeout: cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.mark, Logger: cfg.Logger,
+		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -77,11 +80,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
 		return nil, err
 	}
-	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
+	m.id = m.store.Member().ID
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
+		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
@@ -134,9 +138,21 @@ func (m *Master) Run(ctx context.Context) error {
 	err := serving.Wait()
 	endDuties(errors.New("shutdown"))
 	err = errors.Join(err, ended.Wait())
+	err = m.syncs.note(explainFailedSync(m.cfg.Data, errors.Join(err, m.store.Close())))
+	err = errors.Join(err, m.reportFailedSync())
 	m.transport.CloseIdle()
-	err = noteFailedSync(m.mark, errors.Join(err, m.store.Close()))
-	return errors.Join(err, m.mark.Close())
+	return errors.Join(err, m.syncs.mark.Close())
+}
+
+// reportFailedSync reports a failed sync to the other masters if one was noted.
+func (m *Master) reportFailedSync() error {
+	return m.syncs.report(func() (string, []string) {
+		if m.node != nil {
+			return m.id, m.node.OtherURLs()
+		}
+		own := func(url string) bool { return url == m.url }
+		return raftstore.ReadMemberID(m.cfg.Data), slices.DeleteFunc(slices.Concat(m.cfg.Peers, m.cfg.Join), own)
+	})
 }
 
 // Close releases the ports and the folder of a master that was not run.
@@ -145,5 +161,5 @@ func (m *Master) Close() error {
 	if m.store != nil {
 		err = errors.Join(err, m.store.Close())
 	}
-	return errors.Join(err, m.mark.Close())
+	return errors.Join(err, m.syncs.mark.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
@@ -38,6 +39,8 @@ type RecoverConfig struct {
 	// group that was copied. No node of that group is called. FromStorage may name storage nodes of the rehearsal.
 	Rehearsal bool
 	NewLogKey bool // drop the log's name and keys, so that the next leader founds another log
+	// AfterFailedSync recovers a folder of which a sync failed since the machine was started.
+	AfterFailedSync bool
 	// Confirm gets the plan before anything is changed. An error ends the recovery.
 	Confirm  func(Recovery) error
 	Progress func(done, total uint64) // blocks adopted; may be nil
@@ -134,6 +137,14 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, "+
 			"or name an empty folder", cfg.Data, folder.Member().Group)
 	}
+	mark, err := durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync)
+	if err != nil {
+		return Recovery{}, err
+	}
+	defer func() {
+		_, noteErr := mark.Note(err)
+		err = errors.Join(err, noteErr, mark.Close())
+	}()
 	r := &recovery{
 		cfg: cfg, folder: folder, fresh: folder.Fresh(),
 		masters: noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken),

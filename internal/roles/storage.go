@@ -13,7 +13,7 @@ import (
 func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
 		node, err := storagenode.Open(storagenode.Config{
-			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.mark, Room: w.space.Room,
+			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark, Room: w.space.Room,
 			Transfer: noderpc.NewWorkers(w.transport).Transfer,
 		})
 		if err != nil {

@@ -25,7 +25,7 @@ type Worker struct {
 	cfg       WorkerConfig
 	node      workerNode
 	listener  *httpapi.Listener
-	mark      *durable.SyncMark
+	syncs     failedSyncs
 	url       string
 	identity  worker.Identity
 	fence     *worker.Fence
@@ -59,10 +59,12 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(noteFailedSync(w.mark, err), w.Close())
+			err = errors.Join(w.syncs.note(err), w.reportFailedSync(), w.Close())
 		}
 	}()
-	if w.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
+	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
+	w.syncs.masters, w.syncs.log = masters, cfg.Logger
+	if w.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
 	w.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
@@ -83,13 +85,23 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.fence, err = worker.OpenFence(cfg.Data); err != nil {
 		return nil, err
 	}
-	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
 	w.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: w.identity, Starts: starts, Role: role, URL: w.url, Masters: cfg.Masters,
 		Fence: w.fence, Chain: w.node.chain, Register: w.register(cfg.Data, masters), Refused: w.node.abort,
-		Logger: cfg.Logger,
+		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, Logger: cfg.Logger,
 	})
 	return w, nil
+}
+
+// reportFailedSync reports a failed sync to the masters if one was noted.
+func (w *Worker) reportFailedSync() error {
+	return w.syncs.report(func() (string, []string) {
+		identity, err := worker.ReadIdentity(w.cfg.Data)
+		if err != nil {
+			return "", nil
+		}
+		return identity.ID, w.cfg.Masters
+	})
 }
 
 // Close releases the port and the folder of a worker that was not run.
@@ -98,7 +110,7 @@ func (w *Worker) Close() error {
 	if w.node.close != nil {
 		err = errors.Join(err, w.node.close())
 	}
-	return errors.Join(err, w.mark.Close())
+	return errors.Join(err, w.syncs.mark.Close())
 }
 
 // register returns the function that registers with a master. It records when a leader answered, and adds to the error
@@ -114,6 +126,7 @@ func (w *Worker) register(
 			now := time.Now()
 			w.answered.Store(&now)
 		}
+		err = explainFailedSync(dir, err)
 		if removed {
 			err = fmt.Errorf("%w: to register it as a new node, stop it and remove %s",
 				err, filepath.Join(dir, "identity.json"))
@@ -156,7 +169,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	})
 	err := g.Wait()
+	err = w.syncs.note(errors.Join(err, w.node.close()))
+	err = errors.Join(err, w.reportFailedSync())
 	w.transport.CloseIdle()
-	err = noteFailedSync(w.mark, errors.Join(err, w.node.close()))
-	return errors.Join(err, w.mark.Close())
+	return errors.Join(err, w.syncs.mark.Close())
 }

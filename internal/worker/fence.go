@@ -24,6 +24,10 @@ import (
 type Fence struct {
 	path, ledPath string
 
+	// acting is held for reading while an order is carried out, and for writing while a newer one passes. It is taken
+	// before mu.
+	acting sync.RWMutex
+
 	mu      sync.Mutex // guards all below
 	highest wire.Order
 	claim   string        // name of the recovery that raised highest, "" if a leader did
@@ -87,20 +91,47 @@ func writePair(format durable.Format, path string, first, second uint64) error {
 	return format.Write(path, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, first), second))
 }
 
-// Pass accepts an order of the newest leader; a newer one is on disk before Pass returns. It refuses an older order
-// with [wire.ErrFenced] and a [*wire.FencedError]. If the fence cannot be written because the disk is full or no file
-// descriptor is free, no order passes, the error wraps [durable.ErrExhausted], and the leader may try again. Any other
-// error means that the disk failed: the role must stop.
+// Pass accepts an order of the newest leader; a newer one is on disk before Pass returns, and what [Fence.Do] carries
+// out of older ones has ended. It refuses an older order with [wire.ErrFenced] and a [*wire.FencedError]. If the fence
+// cannot be written because the disk is full or no file descriptor is free, no order passes, the error wraps
+// [durable.ErrExhausted], and the leader may try again. Any other error means that the disk failed: the role must
+// stop.
 func (f *Fence) Pass(o wire.Order) error {
+	if newer, err := f.compare(o); !newer {
+		return err
+	}
+	f.acting.Lock()
+	defer f.acting.Unlock()
+	if newer, err := f.compare(o); !newer { // another order may have passed meanwhile
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if o == f.highest {
-		return nil
-	}
-	if o.Less(f.highest) {
-		return f.refuse(o)
-	}
 	return f.advance(o, "")
+}
+
+// compare reports whether an order is newer than all that passed. The error is that of an older one.
+func (f *Fence) compare(o wire.Order) (newer bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o.Less(f.highest) {
+		return false, f.refuse(o)
+	}
+	return o != f.highest, nil
+}
+
+// Do calls act if an order passes, and lets no newer order pass until act has returned. So what a deposed leader
+// ordered ends before the node answers the next leader. Errors are those of [Fence.Pass] and of act.
+func (f *Fence) Do(o wire.Order, act func() error) error {
+	if err := f.Pass(o); err != nil {
+		return err
+	}
+	f.acting.RLock()
+	defer f.acting.RUnlock()
+	if _, err := f.compare(o); err != nil {
+		return err
+	}
+	return act()
 }
 
 // Raise makes the fence refuse the leaders of all epochs below epoch, for the recovery named claim. may is called
@@ -108,6 +139,8 @@ func (f *Fence) Pass(o wire.Order) error {
 // until the worker is restarted. Another recovery is refused with [wire.ErrFenced] if the fence is at that epoch or
 // above. Other errors are those of [Fence.Pass].
 func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
+	f.acting.Lock()
+	defer f.acting.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := wire.Order{Epoch: epoch}
@@ -128,7 +161,7 @@ func (f *Fence) refuse(o wire.Order) error {
 			wire.ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
 }
 
-// advance moves the fence up, on disk first; mu is held.
+// advance moves the fence up, on disk first; acting and mu are held.
 func (f *Fence) advance(o wire.Order, claim string) error {
 	led := f.led
 	if claim == "" {

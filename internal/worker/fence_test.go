@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
@@ -365,5 +366,43 @@ func TestFenceIsWrittenAgain(t *testing.T) {
 		if err := old.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFenceWaitsForOrders checks that no newer order passes while an older one is carried out, and that an older one is
+// not carried out once a newer one has passed.
+func TestFenceWaitsForOrders(t *testing.T) {
+	for name, newer := range map[string]func(*worker.Fence) error{
+		"a newer order": func(f *worker.Fence) error { return f.Pass(wire.Order{Epoch: 1, Term: 2}) },
+		"a newer order that is carried out": func(f *worker.Fence) error {
+			return f.Do(wire.Order{Epoch: 1, Term: 2}, func() error { return nil })
+		},
+		"a recovery": func(f *worker.Fence) error { return f.Raise(2, "claim", func() error { return nil }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := openFence(t, t.TempDir())
+			old := wire.Order{Epoch: 1, Term: 1}
+			passed := make(chan error, 1)
+			err := f.Do(old, func() error {
+				go func() { passed <- newer(f) }()
+				select {
+				case err := <-passed:
+					t.Errorf("it passed meanwhile: %v", err)
+					passed <- nil
+				case <-time.After(200 * time.Millisecond): // it waits
+				}
+				return errors.New("done")
+			})
+			if err == nil || err.Error() != "done" {
+				t.Error(err)
+			}
+			if err := <-passed; err != nil {
+				t.Error(err)
+			}
+			err = f.Do(old, func() error { return errors.New("carried out") })
+			if !errors.Is(err, wire.ErrFenced) {
+				t.Errorf("the older order again: %v", err)
+			}
+		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,7 +45,11 @@ type RegistrarConfig struct {
 	// Refused is called once, when the masters have refused the worker: it must end what the worker does on their
 	// orders; nil if there is nothing to end. An error means that the role must stop.
 	Refused func() error
-	Logger  hclog.Logger
+	// Kernel is the boot id of the kernel. AfterFailedSync lets the worker take part although a sync of its folder
+	// failed under that kernel.
+	Kernel          string
+	AfterFailedSync bool
+	Logger          hclog.Logger
 }
 
 // Registrar keeps a worker registered with the masters: at its start with any master that answers, again when a new
@@ -54,6 +60,8 @@ type Registrar struct {
 	lacks   bool      // the last try lacked room on the disk or a file descriptor; used by Run alone
 	unsaved *Identity // assigned by the masters and not on disk yet, nil for none; used by Run alone
 	tooLow  int       // consecutive answers whose order the fence refused; used by Run alone
+	// reported is why each master did not register the worker, as it was logged; used by Run alone.
+	reported map[string]string
 
 	mu         sync.Mutex // guards all below, which Run alone changes
 	identity   Identity
@@ -71,7 +79,7 @@ const (
 
 // NewRegistrar returns a registrar. It does nothing until Run is called.
 func NewRegistrar(cfg RegistrarConfig) *Registrar {
-	return &Registrar{cfg: cfg, identity: cfg.Identity}
+	return &Registrar{cfg: cfg, identity: cfg.Identity, reported: map[string]string{}}
 }
 
 // ID returns the worker's id, "" before the first registration.
@@ -155,7 +163,7 @@ func (r *Registrar) register(ctx context.Context) error {
 				return err
 			}
 			r.warnLacking(err)
-			r.cfg.Logger.Debug("not registered yet", "master", master, "error", err)
+			r.report(master, err, pause == longestPause)
 		}
 		select {
 		case <-ctx.Done():
@@ -164,6 +172,24 @@ func (r *Registrar) register(ctx context.Context) error {
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// report logs why a master did not register the worker, as a warning when the reason changes. That no master answers,
+// or that there is no leader, is normal while a cluster starts: it is a warning once it has lasted for a while.
+func (r *Registrar) report(master string, err error, lasts bool) {
+	reason := err.Error()
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
+		reason = strings.ReplaceAll(reason, op.Source.String(), "") // each connection has another one
+	}
+	usual := errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, wire.ErrNoLeader) ||
+		errors.Is(err, wire.ErrUnavailable)
+	elsewhere := errors.Is(err, wire.ErrFenced) || errors.Is(err, durable.ErrExhausted) // warned of by others
+	if r.reported[master] == reason || usual && !lasts || elsewhere {
+		r.cfg.Logger.Debug("not registered yet", "master", master, "error", err)
+		return
+	}
+	r.reported[master] = reason
+	r.cfg.Logger.Warn("not registered", "master", master, "error", err)
 }
 
 var errSave = errors.New("a file of the data folder cannot be written")
@@ -175,7 +201,7 @@ func final(err error) bool {
 		return false
 	}
 	return errors.Is(err, ErrOtherCluster) || errors.Is(err, wire.ErrRemoved) || errors.Is(err, ErrRefused) ||
-		errors.Is(err, errSave)
+		errors.Is(err, wire.ErrFailedSync) || errors.Is(err, errSave)
 }
 
 // warnLacking logs that a resource was missing, unless the try before lacked one too.
@@ -216,6 +242,7 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	registration := wire.Registration{
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken,
 		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true, Level: wire.ProtocolLevel,
+		Kernel: r.cfg.Kernel, AfterFailedSync: r.cfg.AfterFailedSync,
 	}
 	if r.cfg.Chain != nil {
 		registration.Height, registration.Hash, registration.Unclean = r.cfg.Chain()
@@ -256,7 +283,8 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 			return fmt.Errorf("%w: %w", errSave, err)
 		}
 	}
-	if !same {
+	if !same || len(r.reported) > 0 {
+		clear(r.reported)
 		r.cfg.Logger.Info("registered", "id", id.ID, "master", master)
 	}
 	if err := r.cfg.Starts.Confirm(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -273,6 +274,58 @@ func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 		synctest.Wait()
 		if r.Ready() != nil || r.ID() != "w1" {
 			t.Errorf("id %q, ready: %v", r.ID(), r.Ready())
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRegistrarReportsRefusals checks that a refusal is a warning at once, and a missing answer after a while, each
+// only when the reason changes.
+func TestRegistrarReportsRefusals(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		port := 40_000
+		noAnswer := func(string, wire.Registration) (wire.Registered, error) {
+			port++
+			return wire.Registered{}, fmt.Errorf("%w: %w", wire.ErrNoAnswer, &net.OpError{
+				Op: "read", Net: "tcp", Err: errors.New("connection reset"),
+				Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port},
+				Addr:   &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 8000},
+			})
+		}
+		refuse := func(string, wire.Registration) (wire.Registered, error) {
+			return wire.Registered{}, fmt.Errorf("%w: the cluster token is another one", wire.ErrUnauthorized)
+		}
+		full := func(string, wire.Registration) (wire.Registered, error) {
+			return wire.Registered{}, fmt.Errorf("%w: 256 miners are registered already", wire.ErrBadRequest)
+		}
+		m := &masters{answer: noAnswer}
+		var log bytes.Buffer
+		r, _ := registrar(t, dir, m, &log)
+		stop := running(r)
+		warnings := func() int { return strings.Count(log.String(), "[WARN]  not registered:") }
+		for i, c := range []struct {
+			answer func(string, wire.Registration) (wire.Registered, error)
+			wait   time.Duration
+			want   int // two masters
+			text   string
+		}{
+			{noAnswer, time.Second, 0, ""},
+			{noAnswer, time.Minute, 2, "connection reset"},
+			{refuse, 3 * time.Second, 4, "the cluster token is another one"},
+			{refuse, time.Hour, 4, ""},
+			{full, 3 * time.Second, 6, "256 miners"},
+			{accept, time.Minute, 6, "registered"},
+			{refuse, time.Minute, 8, ""},
+		} {
+			m.change(c.answer)
+			time.Sleep(c.wait)
+			synctest.Wait()
+			if got := warnings(); got != c.want || !strings.Contains(log.String(), c.text) {
+				t.Errorf("step %d: %d warnings, want %d: %s", i, got, c.want, log.String())
+			}
 		}
 		if err := stop(); err != nil {
 			t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ func Masters(t *testing.T, serve func(t *testing.T, leader, follower *masternode
 	t.Run("commit index", s.commitIndex)
 	t.Run("status", s.status)
 	t.Run("registrations", s.registrations)
+	t.Run("failed syncs", s.failedSyncs)
 	t.Run("suspicions", s.suspicions)
 	t.Run("a follower", func(t *testing.T) { s.allFail(t, t.Context(), s.Follower, wire.ErrNotLeader) })
 	t.Run("no answer", s.noAnswer)
@@ -330,6 +332,65 @@ func (s *masterSuite) registrations(t *testing.T) {
 	}
 	if _, err := s.Register(t.Context(), s.Follower, known, false); !errors.Is(err, wire.ErrRemoved) {
 		t.Errorf("a removed worker: %v", err)
+	}
+}
+
+// failedSyncs reports failed syncs of a storage node, which may not register then.
+func (s *masterSuite) failedSyncs(t *testing.T) {
+	node := storage
+	node.URL, node.Kernel = "http://failed", "one"
+	w, err := s.Register(t.Context(), s.Follower, node, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node.ID, node.AccessToken = w.ID, w.AccessToken
+	over := wire.FailedSync{ID: w.ID, Kernel: "two", Over: true}
+	if err := s.ReportFailedSync(t.Context(), s.Follower, over, false); err != nil {
+		t.Errorf("nothing is over: %v", err)
+	}
+	failed := wire.FailedSync{ID: w.ID, Kernel: "one", Detail: strings.Repeat("input/output error ", 1000)}
+	for name, c := range map[string]struct {
+		url       string
+		forwarded bool
+		wire.FailedSync
+		want error
+	}{
+		"forwarded to a follower": {s.Follower, true, failed, wire.ErrNotLeader},
+		"an unknown node":         {s.Leader, false, wire.FailedSync{ID: "none"}, wire.ErrNotFound},
+		"a node":                  {s.Follower, false, failed, nil},
+		"again":                   {s.Leader, true, failed, nil},
+	} {
+		if err := s.ReportFailedSync(t.Context(), c.url, c.FailedSync, c.forwarded); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	for _, url := range []string{s.Follower, s.Leader} {
+		if _, err := s.Register(t.Context(), url, node, false); !errors.Is(err, wire.ErrFailedSync) {
+			t.Errorf("the kernel of the failed sync: %v", err)
+		}
+		c, err := s.Cluster(t.Context(), s.Leader)
+		if err != nil || !slices.ContainsFunc(c.NoticesCoded, func(m wire.Message) bool {
+			return m.Code == wire.CodeFailedSync && m.Args["node"] == w.ID
+		}) {
+			t.Errorf("%+v, %v", c.NoticesCoded, err)
+		}
+	}
+	other := node
+	other.Kernel = "two"
+	for range 2 {
+		if again, err := s.Register(t.Context(), s.Follower, other, false); err != nil || again != w {
+			t.Errorf("another kernel: %+v, %v", again, err)
+		}
+	}
+	if err := s.ReportFailedSync(t.Context(), s.Leader, wire.FailedSync{ID: w.ID, Kernel: "two"}, false); err != nil {
+		t.Fatal(err)
+	}
+	other.AfterFailedSync = true
+	if again, err := s.Register(t.Context(), s.Follower, other, false); err != nil || again != w {
+		t.Errorf("overridden: %+v, %v", again, err)
+	}
+	if err := s.leader.RemoveStorage(t.Context(), w.ID, true); err != nil {
+		t.Fatal(err)
 	}
 }
 

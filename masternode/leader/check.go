@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 )
 
 const (
+	// unreadMany is how many checks of a node in a row must end early before the blocks that its system cannot read
+	// count as bad: its copy of them is then received again.
+	unreadMany = 3
 	// orderTimeout is how long a node may take to answer an order that starts work or polls it.
 	orderTimeout = 5 * time.Second
 	// searchTimeout is how long the search for the first block may take in which a node's chain differs.
@@ -20,11 +24,15 @@ const (
 )
 
 // check has a Validating node check its chain, or polls that, and commits the result when it is done.
-func (l *leadership) check(a action, view masterfsm.View) job {
+func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 	n := view.Storage(a.node)
+	before := 0 // checks of the node in a row that ended early
+	if aborted := m.node(n.ID).aborted; aborted != nil {
+		before = aborted.Count
+	}
 	order := wire.CheckOrder{
 		Check: strconv.FormatUint(n.Version, 10), Height: n.Target.Height, Hash: n.Target.Hash,
-		Rate: l.cfg.CheckRate, Lost: view.Confirmed,
+		Rate: l.cfg.CheckRate, Lost: view.Confirmed, Unread: true,
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		status, err := l.askCheck(ctx, n, order)
@@ -35,6 +43,9 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 			return checking(n, status), nil
 		}
 		early := endedEarly(status, n.Target.Height)
+		if status.Unread != nil && before+1 >= unreadMany {
+			status.Report = withUnread(status.Report, status.Unread)
+		}
 		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
 		if early != nil && nothingBad(status) {
 			end.Aborted = causeOf(early)
@@ -85,6 +96,20 @@ func (l *leadership) conclude(
 		return l.findFork(ctx, n, end)
 	}
 	return nil
+}
+
+// withUnread returns a report in which the blocks that a node cannot read count as bad. report may be nil.
+func withUnread(report, unread *wire.Report) *wire.Report {
+	all := *unread
+	if report != nil {
+		all = *report
+		all.Findings = append(slices.Clone(report.Findings), unread.Findings...)
+		all.Bad = slices.Clone(report.Bad)
+		for _, r := range unread.Bad {
+			all.Bad = chain.AddRange(all.Bad, r)
+		}
+	}
+	return &all
 }
 
 // endedEarly returns why a check that has ended did not look at everything, nil if it did.

@@ -38,7 +38,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actBeginCheck:
 		return l.propose(&masterfsm.BeginCheck{ID: a.node, Version: a.version, Time: l.Now()})
 	case actCheck:
-		return l.check(a, view)
+		return l.check(a, view, m)
 	case actAbortCheck:
 		return l.abortCheck(a, view, m)
 	case actBeginRepair:

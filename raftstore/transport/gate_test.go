@@ -141,7 +141,8 @@ func TestTimeOfAHandshake(t *testing.T) {
 				s := New(Config{
 					Listener: listener, Self: "b", Advertise: "pipes", Key: Key("k"), Starts: starts,
 					Level: func() uint64 { return 1 }, AddressOf: func(string) string { return "" },
-					Addresses: func() []string { return nil }, Log: hclog.NewNullLogger(),
+					Addresses:    func() []string { return nil },
+					FailedSyncOf: noFailedSync, MustStop: never, Log: hclog.NewNullLogger(),
 				})
 				s.Open("g")
 				here, there := net.Pipe()

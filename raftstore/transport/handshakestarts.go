@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,10 @@ import (
 //	        mac over "callee" ‖ everything before it
 //	caller: verdict u8 ‖ mac over "caller" ‖ everything before the verdict ‖ verdict
 //	callee: verdict u8 ‖ mac over "end" ‖ everything before the caller's verdict ‖ verdict
+//
+// From version 4 on each side also shows which failed sync of the other it knows, as [KernelDigest], behind the last
+// start of the other. A side that finds its own kernel there closes the connection and stops: its kernel may show data
+// that is not on its disk.
 //
 // The verdict good says that the side knows the start of its own that the other accepted last. Then each side writes
 // the other's start to disk, the callee before its verdict and the caller after it, and the connection is open. The
@@ -40,11 +45,53 @@ var (
 	errSecondCopy  = fmt.Errorf("%w: the start before this one still runs at its address", errStaleFolder)
 )
 
+const helloVersionFailedSyncs = 4
+
+// ErrFailedSync: another member knows that a sync of this master's data folder failed under the present kernel.
+var ErrFailedSync = errors.New("a sync of the data folder failed since the machine was started")
+
+// KernelDigest names a kernel that runs: half of a SHA-256 of its boot id. The zero digest stands for none.
+type KernelDigest [16]byte
+
+// DigestKernel returns the digest of a boot id.
+func DigestKernel(boot string) KernelDigest {
+	sum := sha256.Sum256([]byte("chainstore kernel\x00" + boot))
+	return KernelDigest(sum[:])
+}
+
+// shownSize is the size of what each side shows of starts and failed syncs.
+func shownSize(version byte) int {
+	if version < helloVersionFailedSyncs {
+		return 2 * startSize
+	}
+	return 2*startSize + len(KernelDigest{})
+}
+
+// appendFailedSync appends the failed sync that this side knows of the other.
+func (s *Stream) appendFailedSync(b []byte, version byte, member string) []byte {
+	if version < helloVersionFailedSyncs {
+		return b
+	}
+	digest := s.cfg.FailedSyncOf(member)
+	return append(b, digest[:]...)
+}
+
+// checkFailedSync returns an error if the other side knows a failed sync of this master. shown is what it has shown,
+// and was authenticated.
+func (s *Stream) checkFailedSync(shown []byte, version byte, other string) error {
+	if version < helloVersionFailedSyncs || !s.cfg.MustStop(KernelDigest(shown[2*startSize:])) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w, according to %s", errHandshake, ErrFailedSync, other)
+}
+
 // firstAnswer is what the caller knows after the callee's first answer.
 type firstAnswer struct {
 	transcript             []byte // without the mac
 	caller, callee         Start
 	lastCaller, lastCallee Start // the last start of each side that the other accepted
+
+	shown []byte // by the callee
 }
 
 // judge returns this side's verdict. ownLast is the last start of this side that the other accepted. peerLast is the
@@ -111,6 +158,9 @@ func (s *Stream) callWithStart(c *conn, h hello, version, purpose byte) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkFailedSync(x.shown, version, h.callee); err != nil {
+		return err
+	}
 	verdict := s.judge(c, h.callee, x.lastCaller, x.lastCallee, x.callee)
 	if err := s.cfg.Key.sendVerdict(c, macCaller, x.transcript, verdict, h.callee); err != nil {
 		return err
@@ -131,14 +181,16 @@ func (s *Stream) ask(conn io.ReadWriter, h hello, version, purpose byte) (x firs
 	}
 	x.lastCallee = s.cfg.Starts.lastOf(h.callee)
 	x.transcript = x.lastCallee.appendTo(x.caller.appendTo(append(x.transcript, purpose)))
+	x.transcript = s.appendFailedSync(x.transcript, version, h.callee)
 	if _, err := conn.Write(x.transcript); err != nil {
 		return x, err
 	}
-	body, err := s.cfg.Key.receive(conn, macCallee, x.transcript, nonceSize+2*startSize)
+	body, err := s.cfg.Key.receive(conn, macCallee, x.transcript, nonceSize+shownSize(version))
 	if err != nil {
 		return x, err
 	}
-	x.callee, x.lastCaller = parseStart(body[nonceSize:]), parseStart(body[nonceSize+startSize:])
+	x.shown = body[nonceSize:]
+	x.callee, x.lastCaller = parseStart(x.shown), parseStart(x.shown[startSize:])
 	x.transcript = append(x.transcript, body...)
 	return x, nil
 }
@@ -146,7 +198,8 @@ func (s *Stream) ask(conn io.ReadWriter, h hello, version, purpose byte) (x firs
 // answerWithStart does the callee's part of version 2, after the hello. It returns what the connection is for. Errors
 // are those of callWithStart.
 func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose byte, err error) {
-	shown := make([]byte, 1+2*startSize)
+	version := transcript[len(helloMagic)]
+	shown := make([]byte, 1+shownSize(version))
 	if _, err := io.ReadFull(c, shown); err != nil {
 		return 0, fmt.Errorf("%w: %w", errHandshake, err)
 	}
@@ -158,7 +211,8 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 		return 0, err
 	}
 	transcript = append(transcript, shown...)
-	body := lastCaller.appendTo(callee.appendTo(newNonce(2*startSize + macSize)))
+	body := lastCaller.appendTo(callee.appendTo(newNonce(shownSize(version) + macSize)))
+	body = s.appendFailedSync(body, version, h.caller)
 	if err := s.cfg.Key.send(c, macCallee, transcript, body); err != nil || purpose == purposeProbe {
 		return purpose, err
 	}
@@ -168,6 +222,9 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 	}
 	s.learnHost(c, h.caller)
 	s.gate.leave(c)
+	if err := s.checkFailedSync(shown[1:], version, h.caller); err != nil {
+		return 0, err
+	}
 	verdict := s.judge(c, h.caller, lastCallee, lastCaller, caller)
 	if verdict == verdictGood {
 		if err := s.acceptPeer(c, h.caller, lastCaller, caller, callee); err != nil {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync/atomic"
@@ -180,5 +181,49 @@ func TestNewStartEndsOldConnections(t *testing.T) {
 	}
 	if err := kept[0].SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Errorf("another member's connection is closed: %v", err)
+	}
+}
+
+func noFailedSync(string) KernelDigest { return KernelDigest{} }
+
+func never(KernelDigest) bool { return false }
+
+// TestHandshakeWithAFailedSync checks that a master learns from its peers that a sync of its folder failed under its
+// kernel, whichever dials, before raft gets the connection.
+func TestHandshakeWithAFailedSync(t *testing.T) {
+	for _, dials := range []string{"a", "b"} {
+		for level, stops := range map[uint64]bool{2: false, 3: true} {
+			t.Run(fmt.Sprintf("%s dials at level %d", dials, level), func(t *testing.T) {
+				a, _ := streamAtLevel(t, "a", level)
+				b, _ := streamAtLevel(t, "b", level)
+				kernel := DigestKernel("boot id")
+				failed := make(chan error, 10)
+				a.cfg.FailedSyncOf = func(member string) (of KernelDigest) {
+					if member == "b" {
+						of = kernel
+					}
+					return of
+				}
+				b.cfg.MustStop = func(k KernelDigest) bool { return k == kernel }
+				b.cfg.Failed = func(err error) { failed <- err }
+				from, to := a, b
+				if dials == "b" {
+					from, to = b, a
+				}
+				if !stops {
+					connectOnce(t, from, to)
+					return
+				}
+				if err := from.refusal(t, to.address()); !errors.Is(err, errHandshake) {
+					t.Errorf("connected: %v", err)
+				}
+				if err := <-failed; !errors.Is(err, ErrFailedSync) {
+					t.Error(err)
+				}
+				// It may take part under another kernel.
+				b.cfg.MustStop = never
+				connectOnce(t, from, to)
+			})
+		}
 	}
 }

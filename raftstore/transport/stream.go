@@ -27,10 +27,16 @@ type Config struct {
 	// Addresses returns the addresses of all members that raft's configuration has, host:port.
 	Addresses func() []string
 	// Term returns raft's current term on this master, or false if this master takes no part in the group.
-	Term   func() (uint64, bool)
-	Stale  func(error) // called when a peer reports that this master's data folder is an older copy
-	Failed func(error) // called when a start cannot be written; the error wraps [ErrStarts]
-	Log    hclog.Logger
+	Term  func() (uint64, bool)
+	Stale func(error) // called when a peer reports that this master's data folder is an older copy
+	// Failed is called when a start cannot be written, or when another member knows of a failed sync of this master.
+	// The error wraps [ErrStarts] or [ErrFailedSync].
+	Failed func(error)
+	// FailedSyncOf returns the kernel of the failed sync that the state has of a member.
+	FailedSyncOf func(member string) KernelDigest
+	// MustStop reports whether this master must stop if a sync of its folder failed under a kernel.
+	MustStop func(KernelDigest) bool
+	Log      hclog.Logger
 }
 
 // Stream is raft's stream layer ([raft.StreamLayer]). Any goroutine may call its methods.
@@ -129,7 +135,7 @@ func (s *Stream) report(err error) {
 	switch {
 	case errors.Is(err, errStaleFolder):
 		s.cfg.Stale(err)
-	case errors.Is(err, ErrStarts):
+	case errors.Is(err, ErrStarts), errors.Is(err, ErrFailedSync):
 		s.cfg.Failed(err)
 	}
 }

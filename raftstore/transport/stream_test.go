@@ -49,8 +49,8 @@ func openStreamOn(t testing.TB, starts *Starts, self, group, token string, level
 	s := New(Config{
 		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: starts,
 		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
-		Addresses: func() []string { return nil },
-		Term:      func() (uint64, bool) { return 7, true }, Stale: stale,
+		Addresses: func() []string { return nil }, FailedSyncOf: noFailedSync, MustStop: never,
+		Term: func() (uint64, bool) { return 7, true }, Stale: stale,
 		Failed: func(err error) { t.Error(err) }, Log: hclog.NewNullLogger(),
 	})
 	s.Open(group)

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
@@ -23,6 +24,8 @@ type Config struct {
 	Lost     []chain.Range // blocks that are confirmed as lost; that they are bad is no finding
 	Levels   []*os.File    // files of the stored hashes, by stored level; nil for a missing one
 	TilesTo  uint64        // the leaves whose hashes must be stored
+	// UnreadApart: a block that the system cannot read is not bad. It is reported apart, as one whose state is unknown.
+	UnreadApart bool
 
 	// Entered is called for each segment before its blocks are judged; file is nil if the segment is missing.
 	Entered func(first uint64, file segment.File) error
@@ -41,6 +44,7 @@ type Audit struct {
 	Bad       []chain.Range  // damaged and missing blocks, those confirmed as lost left out
 	Confirmed []chain.Range  // bad blocks that are confirmed as lost
 	Unchecked uint64         // the first block that could not be checked; Height if all were
+	Unread    Unread         // the blocks that the system could not read; not those confirmed as lost
 
 	verifier *chain.Verifier
 	builder  tiles.Builder
@@ -79,6 +83,14 @@ type bridge struct {
 	follow bool       // the next block follows from it
 }
 
+// Unread is what an audit could not read because of errors of the system.
+type Unread struct {
+	Blocks   []chain.Range
+	Findings []wire.Finding // at most chain.MaxFindings
+	Err      error          // of the first
+	prefix   chain.Head     // before the first block
+}
+
 // badBlock says what is wrong with a block.
 type badBlock struct {
 	number uint64
@@ -96,7 +108,7 @@ func New(cfg Config) *Audit {
 }
 
 // Run judges all blocks. The error is that of the disk, of the context or of a function of the Config. A bad block is
-// no error.
+// no error, nor is one that the system cannot read, with Config.UnreadApart.
 func (a *Audit) Run(ctx context.Context) error {
 	reader := newReader(a)
 	defer reader.close()
@@ -287,6 +299,10 @@ func (a *Audit) addBad(b badBlock, before chain.Head) {
 	if chain.HoldsBlock(a.Bad, b.number) {
 		return
 	}
+	if a.UnreadApart && durable.CannotRead(b.err) {
+		a.addUnread(b, before)
+		return
+	}
 	if a.firstBad == nil || b.number < a.firstBad.Block {
 		a.firstBad = &chain.BlockError{Block: b.number, Err: b.err}
 		a.goodPrefix = before
@@ -295,6 +311,24 @@ func (a *Audit) addBad(b badBlock, before chain.Head) {
 	a.Bad = AddLast(a.Bad, b.number)
 	if len(a.Bad) > 4*chain.MaxFindings {
 		a.Bad = chain.BoundRanges(a.Bad, chain.MaxFindings)
+	}
+}
+
+// addUnread reports a block that the system could not read.
+func (a *Audit) addUnread(b badBlock, before chain.Head) {
+	u := &a.Unread
+	if chain.HoldsBlock(u.Blocks, b.number) {
+		return
+	}
+	if u.Err == nil {
+		u.Err, u.prefix = fmt.Errorf("block %d: %w", b.number, b.err), before
+	}
+	u.Blocks = AddLast(u.Blocks, b.number)
+	if len(u.Blocks) > 4*chain.MaxFindings {
+		u.Blocks = chain.BoundRanges(u.Blocks, chain.MaxFindings)
+	}
+	if len(u.Findings) < chain.MaxFindings {
+		u.Findings = append(u.Findings, wire.NewFinding(b.number, b.what, b.detail))
 	}
 }
 

@@ -38,6 +38,9 @@ func (a *Audit) diagnose(s *slot, refused error) badBlock {
 		b.what = chain.WrongMissing
 	}
 	if !s.parsed {
+		if s.unread != nil && a.UnreadApart {
+			b.err = s.unread
+		}
 		return b
 	}
 	if refused == nil && a.fromBad != nil {

@@ -45,7 +45,8 @@ type Summary struct {
 // done, and of all.
 //
 // Verify goes on behind bad blocks, like a check of the running node. The error is a [*chain.BlockError] of the first
-// bad block that is not confirmed as lost. If the chain is good and stored hashes are not, the error wraps
+// bad block that is not confirmed as lost. If there is none and the system cannot read a block, the error is the
+// system's. If the chain is good and stored hashes are not, the error wraps
 // [tiles.ErrMismatch], and the Summary is complete. If only files that are computed from the blocks are misplaced, it
 // wraps [ErrMisplaced].
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
@@ -64,7 +65,7 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 // folder, and progress may be nil. A block is valid until the next one is passed.
 //
 // The first block that is not good ends it with a [*chain.BlockError], even if it is confirmed as lost. Other errors
-// are those of give, the disk and the context.
+// are those of give, the disk and the context; a block that the system cannot read is one of the disk.
 func ReadFolder(
 	ctx context.Context, dir string, progress func(done, total int64), give func(*chain.Block, chain.Head) error,
 ) (chain.Head, error) {
@@ -135,7 +136,7 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 	v.progress(0, v.total)
 	v.audit = New(Config{
 		Segments: files.Segments, Open: files.Open, Index: v.found.Index, Height: v.found.Index.Len(), Threads: 1,
-		Lost: lost, Levels: levels, TilesTo: synced.Tree.Size(),
+		Lost: lost, UnreadApart: true, Levels: levels, TilesTo: synced.Tree.Size(),
 		Read: func(_ context.Context, bytes int64) error {
 			v.done += bytes
 			v.progress(min(v.done, v.total), v.total)
@@ -180,13 +181,16 @@ func (v *verification) summarize() {
 	if a.firstBad != nil {
 		head, s.Height = a.goodPrefix, a.firstBad.Block
 	}
+	if u := &a.Unread; u.Err != nil && u.Blocks[0].From < s.Height {
+		head, s.Height = u.prefix, u.Blocks[0].From
+	}
 	s.Hash, s.Size = head.Hash, head.Tree.Size()
 	s.Records = s.Size - min(s.Size, head.Height)
 	s.Bad, s.Lost = a.Bad, a.Confirmed
 	for _, m := range v.misplaced {
 		s.Findings = append(s.Findings, m.Finding())
 	}
-	s.Findings = append(s.Findings, a.Findings...)
+	s.Findings = append(append(s.Findings, a.Findings...), a.Unread.Findings...)
 	s.Findings = s.Findings[:min(len(s.Findings), chain.MaxFindings)]
 	if a.Unchecked < a.Height {
 		s.Unchecked = a.Unchecked
@@ -202,6 +206,9 @@ func (v *verification) result(err error) error {
 	case a.firstBad != nil:
 		_, seg, _ := a.Index.Get(a.firstBad.Block)
 		return &chain.BlockError{Block: a.firstBad.Block, Err: fmt.Errorf("%s: %w", a.path(seg), a.firstBad.Err)}
+	case a.Unread.Err != nil:
+		return fmt.Errorf("the check is not complete, %s cannot be read: %w",
+			countText(chain.CountBlocks(a.Unread.Blocks)), a.Unread.Err)
 	case a.Unchecked < a.Height:
 		return &chain.BlockError{
 			Block: a.Unchecked, Err: fmt.Errorf("%w: lost blocks before it hide the tree", durable.ErrDamaged),
@@ -216,6 +223,13 @@ func (v *verification) result(err error) error {
 	return nil
 }
 
+func countText(blocks uint64) string {
+	if blocks == 1 {
+		return "1 block"
+	}
+	return fmt.Sprintf("%d blocks", blocks)
+}
+
 func (v *verification) passBlocks(
 	ctx context.Context, give func(*chain.Block, chain.Head) error,
 ) (chain.Head, error) {
@@ -226,6 +240,9 @@ func (v *verification) passBlocks(
 		s, err := reader.next(ctx, number)
 		if err != nil {
 			return verifier.Head(), err
+		}
+		if s.unread != nil && !s.parsed {
+			return verifier.Head(), fmt.Errorf("block %d: %w", number, s.unread)
 		}
 		if s.err != nil {
 			err := fmt.Errorf("%s: %w", segment.Name(s.segment), s.err)

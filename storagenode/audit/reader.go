@@ -41,6 +41,7 @@ type slot struct {
 	leaves  []chain.Hash
 	parsed  bool
 	missing bool
+	unread  error        // the system's error, if it could not read the frame
 	err     error        // wraps durable.ErrDamaged: the frame is damaged, or the block is missing
 	why     wire.Message // the same as a code, if err is not nil
 	ready   chan struct{}
@@ -66,7 +67,7 @@ func (s *slot) fail(why wire.Message) {
 
 // load reads the block and hashes its records. It notes in the slot what is wrong.
 func (s *slot) load() {
-	s.parsed, s.missing, s.err = false, false, nil
+	s.parsed, s.missing, s.unread, s.err = false, false, nil, nil
 	s.leaves = s.leaves[:0]
 	size := segment.FrameHeader + int(s.place.Length)
 	switch {
@@ -82,6 +83,9 @@ func (s *slot) load() {
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
 	if got, err := s.file.ReadAt(s.buf, s.place.Offset); err != nil && (got < size || !errors.Is(err, io.EOF)) {
 		if !errors.Is(err, io.EOF) {
+			if durable.CannotRead(err) {
+				s.unread = err
+			}
 			s.fail(s.message(wire.CodeFileUnreadable, wire.Args{"detail": err.Error()}))
 			return
 		}
@@ -214,6 +218,16 @@ func (r *reader) aim(s *slot, number uint64) error {
 	return nil
 }
 
+// unreadHeader reports a header that the system could not read with the segment's first block: to receive that block
+// again replaces the file.
+func (f *openSegment) unreadHeader(seg uint64) badBlock {
+	args := wire.Args{"file": segment.Name(seg), "offset": uint64(0), "detail": f.headerErr.Error()}
+	return badBlock{
+		number: seg, what: chain.WrongFrame, err: f.headerErr,
+		detail: wire.Message{Code: wire.CodeFileUnreadable, Args: args},
+	}
+}
+
 // dropCache has the kernel drop the page cache of the file up to an offset and some more.
 func (f *openSegment) dropCache(end int64) {
 	if end <= f.dropped {
@@ -260,7 +274,13 @@ func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 	if f == nil || err != nil {
 		return nil, err
 	}
-	return &openSegment{File: f, headerErr: segment.CheckHeader(f, seg)}, nil
+	s := &openSegment{File: f, headerErr: segment.CheckHeader(f, seg)}
+	if a.UnreadApart && durable.CannotRead(s.headerErr) {
+		// It says no more than the first block. If that cannot be read either, it is reported with it.
+		a.addUnread(s.unreadHeader(seg), a.verifier.Head())
+		s.headerErr = nil
+	}
+	return s, nil
 }
 
 // reread loads a block into memory of its own.

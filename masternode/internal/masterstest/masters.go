@@ -22,6 +22,7 @@ type Master interface {
 	LeaderIntegrity(ctx context.Context) (wire.Integrity, error)
 	Suspect(ctx context.Context, s wire.Suspicion) error
 	Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error)
+	ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarded bool) error
 }
 
 // Follower is a master that does not lead and forwards nothing. A test embeds it in a master that answers some calls.
@@ -51,6 +52,10 @@ func (Follower) Suspect(context.Context, wire.Suspicion) error { return wire.Err
 
 func (Follower) Register(context.Context, wire.Registration, bool) (wire.Registered, error) {
 	return wire.Registered{}, wire.ErrNotLeader
+}
+
+func (Follower) ReportFailedSync(context.Context, wire.FailedSync, bool) error {
+	return wire.ErrNotLeader
 }
 
 // ErrNoMaster is the error of a call to a URL at which there is no master.
@@ -190,4 +195,11 @@ func (m *Masters) Register(
 	ctx context.Context, url string, r wire.Registration, forwarded bool,
 ) (wire.Registered, error) {
 	return ask(ctx, m, url, func(at Master) (wire.Registered, error) { return at.Register(ctx, r, forwarded) })
+}
+
+func (m *Masters) ReportFailedSync(ctx context.Context, url string, f wire.FailedSync, forwarded bool) error {
+	_, err := ask(ctx, m, url, func(at Master) (struct{}, error) {
+		return struct{}{}, at.ReportFailedSync(ctx, f, forwarded)
+	})
+	return err
 }

@@ -1,6 +1,7 @@
 package masterstest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +125,8 @@ type Workers struct {
 	Wrong    func(url string) bool          // the miner returns a nonce that does not mine the block
 	// Unable returns the state of a check that cannot be done, zero if it can; nil for never.
 	Unable func(url string) wire.CheckStatus
-	Lossy  bool // nodes lose blocks, so that the leader may be wrong about the next one
+	Token  func(url string) string // the token that a worker accepts; nil for any
+	Lossy  bool                    // nodes lose blocks, so that the leader may be wrong about the next one
 }
 
 func NewWorkers(t *testing.T, storages int) *Workers {
@@ -135,11 +137,16 @@ func NewWorkers(t *testing.T, storages int) *Workers {
 		Wrong: func(string) bool { return false },
 	}
 	for i := range storages {
-		w.Storages[fmt.Sprintf("http://s%d", i)] = &Storage{
-			Log: signedlog.New("storage", 1), Bad: map[uint64]bool{}, Inbox: map[uint64]chain.Block{},
-		}
+		w.AddStorage(fmt.Sprintf("http://s%d", i))
 	}
 	return w
+}
+
+// AddStorage adds an empty storage node.
+func (w *Workers) AddStorage(url string) {
+	w.Storages[url] = &Storage{
+		Log: signedlog.New("storage", 1), Bad: map[uint64]bool{}, Inbox: map[uint64]chain.Block{},
+	}
 }
 
 // ErrDown is the error of a call to a node that does not reply.
@@ -184,6 +191,9 @@ func (w *Workers) order(ctx context.Context, target wire.Worker, o wire.Order, f
 }
 
 func (w *Workers) StorageStatus(ctx context.Context, t wire.Worker, o wire.Order) (st wire.StorageStatus, err error) {
+	if err := w.authorized(t); err != nil {
+		return st, err
+	}
 	err = w.order(ctx, t, o, func(s *Storage) error {
 		st = s.Status()
 		lie(s.LieStatus, &st)
@@ -193,7 +203,15 @@ func (w *Workers) StorageStatus(ctx context.Context, t wire.Worker, o wire.Order
 }
 
 func (w *Workers) MinerStatus(_ context.Context, t wire.Worker, _ wire.Order) (wire.MinerStatus, error) {
-	return wire.MinerStatus{}, w.Flaky(t.URL)
+	return wire.MinerStatus{}, cmp.Or(w.authorized(t), w.Flaky(t.URL))
+}
+
+// authorized refuses a call with the token of another worker.
+func (w *Workers) authorized(t wire.Worker) error {
+	if w.Token != nil && w.Token(t.URL) != t.Token {
+		return fmt.Errorf("%w: another token", wire.ErrUnauthorized)
+	}
+	return nil
 }
 
 func (w *Workers) PutBlock(

@@ -130,6 +130,8 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 		"of the copied group are not contacted")
 	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false,
 		"leave out the log's name and keys: blocks that they have signed may be gone")
+	flags.BoolVar(&cfg.AfterFailedSync, "after-failed-sync", false, "use the folder although a sync of it failed "+
+		"since the machine was started: it may lack what the log shows")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	cli.AddJSON(cmd, &asJSON, "print what was done as one JSON object")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))

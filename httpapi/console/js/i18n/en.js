@@ -87,6 +87,8 @@ export default {
   'problem.notSealed': 'The record is committed; its proof waits for the block\'s seal. Try again in a moment.',
   'problem.nameTaken': 'A project with this name already exists.',
   'problem.tooLarge': 'This is larger than the cluster allows. Nothing was appended.',
+  'problem.slowBody': 'The upload was too slow. Nothing was changed.',
+  'problem.tooManyRequests': 'Too many requests came from your address. Try again in {seconds} s.',
   'problem.quota': 'The project\'s quota is used up. Try again in {seconds} s.',
   'problem.staleFolder': 'This node runs on an older copy of its data folder and serves nothing. Use another one; ' +
     'its log explains how to rejoin.',
@@ -443,6 +445,9 @@ export default {
   'code.loss-confirmed': 'a person confirmed that block {block} is lost',
   'code.time-set': 'a person set the time of the group {seconds} {seconds|second|seconds} forward',
   'code.setting-changed': 'a person changed the setting {setting} from {from} to {to}',
+  'code.sync-failed': 'a sync of its data folder failed: {detail}',
+  'code.sync-failed-restart': 'it was started again after a failed sync, on a machine that was restarted',
+  'code.sync-failed-override': 'it was started again after a failed sync, with --after-failed-sync',
   'code.removed': 'removed from the cluster',
   'code.local-view': 'this master cannot reach the leader: which nodes are live and what is under way is not known, ' +
     'and the table may be behind',
@@ -493,6 +498,8 @@ export default {
     'leads (chainstore master transfer)',
   'code.setting-ignored': '--{setting} {asked} changes nothing: the group has {value}; settings are changed with ' +
     'chainstore master settings',
+  'code.failed-sync': 'a sync of the data folder of node {node} failed: {detail}; it does not start again before ' +
+    'its disk was checked and its machine restarted',
   'code.master-notice': 'master {node}: {cause}',
   'code.place-unknown': 'the block is missing, and its place in {file} is not known',
   'code.file-missing': '{file} is missing',

@@ -123,6 +123,7 @@ export function explain(problem) {
     'not-found': 'problem.notFound', 'seal-index': 'problem.sealIndex', 'not-mined': 'problem.notMined',
       'not-sealed': 'problem.notSealed',
     'name-taken': 'problem.nameTaken', 'too-large': 'problem.tooLarge', quota: 'problem.quota',
+      'slow-body': 'problem.slowBody', 'too-many-requests': 'problem.tooManyRequests',
       'no-leader': 'problem.noLeader',
     'backlog-full': 'problem.backlog', unavailable: 'problem.unavailable', lost: 'problem.lost',
       'empty-body': 'problem.emptyBody',
