@@ -14,6 +14,9 @@ import (
 // drainTime is how long running requests may take after the server was told to stop.
 const drainTime = 2 * time.Second
 
+// maxHead bounds the head of a request. net/http adds 4 KiB to it.
+const maxHead = 16 << 10
+
 // drainKey is the key of a request's context for the context that ends when the server is told to stop.
 type drainKey struct{}
 
@@ -38,7 +41,7 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHead, // a client needs no token to make the server hold so much
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.WithoutCancel(ctx), drainKey{}, ctx)
 		},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -66,6 +67,36 @@ func TestServeDrains(t *testing.T) {
 	if c, err := net.Dial("tcp", listener.Addr().String()); err == nil {
 		_ = c.Close()
 		t.Error("it still listens")
+	}
+}
+
+// TestLongHead checks that the head of a request is bounded.
+func TestLongHead(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	go func() { served <- Serve(ctx, listener, h, hclog.NewNullLogger()) }()
+	for size, want := range map[int]int{maxHead: http.StatusOK, 2 * maxHead: http.StatusRequestHeaderFieldsTooLarge} {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listener.Addr().String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X", strings.Repeat("x", size))
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != want {
+			t.Errorf("%d bytes: %s, %v", size, answer.Status, err)
+		}
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

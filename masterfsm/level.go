@@ -21,7 +21,8 @@ import (
 //	   if Replicas nodes have it now; settings change only through [ChangeSettings]; a leader asks the voters for
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
 //	   the table keeps how long the checks of storage nodes took, which miners are dead ([MarkMiners],
-//	   [RemoveMiner]), and failed syncs of data folders ([FailedSync])
+//	   [RemoveMiner]), and failed syncs of data folders ([FailedSync]); reports of storage nodes say that they are
+//	   complete
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -50,6 +51,9 @@ const (
 
 	// LevelMiners is the level from which the table has which miners are dead.
 	LevelMiners = 3
+
+	// LevelReports is the level from which reports of storage nodes say that they are complete.
+	LevelReports = 3
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

@@ -78,7 +78,7 @@ func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	defer r.mu.Unlock()
 	return wire.ReceiveStatus{
 		StorageStatus: n.Status(), Missing: slices.Clone(r.missing), Blocks: r.blocks, Bytes: r.bytes,
-		Changed: slices.Clone(r.changed),
+		Changed: slices.Clone(r.changed), Complete: len(r.missing) == 0,
 	}, nil
 }
 

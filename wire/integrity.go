@@ -25,8 +25,8 @@ type CheckStatus struct {
 	// Error is why the check ended early, "" while it runs and where it finished. Older storage nodes do not send it:
 	// their report has an Unchecked of 0 when the check read no block.
 	Error string `json:"error,omitempty"`
-	// Unread are the blocks that the node could not read because of errors of its system, as a report of their own;
-	// nil for none. It is not known whether they are good. Error is not "" then.
+	// Unread are the blocks that the node cannot read because of errors of its system, as a report of their own; nil
+	// for none, and if it can read no block at all. It is not known whether they are good. Error is not "" then.
 	Unread *Report `json:"unread,omitempty"`
 }
 
@@ -43,6 +43,9 @@ type Report struct {
 	Other bool `json:"other"`
 	// Tiles is how many hashes of the tree were wrong on disk and were written again from the blocks.
 	Tiles uint64 `json:"tiles"`
+	// Complete: the check ended, and has looked at all that Unchecked does not exclude. Without it an empty report says
+	// nothing. Storage nodes send it from protocol level 3 on.
+	Complete bool `json:"complete,omitempty"`
 }
 
 // Finding is one thing that a check found wrong.
@@ -85,6 +88,9 @@ type ReceiveStatus struct {
 	Bytes   uint64        `json:"bytes"`
 	// Changed describes for people the damage of the replaced blocks, as far as it is known: which bytes differed.
 	Changed []string `json:"changed"`
+	// Complete: nothing is missing. Without it an empty Missing says nothing. Storage nodes send it from protocol level
+	// 3 on.
+	Complete bool `json:"complete,omitempty"`
 }
 
 // SendOrder orders a storage node to send blocks to another one. An order with ticket and attempt of the running

@@ -54,6 +54,7 @@ type master struct {
 	masters *httpapi.Intake // submissions of other masters
 	open    *httpapi.RateLimit
 	unknown *httpapi.RateLimit // of tokens
+	scrapes *httpapi.RateLimit // of metrics
 	Options
 }
 
@@ -75,6 +76,7 @@ func New(cfg Config) http.Handler {
 		masters: httpapi.NewIntake(masterBytes, masterBytes),
 		open:    httpapi.NewRateLimit("requests without a token", cfg.OpenRate, openBurst*cfg.OpenRate, cfg.Logger),
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
+		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
 	}
 	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.trackBody)
 	m.recordRoutes()
@@ -87,7 +89,7 @@ func New(cfg Config) http.Handler {
 			Access: m.access, Open: m.openRoute})
 	}
 	m.Health(m.node.Ready)
-	m.GetAndHead("/metrics", gin.WrapH(m.newMetrics(&cfg)))
+	m.GetAndHead("/metrics", m.metricsRoute(m.newMetrics(&cfg)))
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
 		m.GetAndHead(path, page)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -18,10 +19,29 @@ func (m *master) newMetrics(cfg *Config) http.Handler {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
 	own := metrics{
-		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut, open: m.open, unknown: m.unknown,
+		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
+		open: m.open, unknown: m.unknown, scrapes: m.scrapes,
 	}
 	registry.MustRegister(own, collectors.NewGoCollector(), process)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+const (
+	// An address may request the metrics so often per second, and so often at once. They take the longer the more files
+	// the process has open.
+	scrapes      = 50
+	scrapesBurst = 500
+)
+
+// metricsRoute is the handler of /metrics, with a limit of its requests.
+func (m *master) metricsRoute(h http.Handler) gin.HandlerFunc {
+	return m.Do(func(c *gin.Context) error {
+		if err := m.scrapes.Take(c.Request); err != nil {
+			return err
+		}
+		h.ServeHTTP(c.Writer, c.Request)
+		return nil
+	})
 }
 
 // metrics collects the metrics of one master. It reads them from the master's state, so they cost appends and reads
@@ -31,7 +51,7 @@ type metrics struct {
 	connections func() httpapi.Connections
 	raftCut     func() uint64
 
-	open, unknown *httpapi.RateLimit
+	open, unknown, scrapes *httpapi.RateLimit
 }
 
 // Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
@@ -81,7 +101,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	counter("repaired_bytes", "bytes that were sent for repairs", f.Integrity.RepairedBytes)
 
 	counter("open_requests_refused", "requests without a token that were refused: too many from an address",
-		m.open.Refused())
+		m.open.Refused()+m.scrapes.Refused())
 	counter("unknown_tokens_refused",
 		"requests with unknown tokens that were refused without a question to the leader: too many from an address",
 		m.unknown.Refused())

@@ -42,7 +42,7 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 		if status.Report == nil && status.Error == "" {
 			return checking(n, status), nil
 		}
-		early := endedEarly(status, n.Target.Height)
+		early := endedEarly(&n, status, n.Target.Height)
 		if status.Unread != nil && before+1 >= unreadMany {
 			status.Report = withUnread(status.Report, status.Unread)
 		}
@@ -113,7 +113,7 @@ func withUnread(report, unread *wire.Report) *wire.Report {
 }
 
 // endedEarly returns why a check that has ended did not look at everything, nil if it did.
-func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
+func endedEarly(n *masterfsm.Storage, status wire.CheckStatus, height uint64) *wire.Aborted {
 	early := &wire.Aborted{Error: clip(status.Error), Blocks: status.Blocks, Height: height}
 	switch {
 	case status.Error != "":
@@ -122,9 +122,15 @@ func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
 		// An older storage node does not give a reason. A check that finished has looked at the first block at least.
 		early.Error, early.Blocks = "its report says that it could not look at the first block; its log says why", 0
 		return early
+	case saysComplete(n) && !status.Report.Complete:
+		early.Error = "its report does not say that it is complete"
+		return early
 	}
 	return nil
 }
+
+// saysComplete reports whether a storage node is of a version whose reports say that they are complete.
+func saysComplete(n *masterfsm.Storage) bool { return n.Level >= masterfsm.LevelReports }
 
 func causeOf(a *wire.Aborted) masterfsm.Cause {
 	return masterfsm.Cause{

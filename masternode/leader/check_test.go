@@ -84,3 +84,23 @@ func TestTurnOfRepairs(t *testing.T) {
 		})
 	}
 }
+
+// TestReportsSayThatTheyAreComplete checks that an empty report counts only if it says that it is complete. Older
+// storage nodes do not send that.
+func TestReportsSayThatTheyAreComplete(t *testing.T) {
+	for _, row := range []struct {
+		level    uint64
+		complete bool
+		early    bool
+	}{
+		{masterfsm.LevelReports, true, false}, {masterfsm.LevelReports, false, true},
+		{masterfsm.LevelReports - 1, false, false},
+	} {
+		n := masterfsm.Storage{Level: row.level}
+		status := wire.CheckStatus{Blocks: 20, Report: &wire.Report{Unchecked: 20, Complete: row.complete}}
+		early := endedEarly(&n, status, 20)
+		if (early != nil) != row.early || early != nil && early.Error == "" {
+			t.Errorf("%+v: %+v", row, early)
+		}
+	}
+}

@@ -275,6 +275,9 @@ func (l *leadership) step(
 		r.blocks, r.moved, r.failures = status.Blocks, l.cfg.Clock(), 0
 	}
 	r.answered, r.status = true, status
+	if len(status.Missing) == 0 && saysComplete(&n) && !status.Complete {
+		return nil, errors.New("the receiver does not say what is missing")
+	}
 	if len(status.Missing) > 0 {
 		return l.send(ctx, n, sender, r)
 	}
@@ -301,7 +304,7 @@ func (l *leadership) step(
 	if err != nil || check.Report == nil && check.Error == "" {
 		return nil, err
 	}
-	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
+	if r.early = endedEarly(&n, check, status.Height); r.early != nil && nothingBad(check) {
 		return l.failedRepair(n, r, wire.CodeCheckAborted, causeOf(r.early).Args), nil
 	}
 	end.Bad, end.Unchecked = badBelow(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)

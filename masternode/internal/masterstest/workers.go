@@ -291,7 +291,7 @@ func (w *Workers) Check(
 		} else if s.Polls == 3 {
 			s.Ended++
 			s.Check.Bytes = 100 * uint64(len(s.Blocks))
-			report := &wire.Report{Unchecked: order.Height}
+			report := &wire.Report{Unchecked: order.Height, Complete: true}
 			for number := range min(order.Height, uint64(len(s.Blocks))) {
 				if s.Bad[number] {
 					report.Bad = chain.AddRange(report.Bad, chain.Range{From: number, To: number + 1})
@@ -332,6 +332,7 @@ func (w *Workers) Receive(
 			s.drain()
 		}
 		st = wire.ReceiveStatus{StorageStatus: s.Status(), Missing: s.Missing(), Blocks: s.Got, Bytes: 100 * s.Got}
+		st.Complete = len(st.Missing) == 0
 		lie(s.LieReceive, &st)
 		return nil
 	})

@@ -17,7 +17,7 @@ import (
 
 // NewDev runs a whole cluster on this machine.
 func NewDev() *cobra.Command {
-	var processes bool
+	var processes, afterFailedSync bool
 	t := devcluster.NewTopology("chainstore-data", 8000)
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -31,6 +31,7 @@ With --processes each of the seven roles is a separate process, so that you can 
 			if t.Dir, err = filepath.Abs(t.Dir); err != nil {
 				return err
 			}
+			t.Adjust = func(_ int, r *devcluster.Role) { r.AfterFailedSync = afterFailedSync }
 			c, err := startDev(cmd.Context(), t, processes)
 			if err != nil {
 				return err
@@ -44,6 +45,8 @@ With --processes each of the seven roles is a separate process, so that you can 
 	flags.IntVar(&t.Port, "port", t.Port,
 		"base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
 	flags.BoolVar(&processes, "processes", false, "run each role as a separate process")
+	flags.BoolVar(&afterFailedSync, "after-failed-sync", false,
+		"start although a sync of a role's folder failed since the machine was started; for one start")
 	bindFlags(flags, t.CheckFlags())
 	return cmd
 }

@@ -1,0 +1,54 @@
+package masternode
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// TestMasterAfterAFailedSync checks what a master does if the table knows of a failed sync of its folder: it stops
+// under the same kernel, and otherwise the table learns that the failed sync is over.
+func TestMasterAfterAFailedSync(t *testing.T) {
+	for name, c := range map[string]struct {
+		kernel   string
+		override bool
+		stops    bool
+	}{
+		"the same kernel":   {"one", false, true},
+		"an unknown kernel": {"", false, true},
+		"another kernel":    {"two", false, false},
+		"overridden":        {"one", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 0, func(cfg *Config, _ *rig) { cfg.Kernel, cfg.AfterFailedSync = c.kernel, c.override })
+				time.Sleep(10 * time.Second) // until the level is raised
+				for _, command := range []masterfsm.Command{
+					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now()},
+					&masterfsm.ReportFailedSync{ID: "m1", Kernel: "one", Detail: "EIO", Time: r.leader.Now()},
+				} {
+					if _, err := r.leader.Propose(t.Context(), command); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if c.stops {
+					if err := <-r.ended; !errors.Is(err, wire.ErrFailedSync) {
+						t.Error(err)
+					}
+					return
+				}
+				time.Sleep(time.Second)
+				var f masterfsm.FailedSync
+				r.ledger.Read(func(s *masterfsm.State) { f = s.FailedSyncOf("m1") })
+				if f.ID != "" {
+					t.Errorf("%+v", f)
+				}
+				r.stop()
+			})
+		})
+	}
+}
