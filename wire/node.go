@@ -27,6 +27,9 @@ type Member struct {
 	// Time is the master's wall clock when it answers, unix milliseconds, at least 1. It is 0 below protocol level 3,
 	// and in announcements.
 	Time uint64 `json:"time,omitempty"`
+	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
+	// "" otherwise, and in answers of versions up to 0.1.0.
+	Founder string `json:"founder,omitempty"`
 }
 
 // KnowsLogKeys reports whether the master's program knows the commands of the log's keys.
