@@ -123,9 +123,38 @@ func TestCheckOfABadSector(t *testing.T) {
 			} else if r := status.Report; !header && (len(r.Bad) != 2 || status.Error != "") {
 				t.Errorf("for an older leader: %+v, report %+v", status, r)
 			}
+			was := bad
+			bad.from, bad.to = 0, 1<<40 // of all reads of this file
+			if u := checked("4", true).Unread; u == nil || len(u.Bad) != 1 || u.Bad[0] != segmentSpan(t, n, unread) {
+				t.Errorf("a segment that cannot be read: %+v", u)
+			}
+			bad = was
 			c.repairAll(t, source, n, height, []chain.Range{want, {From: flipped, To: flipped + 1}})
 		})
 	}
+}
+
+// TestCheckWithoutADevice checks that no block is reported as unreadable, and the check as ended early, if no block can
+// be read at all.
+func TestCheckWithoutADevice(t *testing.T) {
+	const height = 30
+	c, cfg := filled(t, 43, height)
+	f := failingReads{name: ".seg"}
+	cfg.open = f.open
+	n := mustOpen(t, cfg)
+	f.on.Store(true)
+	o := wire.CheckOrder{Check: "1", Height: height, Hash: c.statusAt(height).Hash, Unread: true}
+	_, err := n.Check(o)
+	must(t, err)
+	<-n.check.job.ended
+	status, err := n.Check(o)
+	must(t, err)
+	if status.Report != nil || status.Unread != nil || !strings.Contains(status.Error, syscall.EIO.Error()) {
+		t.Errorf("%+v", status)
+	}
+	f.on.Store(false)
+	c.check(t, n, height)
+	mustClose(t, n)
 }
 
 // TestReadsThatTheSystemFails checks that errors of the system are not reported as damage: no descriptor is left, or
