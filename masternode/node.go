@@ -25,6 +25,7 @@ type Config struct {
 	Member  wire.Member // this master; only its id and addresses count
 	Boot    uint64      // increases with each start of this master
 	Peers   []string    // URLs of the other masters
+	Founder string      // URL of the peer that founds the group, "" if this master does not take part in that
 	Join    []string    // URLs of masters of a group to join
 	Ledger  Ledger
 	Masters Masters
@@ -184,6 +185,9 @@ func (n *Node) Member() wire.Member {
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
 	m.Disk = n.cfg.Disk()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
+	if m.Group == "" {
+		m.Founder = n.cfg.Founder
+	}
 	return m
 }
 

@@ -30,6 +30,9 @@ type Member struct {
 	// Disk is the space of the master's data folder when it answers. It is zero in announcements, and in the answers of
 	// masters that do not know it.
 	Disk Disk `json:"disk,omitzero"`
+	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
+	// "" otherwise, and in answers of versions up to 0.1.0.
+	Founder string `json:"founder,omitempty"`
 }
 
 // KnowsLogKeys reports whether the master's program knows the commands of the log's keys.

@@ -83,8 +83,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.id = m.store.Member().ID
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
-		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
-		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
+		Peers:   slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
+		Founder: founderOf(cfg.Peers),
+		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Options: leader.Options{
