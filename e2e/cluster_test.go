@@ -44,6 +44,7 @@ type cluster struct {
 	masters     []*client.Client // one client for each master, which contacts no other; with the project token
 	halted      map[string]int   // process ids of stopped processes, by role
 	running     bool
+	failedSyncs map[string]bool // roles that are always started with --after-failed-sync
 	fourth      fourthStorage
 	checkpoints *checkpoints // served by the masters; nil until the first load starts
 
@@ -99,7 +100,7 @@ func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devclu
 		t.Fatal(err)
 	}
 	base := freePorts(t) // first, so that the ports are released after the processes have ended
-	c := &cluster{t: t, dir: dir, halted: map[string]int{}}
+	c := &cluster{t: t, dir: dir, halted: map[string]int{}, failedSyncs: map[string]bool{}}
 	t.Cleanup(c.cleanUp)
 	topology := devcluster.NewTopology(dir, base)
 	topology.LogLevel = "debug"
@@ -465,7 +466,9 @@ func (c *cluster) kill(names ...string) {
 func (c *cluster) launch(names ...string) {
 	c.t.Helper()
 	for _, name := range names {
-		if err := c.StartRole(name); err != nil {
+		r := roleOf(c.Topology(), name)
+		r.AfterFailedSync = c.failedSyncs[name]
+		if err := c.StartAs(r); err != nil {
 			c.t.Fatal(err)
 		}
 	}

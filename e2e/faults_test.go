@@ -111,7 +111,8 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
 }
 
-// falseAlarms lists the events that name damage: bytes that are wrong, not blocks that a node lacks.
+// falseAlarms lists the events that name damage: bytes that are wrong, not blocks that a node lacks, or that its device
+// has failed to read in several checks.
 func falseAlarms(i *wire.Integrity) (list []string) {
 	for _, e := range i.Events {
 		switch {
@@ -120,7 +121,8 @@ func falseAlarms(i *wire.Integrity) (list []string) {
 			list = append(list, fmt.Sprintf("%s: %s", e.Kind, e.Cause))
 		}
 		for _, f := range e.Findings {
-			if f.What != chain.WrongShort && f.What != chain.WrongMissing {
+			unread := f.DetailCoded.Code == wire.CodeFileUnreadable && strings.Contains(f.Detail, "input/output error")
+			if f.What != chain.WrongShort && f.What != chain.WrongMissing && !unread {
 				list = append(list, fmt.Sprintf("%s: %s at block %d: %s", e.Kind, f.What, f.Block, f.Detail))
 			}
 		}

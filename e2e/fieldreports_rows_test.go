@@ -330,6 +330,9 @@ func startAlone(t *testing.T, args ...string) *alone {
 		_ = a.cmd.Process.Kill()
 		_ = a.cmd.Wait()
 		_ = said.Close()
+		if t.Failed() {
+			t.Logf("chainstore %s said:\n%s", strings.Join(args, " "), tail(said.Name(), 15))
+		}
 	})
 	return a
 }

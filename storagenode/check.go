@@ -226,18 +226,25 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 			return err
 		}
 	}
-	return errors.Join(c.noteUnread(a, report), n.locked(n.checkSynced))
+	return errors.Join(c.noteUnread(ctx, a, report), n.locked(n.checkSynced))
 }
 
-// noteUnread notes the blocks that the system could not read. The error says that there are some: the check counts as
+// noteUnread notes the blocks that the system cannot read. The error says that there are some: the check counts as
 // one that ended early, although the other blocks were judged.
-func (c *checkJob) noteUnread(a *audit.Audit, report *wire.Report) error {
+func (c *checkJob) noteUnread(ctx context.Context, a *audit.Audit, report *wire.Report) error {
 	u := &a.Unread
 	if u.Err == nil {
 		return nil
 	}
+	still, err := a.StillUnread(ctx)
+	if err != nil {
+		return err
+	}
+	if len(still) > 0 {
+		bad := chain.BoundRanges(still, chain.MaxFindings)
+		c.unread = &wire.Report{Findings: u.Findings, Bad: bad, Unchecked: report.Unchecked}
+	}
 	blocks := chain.BoundRanges(u.Blocks, chain.MaxFindings)
-	c.unread = &wire.Report{Findings: u.Findings, Bad: blocks, Unchecked: report.Unchecked}
 	// A report of bad blocks must not say that all others are good; see endOf.
 	report.Unchecked = min(report.Unchecked, max(1, blocks[0].From))
 	return fmt.Errorf("%d blocks cannot be read, the first: %w", chain.CountBlocks(blocks), u.Err)

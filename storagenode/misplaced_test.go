@@ -50,6 +50,9 @@ func TestMisplacedFiles(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 31, height)
 	source := c.source(t)
+	n := mustOpen(t, filledCfg)
+	n.indexer.await(t.Context(), c.statusAt(height).Size)
+	mustClose(t, n)
 	runs, err := filepath.Glob(filepath.Join(filledCfg.Dir, "records", "*.run*"))
 	if err != nil || len(runs) == 0 {
 		t.Fatalf("%q, %v", runs, err)

@@ -25,8 +25,8 @@ type CheckStatus struct {
 	// Error is why the check ended early, "" while it runs and where it finished. Older storage nodes do not send it:
 	// their report has an Unchecked of 0 when the check read no block.
 	Error string `json:"error,omitempty"`
-	// Unread are the blocks that the node could not read because of errors of its system, as a report of their own;
-	// nil for none. It is not known whether they are good. Error is not "" then.
+	// Unread are the blocks that the node cannot read because of errors of its system, as a report of their own; nil
+	// for none, and if it can read no block at all. It is not known whether they are good. Error is not "" then.
 	Unread *Report `json:"unread,omitempty"`
 }
 

@@ -158,7 +158,7 @@ func (c *Workers) FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wi
 // Mine makes a miner search for a nonce and waits for it. The end of the context stops the miner. The nonce is not
 // checked.
 func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error) {
-	found, err := decode[wire.Found](c.order(w, o).post(ctx, wire.PathMine, order, exchange.MaxMedium))
+	found, err := decode[wire.Found](c.order(w, o).post(ctx, wire.PathMine, order, exchange.MaxSmall))
 	return found.Nonce, err
 }
 
@@ -166,21 +166,21 @@ func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order w
 func (c *Workers) Check(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder,
 ) (wire.CheckStatus, error) {
-	return decode[wire.CheckStatus](c.order(w, o).post(ctx, wire.PathCheck, order, exchange.MaxMedium))
+	return decode[wire.CheckStatus](c.order(w, o).post(ctx, wire.PathCheck, order, exchange.MaxSmall))
 }
 
 // Receive opens a storage node for a repair, or returns the status of that repair.
 func (c *Workers) Receive(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder,
 ) (wire.ReceiveStatus, error) {
-	return decode[wire.ReceiveStatus](c.order(w, o).post(ctx, wire.PathReceive, order, exchange.MaxMedium))
+	return decode[wire.ReceiveStatus](c.order(w, o).post(ctx, wire.PathReceive, order, exchange.MaxSmall))
 }
 
 // Send makes a storage node send blocks to another one, or returns the status of that.
 func (c *Workers) Send(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder,
 ) (wire.SendStatus, error) {
-	return decode[wire.SendStatus](c.order(w, o).post(ctx, wire.PathSend, order, exchange.MaxMedium))
+	return decode[wire.SendStatus](c.order(w, o).post(ctx, wire.PathSend, order, exchange.MaxSmall))
 }
 
 // Transfer streams the bytes of write from one storage node to another, whose repair has that ticket, and waits for the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,10 +18,10 @@ const (
 	founderPause   = 2 * time.Second
 )
 
-// bootstrap founds the group if this master is the first of its peers, all of them answer, and all are new. Then it
-// makes the others part of the group; before that they accept no raft connection. Each master that became part of the
-// group does the same, since the founder may fail before it has reached all of them. It ends when every peer belongs to
-// the group.
+// bootstrap founds the group if this master is the founder, all of its peers answer, and all are new. The founder is
+// the peer with the lowest URL: lists in another order must not found two groups. Then it makes the others part of the
+// group; before that they accept no raft connection. Each master that became part of the group does the same, since the
+// founder may fail before it has reached all of them. It ends when every peer belongs to the group.
 func (m *Master) bootstrap(ctx context.Context) error {
 	peers := m.cfg.Peers
 	if len(m.cfg.Join) > 0 {
@@ -29,7 +30,7 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	if len(peers) == 0 {
 		peers = []string{m.url}
 	}
-	founder := peers[0] == m.url
+	founder := slices.Min(peers) == m.url
 	pause := founderPause
 	if founder {
 		pause = bootstrapPause
@@ -63,7 +64,7 @@ func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool
 	members, obstacle := m.askPeers(ctx, peers)
 	if m.store.Member().Group == "" && obstacle == "" {
 		if !founder {
-			return peers[0] + " has not founded the group yet", nil
+			return slices.Min(peers) + " has not founded the group yet", nil
 		}
 		if obstacle := wrongClock(m.node.Member(), members); obstacle != "" {
 			return obstacle, nil
@@ -117,9 +118,22 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			return nil, fmt.Sprintf("%s already belongs to group %s: to join it, start this master with --join %s",
 				url, member.Group, url)
 		}
+		if other := member.Founder; m.store.Member().Group == "" && other != "" && other != founderOf(peers) {
+			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give --peers to all "+
+				"masters with the same URLs in the same order", url, other, founderOf(peers))
+		}
+		member.Founder = "" // it is only in answers: older versions refuse a member with it
 		members = append(members, member)
 	}
 	return members, obstacle
+}
+
+// founderOf returns which of the peers founds the group, "" for no peers.
+func founderOf(peers []string) string {
+	if len(peers) == 0 {
+		return ""
+	}
+	return peers[0]
 }
 
 // adoptPeers makes those peers part of the group that are new and were named when it was founded. It returns what is

@@ -332,6 +332,25 @@ func (a *Audit) addUnread(b badBlock, before chain.Head) {
 	}
 }
 
+// StillUnread reads the unread blocks once more after Run, and returns those that the system still cannot read. It
+// returns none if no block could be read: then it is not some place of the device that is bad.
+func (a *Audit) StillUnread(ctx context.Context) (list []chain.Range, err error) {
+	if chain.CountBlocks(a.Unread.Blocks) >= a.Height {
+		return nil, nil
+	}
+	for _, r := range a.Unread.Blocks {
+		for number := r.From; number < r.To; number++ {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if s := a.reread(number); s.unread != nil || a.headerUnread(s) {
+				list = AddLast(list, number)
+			}
+		}
+	}
+	return list, nil
+}
+
 // Report adds a finding, unless there are chain.MaxFindings already.
 func (a *Audit) Report(f wire.Finding) {
 	if len(a.Findings) < chain.MaxFindings {

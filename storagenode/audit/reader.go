@@ -283,6 +283,19 @@ func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 	return s, nil
 }
 
+// headerUnread reports whether a block is the first of its segment, and the system cannot read the segment's header.
+func (a *Audit) headerUnread(s *slot) bool {
+	if s.number != s.segment {
+		return false
+	}
+	f, err := segment.OpenExisting(a.Open, a.path(s.segment))
+	if f == nil {
+		return err != nil
+	}
+	defer func() { _ = f.Close() }() // only read
+	return durable.CannotRead(segment.CheckHeader(f, s.segment))
+}
+
 // reread loads a block into memory of its own.
 func (a *Audit) reread(number uint64) *slot {
 	s := &slot{number: number}
