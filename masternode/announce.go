@@ -125,7 +125,8 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
 	defer cancel()
-	own.Signs, own.Level, own.Time = false, 0, 0 // a leader of an older version would refuse them
+	// A leader of an older version would refuse them.
+	own.Signs, own.Level, own.Time, own.Disk = false, 0, 0, wire.Disk{}
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 

@@ -109,11 +109,14 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addFailedSyncs(v.FailedSyncs)
 	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum), leading.Leads)
 	c.Masters = n.masters(v, leading.Leads)
+	for i := range c.Masters {
+		c.Masters[i].Disk = leading.Disks[c.Masters[i].ID]
+	}
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
 		s := &v.Storages[i]
 		c.Storages = append(c.Storages, wire.Storage{
-			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height,
+			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Disk: leading.Disks[s.ID],
 			Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
 			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause),
 		})
@@ -150,6 +153,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	if v.PendingBytes >= v.Settings.MaxPendingBytes {
 		notices.add(wire.CodeBacklogFull, nil)
 	}
+	notices.addDisks(leading)
 	c.Notices, c.NoticesCoded = wire.Texts(notices), notices
 	return c
 }
@@ -235,21 +239,26 @@ type Figures struct {
 	PendingBytes  uint64
 	Integrity     masterfsm.Totals
 	LostBlocks    uint64
-	WholeStorages int            // storage nodes that count as a copy
-	LiveStorages  int            // storage nodes that answer this leader; 0 on another master
-	LiveMiners    int            // miners that answer this leader; 0 on another master
-	Unchecked     int            // storage nodes whose last three checks or more ended early; 0 on another master
-	WrongClocks   int            // masters whose clocks are wrong, as this leader sees them; 0 on another master
-	Checkpoint    uint64         // leaves of the tree that is stored, at a block boundary
-	Published     uint64         // leaves of the tree whose checkpoint is shown
-	Cosigned      uint64         // leaves of the newest checkpoint that a witness has cosigned
-	Witnesses     []wire.Witness // as this leader sees them; none on another master
+	WholeStorages int                  // storage nodes that count as a copy
+	LiveStorages  int                  // storage nodes that answer this leader; 0 on another master
+	LiveMiners    int                  // miners that answer this leader; 0 on another master
+	Unchecked     int                  // storage nodes whose last three checks or more ended early; 0 on another master
+	WrongClocks   int                  // masters whose clocks are wrong, as this leader sees them; 0 on another master
+	Checkpoint    uint64               // leaves of the tree that is stored, at a block boundary
+	Published     uint64               // leaves of the tree whose checkpoint is shown
+	Cosigned      uint64               // leaves of the newest checkpoint that a witness has cosigned
+	Disk          wire.Disk            // of this master
+	Disks         map[string]wire.Disk // of storage nodes, by id, as this leader sees them; none on another master
+	Witnesses     []wire.Witness       // as this leader sees them; none on another master
 }
 
 // Figures returns the metrics.
 func (n *Node) Figures() Figures {
 	leading := n.leader.Status()
-	f := Figures{Leading: leading.Leads, Witnesses: leading.Witnesses, WrongClocks: len(leading.Clocks.Wrong)}
+	f := Figures{
+		Leading: leading.Leads, Witnesses: leading.Witnesses, WrongClocks: len(leading.Clocks.Wrong),
+		Disk: n.cfg.Disk(), Disks: map[string]wire.Disk{},
+	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
@@ -260,6 +269,9 @@ func (n *Node) Figures() Figures {
 		//mutant:counted-checks
 		f.Integrity, f.LostBlocks = s.IntegrityLog().Totals, chain.CountBlocks(v.Lost)
 		for i := range v.Storages {
+			if disk, ok := leading.Disks[v.Storages[i].ID]; ok {
+				f.Disks[v.Storages[i].ID] = disk
+			}
 			if v.Storages[i].CountsAsCopy {
 				f.WholeStorages++
 			}

@@ -25,6 +25,7 @@ type Config struct {
 	Member  wire.Member // this master; only its id and addresses count
 	Boot    uint64      // increases with each start of this master
 	Peers   []string    // URLs of the other masters
+	Founder string      // URL of the peer that founds the group, "" if this master does not take part in that
 	Join    []string    // URLs of masters of a group to join
 	Ledger  Ledger
 	Masters Masters
@@ -38,6 +39,7 @@ type Config struct {
 	Limits          Limits
 	Logger          hclog.Logger
 	Clock           func() time.Time // nil for time.Now
+	Disk            func() wire.Disk // the space of the data folder, nil for unknown
 }
 
 // Defaults of checks: one minute between two checks of a node, at 32 MiB a second.
@@ -110,6 +112,9 @@ func New(cfg Config) (*Node, error) {
 		//mutant:wall-clock
 		cfg.Clock = time.Now
 	}
+	if cfg.Disk == nil {
+		cfg.Disk = func() wire.Disk { return wire.Disk{} }
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -121,7 +126,7 @@ func New(cfg Config) (*Node, error) {
 		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,
 		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
-		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
+		Disk: cfg.Disk, OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
@@ -178,7 +183,11 @@ func (n *Node) begun() {
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
+	m.Disk = n.cfg.Disk()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
+	if m.Group == "" {
+		m.Founder = n.cfg.Founder
+	}
 	return m
 }
 

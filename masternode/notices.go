@@ -126,6 +126,20 @@ func (l *noticeList) addClocks(c leader.Clocks) {
 	}
 }
 
+// addDisks adds the notices about disks that are full, or nearly.
+func (l *noticeList) addDisks(leading leader.Status) {
+	codes := map[wire.DiskState]string{wire.DiskLow: wire.CodeDiskLow, wire.DiskFull: wire.CodeDiskFull}
+	for _, id := range slices.Sorted(maps.Keys(leading.Disks)) {
+		disk := leading.Disks[id]
+		if code := codes[disk.State]; code != "" {
+			l.add(code, wire.Args{"node": id, "mib": disk.Free >> 20})
+		}
+	}
+	if len(leading.Full) > 0 {
+		l.add(wire.CodeMastersFull, wire.Args{"nodes": leading.Full})
+	}
+}
+
 // addWitnesses adds the notices about the witnesses.
 func (l *noticeList) addWitnesses(list []wire.Witness, quorum int, leads bool) {
 	well := len(list)

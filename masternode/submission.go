@@ -1,6 +1,7 @@
 package masternode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,9 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 			return masterfsm.ParsePlacements(answer)
 		},
 		again: func(err error) bool {
+			if errors.Is(err, wire.ErrNoSpace) { // the leader has refused it, and nothing was appended in this try
+				return false
+			}
 			if last == nil || !errors.Is(err, context.DeadlineExceeded) {
 				last = err
 			}
@@ -82,7 +86,9 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 			"error", err)
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, err)
 	case maybe:
-		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, last)
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, cmp.Or(last, err))
+	case errors.Is(err, wire.ErrNoSpace):
+		return nil, fmt.Errorf("%w: %w", wire.ErrNoSpace, err)
 	}
 	return nil, err
 }

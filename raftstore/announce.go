@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
 )
@@ -55,7 +56,9 @@ func (s *Store) runAnnouncer(r *raft.Raft) {
 		if s.Refused() != nil {
 			return
 		}
-		if err := s.recordLevel(); err != nil {
+		if err := s.recordLevel(); durable.CanRetry(err) {
+			continue
+		} else if err != nil {
 			return // it was reported
 		}
 		if s.machine.level.Load() < masterfsm.LevelIdentities {
@@ -67,8 +70,7 @@ func (s *Store) runAnnouncer(r *raft.Raft) {
 			err = s.starts.Renew()
 			renewed, applied = now, index
 		}
-		if err != nil {
-			s.fail.report(startsError(err))
+		if s.reportStarts(err) != nil {
 			return
 		}
 		s.announce(context.Background(), r, func(id string) bool {
@@ -79,6 +81,19 @@ func (s *Store) runAnnouncer(r *raft.Raft) {
 			return due
 		})
 	}
+}
+
+// reportStarts reports that the file of starts could not be written. It returns nil if that can be tried again.
+func (s *Store) reportStarts(err error) error {
+	if err == nil {
+		return nil
+	}
+	if durable.CanRetry(err) {
+		s.log.Warn("the starts of this master cannot be written now", "error", err)
+		return nil
+	}
+	s.fail.report(startsError(err))
+	return err
 }
 
 // isRemoved reports whether the group has removed a member.
@@ -100,9 +115,8 @@ func (s *Store) recordLevel() error {
 		// From this level on a folder without the file of starts does not open: it must exist first, even if no peer
 		// has seen a start yet.
 		if _, err := s.starts.Current(); err != nil {
-			err = startsError(err)
-			s.fail.report(err)
-			return err
+			_ = s.reportStarts(err)
+			return startsError(err)
 		}
 	}
 	next := s.identity
@@ -117,7 +131,7 @@ func (s *Store) renewLast(r *raft.Raft) {
 		return
 	}
 	if err := s.starts.Renew(); err != nil {
-		s.fail.report(startsError(err))
+		_ = s.reportStarts(err)
 		s.log.Error("the last renewal of this master's start failed", "error", err)
 		return
 	}

@@ -18,7 +18,8 @@ type dataFolder struct {
 	lock     *durable.Lock
 	identity identity // a Store guards it by mu
 	fail     *failure
-	watchdog *watchdog // nil in a recovery: writes are not watched
+	watchdog *watchdog                // nil in a recovery: writes are not watched
+	reserved func(bytes uint64) error // see Config.Reserved
 
 	// Set by open.
 	bolt  *raftboltdb.BoltStore
@@ -40,8 +41,10 @@ func lockFolder(dir string, log hclog.Logger) (*dataFolder, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure()}, nil
+	return &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure(), reserved: noLimit}, nil
 }
+
+func noLimit(uint64) error { return nil }
 
 // open opens the log, the stable store and the snapshots.
 func (f *dataFolder) open() (err error) {
@@ -52,18 +55,24 @@ func (f *dataFolder) open() (err error) {
 	if f.bolt, err = raftconfig.OpenLog(path); err != nil {
 		return diskError("open "+path, err)
 	}
-	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, raftconfig.WarningsOnly(f.log)); err != nil {
+	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, f.reserved, raftconfig.WarningsOnly(f.log)); err != nil {
 		return diskError("open "+filepath.Join(f.dir, "snapshots"), err)
 	}
 	f.votes = &stableStore{StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog}
-	f.logs = &logStore{LogStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, snaps: f.snaps}
+	f.logs = &logStore{
+		LogStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, snaps: f.snaps,
+		reserved: f.reserved,
+	}
 	return nil
 }
 
-// saveIdentity writes the identity to disk and replaces the present one.
+// saveIdentity writes the identity to disk and replaces the present one. A failure is reported, unless nothing was
+// changed and the caller may try again: see [durable.CanRetry].
 func (f *dataFolder) saveIdentity(id identity) error {
 	defer f.watchdog.watch("write master.json in " + f.dir)()
-	if err := id.save(f.dir); err != nil {
+	if err := id.save(f.dir); durable.CanRetry(err) {
+		return diskError("write to "+f.dir, err)
+	} else if err != nil {
 		return f.fail.disk("write to "+f.dir, err)
 	}
 	f.identity = id

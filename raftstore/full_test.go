@@ -67,7 +67,9 @@ func newFullFolder(t *testing.T) *fullFolder {
 	}
 	fail := newFailure()
 	dog := newWatchdog(time.Minute, fail)
-	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, watchdog: dog, snaps: &snapshotStore{}}
+	f.logs = &logStore{
+		LogStore: bolt, name: "raft.db", fail: fail, watchdog: dog, snaps: &snapshotStore{}, reserved: noLimit,
+	}
 	f.close = func() {
 		f.flush()
 		dog.close()
@@ -190,7 +192,7 @@ func (f *fullFolder) snapshot() {
 	f.t.Helper()
 	f.flush()
 	trailing := f.logs.trailing(f.cfg.TrailingBytes, 2*f.cfg.SnapshotEntries)
-	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.watchdog, raftconfig.WarningsOnly(nil))
+	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.watchdog, noLimit, raftconfig.WarningsOnly(nil))
 	if err != nil {
 		f.t.Fatal(err)
 	}

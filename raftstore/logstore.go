@@ -30,6 +30,7 @@ type logStore struct {
 	fail     *failure
 	watchdog *watchdog
 	snaps    *snapshotStore
+	reserved func(bytes uint64) error
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
@@ -165,8 +166,8 @@ func (s *logStore) dropReplay(index uint64) {
 // StoreLog stores one entry.
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs stores entries. Those that came from another master are checked first. A failure of the disk ends the
-// calling goroutine.
+// StoreLogs stores entries. Those that came from another master are checked first. While too little of the disk is
+// free, it stores none and returns an error. A failure of the disk ends the calling goroutine.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.fail.exitIfFailed()
 	for _, l := range logs {
@@ -176,6 +177,11 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		} else if err := checkEntry(l); err != nil {
 			return fmt.Errorf("from the leader: %w", err)
 		}
+	}
+	// Raft takes this for a log that cannot be written now: a leader steps down, and a follower refuses the entries,
+	// which the leader sends again.
+	if err := s.reserved(appendSize(logs)); err != nil {
+		return fmt.Errorf("append to %s: %w", s.name, err)
 	}
 	defer s.watchdog.watch("append to " + s.name)()
 	if err := s.LogStore.StoreLogs(logs); err != nil {
@@ -197,6 +203,14 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		s.evict(s.recent.first, s.recent.first)
 	}
 	return nil
+}
+
+// appendSize returns about how many bytes the log grows by.
+func appendSize(logs []*raft.Log) (bytes uint64) {
+	for _, l := range logs {
+		bytes += uint64(len(l.Data)) + entryOverhead
+	}
+	return bytes
 }
 
 // evict removes entries from the cache. The caller holds mu.

@@ -54,7 +54,9 @@ func entry(index uint64, data string) *raft.Log {
 
 func testLogs() (*logStore, *faultyDisk) {
 	disk := &faultyDisk{InmemStore: raft.NewInmemStore()}
-	return &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}, disk
+	return &logStore{
+		LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}, reserved: noLimit,
+	}, disk
 }
 
 func TestLogStore(t *testing.T) {
@@ -106,7 +108,7 @@ func TestLogStore(t *testing.T) {
 		t.Error(err)
 	}
 	// After a restart raft reads the last entry, and then all behind the snapshot.
-	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
+	s = &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
 	for _, i := range []uint64{1000, 996, 997, 998, 999, 1000, 992} {
 		if err := s.GetLog(i, &l); err != nil {
 			t.Fatal(err)
@@ -135,7 +137,7 @@ func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
 // snapshot are not kept.
 func TestStartReadsOnce(t *testing.T) {
 	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
-	s := &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	s := &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure()}
 	for i := uint64(1); i <= 2000; i++ {
 		if err := s.StoreLog(entry(i, "data")); err != nil {
 			t.Fatal(err)
@@ -152,7 +154,7 @@ func TestStartReadsOnce(t *testing.T) {
 	}
 	restart := func() {
 		t.Helper()
-		s, disk.reads = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}, 0
+		s, disk.reads = &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure()}, 0
 		read(2000, 2000)
 		read(1001, 2000)
 	}
@@ -193,7 +195,7 @@ func TestBoltTrim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bolt.Close()
-	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
+	s := &logStore{reserved: noLimit, LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
 	const n = 2*deleteBatch + 100
 	var logs []*raft.Log
 	for i := range uint64(n) {

@@ -338,7 +338,7 @@ func (r *Recovery) addDamaged(id string, err error) {
 
 // restore reads a snapshot.
 func (r *Recovery) restore(id string) (*masterfsm.State, error) {
-	reader, err := r.snaps.open(id)
+	reader, err := r.snaps.openReader(id)
 	if err != nil {
 		return nil, err
 	}

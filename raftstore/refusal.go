@@ -42,6 +42,7 @@ func (s *Store) refuse(why error) {
 		s.mu.Unlock()
 		if saved != nil {
 			s.log.Error("the refusal is not recorded", "error", saved)
+			s.fail.report(saved) // no resource was free to record it: the process must not go on as if it were
 		}
 		if err := down(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
 			s.log.Error("stop of raft", "error", err)

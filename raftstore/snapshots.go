@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,26 +19,42 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
+// closeDescriptors is more than the number of files that the end of a snapshot opens at a time.
+const closeDescriptors = 8
+
 const (
 	retainedSnapshots = 2
 	snapshotSuffix    = ".tmp" // of one that is being written
 	metaFile          = "meta.json"
 	sumFile           = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
 	retrySnapshot     = time.Second
+	retryLacking      = 5 * time.Second // after a snapshot that lacked a resource
 )
 
-// snapshotStore wraps raft's snapshot store. It reports failures, and makes the files private.
+// snapshotStore wraps raft's snapshot store. It reports failures, and makes the files private. A lack of room on the
+// disk, of file descriptors or of memory is no failure: raft tries again, and no snapshot that is complete is changed.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir      string
 	fail     *failure
 	watchdog *watchdog
-	newest   atomic.Uint64 // the highest index of a snapshot
+	reserved func(bytes uint64) error
+	newest   atomic.Uint64         // the highest index of a snapshot
+	size     atomic.Uint64         // bytes of the newest snapshot, as far as it is known
+	lacking  atomic.Pointer[error] // what the last snapshot lacked; nil once one was begun
+
+	creating sync.Mutex      // held while a snapshot begins; guards open
+	open     map[string]bool // the folders of snapshots that are being written
 }
 
 // openSnapshots opens the folder "snapshots" in dir, and removes snapshots that a crash left unfinished.
-func openSnapshots(dir string, fail *failure, watchdog *watchdog, log hclog.Logger) (*snapshotStore, error) {
-	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail, watchdog: watchdog}
+func openSnapshots(
+	dir string, fail *failure, watchdog *watchdog, reserved func(uint64) error, log hclog.Logger,
+) (*snapshotStore, error) {
+	s := &snapshotStore{
+		dir: filepath.Join(dir, "snapshots"), fail: fail, watchdog: watchdog, reserved: reserved,
+		open: map[string]bool{},
+	}
 	if err := durable.MkdirAll(s.dir); err != nil {
 		return nil, err
 	}
@@ -62,6 +79,7 @@ func openSnapshots(dir string, fail *failure, watchdog *watchdog, log hclog.Logg
 	list, err := s.FileSnapshotStore.List()
 	if len(list) > 0 {
 		s.newest.Store(list[0].Index)
+		s.size.Store(uint64(list[0].Size))
 	}
 	return s, err
 }
@@ -127,24 +145,64 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err := s.fail.get(); err != nil {
 		return nil, err
 	}
+	// Without room the snapshot would take the space that the log needs.
+	if err := s.reserved(s.size.Load()); err != nil {
+		s.lacking.Store(&err)
+		return nil, err
+	}
+	s.creating.Lock()
+	defer s.creating.Unlock()
 	sink, err := s.FileSnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
-		return nil, s.fail.disk("begin a snapshot in "+s.dir, err)
+		s.removeUnfinished()
+		return nil, s.failed("begin a snapshot in "+s.dir, err)
 	}
 	dir := filepath.Join(s.dir, sink.ID()+snapshotSuffix)
+	s.open[dir] = true
 	err = errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, "state.bin"), 0o600),
 		os.Chmod(filepath.Join(dir, metaFile), 0o600))
 	if err != nil {
 		return nil, errors.Join(s.fail.disk("begin a snapshot in "+s.dir, err), sink.Cancel())
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s, index: index}, nil
+	s.lacking.Store(nil)
+	return &snapshotSink{SnapshotSink: sink, store: s, dir: dir, index: index}, nil
+}
+
+// failed reports the failure of an operation, unless a resource was missing, and returns it. The operation must have
+// changed nothing that is used.
+func (s *snapshotStore) failed(what string, err error) error {
+	if !durable.NoSpace(err) && !durable.NoResources(err) {
+		return s.fail.disk(what, err)
+	}
+	err = diskError(what, err)
+	s.lacking.Store(&err)
+	return err
+}
+
+// removeUnfinished removes the folders of snapshots that were begun and are not written any more, which raft leaves
+// when it meets an error. The caller holds creating.
+func (s *snapshotStore) removeUnfinished() {
+	left, _ := filepath.Glob(filepath.Join(s.dir, "*"+snapshotSuffix)) // the pattern is good
+	for _, dir := range left {
+		if !s.open[dir] {
+			_ = os.RemoveAll(dir) // it takes room; the next start removes it too
+		}
+	}
+}
+
+// end removes what is left of a snapshot that is not written any more.
+func (s *snapshotStore) end(dir string) {
+	s.creating.Lock()
+	defer s.creating.Unlock()
+	delete(s.open, dir)
+	s.removeUnfinished()
 }
 
 // List lists the snapshots, the newest first.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	list, err := s.FileSnapshotStore.List()
 	if err != nil {
-		return nil, s.fail.disk("list "+s.dir, err)
+		return nil, s.failed("list "+s.dir, err)
 	}
 	return list, nil
 }
@@ -154,16 +212,18 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if _, err := os.Stat(filepath.Join(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err // newer ones replaced it
 	}
-	reader, err := s.open(id)
+	reader, err := s.openReader(id)
 	if err != nil {
-		s.fail.report(err)
+		if !durable.NoResources(err) {
+			s.fail.report(err)
+		}
 		return nil, nil, err
 	}
 	return reader.meta, reader, nil
 }
 
-// open is Open for a snapshot that exists. A failure is not reported.
-func (s *snapshotStore) open(id string) (*snapshotReader, error) {
+// openReader is Open for a snapshot that exists. A failure is not reported.
+func (s *snapshotStore) openReader(id string) (*snapshotReader, error) {
 	if err := s.check(id); err != nil {
 		return nil, err
 	}
@@ -179,6 +239,7 @@ func (s *snapshotStore) open(id string) (*snapshotReader, error) {
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshotStore
+	dir   string // of the unfinished snapshot
 	index uint64
 }
 
@@ -186,18 +247,36 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 	defer k.store.watchdog.watch("write a snapshot in " + k.store.dir)()
 	n, err := k.SnapshotSink.Write(b)
 	if err != nil {
-		err = k.store.fail.disk("write a snapshot in "+k.store.dir, err)
+		err = k.store.failed("write a snapshot in "+k.store.dir, err)
 	}
 	return n, err
+}
+
+// Cancel removes the snapshot.
+func (k *snapshotSink) Cancel() error {
+	defer k.store.end(k.dir)
+	return k.SnapshotSink.Cancel()
 }
 
 // Close makes the snapshot durable, the entries of its folder too: raft trims its log next.
 func (k *snapshotSink) Close() error {
 	// The sync of a large snapshot may take long on a disk that works: it is not watched. Writes of the log detect a
 	// disk that hangs.
+	defer k.store.end(k.dir)
+	// Raft opens the folder after it has put the snapshot into its place.
+	if err := durable.HaveDescriptors(closeDescriptors); err != nil {
+		return errors.Join(k.store.failed("finish a snapshot in "+k.store.dir, err), k.SnapshotSink.Cancel())
+	}
 	err := k.SnapshotSink.Close()
+	if err != nil {
+		if _, statErr := os.Stat(filepath.Join(k.store.dir, k.ID())); errors.Is(statErr, fs.ErrNotExist) {
+			return k.store.failed("write a snapshot in "+k.store.dir, err) // another one has other files
+		}
+	}
 	if err == nil {
-		err = k.store.check(k.ID()) // it writes the checksum and syncs the folder
+		if err = k.store.check(k.ID()); durable.CanRetry(err) { // it writes the checksum and syncs the folder
+			return k.store.failed("finish a snapshot in "+k.store.dir, err)
+		}
 	}
 	if err != nil {
 		return k.store.fail.disk("finish a snapshot in "+k.store.dir, err)
@@ -231,9 +310,14 @@ func (s *Store) takeSnapshots(r *raft.Raft) {
 			return
 		}
 		if err := s.takeSnapshot(r); err != nil && s.fail.get() == nil {
+			pause := retrySnapshot
+			if lacking := s.snaps.lacking.Load(); lacking != nil {
+				pause = retryLacking
+				s.log.Warn("a snapshot is put off, and the log grows meanwhile", "error", *lacking)
+			}
 			// Raft takes none while a change of the members is being committed.
 			s.log.Debug("no snapshot", "error", err)
-			if !s.pause(retrySnapshot) {
+			if !s.pause(pause) {
 				return
 			}
 			wake(s.due)
@@ -266,6 +350,7 @@ func (s *Store) takeSnapshot(r *raft.Raft) error {
 	if len(list) > 0 {
 		s.logs.dropReplay(list[0].Index)
 		s.machine.policy.last = uint64(list[0].Size)
+		s.snaps.size.Store(uint64(list[0].Size))
 		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
 	}
 	return nil

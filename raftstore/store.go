@@ -31,6 +31,11 @@ type Config struct {
 	// default.
 	WriteTimeout time.Duration
 
+	// Reserved returns why so many bytes are not to be written, besides votes and small files: an error while too
+	// little of the disk would be free then, else nil. nil for no limit. The log takes no entries then, and no snapshot
+	// is begun; both are tried again.
+	Reserved func(bytes uint64) error
+
 	SnapshotBytes   uint64 // of log between two snapshots: 64 MiB by default
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
 	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
@@ -58,6 +63,9 @@ func (c *Config) prepare() error {
 	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 8192)
 	c.TrailingBytes = cmp.Or(c.TrailingBytes, 2*c.SnapshotBytes)
 	c.RenewEvery = cmp.Or(c.RenewEvery, 10*time.Second)
+	if c.Reserved == nil {
+		c.Reserved = noLimit
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -142,6 +150,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	cfg.ClusterToken = ""
 
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
+	folder.reserved = cfg.Reserved
 	if err := folder.open(); err != nil {
 		return nil, err
 	}
@@ -199,7 +208,7 @@ func (s *Store) streamFailed(err error) {
 		s.fail.report(durable.SyncFailedError(s.cfg.Dir, err.Error()))
 		return
 	}
-	s.fail.report(startsError(err))
+	_ = s.reportStarts(err) // if it can be tried again, only this handshake failed
 }
 
 // failedSyncOf returns the kernel of the failed sync that the state has of a member.

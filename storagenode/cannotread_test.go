@@ -43,13 +43,15 @@ func (f *failingFile) ReadAt(data []byte, at int64) (int, error) {
 	return f.File.ReadAt(data, at)
 }
 
-// badSector fails reads of a part of one file. A file that replaces it is good.
+// badSectors fails reads of a part of one file. A file that replaces it is good.
+type badSectors struct{ atomic.Pointer[badSector] }
+
 type badSector struct {
 	inode    uint64
 	from, to int64
 }
 
-func (b *badSector) open(path string, flag int) (segment.File, error) {
+func (b *badSectors) open(path string, flag int) (segment.File, error) {
 	file, err := segment.OpenFile(path, flag)
 	if err != nil {
 		return nil, err
@@ -60,12 +62,12 @@ func (b *badSector) open(path string, flag int) (segment.File, error) {
 
 type sectorFile struct {
 	segment.File
-	bad   *badSector
+	bad   *badSectors
 	inode uint64
 }
 
 func (f *sectorFile) ReadAt(data []byte, at int64) (int, error) {
-	if f.inode == f.bad.inode && at < f.bad.to && at+int64(len(data)) > f.bad.from {
+	if b := f.bad.Load(); b != nil && f.inode == b.inode && at < b.to && at+int64(len(data)) > b.from {
 		return 0, &os.PathError{Op: "read", Path: "segment", Err: syscall.EIO}
 	}
 	return f.File.ReadAt(data, at)
@@ -80,7 +82,8 @@ func TestCheckOfABadSector(t *testing.T) {
 	for name, header := range map[string]bool{"of a block": false, "of a header": true} {
 		t.Run(name, func(t *testing.T) {
 			var bad badSector
-			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: bad.open}
+			var disk badSectors
+			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
 			n := mustOpen(t, cfg)
 			path, p := segmentOf(t, n, unread)
 			_, seg, _ := n.index.Get(unread)
@@ -93,6 +96,7 @@ func TestCheckOfABadSector(t *testing.T) {
 			info, err := os.Stat(path)
 			must(t, err)
 			bad.inode = inode(info)
+			disk.Store(&bad)
 			checked := func(name string, apart bool) wire.CheckStatus {
 				t.Helper()
 				o := wire.CheckOrder{Check: name, Height: height, Hash: c.statusAt(height).Hash, Unread: apart}
@@ -123,12 +127,11 @@ func TestCheckOfABadSector(t *testing.T) {
 			} else if r := status.Report; !header && (len(r.Bad) != 2 || status.Error != "") {
 				t.Errorf("for an older leader: %+v, report %+v", status, r)
 			}
-			was := bad
-			bad.from, bad.to = 0, 1<<40 // of all reads of this file
+			disk.Store(&badSector{bad.inode, 0, 1 << 40})
 			if u := checked("4", true).Unread; u == nil || len(u.Bad) != 1 || u.Bad[0] != segmentSpan(t, n, unread) {
 				t.Errorf("a segment that cannot be read: %+v", u)
 			}
-			bad = was
+			disk.Store(&bad)
 			c.repairAll(t, source, n, height, []chain.Range{want, {From: flipped, To: flipped + 1}})
 		})
 	}

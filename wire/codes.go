@@ -94,7 +94,12 @@ var (
 	CodeTooFewStorages = code("too-few-storages",
 		"{count} of the {needed} storage nodes that a block needs are available: the masters keep the records until "+
 			"more are")
-	CodeBacklogFull    = code("backlog-full", "backlog full: appends are refused until blocks are stored")
+	CodeBacklogFull = code("backlog-full", "backlog full: appends are refused until blocks are stored")
+	CodeDiskLow     = code("disk-low", "{node}: {mib} MiB are free on the disk of its data folder: make room")
+	CodeDiskFull    = code("disk-full",
+		"{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room")
+	CodeMastersFull = code("masters-full",
+		"appends are refused until there is room on the disks of the masters {nodes}")
 	CodeStorageSilent  = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
 	CodeMasterSilent   = code("master-silent", "master {node} does not answer: start it, or check the network")
 	CodeStorageInvalid = code("storage-invalid", "storage node {node} is invalid: {cause}")

@@ -27,6 +27,12 @@ type Member struct {
 	// Time is the master's wall clock when it answers, unix milliseconds, at least 1. It is 0 below protocol level 3,
 	// and in announcements.
 	Time uint64 `json:"time,omitempty"`
+	// Disk is the space of the master's data folder when it answers. It is zero in announcements, and in the answers of
+	// masters that do not know it.
+	Disk Disk `json:"disk,omitzero"`
+	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
+	// "" otherwise, and in answers of versions up to 0.1.0.
+	Founder string `json:"founder,omitempty"`
 }
 
 // KnowsLogKeys reports whether the master's program knows the commands of the log's keys.
@@ -157,8 +163,8 @@ type StorageStatus struct {
 	// Inbox is the range of blocks beyond the chain's end that wait in the inbox, without a gap up to the last; zero
 	// for none.
 	Inbox chain.Range `json:"inbox"`
-	// Disk is nil in the answers of nodes that do not know it.
-	Disk *Disk `json:"disk,omitempty"`
+	// Disk is zero in the answers of nodes that do not know it.
+	Disk Disk `json:"disk,omitzero"`
 }
 
 // Disk is the space of the file system under a data folder.
@@ -167,6 +173,9 @@ type Disk struct {
 	Total uint64    `json:"total"` // bytes
 	State DiskState `json:"state"`
 }
+
+// IsFull reports whether the node takes no records or blocks.
+func (d Disk) IsFull() bool { return d.State == DiskFull }
 
 // DiskState is what a node does because of the free space. Newer versions may add states.
 type DiskState string

@@ -134,6 +134,8 @@ type Master struct {
 	Raft  string `json:"raft"`  // host:port
 	State string `json:"state"` // "leader", "follower", "unreachable" or "unknown"
 	Voter bool   `json:"voter"` // false for one that has joined and is still catching up
+	// Disk is what the leader knows of the disk of the master's data folder; left out where it does not.
+	Disk Disk `json:"disk,omitzero"`
 }
 
 // SetTime asks to move the time of the group forward.
@@ -193,6 +195,7 @@ type Storage struct {
 	Level  uint64 `json:"level"`           // announced protocol level; 0 while the group is below level 2
 	Cause  string `json:"cause,omitempty"` // of the state, in English
 	Since  uint64 `json:"since"`           // when the state began
+	Disk   Disk   `json:"disk,omitzero"`   // as of a master
 
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/admin"
@@ -24,10 +25,17 @@ import (
 // data is small, and frequent collections cost more than the memory.
 const gcPercent = 300
 
+// memoryPart is the part of the container's memory limit up to which the heap may grow before it is collected in any
+// case. The rest is for what the Go runtime does not count.
+const memoryPart = 0.9
+
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	// It does nothing if GOMEMLIMIT is set, and fails where the cgroup has no limit.
+	_, _ = memlimit.SetGoMemLimitWithOpts(
+		memlimit.WithRatio(memoryPart), memlimit.WithProvider(memlimit.FromCgroup))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal stops the command cleanly. A second one ends the process at once.
 	context.AfterFunc(ctx, stop)

@@ -1,7 +1,9 @@
 package masterapi
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,6 +117,21 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 			m.raftCut())
 	}
 
+	if f.Disk.State != "" {
+		gauge("disk_free_bytes", "bytes free on the disk of this master's data folder", f.Disk.Free)
+		gauge("disk_total_bytes", "bytes of the disk of this master's data folder", f.Disk.Total)
+		gauge("disk_full", "1 where this master has less free than --min-free", flag(f.Disk.IsFull()))
+	}
+	for _, id := range slices.Sorted(maps.Keys(f.Disks)) {
+		labels = prometheus.Labels{"storage": id}
+		gauge("storage_disk_free_bytes",
+			"bytes free on the disk of the storage node's data folder; reported by the leader", f.Disks[id].Free)
+		gauge("storage_disk_total_bytes",
+			"bytes of the disk of the storage node's data folder; reported by the leader", f.Disks[id].Total)
+		gauge("storage_disk_full",
+			"1 where the storage node takes no blocks for want of room; reported by the leader",
+			flag(f.Disks[id].IsFull()))
+	}
 	for _, w := range f.Witnesses {
 		labels = prometheus.Labels{"witness": w.Name}
 		gauge("witness_ok", "1 where the witness cosigns, 0 where it does not; reported by the leader",

@@ -89,8 +89,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	at.ID = s.id()
 	if s.disk != nil {
-		disk := s.disk()
-		at.Disk = &disk
+		at.Disk = s.disk()
 	}
 	return at
 }

@@ -36,6 +36,9 @@ func Unchanged(err error) error {
 	return fmt.Errorf("%w: %w", ErrExhausted, err)
 }
 
+// CanRetry reports whether an error wraps [ErrExhausted].
+func CanRetry(err error) bool { return errors.Is(err, ErrExhausted) }
+
 // HaveDescriptors checks that so many file descriptors are free now, before an operation that must not lack one in its
 // middle. The error wraps [ErrExhausted].
 func HaveDescriptors(count int) (err error) {

@@ -118,9 +118,22 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			return nil, fmt.Sprintf("%s already belongs to group %s: to join it, start this master with --join %s",
 				url, member.Group, url)
 		}
+		if other := member.Founder; m.store.Member().Group == "" && other != "" && other != founderOf(peers) {
+			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give --peers to all "+
+				"masters with the same URLs in the same order", url, other, founderOf(peers))
+		}
+		member.Founder = "" // it is only in answers: older versions refuse a member with it
 		members = append(members, member)
 	}
 	return members, obstacle
+}
+
+// founderOf returns which of the peers founds the group, "" for no peers.
+func founderOf(peers []string) string {
+	if len(peers) == 0 {
+		return ""
+	}
+	return peers[0]
 }
 
 // adoptPeers makes those peers part of the group that are new and were named when it was founded. It returns what is

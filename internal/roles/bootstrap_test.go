@@ -153,3 +153,50 @@ func TestFounderWithAWrongClock(t *testing.T) {
 		})
 	}
 }
+
+// TestPeersInDifferentOrders checks that masters with differently ordered lists found no group, say why, and found one
+// once the lists are equal.
+func TestPeersInDifferentOrders(t *testing.T) {
+	ports := freePorts(t, 6)
+	a, b, c := "http://"+ports[0], "http://"+ports[1], "http://"+ports[2]
+	lists := [][]string{{a, b, c}, {b, a, c}, {a, b, c}}
+	var seats []*seat
+	for i := range lists {
+		seats = append(seats, newSeat(t, ports[i], ports[i+3], lists[i]))
+	}
+	var masters []*Master
+	var stops []func()
+	for _, s := range seats {
+		m, stop := s.start(t)
+		masters, stops = append(masters, m), append(stops, stop)
+	}
+	for _, m := range masters[:2] {
+		obstacle := ""
+		for tries := 0; tries < 20 && !strings.Contains(obstacle, "the same order"); tries++ {
+			var err error
+			if obstacle, err = m.bootstrapOnce(t.Context(), m.cfg.Peers, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !strings.Contains(obstacle, "the same order") {
+			t.Errorf("it says %q", obstacle)
+		}
+	}
+	for i, m := range masters {
+		if group := m.store.Member().Group; group != "" {
+			t.Errorf("master %d is of group %s", i, group)
+		}
+	}
+	stops[1]()
+	seats[1].cfg.Peers = lists[0]
+	seats[1].run(t)
+	defer stops[0]()
+	defer stops[2]()
+	for deadline := time.After(30 * time.Second); masters[0].node.Ready() != nil || masters[2].node.Ready() != nil; {
+		select {
+		case <-deadline:
+			t.Fatalf("no group: %+v, %+v", masters[0].store.Member(), masters[2].store.Member())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

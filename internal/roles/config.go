@@ -55,6 +55,7 @@ type MasterOptions struct {
 	Origin        string   // see masternode.LogConfig
 	CheckpointKey string   // file with the private key of masternode.LogConfig; "" for none
 	Witnesses     []string // witnesses that the leader asks for cosignatures; see masternode.ParseWitness
+	SpaceOptions
 	masterapi.Options
 }
 
@@ -99,7 +100,7 @@ func DefaultMasterOptions() MasterOptions {
 	return MasterOptions{
 		Options:       masterapi.Options{OpenRate: defaultOpenRate},
 		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate,
-		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(),
+		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), SpaceOptions: defaultSpace(),
 	}
 }
 
@@ -170,6 +171,9 @@ func (o *MasterOptions) Validate() error {
 		return fmt.Errorf("--open-rate %d is not within 0 and %d", o.OpenRate, maxOpenRate)
 	case n < 1 || n > maxRecordBytes:
 		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, maxRecordBytes)
+	}
+	if err := o.validateSpace(); err != nil {
+		return err
 	}
 	return o.Settings.Check()
 }

@@ -89,6 +89,7 @@ func (o *MasterOptions) Flags() []Flag {
 		{Name: "original-api", Value: &o.OriginalAPI,
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}
+	flags = append(flags, o.spaceFlags("appends")...)
 	return append(append(flags, o.logFlags()...), o.CheckFlags()...)
 }
 

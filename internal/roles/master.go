@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
@@ -27,6 +28,7 @@ type Master struct {
 	syncs     failedSyncs
 	id        string // member id
 	url       string
+	space     *diskspace.Watch
 	store     *raftstore.Store
 	transport *noderpc.Transport
 	masters   *noderpc.Masters
@@ -66,9 +68,11 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if m.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
+	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	m.store, err = raftstore.Open(raftstore.Config{
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
-		Timeout: cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
+		Reserved: m.space.Reserved,
+		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -79,10 +83,11 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.id = m.store.Member().ID
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
-		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
-		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
+		Peers:   slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
+		Founder: founderOf(cfg.Peers),
+		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
-		Limits: cfg.Limits, Logger: cfg.Logger,
+		Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
@@ -114,6 +119,7 @@ func (m *Master) Run(ctx context.Context) error {
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error { return httpapi.Serve(ctx, m.listener, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
+	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -193,7 +193,7 @@ func lacking(err error) error {
 }
 
 // CanRetry reports whether an error of a [Fence] only says that a resource was missing: the role goes on.
-func CanRetry(err error) bool { return errors.Is(err, durable.ErrExhausted) }
+func CanRetry(err error) bool { return durable.CanRetry(err) }
 
 // keepLed writes the epoch of the newest leader before the fence is raised. If that is unknown, it removes the file:
 // the fence may have been removed by hand, and raised to the same epoch before.

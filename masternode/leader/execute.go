@@ -156,6 +156,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 			s.heightAt = now
 		}
 		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
+		s.disk = status.Disk
 	}
 }
 
@@ -257,8 +258,9 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
-			s.clock = 0
+			s.clock, s.disk = 0, wire.Disk{}
 			if same {
+				s.disk = member.Disk
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			}

@@ -129,6 +129,8 @@ type Config struct {
 	Changing sync.Locker
 	// OnLead is called when the term of this master has begun.
 	OnLead func()
+	// Disk is the space of this master's data folder.
+	Disk func() wire.Disk
 	// OnMember is called with what another master says about itself.
 	OnMember func(wire.Member)
 	// Stop ends this master permanently, for a reason.
@@ -142,7 +144,8 @@ type Leader struct {
 	pace pace
 	log  hclog.Logger
 
-	clock tableClock
+	clock  tableClock
+	handed lastHandOver
 
 	current atomic.Pointer[leadership] // nil while this master does not lead
 	fenced  atomic.Bool                // most storage nodes obey a later epoch: this master ends

@@ -36,7 +36,7 @@ func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledg
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Options: Options{Settings: masterfsm.DefaultSettings()},
 		Ledger: ledger, Membership: membership, Masters: others, Workers: masterstest.NewWorkers(t, 0),
 		Logger: hclog.NewNullLogger(), Clock: time.Now, Changing: new(sync.Mutex),
-		OnLead: func() {}, OnMember: func(wire.Member) {},
+		Disk: func() wire.Disk { return wire.Disk{} }, OnLead: func() {}, OnMember: func(wire.Member) {},
 		Stop: func(err error) { t.Errorf("the master ends: %v", err) },
 	})
 	if err := l.begin(t.Context(), 1); err != nil {

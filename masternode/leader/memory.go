@@ -31,6 +31,7 @@ type lastSeen struct {
 	height   uint64          // storage nodes: blocks on disk, from its last answer
 	heightAt time.Time       // when it first answered with that height
 	version  uint64          // storage nodes: of its entry in the table at that answer, 0 before the first
+	disk     wire.Disk       // storage nodes and masters, from the last answer; zero if that did not say
 	inbox    uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
 	bad      masterfsm.Cause // why it must become Invalid, if it must
 	entry    minerEntry      // miners: what the table had of it at the last try

@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
@@ -56,10 +57,26 @@ func ProposeFor[T any](ctx context.Context, l *Leader, c masterfsm.Command) (T, 
 	return typed, err
 }
 
+// room returns why no appends are taken, nil if they are. Other commands are: they make room, or are small.
+func (l *Leader) room() error {
+	if own := l.cfg.Disk(); own.IsFull() {
+		return fmt.Errorf("%w: %d MiB are free on the leader's disk, less than its --min-free; nothing was appended",
+			wire.ErrNoSpace, own.Free>>20)
+	}
+	if full := l.Full(); len(full) > 0 {
+		return fmt.Errorf("%w: the masters %s have less free space than their --min-free; nothing was appended",
+			wire.ErrNoSpace, strings.Join(full, ", "))
+	}
+	return nil
+}
+
 // Append commits submissions as one command, and returns the outcome of each.
 func (l *Leader) Append(ctx context.Context, submissions [][]byte) ([]masterfsm.Outcome, error) {
 	now, err := l.mayAcknowledge()
 	if err != nil {
+		return nil, err
+	}
+	if err := l.room(); err != nil {
 		return nil, err
 	}
 	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(l.Now(), l.TermClock(), submissions...))

@@ -19,7 +19,9 @@ type Status struct {
 	Witnesses []wire.Witness
 	NoLogKeys []string // voters that the log's first key waits for; see planner.logKeys
 	Clocks    Clocks
-	Older     []string // members that the group's protocol level waits for; see planner.level
+	Disks     map[string]wire.Disk // by id of a storage node or master that answered recently, and this one
+	Full      []string             // masters with a full disk, if appends are refused because of them
+	Older     []string             // members that the group's protocol level waits for; see planner.level
 
 	Epoch     uint64
 	Later     map[string]uint64 // by worker id: the epoch that it obeys, if that is later than Epoch
@@ -38,6 +40,55 @@ func (l *Leader) Status() Status {
 	s.Leads, s.Epoch = true, now.order.Epoch
 	s.Later, s.Suspended = now.fences.laterEpochs()
 	return s
+}
+
+// Full returns the masters whose disks are full, if appends are refused because of them: this leader, or so many voters
+// that the others are no majority.
+func (l *Leader) Full() []string {
+	now := l.current.Load()
+	if now == nil {
+		return nil
+	}
+	now.mu.Lock()
+	defer now.mu.Unlock()
+	return now.status.Full
+}
+
+// diskKnown is how long the free space of a node is used after its answer. Masters are asked every five seconds.
+const diskKnown = 15 * time.Second
+
+// disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
+func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks map[string]wire.Disk, full []string) {
+	disks = map[string]wire.Disk{}
+	add := func(id string) {
+		if s := m.nodes[id]; s != nil && s.disk.State != "" && now.Sub(s.answered) < diskKnown {
+			disks[id] = s.disk
+		}
+	}
+	for i := range view.Storages {
+		add(view.Storages[i].ID)
+	}
+	for i := range view.Masters {
+		add(view.Masters[i].ID)
+	}
+	own := l.cfg.Membership.Member().ID
+	disks[own] = l.cfg.Disk()
+	if !slices.ContainsFunc(slices.Collect(maps.Values(disks)), wire.Disk.IsFull) {
+		return disks, nil
+	}
+	voters := 0
+	for _, member := range l.cfg.Membership.Members() {
+		if !member.Voter {
+			continue
+		}
+		if voters++; disks[member.ID].IsFull() {
+			full = append(full, member.ID)
+		}
+	}
+	if !disks[own].IsFull() && voters-len(full) > voters/2 {
+		full = nil
+	}
+	return disks, full
 }
 
 // publish replaces the status after a decision. The maps and lists of a status are not changed afterwards.
@@ -61,6 +112,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	for _, w := range m.witnesses.list {
 		s.Witnesses = append(s.Witnesses, w.Witness)
 	}
+	s.Disks, s.Full = l.disks(view, m, now)
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()
 	if wall, ok := wallMillis(now); ok && s.Clocks.Agrees {

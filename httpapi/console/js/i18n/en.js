@@ -456,6 +456,9 @@ export default {
   'code.too-few-storages': '{count} of the {needed} storage nodes that a block needs are available: the masters keep ' +
     'the records until more are',
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
+  'code.disk-low': '{node}: {mib} MiB are free on the disk of its data folder: make room',
+  'code.disk-full': '{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room',
+  'code.masters-full': 'appends are refused until there is room on the disks of the masters {nodes}',
   'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
   'code.master-silent': 'master {node} does not answer: start it, or check the network',
   'code.storage-invalid': 'storage node {node} is invalid: {cause}',
