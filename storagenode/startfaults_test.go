@@ -59,7 +59,9 @@ func TestStartWithABadSector(t *testing.T) {
 			if c.header {
 				bad.from, bad.to = 0, 4
 			}
-			cfg.open = bad.open
+			var disk badSectors
+			disk.Store(bad)
+			cfg.open = disk.open
 			if n, err = Open(cfg); err != nil {
 				t.Errorf("%s, unclean %v: %v", name, unclean, err)
 				continue
@@ -187,7 +189,9 @@ func TestSegmentsOnAnotherDisk(t *testing.T) {
 			crash(t, n)
 			info, err := os.Stat(path)
 			must(t, err)
-			cfg.open = (&badSector{inode: inode(info), from: p.End() - 1, to: p.End()}).open
+			var disk badSectors
+			disk.Store(&badSector{inode(info), p.End() - 1, p.End()})
+			cfg.open = disk.open
 			mustClose(t, mustOpen(t, cfg))
 		},
 	} {
