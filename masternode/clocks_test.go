@@ -121,6 +121,34 @@ func TestClocksOfMasters(t *testing.T) {
 	}
 }
 
+// TestLeadershipThatComesBack checks that appends continue if the master with the right clock cannot win the election:
+// the master with the wrong clock is elected again each time.
+func TestLeadershipThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, machine := newClockGroup(t)
+		defer r.stop()
+		r.members.Mu.Lock()
+		r.members.OnHanded = func() {
+			time.Sleep(time.Second) // the election
+			r.ledger.CutLeadership()
+		}
+		r.members.Mu.Unlock()
+		machine.SetWrong(year)
+		r.ledger.CutLeadership()
+		time.Sleep(time.Minute)
+		added := 0
+		for range 60 {
+			if _, err := r.add(t, 1, ""); err == nil {
+				added++
+			}
+			time.Sleep(time.Second)
+		}
+		if handed := len(r.handed()); added < 50 || handed < 2 || handed > 15 {
+			t.Errorf("%d of 60 appends, and the leadership was handed over %d times", added, handed)
+		}
+	})
+}
+
 // TestGroupAfterAPause checks the time of records after the group was down for a day. Three clocks that agree bring the
 // time at once. One clock does not, and a person sets the time.
 func TestGroupAfterAPause(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +152,42 @@ func TestReportOfManyRanges(t *testing.T) {
 			t.Errorf("another node has not been checked since: %+v", n)
 		}
 	})
+}
+
+// TestUnreadOfManyRanges checks that a list of very many blocks that a node cannot read takes no time, if it has bad
+// ones too.
+func TestUnreadOfManyRanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil)
+		defer r.stop()
+		checks := 0
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
+				status := wire.CheckStatus{Error: "input/output error", Unread: &wire.Report{Unchecked: o.Height}}
+				for i := range uint64(200_000) {
+					status.Unread.Bad = append(status.Unread.Bad, chain.Range{From: 2 * i, To: 2*i + 1})
+				}
+				if checks++; checks > 2 { // from the third on, what it cannot read counts as bad
+					status.Report = &wire.Report{Unchecked: 1, Bad: []chain.Range{{From: 1, To: 2}}}
+				}
+				return status
+			}
+		})
+		began := processorTime()
+		time.Sleep(2 * time.Minute)
+		if took := processorTime() - began; checks < 3 || took > 30*time.Second {
+			t.Errorf("%d checks, %v of processor time", checks, took)
+		}
+	})
+}
+
+// processorTime returns the processor time that this process has used, which the clock of a bubble does not show.
+func processorTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // TestForkBesideLostBlocks checks that the first block that differs is found although the group's headers there are

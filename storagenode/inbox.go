@@ -114,13 +114,21 @@ func (n *Node) addFromInbox() error {
 	}
 }
 
-// rewriteInbox writes the blocks of the inbox again. A file that does not hold its block is moved aside.
+// rewriteInbox writes the blocks of the inbox again. A file that does not hold its block is moved aside. A block that
+// cannot be read or written now is not reported, and comes again; its file stays.
 func (n *Node) rewriteInbox() error {
 	for _, number := range n.inbox.Numbers() {
 		data, err := n.inbox.Read(number)
-		switch {
-		case err == nil:
+		read := err
+		if err == nil {
 			err = n.inbox.Rewrite(number, data, n.cfg.writeFile)
+		}
+		switch {
+		case errors.Is(err, durable.ErrExhausted) || durable.CannotRead(read):
+			n.log.Warn("a block of the inbox is left out now", "block", number, "error", err)
+			n.inbox.Forget(number)
+			err = nil
+		case read == nil: // the error is that of the write
 		case !errors.Is(err, durable.ErrNewerFormat):
 			n.log.Error("a bad block of the inbox is moved aside", "block", number, "error", err)
 			err = n.moveInboxAside(number)

@@ -47,7 +47,16 @@ func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
 // continueAt puts the writer behind a segment's last block.
 func (n *Node) continueAt(s blockindex.Segment, end int64) error {
 	if s.Size > end {
-		if err := n.cutTail(s, end); err != nil {
+		err := n.cutTail(s, end)
+		if errors.Is(err, durable.ErrExhausted) {
+			n.log.Warn("bytes behind the last whole block stay, because a resource is exhausted",
+				"file", n.segmentPath(s.First), "at", end, "error", err)
+			if end == segment.HeaderSize { // the next block begins a file of the same name
+				return n.quarantineSegment(s.First)
+			}
+			return nil // the next block begins a new segment
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -26,14 +26,21 @@ func (m *master) identify(r *http.Request) (caller, error) {
 	case err != nil:
 		return caller{}, err
 	case m.admin.Matches(token):
-		httpapi.Proven(r, httpapi.Node)
+		m.provenNode(r)
 		return caller{role: wire.RoleAdmin}, nil
 	case m.cluster.Matches(token):
-		httpapi.Proven(r, httpapi.Node)
+		m.provenNode(r)
 		return caller{role: wire.RoleCluster}, nil
 	}
 	access, err := m.access(r, token)
 	return caller{role: wire.RoleProject, access: access}, err
+}
+
+// provenNode records that a request has the token of a node or of the administrator. Users cannot take the bytes from
+// which its body counts.
+func (m *master) provenNode(r *http.Request) {
+	httpapi.Proven(r, httpapi.Node)
+	httpapi.CountAs(r, m.masters, "")
 }
 
 const (
@@ -58,11 +65,9 @@ func (m *master) withCaller(h func(c *gin.Context, from caller) error) gin.Handl
 		if err != nil {
 			return err
 		}
-		owner := from.role
-		if owner == wire.RoleProject {
-			owner = strconv.FormatUint(uint64(from.access.Project.ID), 10)
+		if from.role == wire.RoleProject {
+			httpapi.CountAs(c.Request, m.users, strconv.FormatUint(uint64(from.access.Project.ID), 10))
 		}
-		httpapi.CountAs(c.Request, m.users, owner)
 		return h(c, from)
 	})
 }

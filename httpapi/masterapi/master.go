@@ -51,7 +51,7 @@ type master struct {
 	admin   httpapi.Secret
 	leader  forwarder
 	users   *httpapi.Intake // bodies of users
-	masters *httpapi.Intake // submissions of other masters
+	masters *httpapi.Intake // bodies of other nodes, submissions among them, and of the administrator
 	open    *httpapi.RateLimit
 	unknown *httpapi.RateLimit // of tokens
 	scrapes *httpapi.RateLimit // of metrics
@@ -59,7 +59,8 @@ type master struct {
 }
 
 // The bytes of bodies that a master takes at a time. A project has a quarter of those of all users, and so have all
-// requests together whose sender is not known yet. Other masters have bytes of their own, which users cannot take.
+// requests together whose sender is not known yet. Nodes and the administrator have bytes of their own, which users
+// cannot take.
 const (
 	userBytes   = 256 << 20
 	userShare   = userBytes / 4

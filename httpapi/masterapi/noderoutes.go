@@ -16,7 +16,7 @@ const maxSubmission = 64 << 20
 
 // nodeRoutes adds the routes that masters and workers call. They take the cluster token.
 func (m *master) nodeRoutes() {
-	nodes := m.Group("/", m.Requires(m.cluster))
+	nodes := m.nodeGroup()
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
 	nodes.POST(wire.PathAdopt, m.Do(httpapi.WithJSON(m.adoptGroup)))
 	nodes.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
@@ -29,6 +29,11 @@ func (m *master) nodeRoutes() {
 	leader.GET(wire.PathLeaderStatus, m.Do(fromLeader(m.node.LeaderCluster)))
 	leader.GET(wire.PathLeaderIntegrity, m.Do(fromLeader(m.node.LeaderIntegrity)))
 	leader.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
+}
+
+// nodeGroup returns the group of the routes that nodes call.
+func (m *master) nodeGroup() *gin.RouterGroup {
+	return m.Group("/", m.Requires(m.cluster), func(c *gin.Context) { m.provenNode(c.Request) })
 }
 
 // callerOf returns what a request says of the master that sends it, nothing if it says nothing.
@@ -91,7 +96,6 @@ func (m *master) stateHash(c *gin.Context) error {
 
 // submission commits appends that another master collected.
 func (m *master) submission(c *gin.Context) error {
-	httpapi.CountAs(c.Request, m.masters, "")
 	body, err := httpapi.ReadBody(c.Request, maxSubmission)
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 		}
 		early := endedEarly(&n, status, n.Target.Height)
 		if status.Unread != nil && before+1 >= unreadMany {
-			status.Report = withUnread(status.Report, status.Unread)
+			status.Report = withUnread(status.Report, status.Unread, n.Target.Height)
 		}
 		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
 		if early != nil && nothingBad(status) {
@@ -98,16 +98,18 @@ func (l *leadership) conclude(
 	return nil
 }
 
-// withUnread returns a report in which the blocks that a node cannot read count as bad. report may be nil.
-func withUnread(report, unread *wire.Report) *wire.Report {
+// withUnread returns a report in which the blocks below a height that a node cannot read count as bad. report may be
+// nil.
+func withUnread(report, unread *wire.Report, height uint64) *wire.Report {
 	all := *unread
 	if report != nil {
 		all = *report
 		all.Findings = append(slices.Clone(report.Findings), unread.Findings...)
-		all.Bad = slices.Clone(report.Bad)
-		for _, r := range unread.Bad {
+		all.Bad = badBelow(report.Bad, height)
+		for _, r := range badBelow(unread.Bad, height) {
 			all.Bad = chain.AddRange(all.Bad, r)
 		}
+		all.Bad = chain.BoundRanges(all.Bad, chain.MaxFindings)
 	}
 	return &all
 }

@@ -18,6 +18,7 @@ const (
 	clockFresh   = 15 * time.Second       // how long the answer of another master counts
 	clockWait    = 500 * time.Millisecond // for the answers, before a term whose leader needs them at once
 	handOverWait = 2 * time.Second        // for the leadership to end after it was handed over before the term
+	handOverRest = 30 * time.Second       // after a hand-over, in which a leadership that comes back is kept
 )
 
 // reading is what the wall clock of a master shows now, unix milliseconds.
@@ -36,7 +37,7 @@ type Clocks struct {
 	// Table is how far the table's time is ahead of the leader's clock. It is 0 if the clock is used for commands.
 	Table time.Duration
 
-	better string // voter to which the leader should hand over, as its own clock is wrong
+	better []string // voters to which the leader may hand over, as its own clock is wrong
 }
 
 // WrongBy returns by how much a wall clock is ahead of those of other masters, negative if it is behind. It is 0 if the
@@ -96,8 +97,8 @@ func compareClocks(own reading, others []reading) Clocks {
 	}
 	for _, r := range all {
 		if right(r) {
-			if r.voter && !c.Agrees && (c.better == "" || r.master < c.better) {
-				c.better = r.master
+			if r.voter && !c.Agrees {
+				c.better = append(c.better, r.master)
 			}
 			continue
 		}
@@ -106,6 +107,7 @@ func compareClocks(own reading, others []reading) Clocks {
 		})
 		c.Wrong = append(c.Wrong, WrongClock{r.master, ahead(r.time, nearest.time)})
 	}
+	slices.Sort(c.better)
 	slices.SortFunc(c.Wrong, func(a, b WrongClock) int { return cmp.Compare(a.Master, b.Master) })
 	return c
 }
@@ -183,7 +185,7 @@ func (l *Leader) askClocks(ctx context.Context) Clocks {
 
 // checkClock compares the clocks before a term begins, if this master's is too far from the table's time to be used. If
 // the leadership was handed over, it waits for it to end. The term begins all the same if no other master takes the
-// leadership: appends do not stop because of clocks.
+// leadership, or if it comes back: appends do not stop because of clocks.
 func (l *Leader) checkClock(ctx context.Context) {
 	if l.clock.deviation() == 0 {
 		return
@@ -201,29 +203,57 @@ func (l *Leader) checkClock(ctx context.Context) {
 	}
 }
 
+// lastHandOver is the last time that this master handed the leadership over because of its clock, whatever the term.
+type lastHandOver struct {
+	mu sync.Mutex // guards the fields below
+	to string
+	at time.Time
+}
+
+// rests reports whether the last time is so recent that a leadership which came back is kept. The master that should
+// have taken it may be unable to.
+func (h *lastHandOver) rests(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.at.IsZero() && now.Sub(h.at) < handOverRest
+}
+
+// next chooses one of the masters, not the one of the last time if there is another.
+func (h *lastHandOver) next(better []string, now time.Time) (to string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(better, func(id string) bool { return id > h.to })
+	h.to, h.at = better[max(0, i)], now
+	return h.to
+}
+
 // handOver asks for the clocks again and hands the leadership to a master whose clock is right, if this one's is wrong.
 func (l *Leader) handOver(ctx context.Context) (handed bool, err error) {
-	c := l.askClocks(ctx)
-	if c.better == "" {
+	if l.handed.rests(l.cfg.Clock()) {
 		return false, nil
 	}
+	c := l.askClocks(ctx)
+	if len(c.better) == 0 {
+		return false, nil
+	}
+	to := l.handed.next(c.better, l.cfg.Clock())
 	for _, w := range c.Wrong {
 		if w.Master == l.cfg.Member.ID {
 			l.log.Error("the clock of this master is wrong: set it; the leadership is handed over", "ahead", w.By,
-				"to", c.better)
+				"to", to)
 		}
 	}
-	if err := l.cfg.Membership.TransferLeadership(c.better); err != nil {
+	if err := l.cfg.Membership.TransferLeadership(to); err != nil {
 		return false, fmt.Errorf("hand the leadership to master %s, because the clock of this one is wrong: %w",
-			c.better, err)
+			to, err)
 	}
 	return true, nil
 }
 
 // clockWork hands the leadership over if this leader's clock is wrong.
 func (w *planner) clockWork() {
-	if to := w.memory.clocks.better; to != "" {
-		w.want(action{kind: actHandOver, node: to})
+	if len(w.memory.clocks.better) > 0 {
+		w.want(action{kind: actHandOver})
 	}
 }
 

@@ -61,18 +61,41 @@ func TestCompareClocks(t *testing.T) {
 				}
 			}
 			got := compareClocks(own, others)
-			wrong := wrongBy{}
+			wrong, better := wrongBy{}, ""
+			if len(got.better) > 0 {
+				better = got.better[0]
+			}
 			for _, w := range got.Wrong {
 				wrong[w.Master] = w.By
 			}
 			if c.wrong == nil {
 				c.wrong = wrongBy{}
 			}
-			if got.Majority != c.majority || got.Agrees != c.agrees || got.better != c.better ||
+			if got.Majority != c.majority || got.Agrees != c.agrees || better != c.better ||
 				got.Compared != len(c.clocks) || got.Disagree() != c.disagree || !reflect.DeepEqual(wrong, c.wrong) ||
 				(c.unjudged && (got.Majority || got.Agrees || got.Disagree())) {
 				t.Errorf("%+v, want %+v", got, c)
 			}
 		})
+	}
+}
+
+// TestHandOverInTurn checks that the masters with right clocks are tried in turn, and not one right after the other.
+func TestHandOverInTurn(t *testing.T) {
+	var h lastHandOver
+	now := time.Now()
+	if h.rests(now) {
+		t.Error("it rests before the first time")
+	}
+	for _, want := range []string{"m2", "m3", "m5", "m2"} {
+		if to := h.next([]string{"m2", "m3", "m5"}, now); to != want {
+			t.Errorf("handed to %s, want %s", to, want)
+		}
+		if !h.rests(now.Add(handOverRest-1)) || h.rests(now.Add(handOverRest)) {
+			t.Error("the rest has another length")
+		}
+	}
+	if to := h.next([]string{"m2"}, now); to != "m2" {
+		t.Errorf("handed to %s, the only one", to)
 	}
 }

@@ -144,7 +144,8 @@ type Leader struct {
 	pace pace
 	log  hclog.Logger
 
-	clock tableClock
+	clock  tableClock
+	handed lastHandOver
 
 	current atomic.Pointer[leadership] // nil while this master does not lead
 	fenced  atomic.Bool                // most storage nodes obey a later epoch: this master ends

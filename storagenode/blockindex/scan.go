@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -117,7 +118,11 @@ func (f *Folder) checkSegment(first uint64) (size int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return info.Size(), segment.CheckHeader(file, first)
+	err = segment.CheckHeader(file, first)
+	if errors.Is(err, syscall.EIO) { // the header says no more than the file's name
+		err = fmt.Errorf("%w: %w", durable.ErrDamaged, err)
+	}
+	return info.Size(), err
 }
 
 // readIndexFile takes the entries of the index file as long as they are consistent and agree with the segments.
@@ -184,7 +189,8 @@ func (s *scanner) trim() {
 	}
 }
 
-// isBlock reports whether the frame at a place is whole and holds the block of that number.
+// isBlock reports whether the frame at a place is whole and holds the block of that number. If the device cannot read
+// it, its bytes are not known, and it keeps its place.
 func (s *scanner) isBlock(number uint64, p Place, seg uint64) bool {
 	f, err := s.Open(s.path(seg), os.O_RDONLY)
 	if err != nil {
@@ -193,7 +199,7 @@ func (s *scanner) isBlock(number uint64, p Place, seg uint64) bool {
 	defer func() { _ = f.Close() }() // only read
 	frame, err := segment.ReadFrame(nil, f, p.Offset, p.Length)
 	if err != nil {
-		return false
+		return errors.Is(err, syscall.EIO)
 	}
 	h, err := chain.ParseHeader(frame[segment.FrameHeader:])
 	return err == nil && h.Block == number

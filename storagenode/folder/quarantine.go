@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/chainstore/chainstore/internal/durable"
 )
@@ -22,8 +23,9 @@ func freePath(base string) (string, error) {
 	}
 }
 
-// MoveAside moves the file, folder or link at a path to quarantine/, and syncs both folders. It follows no link. The
-// error wraps [durable.ErrNotSynced] if the move was made and may not be durable.
+// MoveAside moves the file, folder or link at a path to quarantine/, or to a folder of that name beside it if that is
+// on another disk, and syncs both folders. It follows no link. The error wraps [durable.ErrNotSynced] if the move was
+// made and may not be durable.
 func (d Dir) MoveAside(path string) (to string, err error) {
 	from := path
 	if path == d.Quarantine() { // first out of the way of the folder that receives it
@@ -34,13 +36,24 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 			return "", durable.Unchanged(err)
 		}
 	}
-	if err := durable.MkdirAll(d.Quarantine()); err != nil {
-		return "", err
+	return d.aside(path, func(to string) error { return durable.Rename(from, to) })
+}
+
+// aside calls move with a new path in quarantine/ for the file at a path. If move cannot cross file systems, it is
+// called again with one in a folder quarantine beside the file: segments/ may be on another disk.
+func (d Dir) aside(path string, move func(to string) error) (to string, err error) {
+	for _, folder := range []string{d.Quarantine(), filepath.Join(filepath.Dir(path), filepath.Base(d.Quarantine()))} {
+		if err = durable.MkdirAll(folder); err != nil {
+			return "", err
+		}
+		if to, err = freePath(filepath.Join(folder, filepath.Base(path))); err != nil {
+			return "", err
+		}
+		if err = move(to); !errors.Is(err, syscall.EXDEV) {
+			break
+		}
 	}
-	if to, err = freePath(filepath.Join(d.Quarantine(), filepath.Base(path))); err != nil {
-		return "", err
-	}
-	if err := durable.Rename(from, to); err != nil {
+	if err != nil {
 		return "", err
 	}
 	return to, nil
@@ -58,12 +71,14 @@ func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
 }
 
 // LinkAside gives the file at a path a second name in quarantine/. A missing file is no error.
-func (d Dir) LinkAside(path string) (err error) {
-	to, err := freePath(filepath.Join(d.Quarantine(), filepath.Base(path)))
-	if err != nil {
-		return err
-	}
-	folder, err := os.Open(d.Quarantine())
+func (d Dir) LinkAside(path string) error {
+	_, err := d.aside(path, func(to string) error { return link(path, to) })
+	return err
+}
+
+// link gives the file at a path a second name, and syncs the folder of that.
+func link(path, to string) (err error) {
+	folder, err := os.Open(filepath.Dir(to))
 	if err != nil {
 		return durable.Unchanged(err)
 	}

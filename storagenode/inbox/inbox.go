@@ -50,7 +50,7 @@ func Open(dir string) (*Inbox, error) {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if strings.HasPrefix(name, ".") {
+		if strings.HasPrefix(name, ".") && !e.IsDir() {
 			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				return nil, err
 			}

@@ -18,6 +18,7 @@ type Membership struct {
 	List       []wire.Master
 	OnApplied  func() uint64 // nil for 0
 	Handed     []string      // targets of leadership transfers
+	OnHanded   func()        // called after a transfer; nil for nothing
 	Met        []wire.Member
 	Retired    bool
 	RefusedErr error // why this master is refused
@@ -101,9 +102,13 @@ func (f *Membership) RemoveMember(_ context.Context, id string) error {
 
 func (f *Membership) TransferLeadership(to string) error {
 	f.Mu.Lock()
-	defer f.Mu.Unlock()
 	f.Handed = append(f.Handed, to)
-	return f.failing()
+	handed, err := f.OnHanded, f.failing()
+	f.Mu.Unlock()
+	if handed != nil {
+		handed()
+	}
+	return err
 }
 
 func (f *Membership) Reaches(_ context.Context, id, address string) bool {

@@ -1,0 +1,213 @@
+package storagenode
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// TestUnfinishedFolders checks that a folder at the name of an unfinished file does not prevent a start.
+func TestUnfinishedFolders(t *testing.T) {
+	c, filledCfg := filled(t, 1, 10)
+	for _, name := range []string{
+		"segments/" + segment.Name(0) + ".new", "segments/x.new", "inbox/.x", "tiles/00.new",
+	} {
+		cfg := Config{Dir: copyDir(t, filledCfg.Dir)}
+		must(t, os.MkdirAll(filepath.Join(cfg.Dir, name, "folder"), 0o700))
+		n, err := Open(cfg)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		c.check(t, n, 10)
+		mustClose(t, n)
+	}
+}
+
+// TestStartWithABadSector checks that a sector that the device cannot read does not prevent a start, wherever it is
+// among the blocks, and that no block is dropped because of it.
+func TestStartWithABadSector(t *testing.T) {
+	const height = 30
+	_, filledCfg := filled(t, 1, height)
+	for name, c := range map[string]struct {
+		block  uint64 // in whose segment it is
+		header bool
+	}{
+		"the header of the first segment": {0, true},
+		"the header of the last segment":  {height - 1, true},
+		"a block":                         {5, false},
+		"the last block":                  {height - 1, false},
+	} {
+		for _, unclean := range []bool{false, true} {
+			cfg := Config{Dir: copyDir(t, filledCfg.Dir)}
+			n := mustOpen(t, cfg)
+			path, p := segmentOf(t, n, c.block)
+			if unclean {
+				crash(t, n)
+			} else {
+				mustClose(t, n)
+			}
+			info, err := os.Stat(path)
+			must(t, err)
+			bad := &badSector{inode: inode(info), from: p.End() - 1, to: p.End()}
+			if c.header {
+				bad.from, bad.to = 0, 4
+			}
+			var disk badSectors
+			disk.Store(bad)
+			cfg.open = disk.open
+			if n, err = Open(cfg); err != nil {
+				t.Errorf("%s, unclean %v: %v", name, unclean, err)
+				continue
+			}
+			if got := n.Status().Height; got != height {
+				t.Errorf("%s, unclean %v: height %d", name, unclean, got)
+			}
+			mustClose(t, n)
+		}
+	}
+}
+
+// TestStartWithoutRoom checks that a node with a full disk starts, although it cannot write its inbox again.
+// It does not report that block.
+func TestStartWithoutRoom(t *testing.T) {
+	c := newTestChain(1)
+	c.growTo(t, 9)
+	cfg := Config{Dir: memDir(t)}
+	n := mustOpen(t, cfg)
+	for i := range 4 {
+		if _, err := n.Put(uint64(i), c.blocks[i].Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := n.PutInbox(7, c.blocks[7].Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	crash(t, n)
+	full := true
+	cfg.writeFile = func(path string, data []byte, mode os.FileMode) error {
+		if full && strings.Contains(path, "/inbox/") {
+			return durable.Unchanged(&os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC})
+		}
+		return durable.WriteFile(path, data, mode)
+	}
+	n = mustOpen(t, cfg)
+	c.check(t, n, 4)
+	if status := n.Status(); status.Inbox.Len() > 0 {
+		t.Errorf("inbox %v", status.Inbox)
+	}
+	full = false
+	if status, err := n.PutInbox(7, c.blocks[7].Bytes()); err != nil || status.Inbox.From != 7 {
+		t.Errorf("%+v, %v", status, err)
+	}
+	c.putAll(t, n)
+	c.check(t, n, 9)
+}
+
+// TestTornTailWithoutRoom checks that a node with a full disk starts, although it cannot keep a copy of a block that
+// was cut short.
+func TestTornTailWithoutRoom(t *testing.T) {
+	for _, height := range []int{0, 9} {
+		dir := t.TempDir()
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
+			t.Logf("NO full disk: %v", err)
+			return
+		}
+		t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+		c := newTestChain(1)
+		c.growTo(t, height)
+		cfg := Config{Dir: filepath.Join(dir, "data")}
+		n := mustOpen(t, cfg)
+		c.putAll(t, n)
+		if height == 0 {
+			n.mu.Lock()
+			must(t, n.makeRoom(0))
+			n.mu.Unlock()
+		}
+		must(t, durable.KeepReserve(cfg.Dir))
+		crash(t, n)
+		f, err := os.OpenFile(n.segmentPath(0), os.O_WRONLY|os.O_APPEND, 0)
+		must(t, err)
+		_, err = f.Write(make([]byte, 3<<20))
+		must(t, err)
+		must(t, f.Close())
+		f, err = os.Create(filepath.Join(dir, "other"))
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+		must(t, f.Close())
+		n = mustOpen(t, cfg)
+		c.check(t, n, height)
+		must(t, os.Remove(filepath.Join(dir, "other")))
+		c.growTo(t, 15)
+		c.putAll(t, n)
+		c.clean(t, n, 15)
+		mustClose(t, n)
+		verified(t, cfg.Dir, c, 15)
+		must(t, os.Remove(filepath.Join(cfg.Dir, "index")))
+		n = mustOpen(t, cfg)
+		c.clean(t, n, 15)
+		c.check(t, n, 15)
+		mustClose(t, n)
+		verified(t, cfg.Dir, c, 15)
+	}
+}
+
+// TestSegmentsOnAnotherDisk checks that what is moved aside from segments/ does not cross to another disk.
+func TestSegmentsOnAnotherDisk(t *testing.T) {
+	const height = 30
+	for name, run := range map[string]func(*testing.T, *testChain, Config, string){
+		"a folder at a start": func(t *testing.T, _ *testChain, cfg Config, segments string) {
+			must(t, os.MkdirAll(filepath.Join(segments, segment.Name(7000), "folder"), 0o700))
+			mustClose(t, mustOpen(t, cfg))
+		},
+		"a folder at a check": func(t *testing.T, c *testChain, cfg Config, _ string) {
+			n := mustOpen(t, cfg)
+			path, _ := segmentOf(t, n, 5)
+			must(t, os.Remove(path))
+			must(t, os.MkdirAll(filepath.Join(path, "folder"), 0o700))
+			c.repairAll(t, c.source(t), n, height, c.checked(t, n, height).Bad)
+		},
+		"a segment that is cut short": func(t *testing.T, c *testChain, cfg Config, _ string) {
+			n := mustOpen(t, cfg)
+			path, p := segmentOf(t, n, 5)
+			short(t, path, p.Offset+10)
+			c.repairAll(t, c.source(t), n, height, c.checked(t, n, height).Bad)
+		},
+		"a repair of another chain": func(t *testing.T, c *testChain, cfg Config, _ string) {
+			c.repair(t, c.source(t), mustOpen(t, cfg), 3, chain.Range{From: 3, To: height})
+		},
+		"a bad sector after an unclean stop": func(t *testing.T, _ *testChain, cfg Config, _ string) {
+			n := mustOpen(t, cfg)
+			path, p := segmentOf(t, n, height-2)
+			crash(t, n)
+			info, err := os.Stat(path)
+			must(t, err)
+			var disk badSectors
+			disk.Store(&badSector{inode(info), p.End() - 1, p.End()})
+			cfg.open = disk.open
+			mustClose(t, mustOpen(t, cfg))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, cfg := filled(t, 1, height) // in memory, if the system has such a disk
+			elsewhere := filepath.Join(t.TempDir(), "segments")
+			segments := filepath.Join(cfg.Dir, "segments")
+			must(t, os.CopyFS(elsewhere, os.DirFS(segments)))
+			must(t, os.RemoveAll(segments))
+			must(t, os.Symlink(elsewhere, segments))
+			run(t, c, cfg, elsewhere)
+			if list, err := os.ReadDir(filepath.Join(cfg.Dir, "quarantine")); err != nil {
+				t.Error(err)
+			} else if beside, _ := os.ReadDir(filepath.Join(elsewhere, "quarantine")); len(list)+len(beside) == 0 {
+				t.Error("nothing was kept")
+			}
+		})
+	}
+}
