@@ -407,6 +407,9 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c.program, c.timeBound = altered(t, "clock"), time.Minute
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()
+	// Notices would report the small file systems all the time.
+	topology.MasterOptions.MinFree, topology.MasterOptions.WarnFree = minFree, minFree
+	topology.WorkerOptions.MinFree, topology.WorkerOptions.WarnFree = minFree, minFree
 	if s.small = mountSmall(t, topology, "1g", "master-3", "storage-3"); len(s.small) > 0 {
 		s.faults = append(s.faults, disks[0])
 	}
