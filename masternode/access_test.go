@@ -109,12 +109,12 @@ func TestNewTokensAreAccepted(t *testing.T) {
 		}
 		var callers sync.WaitGroup
 		begun := make(chan struct{})
-		r.ledger.Confirm = func() error {
-			r.ledger.Confirm = func() error { return nil }
+		r.ledger.SetConfirm(func() error {
+			r.ledger.SetConfirm(func() error { return nil })
 			close(begun)
 			time.Sleep(time.Second)
 			return nil
-		}
+		})
 		callers.Go(func() {
 			if _, err := r.Access(t.Context(), rand.Text(), mayAsk); !errors.Is(err, wire.ErrUnauthorized) {
 				t.Errorf("an unknown token: %v", err)

@@ -44,7 +44,7 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 				if err := act(t, r, "nobody"); !errors.Is(err, wire.ErrNotFound) {
 					t.Errorf("confirmed: %v", err)
 				}
-				r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+				r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
 				if err := act(t, r, "nobody"); !errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrNotFound) {
 					t.Errorf("not confirmed: %v", err)
 				}
@@ -60,8 +60,8 @@ func TestFoundWhileConfirming(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, _ := newGroup(t)
 				defer r.stop()
-				r.ledger.Confirm = func() error {
-					r.ledger.Confirm = func() error { return nil }
+				r.ledger.SetConfirm(func() error {
+					r.ledger.SetConfirm(func() error { return nil })
 					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
 					if _, err := r.leader.Propose(t.Context(),
 						&masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1",
@@ -69,7 +69,7 @@ func TestFoundWhileConfirming(t *testing.T) {
 						t.Error(err)
 					}
 					return nil
-				}
+				})
 				err := act(t, r, "http://late")
 				if errors.Is(err, masterfsm.ErrUnknownNode) {
 					return // it was found, but the state machine rejected the operation
@@ -115,11 +115,11 @@ func TestConfirmIsShared(t *testing.T) {
 		r := newRig(t, 0, nil)
 		defer r.stop()
 		asked := 0
-		r.ledger.Confirm = func() error {
+		r.ledger.SetConfirm(func() error {
 			asked++
 			time.Sleep(time.Second)
 			return nil
-		}
+		})
 		var callers sync.WaitGroup
 		for range 50 {
 			callers.Go(func() {
@@ -167,11 +167,11 @@ func TestConfirmIsShared(t *testing.T) {
 		if asked != 4 {
 			t.Errorf("the leader was asked %d times", asked)
 		}
-		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
 		if err := r.confirm(t.Context()); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("nobody leads: %v", err)
 		}
-		r.ledger.Confirm = func() error { return nil }
+		r.ledger.SetConfirm(func() error { return nil })
 		if err := r.confirm(t.Context()); err != nil {
 			t.Errorf("again: %v", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -78,11 +79,11 @@ func TestCheckThatNeverEnds(t *testing.T) {
 // no other node from being checked.
 func TestNodeThatHangsAfterItsCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hangs := false
+		var hangs atomic.Bool
 		r, _ := newDamageRig(t, func(_ *Config, r *rig) {
 			delay := r.workers.Delay
 			r.workers.Delay = func(url string) time.Duration {
-				if hangs && url == "http://s1" {
+				if hangs.Load() && url == "http://s1" {
 					return 24 * time.Hour
 				}
 				return delay(url)
@@ -91,14 +92,14 @@ func TestNodeThatHangsAfterItsCheck(t *testing.T) {
 		defer r.stop()
 		r.on("http://s1", func(s *masterstest.Storage) {
 			s.Report = func(wire.CheckOrder) wire.CheckStatus {
-				hangs = true
+				hangs.Store(true)
 				return wire.CheckStatus{Report: &wire.Report{Other: true, Unchecked: 20}}
 			}
 		})
 		time.Sleep(30 * time.Second)
 		before := r.nodeOf(t, "http://s2").Checked
 		time.Sleep(time.Minute)
-		if n := r.nodeOf(t, "http://s2"); !hangs || n.Checked == before {
+		if n := r.nodeOf(t, "http://s2"); !hangs.Load() || n.Checked == before {
 			t.Errorf("another node has not been checked since: %+v", n)
 		}
 	})

@@ -144,17 +144,17 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
 		if _, err := r.Prove(t.Context(), record); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("without a leader: %v", err)
 		}
-		r.ledger.Confirm = func() error {
+		r.ledger.SetConfirm(func() error {
 			// The block is stored while the leader is asked.
 			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false })
-			r.ledger.Confirm = func() error { return nil }
+			r.ledger.SetConfirm(func() error { return nil })
 			time.Sleep(leaderWait - time.Second)
 			return nil
-		}
+		})
 		p, err := r.Prove(t.Context(), record)
 		if err != nil || p.Checkpoint == "" {
 			t.Errorf("as the leader knows it: %v, %+v", err, p)

@@ -163,7 +163,7 @@ func TestRegisterAtTheURLOfAnother(t *testing.T) {
 		for _, c := range []struct {
 			role, url, replaced string
 		}{{"storage", "http://s1", "s1"}, {"miner", "http://miner", "miner"}, {"miner", "http://s0", ""}} {
-			r.workers.Token = func(url string) string { return "x" } // that of the registered ones
+			r.workers.SetToken(func(url string) string { return "x" }) // that of the registered ones
 			registration := wire.Registration{Role: c.role, URL: c.url, MasterToken: "mine", Boot: "b"}
 			before := r.Cluster(t.Context())
 			_, err := r.Register(t.Context(), registration, false)
@@ -177,12 +177,12 @@ func TestRegisterAtTheURLOfAnother(t *testing.T) {
 			if c.replaced == "" {
 				continue
 			}
-			r.workers.Token = func(url string) string {
+			r.workers.SetToken(func(url string) string {
 				if url == c.url {
 					return "mine"
 				}
 				return "x"
-			}
+			})
 			if _, err := r.Register(t.Context(), registration, false); err != nil {
 				t.Errorf("%s at %s, where it answers: %v", c.role, c.url, err)
 			}

@@ -174,7 +174,7 @@ func TestProjects(t *testing.T) {
 		if !slices.Equal(names, []string{"p", "q", "r", "s"}) || pages != 3 {
 			t.Errorf("%d pages with %q", pages, names)
 		}
-		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
 		if page, err := n.Projects(t.Context(), 0, 3); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("not confirmed: %+v, %v", page, err)
 		}

@@ -190,10 +190,10 @@ func TestReadsOfADeposedMaster(t *testing.T) {
 		a := newReadAnswers(t, r)
 		confirming := make(chan struct{})
 		r.ledger.Mu.Lock()
-		r.ledger.Confirm = func() error { // it leads while the requests begin, and no longer when they are confirmed
+		r.ledger.SetConfirm(func() error { // it leads while the requests begin, and no longer when they are confirmed
 			<-confirming
 			return nil
-		}
+		})
 		r.ledger.Vacancy = func() time.Duration { return time.Hour }
 		r.ledger.Mu.Unlock()
 		var waiting sync.WaitGroup

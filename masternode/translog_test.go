@@ -386,7 +386,7 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 		defer r.stop()
 		r.store(t)
 		r.checked(t)
-		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
 		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, wire.ErrNoLeader) || c.Note != nil {
 			t.Errorf("%q, %v", c.Note, err)
 		}

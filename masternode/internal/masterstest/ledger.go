@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +30,8 @@ type Ledger struct {
 	Fate    func() Fate            // of a command
 	Vacancy func() time.Duration   // from the end of a leadership to the next
 	OnApply func(*masterfsm.State) // called with the state after each command
-	Confirm func() error           // why a majority does not confirm that this master leads
 	Silence func() time.Duration   // since the last contact with a leader
+	confirm atomic.Pointer[func() error]
 
 	Mu        sync.RWMutex // guards the fields below
 	State     *masterfsm.State
@@ -52,7 +53,6 @@ func NewLedger(t *testing.T) *Ledger {
 		Fate:    func() Fate { return Committed },
 		Vacancy: func() time.Duration { return 300 * time.Millisecond },
 		OnApply: func(*masterfsm.State) {},
-		Confirm: func() error { return nil },
 		Silence: func() time.Duration { return 0 },
 	}
 }
@@ -140,13 +140,18 @@ func (l *Ledger) LeaderWaits() int {
 	return l.elections
 }
 
+// SetConfirm makes f say why a majority does not confirm that this master leads; nil if it does.
+func (l *Ledger) SetConfirm(f func() error) { l.confirm.Store(&f) }
+
 // ReadIndex returns the number of committed commands, once the term has begun.
 func (l *Ledger) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	if ctx.Err() != nil {
 		return wire.ReadIndex{}, context.Cause(ctx)
 	}
-	if err := l.Confirm(); err != nil {
-		return wire.ReadIndex{}, err
+	if confirm := l.confirm.Load(); confirm != nil {
+		if err := (*confirm)(); err != nil {
+			return wire.ReadIndex{}, err
+		}
 	}
 	l.Mu.RLock()
 	defer l.Mu.RUnlock()

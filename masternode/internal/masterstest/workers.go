@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,13 +126,19 @@ type Workers struct {
 	Wrong    func(url string) bool          // the miner returns a nonce that does not mine the block
 	// Unable returns the state of a check that cannot be done, zero if it can; nil for never.
 	Unable func(url string) wire.CheckStatus
-	Token  func(url string) string // the token that a worker accepts; nil for any
-	Lossy  bool                    // nodes lose blocks, so that the leader may be wrong about the next one
+	Lossy  bool // nodes lose blocks, so that the leader may be wrong about the next one
+
+	token *atomic.Pointer[func(url string) string] // the token that a worker accepts; nil for any
+}
+
+// SetToken says which token each worker accepts.
+func (w *Workers) SetToken(token func(url string) string) {
+	w.token.Store(&token)
 }
 
 func NewWorkers(t *testing.T, storages int) *Workers {
 	w := &Workers{
-		t: t, Storages: map[string]*Storage{},
+		t: t, Storages: map[string]*Storage{}, token: &atomic.Pointer[func(string) string]{},
 		Flaky: func(string) error { return nil },
 		Delay: func(string) time.Duration { return time.Millisecond },
 		Wrong: func(string) bool { return false },
@@ -208,7 +215,7 @@ func (w *Workers) MinerStatus(_ context.Context, t wire.Worker, _ wire.Order) (w
 
 // authorized refuses a call with the token of another worker.
 func (w *Workers) authorized(t wire.Worker) error {
-	if w.Token != nil && w.Token(t.URL) != t.Token {
+	if token := w.token.Load(); token != nil && (*token)(t.URL) != t.Token {
 		return fmt.Errorf("%w: another token", wire.ErrUnauthorized)
 	}
 	return nil
