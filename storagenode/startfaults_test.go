@@ -211,3 +211,38 @@ func TestSegmentsOnAnotherDisk(t *testing.T) {
 		})
 	}
 }
+
+// fullSync fails the syncs of segments for want of room, while there is a reserve.
+type fullSync struct {
+	segment.File
+	reserve string
+}
+
+func (f *fullSync) Sync() error {
+	if _, err := os.Stat(f.reserve); err == nil {
+		return &os.PathError{Op: "sync", Path: "segment", Err: syscall.ENOSPC}
+	}
+	return f.File.Sync()
+}
+
+// TestFailedSyncOfAStart checks that a start whose sync failed because the disk is full is not tried again with the
+// room of the reserve: the sync failed nevertheless.
+func TestFailedSyncOfAStart(t *testing.T) {
+	_, cfg := filled(t, 1, 10)
+	must(t, durable.KeepReserve(cfg.Dir))
+	crash(t, mustOpen(t, cfg))
+	reserve := filepath.Join(cfg.Dir, "reserve")
+	cfg.open = func(path string, flag int) (segment.File, error) {
+		f, err := segment.OpenFile(path, flag)
+		if err != nil || !strings.Contains(path, ".seg") {
+			return f, err
+		}
+		return &fullSync{f, reserve}, nil
+	}
+	if n, err := Open(cfg); !durable.IsSync(err) {
+		t.Errorf("%v", err)
+		if err == nil {
+			mustClose(t, n)
+		}
+	}
+}
