@@ -1,15 +1,20 @@
 package storagenode
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestUnfinishedFolders checks that a folder at the name of an unfinished file does not prevent a start.
@@ -245,4 +250,37 @@ func TestFailedSyncOfAStart(t *testing.T) {
 			mustClose(t, n)
 		}
 	}
+}
+
+// TestRepairOfASegmentThatCannotBeOpened checks that it fails and does not stop the node, and that it succeeds once the
+// system opens the file.
+func TestRepairOfASegmentThatCannotBeOpened(t *testing.T) {
+	const height, bad = 30, 5
+	c, cfg := filled(t, 1, height)
+	path, closed := "", atomic.Bool{}
+	cfg.open = func(p string, flag int) (segment.File, error) {
+		if closed.Load() && p == path {
+			return nil, &os.PathError{Op: "open", Path: p, Err: syscall.EACCES}
+		}
+		return segment.OpenFile(p, flag)
+	}
+	n := mustOpen(t, cfg)
+	var p blockindex.Place
+	path, p = segmentOf(t, n, bad)
+	flip(t, path, p.End()-1)
+	r := chain.Range{From: bad, To: bad + 1}
+	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: c.pieces(r)}
+	stream := streamOf(t, c.source(t), order.Pieces)
+	if _, err := n.Receive(order); err != nil {
+		t.Fatal(err)
+	}
+	closed.Store(true)
+	if err := n.Take(t.Context(), "t", bytes.NewReader(stream)); !errors.Is(err, ErrCannotRead) {
+		t.Errorf("%v", err)
+	}
+	closed.Store(false)
+	if err := n.Take(t.Context(), "t", bytes.NewReader(stream)); err != nil {
+		t.Fatal(err)
+	}
+	c.clean(t, n, height)
 }
