@@ -34,7 +34,12 @@ func scarcityFaults(t *testing.T) []fault {
 			names := s.c.names(devcluster.KindStorage)
 			name := names[s.random.IntN(len(names))]
 			call := []string{"openat", "pread64"}[s.random.IntN(2)]
-			undo := injectSyscalls(s.c.t, s.c.PIDs()[name], call+":error=EIO")
+			// Only files that exist: a node that cannot create one ends, like after a failed write.
+			segments, err := filepath.Glob(filepath.Join(s.c.dir, name, "segments", "*"))
+			if err != nil || len(segments) == 0 {
+				s.c.t.Fatalf("the segments of %s: %v, %v", name, segments, err)
+			}
+			undo := injectSyscalls(s.c.t, s.c.PIDs()[name], call+":error=EIO", segments...)
 			return fmt.Sprintf("%s, EIO of %s", name, call), func() {
 				undo()
 				if !s.c.Alive(name) {

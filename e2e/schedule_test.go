@@ -211,12 +211,17 @@ func fillDisk(t *testing.T, path string) {
 	}
 }
 
-// injectSyscalls makes strace tamper with the system calls of a process, until stop is called or the process ends.
-func injectSyscalls(t *testing.T, pid int, what string) (stop func()) {
+// injectSyscalls makes strace tamper with the system calls of a process, until stop is called or the process ends. With
+// paths, only calls on these files are changed.
+func injectSyscalls(t *testing.T, pid int, what string, paths ...string) (stop func()) {
 	t.Helper()
 	calls, _, _ := strings.Cut(what, ":")
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(pid), "-e", "trace="+calls, "-e",
-		"inject="+what)
+	args := []string{"-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(pid), "-e", "trace=" + calls, "-e",
+		"inject=" + what}
+	for _, path := range paths {
+		args = append(args, "-P", path)
+	}
+	cmd := exec.Command("strace", args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -402,6 +407,9 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c.program, c.timeBound = altered(t, "clock"), time.Minute
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()
+	// Notices would report the small file systems all the time.
+	topology.MasterOptions.MinFree, topology.MasterOptions.WarnFree = minFree, minFree
+	topology.WorkerOptions.MinFree, topology.WorkerOptions.WarnFree = minFree, minFree
 	if s.small = mountSmall(t, topology, "1g", "master-3", "storage-3"); len(s.small) > 0 {
 		s.faults = append(s.faults, disks[0])
 	}
