@@ -43,7 +43,7 @@ func Open(cfg Config) (*Node, error) {
 		n.unclean.Store(marked)
 		err = n.load(marked)
 	}
-	if durable.NoSpace(err) && durable.UseReserve(cfg.Dir) {
+	if durable.NoSpace(err) && !durable.IsSync(err) && durable.UseReserve(cfg.Dir) {
 		n.log.Warn("the disk is full; the node starts with the room of its reserve", "error", err)
 		err = n.chainState.close()
 		if n.chainState = n.emptyState(); err == nil {

@@ -68,9 +68,12 @@ func (n *Node) replaceBlock(r *incomingRepair, block *chain.Block) error {
 	return nil
 }
 
-// failRewrite stops the node after a failed write. If only a resource was missing, it does not stop the node, and the
-// blocks of the segment are still to be received.
+// failRewrite stops the node after a failed write. If only a resource was missing, or the old file cannot be opened, it
+// does not stop the node, and the blocks of the segment are still to be received.
 func (n *Node) failRewrite(r *incomingRepair, err error) error {
+	if r.rewrite == nil && errors.Is(err, ErrCannotRead) {
+		return err
+	}
 	if w := r.rewrite; w != nil {
 		w.close()
 		r.rewrite = nil
@@ -93,8 +96,10 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.old, err = segment.OpenExisting(n.cfg.open, path); err != nil {
-		return nil, durable.Unchanged(err)
+	if w.old, err = segment.OpenExisting(n.cfg.open, path); durable.CannotRead(err) {
+		return nil, cannotRead(err)
+	} else if err != nil {
+		return nil, err
 	}
 	if err = n.reconcileOpenFile(seg, w.old); err == nil {
 		w.file, err = segment.WriteHeader(n.cfg.open, w.path, os.O_CREATE|os.O_TRUNC, seg)

@@ -1,15 +1,20 @@
 package storagenode
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestUnfinishedFolders checks that a folder at the name of an unfinished file does not prevent a start.
@@ -210,4 +215,72 @@ func TestSegmentsOnAnotherDisk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fullSync fails the syncs of segments for want of room, while there is a reserve.
+type fullSync struct {
+	segment.File
+	reserve string
+}
+
+func (f *fullSync) Sync() error {
+	if _, err := os.Stat(f.reserve); err == nil {
+		return &os.PathError{Op: "sync", Path: "segment", Err: syscall.ENOSPC}
+	}
+	return f.File.Sync()
+}
+
+// TestFailedSyncOfAStart checks that a start whose sync failed because the disk is full is not tried again with the
+// room of the reserve: the sync failed nevertheless.
+func TestFailedSyncOfAStart(t *testing.T) {
+	_, cfg := filled(t, 1, 10)
+	must(t, durable.KeepReserve(cfg.Dir))
+	crash(t, mustOpen(t, cfg))
+	reserve := filepath.Join(cfg.Dir, "reserve")
+	cfg.open = func(path string, flag int) (segment.File, error) {
+		f, err := segment.OpenFile(path, flag)
+		if err != nil || !strings.Contains(path, ".seg") {
+			return f, err
+		}
+		return &fullSync{f, reserve}, nil
+	}
+	if n, err := Open(cfg); !durable.IsSync(err) {
+		t.Errorf("%v", err)
+		if err == nil {
+			mustClose(t, n)
+		}
+	}
+}
+
+// TestRepairOfASegmentThatCannotBeOpened checks that it fails and does not stop the node, and that it succeeds once the
+// system opens the file.
+func TestRepairOfASegmentThatCannotBeOpened(t *testing.T) {
+	const height, bad = 30, 5
+	c, cfg := filled(t, 1, height)
+	path, closed := "", atomic.Bool{}
+	cfg.open = func(p string, flag int) (segment.File, error) {
+		if closed.Load() && p == path {
+			return nil, &os.PathError{Op: "open", Path: p, Err: syscall.EACCES}
+		}
+		return segment.OpenFile(p, flag)
+	}
+	n := mustOpen(t, cfg)
+	var p blockindex.Place
+	path, p = segmentOf(t, n, bad)
+	flip(t, path, p.End()-1)
+	r := chain.Range{From: bad, To: bad + 1}
+	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: c.pieces(r)}
+	stream := streamOf(t, c.source(t), order.Pieces)
+	if _, err := n.Receive(order); err != nil {
+		t.Fatal(err)
+	}
+	closed.Store(true)
+	if err := n.Take(t.Context(), "t", bytes.NewReader(stream)); !errors.Is(err, ErrCannotRead) {
+		t.Errorf("%v", err)
+	}
+	closed.Store(false)
+	if err := n.Take(t.Context(), "t", bytes.NewReader(stream)); err != nil {
+		t.Fatal(err)
+	}
+	c.clean(t, n, height)
 }
