@@ -30,7 +30,7 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	if len(peers) == 0 {
 		peers = []string{m.url}
 	}
-	founder := slices.Min(peers) == m.url
+	founder := founderOf(peers) == m.url
 	pause := founderPause
 	if founder {
 		pause = bootstrapPause
@@ -119,8 +119,8 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 				url, member.Group, url)
 		}
 		if other := member.Founder; m.store.Member().Group == "" && other != "" && other != founderOf(peers) {
-			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give --peers to all "+
-				"masters with the same URLs in the same order", url, other, founderOf(peers))
+			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give all masters "+
+				"the same URLs in --peers", url, other, founderOf(peers))
 		}
 		member.Founder = "" // it is only in answers: older versions refuse a member with it
 		members = append(members, member)
@@ -128,12 +128,13 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 	return members, obstacle
 }
 
-// founderOf returns which of the peers founds the group, "" for no peers.
+// founderOf returns which of the peers founds the group, "" for no peers: the one with the lowest URL, so that the
+// order of a list does not matter.
 func founderOf(peers []string) string {
 	if len(peers) == 0 {
 		return ""
 	}
-	return peers[0]
+	return slices.Min(peers)
 }
 
 // adoptPeers makes those peers part of the group that are new and were named when it was founded. It returns what is
