@@ -90,3 +90,13 @@ func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 	}
 	return httpapi.Limit(l, limits, c.Logger), strings.TrimRight(advertise, "/"), nil
 }
+
+// checkPort checks that an address can be listened on. A role that would find its port taken later has already written
+// to its folder.
+func checkPort(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return listener.Close()
+}

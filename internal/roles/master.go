@@ -65,6 +65,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
 	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger
+	if err := checkPort(cfg.Raft); err != nil {
+		return nil, err
+	}
 	if m.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
