@@ -398,7 +398,7 @@ func (h hostile) send(s *wire.SendStatus) {
 // TestHostileStorageNode checks that whatever one storage node answers, the others are checked and repaired, and blocks
 // are mined and stored.
 func TestHostileStorageNode(t *testing.T) {
-	seeds, rounds := 12, 10
+	seeds, rounds := 4, 6
 	if testing.Short() {
 		seeds, rounds = 1, 4
 	}

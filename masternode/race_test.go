@@ -4,6 +4,6 @@ package masternode
 
 // Seeds of the simulations: fewer, since the race detector makes each much slower.
 const (
-	simulationSeeds = 100
-	damageSeeds     = 24
+	simulationSeeds = 30
+	damageSeeds     = 8
 )
