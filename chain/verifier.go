@@ -15,8 +15,8 @@ type Head struct {
 }
 
 // Verifier takes blocks one by one and decides whether each extends the chain. No other code decides this. Take takes a
-// whole block. TakeLeaves and TakeSeal take its leaves and its seal if its records are not available. A Verifier
-// belongs to one goroutine.
+// whole block. TakeLeaves and TakeSeal take its leaves and its seal if its records are not available. TakeHashes takes
+// the hashes of leaves that are not available either. A Verifier belongs to one goroutine.
 type Verifier struct {
 	head   Head
 	leaves []Hash // of the last block taken, its seal last; reused
@@ -90,8 +90,14 @@ func (v *Verifier) TakeLeaves(leaves ...Leaf) {
 	v.open.tree = v.open.tree.Append(v.leaves...)
 }
 
-// TakeSeal ends the block whose leaves TakeLeaves has taken. It checks what Take checks, except that the records match
-// their leaves. If all is right the head moves. Otherwise it returns a [*BlockError] and the head stays.
+// TakeHashes is TakeLeaves for leaves of which only the hashes are known. The order of their times is not checked.
+func (v *Verifier) TakeHashes(leaves ...Hash) {
+	v.subtrees = v.subtrees[:0]
+	v.open.tree = v.open.tree.Append(leaves...)
+}
+
+// TakeSeal ends the block whose leaves TakeLeaves has taken, or TakeHashes. It checks what Take checks, except that the
+// records match their leaves. If all is right the head moves. Otherwise it returns a [*BlockError] and the head stays.
 func (v *Verifier) TakeSeal(h Header) error {
 	if err := v.checkLink(&h); err != nil {
 		return err
@@ -129,6 +135,10 @@ func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
 // completed, in order. Code that stores hashes of the tree need not compute them again. The slice is valid until the
 // next block.
 func (v *Verifier) Subtrees() []Hash { return v.subtrees }
+
+// Follows returns nil if a header follows from the head, as far as its leaves and its nonce do not matter. Otherwise it
+// returns a [*BlockError].
+func (v *Verifier) Follows(h *Header) error { return v.checkLink(h) }
 
 // checkLink compares a header with the head: everything that does not depend on the records and the nonce.
 func (v *Verifier) checkLink(h *Header) error {

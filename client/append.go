@@ -67,7 +67,7 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 		return at[0], nil
 	}
 	q := c.appendQuery(&e, "/v1/records", 0)
-	return askAppend[wire.Position](ctx, c, q, e.IdempotencyKey, nil)
+	return askAppend(ctx, c, q, e.IdempotencyKey, checkPosition)
 }
 
 // AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as
@@ -89,10 +89,11 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	q := c.appendQuery(&e, "/v1/records?"+query.Encode(), timeout)
-	got, err := askAppend[struct {
+	type appended struct {
 		wire.Position
 		Receipt json.RawMessage `json:"receipt"`
-	}](ctx, c, q, e.IdempotencyKey, nil)
+	}
+	got, err := askAppend(ctx, c, q, e.IdempotencyKey, func(a *appended) error { return checkPosition(&a.Position) })
 	done := wire.Appended{Position: got.Position}
 	if err == nil && got.Receipt != nil {
 		if done.Receipt, err = ownReceipt(got.Receipt, &done.Position, &e); err != nil {
@@ -176,6 +177,14 @@ func (c *Client) appendFrames(ctx context.Context, body []byte, count int,
 	positions, err := askAppend(ctx, c, q, idempotencyKey, func(p *wire.Positions) error {
 		if len(p.Records) != count {
 			return fmt.Errorf("%w: %d positions for %d records", ErrAnswer, len(p.Records), count)
+		}
+		for i := range p.Records {
+			if err := checkPosition(&p.Records[i]); err != nil {
+				return err
+			}
+			if i > 0 && p.Records[i].Index <= p.Records[i-1].Index {
+				return fmt.Errorf("%w: the positions of a batch are not in order", ErrAnswer)
+			}
 		}
 		return nil
 	})

@@ -59,7 +59,9 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := wire.Positions{Records: []wire.Position{}}
 	for range payloads {
-		answer.Records = append(answer.Records, wire.Position{Index: uint64(len(l.payloads) + len(answer.Records) + 1)})
+		answer.Records = append(answer.Records, wire.Position{
+			Leaf: chain.Hash{7}, State: wire.StateCommitted, Index: uint64(len(l.payloads) + len(answer.Records) + 1),
+		})
 	}
 	l.payloads = append(l.payloads, payloads...)
 	l.batches = append(l.batches, len(payloads))

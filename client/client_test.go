@@ -111,7 +111,9 @@ func TestAppendOfAKeyThatNoHeaderHolds(t *testing.T) {
 				r.Header.Get(wire.HeaderIdempotencyKey) != "mine" {
 				t.Errorf("%s: key %q, want %q; %v", r.URL, got, key, err)
 			}
-			reply(w, http.StatusCreated, wire.Positions{Records: []wire.Position{{Block: 9}}})
+			reply(w, http.StatusCreated, wire.Positions{Records: []wire.Position{
+				{Block: 9, Leaf: chain.Hash{7}, State: wire.StateCommitted},
+			}})
 		})
 		at, err := c.Append(t.Context(), Entry{Payload: []byte("x"), Key: key, IdempotencyKey: "mine"})
 		if err != nil || at.Block != 9 {
@@ -129,7 +131,7 @@ func TestAppendWait(t *testing.T) {
 		if r.URL.Query().Get("wait") != "stored" || r.URL.Query().Get("timeout") != "2.5s" {
 			t.Errorf("query %q", r.URL.RawQuery)
 		}
-		reply(w, http.StatusAccepted, wire.Position{Block: 1, State: wire.StateCommitted})
+		reply(w, http.StatusAccepted, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Block: 1})
 	})
 	at, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x")}, 2500*time.Millisecond)
 	if err != nil || at.State != wire.StateCommitted {
@@ -151,7 +153,7 @@ func TestRetriesGoOnWithTheNextMasterUnderOneKey(t *testing.T) {
 		},
 		func(w http.ResponseWriter, r *http.Request) {
 			keys.add(r.Header.Get(wire.HeaderIdempotencyKey))
-			reply(w, http.StatusCreated, wire.Position{Block: 5})
+			reply(w, http.StatusCreated, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Block: 5})
 		},
 	)
 	h := c.send
@@ -193,7 +195,7 @@ func TestNoLeaderIsWaitedFor(t *testing.T) {
 				problem(w, http.StatusServiceUnavailable, wire.ErrNoLeader.Name)
 				return
 			}
-			reply(w, http.StatusCreated, wire.Position{Block: 5})
+			reply(w, http.StatusCreated, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Block: 5})
 		}
 		c := newClient(t, 0, serve, serve, serve)
 		if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); err != nil {
@@ -248,7 +250,7 @@ func TestBacklogIsWaitedForOnTheSameMaster(t *testing.T) {
 				problem(w, http.StatusServiceUnavailable, wire.ErrBacklog.Name)
 				return
 			}
-			reply(w, http.StatusCreated, wire.Position{Block: 5})
+			reply(w, http.StatusCreated, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Block: 5})
 		}, func(http.ResponseWriter, *http.Request) { t.Error("the other master was asked") })
 		if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); err != nil {
 			t.Fatal(err)
@@ -274,7 +276,9 @@ func TestBacklogIsWaitedForOnTheSameMaster(t *testing.T) {
 func TestAHungMasterIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hung := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-		good := func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusCreated, wire.Position{Block: 5}) }
+		good := func(w http.ResponseWriter, _ *http.Request) {
+			reply(w, http.StatusCreated, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Block: 5})
+		}
 		c := newClient(t, 0, hung, good)
 		start := time.Now()
 		if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); err != nil {
@@ -452,7 +456,7 @@ func TestALargeRecordIsAnnouncedFirst(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		reply(w, http.StatusCreated, wire.Position{Index: uint64(n)})
+		reply(w, http.StatusCreated, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Index: uint64(n)})
 	}))
 	defer server.Close()
 	c, err := New(Config{Masters: []string{server.URL}})

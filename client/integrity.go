@@ -11,14 +11,17 @@ import (
 
 // Integrity reads the state of the storage nodes, the lost blocks, and the integrity log: what was found and repaired.
 func (c *Client) Integrity(ctx context.Context) (wire.Integrity, error) {
-	return read[wire.Integrity](ctx, c, "/v1/cluster/integrity", exchange.MaxMedium, nil)
+	return read(ctx, c, "/v1/cluster/integrity", exchange.MaxMedium, checkIntegrity)
 }
 
 // CheckStorage makes a check of a storage node due, and returns the node's state now: the leader starts the check when
 // it can. It needs the admin token. id is the node's id or its URL. The error wraps [wire.ErrNotFound] if there is no
 // such node. The call may be repeated: it orders one check.
 func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error) {
-	return command[wire.NodeIntegrity](ctx, c, http.MethodPost, storagePath(id)+"/check", nil, false)
+	return command[wire.NodeIntegrity](ctx, c, http.MethodPost, storagePath(id)+"/check", nil, false,
+		func(n *wire.NodeIntegrity) error {
+			return needs(n.ID != "" && n.State != "", "id and state")
+		})
 }
 
 // ConfirmLost records that a person confirms a block as lost, and returns the integrity afterwards. It needs the admin
@@ -26,7 +29,7 @@ func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrit
 // confirmed is not an error.
 func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
 	return command[wire.Integrity](ctx, c, http.MethodPost, "/v1/cluster/integrity/confirm-lost",
-		wire.LostBlock{Block: &block}, false)
+		wire.LostBlock{Block: &block}, false, checkIntegrity)
 }
 
 // RemoveStorage removes a storage node from the cluster permanently. It needs the admin token. id is the node's id or

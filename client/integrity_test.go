@@ -60,7 +60,7 @@ func TestIntegrity(t *testing.T) {
 func TestCheckStorage(t *testing.T) {
 	var asked calls[called]
 	c := newClient(t, -1, record(t, &asked, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusAccepted, wire.NodeIntegrity{ID: "s-a", Due: "asked for"})
+		reply(w, http.StatusAccepted, wire.NodeIntegrity{ID: "s-a", State: "valid", Due: "asked for"})
 	}))
 	for id, uri := range map[string]string{
 		"s-a":                   "/v1/storages/s-a/check",
@@ -86,7 +86,9 @@ func TestConfirmLost(t *testing.T) {
 	// The first master may have executed the request. Repeating it does no harm.
 	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name),
 		record(t, &asked, func(w http.ResponseWriter, _ *http.Request) {
-			reply(w, http.StatusOK, wire.Integrity{Confirmed: []chain.Range{{From: 7, To: 8}}})
+			reply(w, http.StatusOK, wire.Integrity{
+				Nodes: []wire.NodeIntegrity{}, Events: []wire.Event{}, Confirmed: []chain.Range{{From: 7, To: 8}},
+			})
 		}))
 	got, err := c.ConfirmLost(t.Context(), 7)
 	if err != nil || len(got.Confirmed) != 1 {

@@ -85,6 +85,9 @@ func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, e
 			if page.Next == "" {
 				return
 			}
+			if n := len(page.Records); n > 0 {
+				q.From = page.Records[n-1].Index + 1 // no page may go back
+			}
 			cursor = page.Next
 		}
 	}
@@ -105,7 +108,10 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 			}
 			next = page.Records[i].Index + 1
 		}
-		return nil
+		if page.Next != "" && page.Next == cursor {
+			return fmt.Errorf("%w: the page after cursor %q has the same cursor", ErrAnswer, cursor)
+		}
+		return checkPage(page.Records, "records", q.Limit)
 	})
 }
 
@@ -134,7 +140,7 @@ func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, li
 				return fmt.Errorf("block %d, offset %d: %w", r.Block, r.Offset, err)
 			}
 		}
-		return nil
+		return checkPage(page.Records, "records", limit)
 	})
 }
 
@@ -145,6 +151,6 @@ func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, err
 		if found.Kind == wire.KindRecord && (found.Offset == nil || found.Index == nil) {
 			return fmt.Errorf("%w: a record without its place", ErrAnswer)
 		}
-		return nil
+		return needs(found.Kind != "", "kind")
 	})
 }

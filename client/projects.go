@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,29 +15,39 @@ import (
 // token is shown only in this answer, so the client does not try again after a try that may have been carried out. Then
 // a second call fails with [wire.ErrNameTaken], and [Client.CreateToken] creates another token.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
-	return command[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
+	return command[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true,
+		func(created *wire.CreatedProject) error {
+			if created.Name != p.Name {
+				return fmt.Errorf("%w: it is about the project %q", ErrAnswer, created.Name)
+			}
+			return needs(created.Token != "", "token")
+		})
 }
 
 // Projects reads a page of the projects, in the order of their ids. limit is at most [wire.MaxProjectsPage], and 0 for
 // the master's default. cursor is that of the page before, "" for the first page.
 func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.Projects, error) {
 	path := "/v1/projects?" + pageValues(cursor, limit).Encode()
-	return read[wire.Projects](ctx, c, path, exchange.MaxMedium, nil)
+	return read(ctx, c, path, exchange.MaxMedium, func(page *wire.Projects) error {
+		return checkPage(page.Projects, "projects", limit)
+	})
 }
 
 // Project reads a project, named by its name or id. The error wraps [wire.ErrNotFound] where there is none.
 func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
-	return read[wire.Project](ctx, c, projectPath(nameOrID), exchange.MaxMedium, nil)
+	return read(ctx, c, projectPath(nameOrID), exchange.MaxMedium, isProject(nameOrID))
 }
 
 // ChangeProject changes a project's access or its quota; it needs the admin token.
 func (c *Client) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
-	return command[wire.Project](ctx, c, http.MethodPatch, projectPath(nameOrID), change, false)
+	return command(ctx, c, http.MethodPatch, projectPath(nameOrID), change, false, isProject(nameOrID))
 }
 
 // Tokens lists the tokens of a project, without the secrets themselves. It needs the admin token.
 func (c *Client) Tokens(ctx context.Context, nameOrID string) ([]wire.ProjectToken, error) {
-	list, err := read[wire.ProjectTokens](ctx, c, projectPath(nameOrID)+"/tokens", exchange.MaxMedium, nil)
+	list, err := read(ctx, c, projectPath(nameOrID)+"/tokens", exchange.MaxMedium, func(l *wire.ProjectTokens) error {
+		return needs(l.Tokens != nil, "tokens")
+	})
 	return list.Tokens, err
 }
 
@@ -44,7 +55,10 @@ func (c *Client) Tokens(ctx context.Context, nameOrID string) ([]wire.ProjectTok
 // the client does not try again after a try that may have been carried out. The list of tokens shows whether it was; an
 // unknown token can be revoked.
 func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
-	return command[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
+	return command(ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true,
+		func(created *wire.CreatedToken) error {
+			return needs(created.Token != "", "token")
+		})
 }
 
 // RevokeToken revokes a project's token, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
@@ -56,7 +70,7 @@ func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32)
 
 // Me returns what the client's token gives access to.
 func (c *Client) Me(ctx context.Context) (wire.Me, error) {
-	return read[wire.Me](ctx, c, "/v1/me", exchange.MaxMedium, nil)
+	return read(ctx, c, "/v1/me", exchange.MaxMedium, func(m *wire.Me) error { return needs(m.Role != "", "role") })
 }
 
 func projectPath(nameOrID string) string { return "/v1/projects/" + url.PathEscape(nameOrID) }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -24,7 +25,7 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 				spent(w)
 				return
 			}
-			reply(w, http.StatusCreated, wire.Position{Block: 5})
+			reply(w, http.StatusCreated, wire.Position{Leaf: chain.Hash{7}, State: wire.StateCommitted, Block: 5})
 		}, func(http.ResponseWriter, *http.Request) { t.Error("the quota is the whole cluster's") })
 		if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); err != nil {
 			t.Fatal(err)
@@ -57,7 +58,8 @@ func TestProjectCalls(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		reply(w, http.StatusOK, map[string]any{"id": 7, "tokens": []wire.ProjectToken{{ID: 3}}, "next": "c",
+		reply(w, http.StatusOK, map[string]any{"id": 7, "name": "a/b", "projects": []string{},
+			"tokens": []wire.ProjectToken{{ID: 3}}, "next": "c",
 			"role": wire.RoleAdmin, "token": "t"})
 	})
 	public, rate := true, uint64(0)

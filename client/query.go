@@ -38,17 +38,18 @@ func (c *Client) newQuery(method, path string, limit int) *query {
 	return &query{method: method, path: path, header: header, limit: limit}
 }
 
-// ask sends a query and decodes its JSON answer, which check may refuse; nil accepts every answer. A refused answer
-// counts as a failure of the master that sent it.
+// ask sends a query and decodes its JSON answer, which check may refuse. Fields that an answer does not have are zero,
+// so check must refuse an answer without a field that every master sends. A refused answer counts as a failure of the
+// master that sent it.
 func ask[T any](ctx context.Context, c *Client, q *query, check func(*T) error) (T, error) {
 	var result, none T
 	err := c.do(ctx, q, func(a *exchange.Answer) error {
 		result = none
-		if err := a.Decode(&result); err != nil {
+		if err := a.Expect(exchange.TypeJSON[0]); err != nil {
 			return err
 		}
-		if check == nil {
-			return nil
+		if err := a.Decode(&result); err != nil {
+			return err
 		}
 		if err := check(&result); err != nil {
 			return fmt.Errorf("%s: %w", a.Base, err)
@@ -69,7 +70,8 @@ func read[T any](ctx context.Context, c *Client, path string, limit int, check f
 }
 
 // command sends a request that changes something, with a body of JSON unless that is nil.
-func command[T any](ctx context.Context, c *Client, method, path string, body any, once bool) (T, error) {
+func command[T any](ctx context.Context, c *Client, method, path string, body any, once bool,
+	check func(*T) error) (T, error) {
 	q := c.newQuery(method, path, exchange.MaxMedium)
 	q.once = once
 	if body != nil {
@@ -81,14 +83,20 @@ func command[T any](ctx context.Context, c *Client, method, path string, body an
 		q.header["Content-Type"] = exchange.TypeJSON
 		q.body = data
 	}
-	return ask[T](ctx, c, q, nil)
+	return ask(ctx, c, q, check)
 }
 
-// text reads an answer that is not JSON.
-func (c *Client) text(ctx context.Context, path string) (text []byte, err error) {
+// text reads an answer that is a text, which check may refuse.
+func (c *Client) text(ctx context.Context, path string, check func([]byte) error) (text []byte, err error) {
 	q := c.newQuery(http.MethodGet, path, exchange.MaxSmall)
 	q.header["Accept"] = []string{"text/plain"}
 	err = c.do(ctx, q, func(a *exchange.Answer) error {
+		if err := a.Expect("text/plain"); err != nil {
+			return err
+		}
+		if err := check(a.Body); err != nil {
+			return fmt.Errorf("%s: %w", a.Base, err)
+		}
 		text = a.Body
 		return nil
 	})
@@ -102,7 +110,7 @@ func (c *Client) remove(ctx context.Context, path string, force bool) error {
 		path += "?force=true"
 	}
 	q := c.newQuery(http.MethodDelete, path, exchange.MaxSmall)
-	err := c.do(ctx, q, func(*exchange.Answer) error { return nil })
+	err := c.do(ctx, q, (*exchange.Answer).ExpectDone)
 	if q.maybeDone && errors.Is(err, wire.ErrNotFound) {
 		return nil
 	}

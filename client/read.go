@@ -100,8 +100,11 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 			if err := checkHeader(&page.Blocks[i]); err != nil {
 				return err
 			}
+			if i > 0 && page.Blocks[i].Block >= page.Blocks[i-1].Block {
+				return fmt.Errorf("%w: the blocks of a page are not in order", ErrAnswer)
+			}
 		}
-		return nil
+		return checkPage(page.Blocks, "blocks", limit)
 	})
 }
 

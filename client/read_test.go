@@ -72,7 +72,7 @@ func TestBlocksAreHeldAgainstTheirHash(t *testing.T) {
 		case "/v1/blocks?cursor=c1%26&limit=2":
 			reply(w, http.StatusOK, page)
 		case "/v1/blocks":
-			reply(w, http.StatusOK, wire.Blocks{})
+			reply(w, http.StatusOK, wire.Blocks{Blocks: []wire.Block{}})
 		case "/v1/blocks/8":
 			reply(w, http.StatusOK, page.Blocks[0])
 		default:
@@ -116,7 +116,8 @@ func TestCluster(t *testing.T) {
 		if r.URL.Path != "/v1/cluster" {
 			t.Errorf("%s", r.URL)
 		}
-		reply(w, http.StatusOK, wire.Cluster{Leader: "a", Notices: []string{"no miner"}})
+		reply(w, http.StatusOK, wire.Cluster{Leader: "a", Notices: []string{"no miner"}, Storages: []wire.Storage{},
+			Miners: []wire.Miner{}})
 	})
 	table, err := c.Cluster(t.Context())
 	if err != nil || table.Leader != "a" || len(table.Notices) != 1 {

@@ -85,10 +85,10 @@ func ownReceipt(data []byte, at *wire.Position, e *Entry) (*wire.Receipt, error)
 // TlogProof reads the proof of the record of a leaf index in the form of C2SP tlog-proof, with the newest checkpoint.
 // It is not checked. Errors are those of [Client.Receipt].
 func (c *Client) TlogProof(ctx context.Context, index uint64) ([]byte, error) {
-	return c.text(ctx, atIndex(index).path+"/proof")
+	return c.text(ctx, atIndex(index).path+"/proof", checkTlogProof)
 }
 
 // TlogProofAt is TlogProof for the record at a position.
 func (c *Client) TlogProofAt(ctx context.Context, block uint64, offset uint32) ([]byte, error) {
-	return c.text(ctx, atPosition(block, offset).path+"/proof")
+	return c.text(ctx, atPosition(block, offset).path+"/proof", checkTlogProof)
 }

@@ -110,7 +110,9 @@ func TestAppendWaitReceipt(t *testing.T) {
 }
 
 func TestTlogProof(t *testing.T) {
-	const text = "c2sp.org/tlog-proof@v1\nindex 3\n\nlog\n"
+	const text = "c2sp.org/tlog-proof@v1\nindex 3\n\n" +
+		"example.com/log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n" +
+		"\n— example.com/log AAAAAAA=\n"
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept") != "text/plain" || r.URL.Path != "/v1/records/3/proof" &&
 			r.URL.Path != "/v1/blocks/1/records/0/proof" {

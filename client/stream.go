@@ -116,6 +116,10 @@ func (s *stream) once(ctx context.Context, base string) error {
 		}
 		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", base, ErrAnswer, a.Status))
 	}
+	a := &exchange.Answer{Base: base, Status: response.StatusCode, Header: response.Header}
+	if err := a.Expect(wire.TypeEvents); err != nil {
+		return err
+	}
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(make([]byte, 0, 64<<10), exchange.MaxRecords)
 	for {

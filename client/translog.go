@@ -11,23 +11,29 @@ import (
 
 // Log reads the log's name and its keys. It needs no token.
 func (c *Client) Log(ctx context.Context) (wire.Log, error) {
-	return read[wire.Log](ctx, c, "/v1/log", exchange.MaxMedium, nil)
+	return read(ctx, c, "/v1/log", exchange.MaxMedium, func(l *wire.Log) error {
+		return needs(l.Keys != nil, "keys")
+	})
 }
 
 // Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), whose signature is not verified. It
 // needs no token unless the log is private.
-func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) { return c.text(ctx, "/checkpoint") }
+func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
+	return c.text(ctx, "/checkpoint", checkNote)
+}
 
 // AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin
 // token. The client does not try again after a try that may have been carried out. [Client.Log] shows the keys. The
 // error wraps [wire.ErrTooMany] where no more fit.
 func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
-	return command[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
+	return command[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true, func(k *wire.LogKey) error {
+		return needs(k.VerifierKey != "", "vkey")
+	})
 }
 
 // RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
 // where there is none, [wire.ErrLastKey] where nothing else signs.
 func (c *Client) RetireLogKey(ctx context.Context, id string) error {
 	q := c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), exchange.MaxSmall)
-	return c.do(ctx, q, func(*exchange.Answer) error { return nil })
+	return c.do(ctx, q, (*exchange.Answer).ExpectDone)
 }

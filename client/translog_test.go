@@ -22,9 +22,10 @@ func TestLogCalls(t *testing.T) {
 		case r.Method == http.MethodDelete:
 			problem(w, http.StatusConflict, wire.ErrLastKey.Name)
 		case r.Method == http.MethodPost:
-			reply(w, http.StatusCreated, wire.LogKey{ID: "0123abcd"})
+			reply(w, http.StatusCreated, wire.LogKey{ID: "0123abcd", VerifierKey: "v"})
 		default:
-			reply(w, http.StatusOK, wire.Log{Origin: "example.com/log", Keys: []wire.LogKey{{ID: "0123abcd"}}})
+			reply(w, http.StatusOK, wire.Log{Origin: "example.com/log",
+				Keys: []wire.LogKey{{ID: "0123abcd", VerifierKey: "v"}}})
 		}
 	})
 	l, err := c.Log(t.Context())

@@ -51,6 +51,7 @@ var alterations = []alteration{
 	{directive: "counted-checks", code: `$; if alteredTo("miscounted") { f.Integrity.Checks /= 2 }`},
 	// Variants that make a test possible or shorter.
 	{directive: "recovery-quiet", value: `alteredValue("quick-recovery", $/12, $)`},
+	{directive: "snapshot-entries", code: `$; if alteredTo("early-snapshots") { c.SnapshotEntries = 100 }`},
 	{directive: "wall-clock", code: `if alteredTo("clock") || alteredTo("own-clock") {
 		cfg.Clock = wrongClock
 	} else { $ }`},
@@ -111,6 +112,7 @@ func wrongClock() time.Time {
 	"take-block": `
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 
@@ -129,12 +131,12 @@ func lied() (at storagenode.Status) {
 	return at
 }
 
-type taking = func(uint64, []byte) (storagenode.Status, error)
+type taking = func(context.Context, uint64, []byte) (storagenode.Status, error)
 
 func lieAbout(c *gin.Context, take taking) taking {
-	return func(n uint64, block []byte) (at storagenode.Status, err error) {
+	return func(ctx context.Context, n uint64, block []byte) (at storagenode.Status, err error) {
 		if at = lied(); strings.Contains(c.FullPath(), "inbox") {
-			at, err = take(n, block)
+			at, err = take(ctx, n, block)
 		}
 		if b, bad := chain.ParseBlock(block); bad == nil && b.Header.Block == lied().Height {
 			at, err = storagenode.Status{Height: n + 1, Hash: b.Header.Hash(), Size: b.Header.Size()}, nil

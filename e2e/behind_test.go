@@ -33,9 +33,11 @@ const (
 // flood is a load with too many acknowledged records to remember each. A record contains its writer and its number. The
 // chain must contain every record once, and the records of one writer in order.
 type flood struct {
-	each int               // records of each writer
-	size int               // minimum payload size
-	next [floodWriters]int // number of the record that must come next in the chain
+	each  int               // records of each writer after the next append
+	size  int               // minimum payload size
+	ends  time.Time         // when append stops in any case; zero for never
+	wrote [floodWriters]int // acknowledged records of each writer
+	next  [floodWriters]int // number of the record that must come next in the chain
 }
 
 func (b *flood) payload(writer, number int) []byte {
@@ -60,19 +62,31 @@ func (b *flood) found(o *oracle, r *chain.Record) bool {
 	return true
 }
 
+// records returns how many records are acknowledged.
+func (b *flood) records() (n int) {
+	for _, wrote := range b.wrote {
+		n += wrote
+	}
+	return n
+}
+
+// ended reports whether the time is over.
+func (b *flood) ended() bool { return !b.ends.IsZero() && !time.Now().Before(b.ends) }
+
 // check reports a fault if the chain lacks records of the flood.
 func (b *flood) check(o *oracle) {
 	if b == nil {
 		return
 	}
 	for writer, next := range b.next {
-		if next != b.each {
-			o.fault("writer %d has %d of its %d records in the chain", writer, next, b.each)
+		if next != b.wrote[writer] {
+			o.fault("writer %d has %d of its %d records in the chain", writer, next, b.wrote[writer])
 		}
 	}
 }
 
-// append makes the writers append all records, and passes the sampled positions to the oracle.
+// append makes the writers append records until each has as many as wanted, or the time ends. It passes the sampled
+// positions to the oracle.
 func (b *flood) append(c *cluster, o *oracle) error {
 	writers, ctx := errgroup.WithContext(c.t.Context())
 	for w := range floodWriters {
@@ -105,7 +119,8 @@ func (b *flood) write(ctx context.Context, o *oracle, batcher *client.Batcher, w
 		}
 		return nil
 	}
-	for number := range b.each {
+	number := b.wrote[writer]
+	for ; number < b.each && !b.ended(); number++ {
 		e := client.Entry{Payload: b.payload(writer, number)}
 		f, err := batcher.Add(ctx, e)
 		if err != nil {
@@ -121,6 +136,7 @@ func (b *flood) write(ctx context.Context, o *oracle, batcher *client.Batcher, w
 	if err := batcher.Flush(ctx); err != nil {
 		return err
 	}
+	b.wrote[writer] = number
 	return settle(0)
 }
 

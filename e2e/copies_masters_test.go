@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,9 +56,34 @@ func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	}
 }
 
+// awaitStaleFolderNotice waits until the leader's status names the master of a role as refused, and not as silent.
+func (c *cluster) awaitStaleFolderNotice(role devcluster.Role) {
+	c.t.Helper()
+	c.await("the notice that "+role.Name+" is refused", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		i := slices.IndexFunc(s.Masters, func(m wire.Master) bool { return m.URL == role.URL() })
+		if i < 0 {
+			return fmt.Sprintf("no master at %s: %+v", role.URL(), s.Masters)
+		}
+		noticed := func(code string) bool {
+			return slices.ContainsFunc(s.NoticesCoded, func(n wire.Message) bool {
+				return n.Code == code && n.Args["node"] == s.Masters[i].ID
+			})
+		}
+		if !noticed(wire.CodeStaleFolder) || noticed(wire.CodeMasterSilent) {
+			return fmt.Sprintf("%q", s.Notices)
+		}
+		return ""
+	})
+}
+
 // TestRestoredMaster replaces the folder of a follower by an older copy, and kills the leader at once. It checks that
 // no acknowledged record is lost, and that the restored master is refused until it has joined as a new one.
 func TestRestoredMaster(t *testing.T) {
+	t.Parallel()
 	for _, r := range []struct {
 		name     string
 		restarts int
@@ -119,6 +145,7 @@ func TestRestoredMaster(t *testing.T) {
 			}
 			c.launch(leader)
 			c.awaitMasterRefused(role)
+			c.awaitStaleFolderNotice(role)
 			if _, err := once.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err,
 				wire.ErrStaleFolder) {
 				t.Errorf("an append through a refused master: %v", err)

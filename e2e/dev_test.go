@@ -123,6 +123,7 @@ func listing(t *testing.T, dir string) string {
 
 func TestDev(t *testing.T) {
 	needsTime(t, "real processes")
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	port := strconv.Itoa(freePorts(t))
 	args := []string{"--data", dir, "--port", port}
@@ -279,6 +280,7 @@ func tokenFile(t *testing.T, token string) string {
 // TestRolesRefuse checks that each role rejects invalid settings and data at once, by name, with exit status 1.
 func TestRolesRefuse(t *testing.T) {
 	needsTime(t, "real processes")
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -75,6 +75,7 @@ func TestFailedSync(t *testing.T) {
 		}
 		c.launchAfterFailedSync(name)
 		c.awaitComplete(3)
+		c.awaitNoNotice(wire.CodeFailedSync) // the masters have taken over the override
 		c.kill(name)
 		c.launch(name) // once is enough
 		c.awaitComplete(3)

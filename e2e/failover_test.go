@@ -114,6 +114,7 @@ const failoverTries, fewFailoverTries = 20, 3
 // TestFailoverGap measures the longest time without an acknowledgement when the leader is killed, and when it is
 // stopped cleanly. With `make times`, on an idle machine, the limits are one second and 300 ms in 19 of 20 tries.
 func TestFailoverGap(t *testing.T) {
+	t.Parallel()
 	for _, way := range []struct {
 		name  string
 		limit time.Duration

@@ -61,6 +61,8 @@ var fieldReports = []fieldReport{
 		"413 arrives, without 100 Continue", bodiesOverTheLimit, ""},
 	{26, "hashicorp/consul#2868", "three masters with lists of peers in different orders", "they found one group",
 		peersInAnotherOrder, ""},
+	{32, "grafana/loki#23514", "a process in a container with a memory limit", "the heap stays below it", nil,
+		"cmd/chainstore TestMemoryLimitOfTheContainer"},
 	{33, "transparency-dev/tessera#799", "witnesses that lose their state, or name wrong sizes",
 		"they cosign again", nil, "masternode TestWitnessSimulation"},
 	{34, "rqlite/rqlite#937", "two of three masters hang", "the third is not ready, and refuses reads after 5 s",

@@ -192,6 +192,21 @@ func (c *cluster) awaitNotice(code string) (notice wire.Message) {
 	return notice
 }
 
+// awaitNoNotice waits until the masters no longer have a notice with a code.
+func (c *cluster) awaitNoNotice(code string) {
+	c.t.Helper()
+	c.await("no notice "+code, func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		if slices.ContainsFunc(s.NoticesCoded, func(m wire.Message) bool { return m.Code == code }) {
+			return fmt.Sprintf("the notices are %q", s.Notices)
+		}
+		return ""
+	})
+}
+
 // TestAllMastersKilledAtOnce checks that no acknowledged record is lost, and that the writers continue.
 func TestAllMastersKilledAtOnce(t *testing.T) {
 	c, o := start(t), newOracle()

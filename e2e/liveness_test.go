@@ -411,6 +411,7 @@ var livenessMutants = []struct{ name, alteration, reported string }{
 
 // TestLivenessNotice runs the liveness oracle on each mutant. It fails if the oracle does not report it.
 func TestLivenessNotice(t *testing.T) {
+	t.Parallel()
 	for _, m := range livenessMutants {
 		t.Run(m.name, func(t *testing.T) {
 			c, topology := prepared(t, checkOften)

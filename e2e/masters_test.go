@@ -321,6 +321,7 @@ func (f *founding) awaitGroup(names ...string) (group string) {
 // TestBootstrap starts the masters in random order with random delays, and kills some while the group is founded. It
 // checks that exactly one group is founded.
 func TestBootstrap(t *testing.T) {
+	t.Parallel()
 	for _, order := range [][]string{
 		{"master-1", "master-2", "master-3"}, {"master-3", "master-2", "master-1"},
 		{"master-2", "master-1", "master-3"},
@@ -355,6 +356,7 @@ func TestBootstrap(t *testing.T) {
 // TestWipedMasters checks that a wiped master, including the founder, neither founds a second group nor votes in the
 // first. It must join.
 func TestWipedMasters(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"master-1", "master-2"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFounding(t)

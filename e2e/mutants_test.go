@@ -35,6 +35,7 @@ func (c *cluster) awaitKnown() {
 
 // TestCheckersNotice runs the checkers on each mutant. It fails if a checker does not detect the mutant.
 func TestCheckersNotice(t *testing.T) {
+	t.Parallel()
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			c, topology := prepared(t, func(topology *devcluster.Topology) { topology.MaxAge = 0 })

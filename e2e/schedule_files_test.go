@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,11 +42,17 @@ func scarcityFaults(t *testing.T) []fault {
 			if err != nil || len(segments) == 0 {
 				s.c.t.Fatalf("the segments of %s: %v, %v", name, segments, err)
 			}
+			status, _, _ := s.c.health(roleOf(s.c.Topology(), name), "/readyz", "") // it may be starting, or suspended
 			undo := injectSyscalls(s.c.t, s.c.PIDs()[name], call+":error=EIO", segments...)
 			return fmt.Sprintf("%s, EIO of %s", name, call), func() {
 				undo()
-				if !s.c.Alive(name) {
+				switch {
+				case s.c.Alive(name):
+				case status == http.StatusOK:
 					s.c.t.Errorf("step %d: %s ended because it could not read files", s.steps, name)
+				default: // a start after an unclean stop ends if it cannot read a segment
+					s.c.Forget(name)
+					s.c.launch(name)
 				}
 			}
 		}})
@@ -113,24 +122,35 @@ func newMemoryGroup(t *testing.T) (*memoryGroup, error) {
 		return nil, err
 	}
 	t.Cleanup(func() {
-		if err := os.Remove(g.dir); err != nil {
+		if err := whileBusy(func() error { return os.Remove(g.dir) }); err != nil {
 			t.Error(err)
 		}
 	})
 	return g, os.WriteFile(filepath.Join(g.dir, g.limitFile), []byte(strconv.Itoa(1<<30)), 0o600)
 }
 
+// whileBusy repeats a change of a control group until the kernel permits it. It refuses to remove a group while a
+// killed process is ending, and to set a limit below what earlier processes have left in it until it has freed that.
+func whileBusy(change func() error) (err error) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		if err = change(); !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 // limit gives a process so many more bytes of memory. If it needs more, the kernel kills it.
 func (g *memoryGroup) limit(t *testing.T, pid, bytes int) (undo func()) {
 	t.Helper()
 	write := func(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
-	for _, err := range []error{
-		write(filepath.Join(g.dir, g.limitFile), strconv.Itoa(bytes)),
-		write(filepath.Join(g.dir, "cgroup.procs"), strconv.Itoa(pid)),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	err := whileBusy(func() error { return write(filepath.Join(g.dir, g.limitFile), strconv.Itoa(bytes)) })
+	if err == nil {
+		err = write(filepath.Join(g.dir, "cgroup.procs"), strconv.Itoa(pid))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return func() { _ = write(filepath.Join(g.root, "cgroup.procs"), strconv.Itoa(pid)) } // it may have ended
 }

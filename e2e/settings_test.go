@@ -17,6 +17,8 @@ var settings struct {
 	faults, appends int           // CHAINSTORE_FAULTS, CHAINSTORE_APPENDS
 	kinds           []string      // CHAINSTORE_KINDS
 	behind          int           // CHAINSTORE_BEHIND
+	scale           int           // CHAINSTORE_SCALE
+	scaleTime       time.Duration // CHAINSTORE_SCALE_TIME
 	load            int           // CHAINSTORE_LOAD
 	network         string        // CHAINSTORE_E2E_NETWORK
 	times           bool          // CHAINSTORE_TIMES
@@ -66,6 +68,11 @@ func readSettings() (err error) {
 	number("CHAINSTORE_FAULTS", &settings.faults, 0, 1e9)
 	number("CHAINSTORE_APPENDS", &settings.appends, 0, 1e9)
 	number("CHAINSTORE_BEHIND", &settings.behind, 0, 1e9)
+	number("CHAINSTORE_SCALE", &settings.scale, 1000, 1e9)
+	parse("CHAINSTORE_SCALE_TIME", func(text string) (err error) {
+		settings.scaleTime, err = time.ParseDuration(text)
+		return err
+	})
 	number("CHAINSTORE_LOAD", &settings.load, 1, 100)
 	return err
 }

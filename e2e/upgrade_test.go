@@ -39,6 +39,7 @@ func programOf(t *testing.T, commit string) string {
 // last master is upgraded. Then the level rises, and a master of a lower level is refused. No acknowledged record is
 // lost.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	needsTime(t, "builds earlier programs, and runs a cluster of each")
 	for _, r := range releases(t) {
 		t.Run(r.commit[:7], func(t *testing.T) { upgradeFrom(t, r) })

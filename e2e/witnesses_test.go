@@ -229,6 +229,7 @@ func TestWitnesses(t *testing.T) {
 	f.awaitCosigned(one)
 	two.up()
 	c.appendEach(o, "the other is back", some, everywhere)
+	c.awaitStored() // no newer checkpoint follows
 	f.awaitCosigned(one, two)
 	c.launch(killed)
 	f.awaitState(two, wire.WitnessOK)

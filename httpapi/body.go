@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/gin-gonic/gin"
 
@@ -20,8 +22,45 @@ const MaxSmallBody = 64 << 10
 // identityCoding is the only content coding of a body that is accepted: none.
 const identityCoding = "identity"
 
-// firstRead is how much memory a body gets before any of it has arrived.
-const firstRead = 4 << 10
+const (
+	// firstRead is how much memory a body gets before any of it has arrived. It doubles as more arrives.
+	firstRead = 4 << 10
+	// pooledSizes is how many sizes of buffers are pooled: firstRead and its doubles up to 2 MiB.
+	pooledSizes = 10
+)
+
+// buffers has the buffers that bodies have outgrown, by size. A buffer that became a body does not return to it.
+var buffers [pooledSizes]sync.Pool
+
+// poolOf returns the pool of buffers of a size, nil if that size is not pooled.
+func poolOf(size int64) *sync.Pool {
+	if size < firstRead || size&(size-1) != 0 {
+		return nil
+	}
+	i := bits.Len64(uint64(size/firstRead)) - 1
+	if i >= pooledSizes {
+		return nil
+	}
+	return &buffers[i]
+}
+
+// grow returns a buffer of a size with a copy of data, which the caller does not use any more.
+func grow(data []byte, size int64) []byte {
+	var larger []byte
+	if pool := poolOf(size); pool != nil {
+		if b, ok := pool.Get().(*[]byte); ok {
+			larger = (*b)[:0]
+		}
+	}
+	if larger == nil {
+		larger = make([]byte, 0, size)
+	}
+	larger = append(larger, data...)
+	if pool := poolOf(int64(cap(data))); pool != nil {
+		pool.Put(&data)
+	}
+	return larger
+}
 
 // ReadBody reads a body of at most limit bytes. Its memory grows with the bytes that have arrived, whatever length the
 // header has. The error wraps wire.ErrTooLarge where it is longer, wire.ErrEncoding where it has a content coding (its
@@ -41,6 +80,11 @@ func ReadBody(r *http.Request, limit int64) (data []byte, err error) {
 	if r.ContentLength > limit {
 		return nil, overLimit(r.ContentLength, limit)
 	}
+	atMost := limit
+	if r.ContentLength >= 0 {
+		atMost = r.ContentLength
+	}
+	held.begin(atMost)
 	for {
 		if len(data) == cap(data) {
 			size := min(max(firstRead, 2*int64(cap(data))), limit+1) // one more, to see that it is longer
@@ -50,7 +94,7 @@ func ReadBody(r *http.Request, limit int64) (data []byte, err error) {
 			if err := held.take(size - int64(cap(data))); err != nil {
 				return nil, err
 			}
-			data = append(make([]byte, 0, size), data...)
+			data = grow(data, size)
 		}
 		n, err := r.Body.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]

@@ -2,12 +2,14 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -44,6 +46,38 @@ func TestReadBody(t *testing.T) {
 		r.Header["Content-Encoding"] = c.coding
 		if body, err := ReadBody(r, 5); !errors.Is(err, c.want) || err == nil && string(body) != "12345" {
 			t.Errorf("%s: %q, %v", c.name, body, err)
+		}
+	}
+}
+
+// TestReadBodyAllocatesOneBody checks that reading bodies allocates little more than the bodies, whatever their sizes,
+// and that no body changes when others are read.
+func TestReadBodyAllocatesOneBody(t *testing.T) {
+	const rounds = 50
+	for _, size := range []int{4 << 10, 27_000, 512 << 10, 4 << 20} {
+		sent := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+		var bodies [rounds][]byte
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for i := range bodies {
+			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(sent)), int64(len(sent))
+			sent[0] = byte(i)
+			var err error
+			if bodies[i], err = ReadBody(r, int64(size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		// Collections empty the pool, and a request takes some KiB.
+		got, most := (after.TotalAlloc-before.TotalAlloc)/rounds, uint64(size+size/2+16<<10)
+		if got > most && !underRace {
+			t.Errorf("a body of %d bytes allocates %d, at most %d are due", size, got, most)
+		}
+		for i, body := range bodies {
+			if body[0] != byte(i) || !bytes.Equal(body[1:], sent[1:]) {
+				t.Errorf("body %d of %d bytes was changed", i, size)
+			}
 		}
 	}
 }

@@ -134,7 +134,7 @@ func (l *Listener) admit(c *connection) (replaced *connection, ok bool) {
 		l.remove(replaced)
 		l.warn("too many connections: the oldest ones without a valid token are closed",
 			"from", c.host.Addr().String(), "open", l.open, "limit", l.limits.Total,
-			"of the address", a.strangers.Len()+a.users, "limit per address", l.limits.PerAddress)
+			"of_address", a.strangers.Len()+a.users, "limit_per_address", l.limits.PerAddress)
 		l.addresses[c.host] = a
 	}
 	l.open++

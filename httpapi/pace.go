@@ -33,6 +33,7 @@ type pacedBody struct {
 	began   time.Time
 	expects bool // the client waits for 100 Continue, which the first read sends
 	arrived int64
+	chunked bool // after one deadline net/http reads nothing more of it
 	slow    bool // only the time without any byte counts
 	ended   bool // the end was read, or an error
 	late    bool // its time is over
@@ -48,7 +49,7 @@ func (e *Engine) pace(c *gin.Context) {
 	}
 	b := &pacedBody{
 		ReadCloser: c.Request.Body, control: http.NewResponseController(c.Writer), began: time.Now(),
-		expects: strings.EqualFold(c.GetHeader("Expect"), "100-continue"),
+		expects: strings.EqualFold(c.GetHeader("Expect"), "100-continue"), chunked: c.Request.ContentLength < 0,
 	}
 	b.until(b.began.Add(grace)) // for net/http, which reads what the handler leaves
 	// net/http looks at the body of its own request, which must stay as it is.
@@ -119,7 +120,7 @@ func unread(r *http.Request) *pacedBody {
 // refuse sends an answer to a request whose body may still be arriving. The answer does not wait for it.
 func refuse(c *gin.Context, send func()) {
 	b := unread(c.Request)
-	if b == nil || !b.expects && !b.late && b.skip(soonBytes, soon) {
+	if b == nil || !b.expects && !b.late && !b.chunked && b.skip(soonBytes, soon) {
 		send()
 		return
 	}

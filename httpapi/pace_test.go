@@ -179,26 +179,52 @@ func TestRefusalKeepsConnection(t *testing.T) {
 	}
 }
 
-// TestRefusedBodyIsDrained checks that a client that sends all of a body over the limit before it reads can read the
-// answer.
+// TestRefusedBodyIsDrained checks that a client that sends all of its body before it reads can read the answer. The
+// body is over the limit or refused, and pauses on its way. The connection must not be reset.
 func TestRefusedBodyIsDrained(t *testing.T) {
-	server := httptest.NewServer(engineOf(reads))
-	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
 	const size = 48 << 20
-	if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Write(make([]byte, size)); err != nil {
-		t.Fatal(err)
-	}
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || answer.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("%+v, %v", answer, err)
+	for name, c := range map[string]struct {
+		h       func(*gin.Context) error
+		chunked bool
+		status  int
+	}{
+		"over the limit":      {reads, false, http.StatusRequestEntityTooLarge},
+		"refused":             {refuses, false, http.StatusUnauthorized},
+		"refused, in chunks":  {refuses, true, http.StatusUnauthorized},
+		"too long, in chunks": {reads, true, http.StatusRequestEntityTooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := dialServer(t, engineOf(c.h))
+				head, end := fmt.Sprintf("Content-Length: %d\r\n\r\n", size), ""
+				if c.chunked {
+					head, end = fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", size), "\r\n0\r\n\r\n"
+				}
+				if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\n%s", head); err != nil {
+					t.Fatal(err)
+				}
+				answer := make(chan *http.Response, 1)
+				go func() {
+					a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+					if err != nil {
+						t.Error(err)
+					}
+					answer <- a
+				}()
+				for range 8 {
+					time.Sleep(2 * soon)
+					if _, err := conn.Write(make([]byte, size/8)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := io.WriteString(conn, end); end != "" && err != nil {
+					t.Fatal(err)
+				}
+				if a := <-answer; a != nil && a.StatusCode != c.status {
+					t.Errorf("%+v", a)
+				}
+			})
+		})
 	}
 }
 

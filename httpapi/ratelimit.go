@@ -70,7 +70,7 @@ func (l *RateLimit) Take(r *http.Request) error {
 	if l.warned.IsZero() || now.Sub(l.warned) >= warningInterval {
 		l.warned = now
 		l.log.Warn("an address sends too many "+l.what+": some are refused", "from", host.Addr().String(),
-			"per second", l.rate)
+			"per_second", l.rate)
 	}
 	return fmt.Errorf("%w: %g %s a second are accepted, after %g at once", wire.ErrTooManyRequests, l.rate, l.what,
 		l.burst)

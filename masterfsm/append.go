@@ -87,6 +87,7 @@ func (w *memberWindow) passed(seq uint64) bool {
 type Outcome struct {
 	Placements []Placement
 	Err        error
+	Added      uint64 // records that it added to the buffer: 0 where it returns the result of an earlier time
 }
 
 // submit appends the records of a submission to the buffer, or returns the result of an earlier time.

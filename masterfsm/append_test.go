@@ -344,6 +344,36 @@ func TestSubmissionSentAgain(t *testing.T) {
 	b.refusedBytes(appendOf(t, "m2", 7, 2, startTime, c), ErrStale)
 }
 
+// TestAddedRecords checks the number of records that each submission added: those that have a new position, however
+// many blocks were cut.
+func TestAddedRecords(t *testing.T) {
+	b := newTable(t, smallSettings())
+	added := func(data ...[]byte) (counts []uint64) {
+		result, err := b.Apply(EncodeAppend(startTime, Leadership{}, data...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range result.([]Outcome) {
+			counts = append(counts, o.Added)
+		}
+		return counts
+	}
+	many := call{project: 1, key: "k", payloads: payloads(5*int(smallSettings().MaxRecords)+1, "many")}
+	first := sent(t, "m2", 1, 1, many, call{project: 1, payloads: []string{"x"}},
+		call{project: 9, payloads: []string{"y"}})
+	height := b.Height()
+	if got := added(first, first); got[0] != uint64(len(many.payloads))+1 || got[1] != 0 {
+		t.Errorf("%d records and 1 are added as %d", len(many.payloads), got)
+	}
+	if b.Height() < height+5 {
+		t.Errorf("only %d blocks were cut", b.Height()-height)
+	}
+	retry, fresh := sent(t, "m3", 1, 1, many), sent(t, "m3", 1, 2, call{project: 1, payloads: payloads(3, "z")})
+	if got := added(retry, fresh, first); !reflect.DeepEqual(got, []uint64{0, 3, 0}) {
+		t.Errorf("a retry, 3 records and a submission that is sent again are added as %d", got)
+	}
+}
+
 func TestRefusedRequestStaysRefusedWhenSentAgain(t *testing.T) {
 	b := newTable(t, smallSettings())
 	data := appendOf(t, "m2", 1, 1, startTime, call{project: 3, payloads: []string{"x"}})

@@ -3,6 +3,7 @@ package masterfsm
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
@@ -575,6 +576,23 @@ func TestBodyStaysWithTooFewCopiesNow(t *testing.T) {
 					t.Errorf("stored %d, held from %d", b.Stored(), b.heldFrom())
 				}
 			})
+		}
+	}
+}
+
+// TestFindHashesNothing checks that a search by hash compares the leaf hashes that are kept, and hashes no payload.
+func TestFindHashesNothing(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.fill(6) // a block that is cut, and the open one
+	for i, block := range b.HeldBlocks(0) {
+		kept := chain.Hash{byte(i + 1)}
+		block.body.leaves = slices.Clone(block.body.leaves)
+		block.body.leaves[1] = kept
+		if at, ok := block.Find(kept); !ok || at != 1 {
+			t.Errorf("block %d: %d, %v", block.Block, at, ok)
+		}
+		if _, ok := block.Find(chain.Hash{99}); ok {
+			t.Errorf("block %d has a hash that nothing has", block.Block)
 		}
 	}
 }

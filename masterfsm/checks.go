@@ -30,6 +30,19 @@ type BeginCheck struct {
 	Time    uint64 `json:"time"`
 }
 
+// CheckResult says how a check ended, so that no zero of the other fields means that all blocks are good.
+type CheckResult string
+
+// The results of checks.
+const (
+	CheckGood    CheckResult = "good"    // it looked at all blocks, and all are good
+	CheckBad     CheckResult = "bad"     // it ended, and not all blocks are known to be good
+	CheckAborted CheckResult = "aborted" // it did not end; the node's state stays as it was, and the check due
+	// CheckNone: it did not end, like those before it. The node no longer counts as a copy: it becomes Invalid, until
+	// a check looks at all blocks.
+	CheckNone CheckResult = "none"
+)
+
 // EndCheck records what the check of a Validating node has found, and makes the node Valid or Invalid.
 type EndCheck struct {
 	ID       string        `json:"id"`
@@ -47,6 +60,31 @@ type EndCheck struct {
 	Time    uint64 `json:"time"`
 	// Age is State.Age as the leader has counted it; from protocol level 3 on.
 	Age uint64 `json:"age,omitempty"`
+	// Result is needed from protocol level 3 on, and ignored below.
+	Result CheckResult `json:"result,omitempty"`
+}
+
+// ResultOf is the result that the other fields say, if the check is none of several that did not end.
+func (c *EndCheck) ResultOf() CheckResult {
+	switch {
+	case !c.Aborted.IsZero():
+		return CheckAborted
+	case len(c.Bad) > 0 || c.Unchecked > 0 || c.Strange:
+		return CheckBad
+	}
+	return CheckGood
+}
+
+// checkResult refuses a command without a result, or whose result is not that of the other fields.
+func (c *EndCheck) checkResult(s *State) error {
+	switch says := c.ResultOf(); {
+	case s.level < LevelResults || c.Result == says || c.Result == CheckNone && says == CheckAborted:
+		return nil
+	case c.Result == "": // it was written before the level was raised; the leader repeats it
+		return fmt.Errorf("%w: the end of a check has no result", ErrStale)
+	default:
+		return fmt.Errorf("%w: the end of a check with the result %q says %q", ErrBadCommand, c.Result, says)
+	}
 }
 
 func (c *Suspect) apply(s *State) (any, error) {
@@ -123,18 +161,9 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		return nil, err
 	case n.State != Validating:
 		return nil, fmt.Errorf("%w: %s is %s, not being checked", ErrStale, c.ID, n.State)
-	case len(c.Findings) > chain.MaxFindings:
-		return nil, fmt.Errorf("%w: %d findings", ErrBadCommand, len(c.Findings))
 	}
-	for _, f := range c.Findings {
-		if len(f.What) > maxText {
-			return nil, fmt.Errorf("%w: a finding of %d bytes", ErrBadCommand, len(f.What))
-		}
-		if err := s.checkCause(f.Detail); err != nil {
-			return nil, err
-		}
-	}
-	if err := errors.Join(checkRanges(c.Bad), s.checkCause(c.Aborted)); err != nil {
+	if err := errors.Join(checkRanges(c.Bad), s.checkCause(c.Aborted), s.checkFindings(c.Findings),
+		c.checkResult(s)); err != nil {
 		return nil, err
 	}
 	s.tick(c.Time)
@@ -145,7 +174,13 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		if n.Due.IsZero() {
 			n.Due = c.Aborted
 		}
-		s.moveByBad(n)
+		if s.level >= LevelResults && c.Result == CheckNone {
+			n.Unchecked = 1 // any number but 0 has it checked before it is Valid again
+			n.move(Invalid, c.Aborted, s.now)
+			s.recordNode(n, Event{Kind: EventFinding, Cause: c.Aborted})
+		} else {
+			s.moveByBad(n)
+		}
 		s.advanceStored()
 		return nil, nil
 	}
@@ -182,6 +217,22 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	}
 	s.advanceStored()
 	return nil, nil
+}
+
+// checkFindings refuses findings that are too many or too long.
+func (s *State) checkFindings(list []Finding) error {
+	if len(list) > chain.MaxFindings {
+		return fmt.Errorf("%w: %d findings", ErrBadCommand, len(list))
+	}
+	for _, f := range list {
+		if len(f.What) > maxText {
+			return fmt.Errorf("%w: a finding of %d bytes", ErrBadCommand, len(f.What))
+		}
+		if err := s.checkCause(f.Detail); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkRanges refuses a list that is too long, or not in ascending order with gaps between.

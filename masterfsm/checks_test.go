@@ -407,3 +407,90 @@ func TestBlocksSentence(t *testing.T) {
 		}
 	}
 }
+
+// TestResultsOfChecks checks that the end of a check says its result from protocol level 3 on, and that a result that
+// the other fields contradict is refused.
+func TestResultsOfChecks(t *testing.T) {
+	b := threeNodes(t)
+	b.raise()
+	began := b.ok(&BeginCheck{ID: "a", Version: b.storage("a").Version, Time: b.now}).(*Storage)
+	aborted := Cause{Code: wire.CodeCheckUnfinished}
+	end := func(c EndCheck) *EndCheck {
+		c.ID, c.Version, c.Time = "a", began.Version, b.now
+		return &c
+	}
+	b.refused(end(EndCheck{}), ErrStale)
+	b.refused(end(EndCheck{Aborted: aborted}), ErrStale)
+	for _, c := range []EndCheck{
+		{Result: CheckBad}, {Result: CheckAborted}, {Result: CheckNone}, {Result: "other"},
+		{Result: CheckGood, Unchecked: 1}, {Result: CheckGood, Strange: true}, {Result: CheckGood, Bad: ranges(1, 2)},
+		{Result: CheckGood, Aborted: aborted}, {Result: CheckBad, Aborted: aborted},
+		{Result: CheckNone, Bad: ranges(1, 2)},
+	} {
+		b.refused(end(c), ErrBadCommand)
+	}
+	b.ok(end(EndCheck{Result: CheckGood}))
+	b.is("a", Valid, 6)
+}
+
+// TestNodeThatIsNotChecked checks that a node whose checks do not end does not count as a copy until a check has looked
+// at all blocks: no body leaves the masters because of it. Snapshots and restarts of the node keep that.
+func TestNodeThatIsNotChecked(t *testing.T) {
+	b := threeNodes(t)
+	b.raise()
+	aborted := Cause{Code: wire.CodeCheckAborted,
+		Args: wire.Args{"blocks": uint64(0), "height": uint64(6), "detail": "input/output error"}}
+	b.check("a", EndCheck{Aborted: aborted, Result: CheckAborted})
+	b.is("a", Valid, 6)
+	b.ok(&RemoveStorage{ID: "c", Force: true, Time: b.now})
+	b.check("a", EndCheck{Aborted: aborted, Result: CheckNone})
+	b.is("a", Invalid, 6)
+	if n := b.storage("a"); n.CountsAsCopy || !n.NotChecked() || n.Cause.Code != wire.CodeCheckAborted ||
+		n.Due.IsZero() || len(b.IntegrityLog().Lost) > 0 {
+		t.Errorf("%+v", n)
+	}
+	held := b.heldFrom()
+	b.fill(4)
+	b.mine()
+	b.ack("b", 7)
+	b.ack("a", 7)
+	if b.Stored() != 6 || b.heldFrom() != held {
+		t.Errorf("stored %d, held from %d, before %d", b.Stored(), b.heldFrom(), held)
+	}
+	b.node("a", 6)
+	b.is("a", Invalid, 6)
+	events := len(b.IntegrityLog().Events)
+	b.repair("a", "", EndRepair{Failed: aborted, Unchecked: 1})
+	b.is("a", Invalid, 6)
+	if log := b.IntegrityLog(); len(log.Events) != events || log.Totals.FailedRepairs != 0 {
+		t.Errorf("a check that is tried again: %+v", log)
+	}
+	if n := restored(t, b.State).storage("a"); n.CountsAsCopy || !n.NotChecked() {
+		t.Errorf("restored: %+v", n)
+	}
+	found := []Finding{{Block: 2, What: chain.WrongPayload}}
+	b.repair("a", "", EndRepair{Bad: ranges(2, 3), Findings: found})
+	if e := b.IntegrityLog().Events; len(e) != events+1 || e[events].Kind != EventFinding || e[events].Blocks != 1 {
+		t.Errorf("a check that found damage: %+v", e)
+	}
+	b.repair("a", "b", EndRepair{})
+	b.is("a", Valid, 7)
+	if n := b.storage("a"); !n.CountsAsCopy || n.NotChecked() || b.Stored() != 7 || b.heldFrom() != 7 {
+		t.Errorf("%+v, stored %d, held from %d", n, b.Stored(), b.heldFrom())
+	}
+}
+
+// TestNodeThatIsNotCheckedAlone checks that the only node does not count as a copy, and that no block counts as lost.
+func TestNodeThatIsNotCheckedAlone(t *testing.T) {
+	b := threeNodes(t)
+	b.raise()
+	for _, id := range []string{"b", "c"} {
+		b.ok(&RemoveStorage{ID: id, Force: true, Time: b.now})
+	}
+	b.check("a", EndCheck{Aborted: Cause{Code: wire.CodeCheckUnfinished}, Result: CheckNone})
+	if n := b.storage("a"); n.CountsAsCopy || !n.NotChecked() || len(b.IntegrityLog().Lost) > 0 {
+		t.Errorf("%+v, lost %v", n, b.IntegrityLog().Lost)
+	}
+	b.repair("a", "", EndRepair{})
+	b.is("a", Valid, 6)
+}

@@ -149,7 +149,7 @@ type Invalidate struct {
 }
 
 // EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 3 it has no
-// age, and below level 2 its causes are sentences.
+// age, result or findings of a repair, and below level 2 its causes are sentences.
 func EncodeFor(level uint64, c Command) []byte {
 	if level < LevelElapsed {
 		switch original := c.(type) {
@@ -158,7 +158,10 @@ func EncodeFor(level uint64, c Command) []byte {
 			old.Age, c = 0, &old
 		case *EndCheck:
 			old := *original
-			old.Age, c = 0, &old
+			old.Age, old.Result, c = 0, "", &old
+		case *EndRepair:
+			old := *original
+			old.Findings, c = nil, &old
 		}
 	}
 	text := func(c Cause) Cause { return TextCause(c.Text()) }

@@ -22,7 +22,7 @@ import (
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
 //	   the table keeps how long the checks of storage nodes took, which miners are dead ([MarkMiners],
 //	   [RemoveMiner]), and failed syncs of data folders ([FailedSync]); reports of storage nodes say that they are
-//	   complete
+//	   complete; ends of checks say their result ([EndCheck]), and a node that cannot be checked is no copy
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -51,6 +51,10 @@ const (
 
 	// LevelMiners is the level from which the table has which miners are dead.
 	LevelMiners = 3
+
+	// LevelResults is the level from which ends of checks have a result, and a node that cannot be checked does not
+	// count as a copy.
+	LevelResults = 3
 
 	// LevelReports is the level from which reports of storage nodes say that they are complete.
 	LevelReports = 3

@@ -286,18 +286,27 @@ func (s *simulation) integrity(time uint64) Command {
 			age = s.age()
 		}
 		if s.chance(3) {
-			return &EndCheck{ID: id, Version: n.Version, Aborted: s.cause(), Time: time}
+			c := &EndCheck{ID: id, Version: n.Version, Aborted: s.cause(), Time: time}
+			if c.Result = CheckAborted; s.chance(2) {
+				c.Result = CheckNone
+			}
+			return c
 		}
-		return &EndCheck{
+		c := &EndCheck{
 			ID: id, Version: n.Version, Bad: bad, Strange: s.chance(8), Tiles: uint64(s.rng.IntN(2)), Time: time,
 			Findings: []Finding{{Block: 1, What: chain.WrongFrame}}, Age: age,
 		}
+		c.Result = c.ResultOf()
+		return c
 	case Receiving:
 		head := s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]
 		c := &EndRepair{ID: id, Version: n.Version, Height: head.Height, Hash: head.Hash, Bad: bad, Blocks: 1,
 			Bytes: 10, Time: time}
 		if s.chance(3) {
 			c.Failed = s.cause()
+		}
+		if s.chance(4) {
+			c.Unchecked = 1
 		}
 		return c
 	case Invalid:

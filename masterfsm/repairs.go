@@ -35,6 +35,8 @@ type EndRepair struct {
 	Blocks    uint64        `json:"blocks"`  // received
 	Bytes     uint64        `json:"bytes"`
 	Time      uint64        `json:"time"`
+	// Findings are those of the check at its end; from protocol level 3 on.
+	Findings []Finding `json:"findings,omitempty"`
 }
 
 func (c *BeginRepair) apply(s *State) (any, error) {
@@ -90,18 +92,23 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	case n.State != Receiving:
 		return nil, fmt.Errorf("%w: %s is %s, not being repaired", ErrStale, c.ID, n.State)
 	}
-	if err := errors.Join(s.checkCause(c.Failed), s.checkCause(c.Changed), checkRanges(c.Bad)); err != nil {
+	if err := errors.Join(s.checkCause(c.Failed), s.checkCause(c.Changed), checkRanges(c.Bad),
+		s.checkFindings(c.Findings)); err != nil {
 		return nil, err
 	}
 	s.tick(c.Time)
-	source, missing, took, was := n.Peer, n.Missing, s.now-n.Since, n.Cause
+	source, missing, took, was, before := n.Peer, n.Missing, s.now-n.Since, n.Cause, n.Bad
+	// A check of a node that lacks nothing is no repair. It is tried again and again.
+	checkOnly := s.level >= LevelResults && source == "" && len(missing) == 0 && c.Failed.Code == wire.CodeCheckAborted
 	cut := n.Keep < n.Height
 	n.Bad, n.Unchecked = c.Bad, c.Unchecked
 	s.leaveRepair(n)
 	if !c.Failed.IsZero() {
 		n.OnGroupChain = n.OnGroupChain && !cut
 		n.move(Invalid, was, s.now)
-		s.integrity.Totals.FailedRepairs++
+		if !checkOnly {
+			s.integrity.Totals.FailedRepairs++
+		}
 	} else {
 		n.Height = c.Height
 		s.enter(n, c.Hash)
@@ -116,10 +123,16 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	case !c.Changed.IsZero():
 		cause = c.Changed
 	}
-	if source != "" || !c.Failed.IsZero() {
+	if source != "" || !c.Failed.IsZero() && !checkOnly {
 		s.recordNode(n, Event{
 			Kind: EventRepair, Source: source, Ranges: missing, Blocks: c.Blocks, Bytes: c.Bytes, Millis: took,
 			Cause: cause,
+		})
+	}
+	if found := chain.CutRanges(s.unrepaired(n), before); s.level >= LevelResults && len(found) > 0 {
+		s.integrity.Totals.BadBlocks += chain.CountBlocks(found)
+		s.recordNode(n, Event{
+			Kind: EventFinding, Findings: c.Findings, Ranges: found, Blocks: chain.CountBlocks(found), Cause: n.Cause,
 		})
 	}
 	s.advanceStored()

@@ -114,7 +114,9 @@ func (s *State) Apply(data []byte) (any, error) {
 		}
 		outcomes := make([]Outcome, len(submissions))
 		for i := range submissions {
+			before := s.placed()
 			outcomes[i].Placements, outcomes[i].Err = s.submit(time, leadership, &submissions[i])
+			outcomes[i].Added = s.placed() - before
 		}
 		return outcomes, nil
 	}
@@ -257,6 +259,9 @@ func (s *State) View() View {
 // NextIndex is the leaf index that the next record gets: positions from here on are not given out.
 func (s *State) NextIndex() uint64 { return s.open.first + uint64(len(s.open.ends)) }
 
+// placed is how many records have a position. Each block that is cut has a seal, which has an index too.
+func (s *State) placed() uint64 { return s.NextIndex() - s.open.number }
+
 // Height is the number of blocks that are cut, mined or not; the open block has this number.
 func (s *State) Height() uint64 { return s.open.number }
 
@@ -319,11 +324,19 @@ func search[T any, K cmp.Ordered](list []T, key K, of func(*T) K) (at int, found
 // MaxTime is the last millisecond of the year 9999, which is the last year of RFC 3339. A later time is a fault.
 const MaxTime = 253_402_300_799_999
 
+// How far a [SetTime] may move the time, in milliseconds: MaxStep is a day, MaxJump a hundred years.
+const (
+	MaxStep = 24 * 60 * 60 * 1000
+	MaxJump = 36_525 * MaxStep
+)
+
 // SetTime moves the table's time forward to Time. An operator requests it where the time is behind and the masters may
-// not move it by themselves. It is refused with [ErrBadCommand] where Time is not later than the table's time, or later
-// than [MaxTime]. The result is the time that it has replaced. Known from protocol level 3 on.
+// not move it by themselves. It is refused with [ErrBadCommand] where Time is not later than the table's time, more
+// than [MaxJump] later, or later than [MaxTime]; and more than [MaxStep] later unless Force is set, because a mistake
+// cannot be corrected. The result is the time that it has replaced. Known from protocol level 3 on.
 type SetTime struct {
-	Time uint64 `json:"time"` // unix milliseconds
+	Time  uint64 `json:"time"` // unix milliseconds
+	Force bool   `json:"force,omitempty"`
 }
 
 func (c *SetTime) apply(s *State) (any, error) {
@@ -333,10 +346,15 @@ func (c *SetTime) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: the time is set from protocol level %d on, the group is at %d", ErrBadCommand,
 			LevelElapsed, s.level)
 	case c.Time > MaxTime:
-		return nil, fmt.Errorf("%w: the time %d is after the year 9999", ErrBadCommand, c.Time)
+		return nil, fmt.Errorf("%w: the time is before 1970 or after the year 9999", ErrBadCommand)
 	case c.Time <= was:
 		return nil, fmt.Errorf("%w: the time %d is not later than the group's time, %d, and that never runs backwards",
 			ErrBadCommand, c.Time, was)
+	case c.Time-was > MaxJump:
+		return nil, fmt.Errorf("%w: the time is more than 100 years after the group's time", ErrBadCommand)
+	case c.Time-was > MaxStep && !c.Force:
+		return nil, fmt.Errorf("%w: the time is %d h after the group's time and cannot be set back: if it is right, "+
+			"confirm it with --yes (\"force\": true)", ErrBadCommand, (c.Time-was)/(60*60*1000))
 	}
 	s.tick(c.Time)
 	s.recordEvent(Event{Kind: EventTime, Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})

@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -216,5 +217,45 @@ func TestSettingsBeforeLevelThree(t *testing.T) {
 	b.ok(&BeginTerm{Term: 2, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
 	if b.Settings() != settings {
 		t.Errorf("settings %+v", b.Settings())
+	}
+}
+
+// TestExtremeSettings checks that a change to absurd settings is refused, and that a group that was founded with them
+// works: no sum overflows. A key is remembered, and bodies are kept.
+func TestExtremeSettings(t *testing.T) {
+	const most = 1<<64 - 1
+	b := newTable(t, smallSettings())
+	b.raise()
+	for name, change := range map[string]SettingsChange{
+		"max pending bytes": {MaxPendingBytes: new(uint64(most))},
+		"no pending byte":   {MaxPendingBytes: new(uint64(0))},
+		"retain bytes":      {RetainBytes: new(uint64(maxSettingBytes + 1))},
+		"key age":           {KeyAge: new(uint64(maxKeyAge + 1))},
+		"max records":       {MaxRecords: new(uint32(1<<20 + 1))},
+		"no replica":        {Replicas: new(uint8(0))},
+	} {
+		b.refused(&ChangeSettings{Change: change, Time: startTime}, ErrBadCommand)
+		if b.Settings() != smallSettings() {
+			t.Fatalf("%s: %+v", name, b.Settings())
+		}
+	}
+	settings := smallSettings()
+	settings.MaxPendingBytes, settings.RetainBytes, settings.KeyAge = most, most, most
+	settings.MaxKeys = 1<<32 - 1
+	b = newTable(t, settings)
+	b.node("a", 0)
+	b.node("b", 0)
+	keyed := call{project: 1, key: "k", payloads: []string{"x"}}
+	first := b.add(startTime, keyed)
+	b.fill(40)
+	if again := b.add(startTime, keyed); !reflect.DeepEqual(again[0].Runs, first[0].Runs) {
+		t.Errorf("a retry got %+v after %+v", again, first)
+	}
+	b.mine()
+	height := b.Height()
+	b.ack("a", height)
+	b.ack("b", height)
+	if b.Stored() != height {
+		t.Errorf("stored %d of %d", b.Stored(), height)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"reflect"
 	"testing"
 
 	"github.com/chainstore/chainstore/wire"
@@ -51,8 +52,19 @@ func TestSetTime(t *testing.T) {
 	b.ok(&RaiseLevel{Level: LevelElapsed - 1, Time: startTime})
 	b.refused(&SetTime{Time: startTime + 1}, ErrBadCommand)
 	b.raise()
-	for _, refused := range []uint64{0, 1, startTime - 1, startTime, MaxTime + 1, 1<<64 - 1000} {
-		b.refused(&SetTime{Time: refused}, ErrBadCommand)
+	for _, c := range []SetTime{
+		{Time: startTime + MaxStep + 1}, {Time: startTime + MaxJump}, // they need Force
+		{Time: startTime + MaxJump + 1, Force: true}, {Time: MaxTime, Force: true}, {Time: MaxTime + 1, Force: true},
+		{Time: 0}, {Time: 1}, {Time: startTime - 1, Force: true}, {Time: startTime}, {Time: 1<<64 - 1000, Force: true},
+	} {
+		b.refused(&c, ErrBadCommand)
+	}
+	for _, c := range []SetTime{{Time: startTime + MaxStep}, {Time: startTime + MaxJump, Force: true}} {
+		far := newTable(t, smallSettings())
+		far.raise()
+		if far.ok(&c); far.Now() != c.Time {
+			t.Errorf("%+v: the time is %d", c, far.Now())
+		}
 	}
 	if was := b.ok(&SetTime{Time: startTime + 90_500}); was != uint64(startTime) || b.Now() != startTime+90_500 {
 		t.Errorf("the time was %v and is %d", was, b.Now())
@@ -135,5 +147,41 @@ func TestOldFormsBelowElapsed(t *testing.T) {
 	const want = "a301c3a574de87653da7787f3176234e4841bddd6af4570b44d90424eab24727"
 	if got := hex.EncodeToString(sum[:]); got != want {
 		t.Errorf("a snapshot at level 2 has the digest %s, that of the version before level 3 %s", got, want)
+	}
+}
+
+// TestEveryCommandsTimeIsChecked checks that the time of no command can move the table's time to an absurd one, or
+// back, whether the command is accepted or not. A command whose time is not checked by tick would.
+func TestEveryCommandsTimeIsChecked(t *testing.T) {
+	timed := 0
+	for _, c := range commands {
+		if c == nil {
+			continue
+		}
+		fresh := reflect.New(reflect.TypeOf(c).Elem())
+		field := fresh.Elem().FieldByName("Time")
+		if !field.IsValid() {
+			continue
+		}
+		timed++
+		b := newTable(t, smallSettings())
+		b.raise()
+		b.node("a", 0)
+		if id := fresh.Elem().FieldByName("ID"); id.IsValid() && id.Kind() == reflect.String {
+			id.SetString("a")
+		}
+		if version := fresh.Elem().FieldByName("Version"); version.IsValid() {
+			version.SetUint(b.storage("a").Version)
+		}
+		for _, time := range []uint64{0, 1, startTime - 1, MaxTime + 1, 1 << 63, 1<<64 - 1000, 1<<64 - 1} {
+			field.SetUint(time)
+			_, err := fresh.Interface().(Command).apply(b.State)
+			if b.Now() != startTime {
+				t.Fatalf("%T at %d: the table's time is %d, %v", c, time, b.Now(), err)
+			}
+		}
+	}
+	if timed < 25 {
+		t.Errorf("%d commands have a time", timed)
 	}
 }

@@ -70,6 +70,11 @@ type Storage struct {
 	Missing []chain.Range `json:"missing,omitempty"` // Receiving: what is to be sent
 }
 
+// NotChecked reports whether a node waits for a check that looks at all blocks, and does not count as a copy meanwhile.
+func (n *Storage) NotChecked() bool {
+	return (n.State == Invalid || n.State == Receiving) && n.Unchecked > 0 && len(n.Bad) == 0
+}
+
 func (n *Storage) move(to NodeState, cause Cause, now uint64) {
 	if n.State != to {
 		n.Since = now

@@ -53,7 +53,8 @@ func (p *appendRequest) size() int {
 // masterfsm.ErrOversize.
 func (n *Node) Append(
 	ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string,
-) (Appended, error) {
+) (_ Appended, err error) {
+	defer n.cfg.Histograms.Append.Done(time.Now(), &err)
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err
 	}
@@ -119,10 +120,15 @@ type sentRates struct {
 	mu    sync.Mutex
 	since time.Time
 	spent map[uint32]masterfsm.Spent // of twice the quota
+	swept uint64                     // when projects were last dropped, in milliseconds since then
 }
 
-// maxSentRates is how many projects are counted before those that have nothing left to refill are dropped.
-const maxSentRates = 1024
+const (
+	// maxSentRates is how many projects are counted before those that have nothing left to refill are dropped.
+	maxSentRates = 1024
+	// refillMillis is how long a quota takes to refill, and the least time between two searches for such projects.
+	refillMillis = 1000
+)
 
 // spend counts an append, unless that is over twice the quota: then it returns the shortage.
 func (r *sentRates) spend(q masterfsm.Quota, d masterfsm.Demand, now time.Time) *masterfsm.Shortage {
@@ -136,8 +142,9 @@ func (r *sentRates) spend(q masterfsm.Quota, d masterfsm.Demand, now time.Time) 
 		r.since, r.spent = now, map[uint32]masterfsm.Spent{}
 	}
 	age := uint64(max(0, now.Sub(r.since).Milliseconds()))
-	if len(r.spent) >= maxSentRates {
-		maps.DeleteFunc(r.spent, func(_ uint32, s masterfsm.Spent) bool { return age-min(s.Age, age) >= 1000 })
+	if len(r.spent) >= maxSentRates && age-min(r.swept, age) >= refillMillis {
+		maps.DeleteFunc(r.spent, func(_ uint32, s masterfsm.Spent) bool { return age-min(s.Age, age) >= refillMillis })
+		r.swept = age
 	}
 	spent, short := r.spent[d.Project].Spend(twice, d, age)
 	if short != nil {

@@ -126,6 +126,39 @@ func TestUnreadBlocks(t *testing.T) {
 	})
 }
 
+// TestRepairLosesABlock checks that a block that a node could not copy during a repair counts as bad, although the
+// check before did not find it. It is received next.
+func TestRepairLosesABlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+		defer r.stop()
+		first := ""
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Bad[3] = true
+			s.LieReceive = func(status *wire.ReceiveStatus) {
+				if first == "" {
+					first, s.Bad[5] = s.Ticket, true
+				}
+				if s.Ticket == first {
+					status.Lost = []chain.Range{{From: 5, To: 6}}
+				}
+			}
+		})
+		if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		r.on("http://s1", func(s *masterstest.Storage) {
+			if len(s.Bad) > 0 {
+				t.Errorf("bad: %v", s.Bad)
+			}
+		})
+		if n := r.nodeOf(t, "http://s1"); n.State != "valid" {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
 // TestChecksThatEndEarlyAgainAndAgain checks that repeated early ends are retried at a limited rate, do not delay the
 // checks of other nodes, and raise a notice.
 func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
@@ -174,9 +207,13 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 		}
 		for _, n := range r.Integrity(t.Context()).Nodes {
 			bad := n.URL == "http://s1"
-			if bad != (n.Checked == checked[n.URL]) || bad != (n.Due != "") || n.State == "invalid" {
+			if bad != (n.Checked == checked[n.URL]) || bad != (n.Due != "") ||
+				bad != (n.State == "invalid" || n.State == "receiving") {
 				t.Errorf("%+v", n)
 			}
+		}
+		if got := r.Figures().WholeStorages; got != 2 {
+			t.Errorf("%d nodes count as copies", got)
 		}
 		// A new leader retries at once, and then counts its own failures.
 		r.ledger.CutLeadership()
@@ -372,6 +409,21 @@ func TestNodeOnAnotherChain(t *testing.T) {
 	}
 }
 
+// haveFork makes a storage node report another chain, which differs from a block on.
+func haveFork(s *masterstest.Storage, from uint64) {
+	s.Report = func(order wire.CheckOrder) wire.CheckStatus {
+		return wire.CheckStatus{Report: &wire.Report{Other: true, Unchecked: order.Height}}
+	}
+	s.LieHeaders = func(headers []wire.ProvenHeader) []wire.ProvenHeader {
+		for i := range headers {
+			if headers[i].Header.Block >= from {
+				headers[i].Header.Nonce++
+			}
+		}
+		return headers
+	}
+}
+
 // TestCheckFindsAnotherChain checks that the leader looks for the first block that differs if a check reports that the
 // chain on the disk is another one, although the node still confirms the group's chain.
 func TestCheckFindsAnotherChain(t *testing.T) {
@@ -380,17 +432,7 @@ func TestCheckFindsAnotherChain(t *testing.T) {
 			r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 			defer r.stop()
 			r.on("http://s1", func(s *masterstest.Storage) {
-				s.Report = func(order wire.CheckOrder) wire.CheckStatus {
-					return wire.CheckStatus{Report: &wire.Report{Other: true, Unchecked: order.Height}}
-				}
-				s.LieHeaders = func(headers []wire.ProvenHeader) []wire.ProvenHeader {
-					for i := range headers {
-						if headers[i].Header.Block >= fork {
-							headers[i].Header.Nonce++
-						}
-					}
-					return headers
-				}
+				haveFork(s, fork)
 			})
 			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
 				t.Fatal(err)
@@ -410,6 +452,149 @@ func TestCheckFindsAnotherChain(t *testing.T) {
 			time.Sleep(time.Minute)
 			if n := r.nodeOf(t, "http://s1"); n.State != "valid" || n.Due != "" {
 				t.Errorf("fork at %d: %+v", fork, n)
+			}
+		})
+	}
+}
+
+// TestNodeThatCanReadNoBlock checks that a node that can read no block does not count as a copy after three checks. If
+// other nodes have the blocks, it receives them again; otherwise no block counts as bad or lost, and the node counts
+// again when it can read them.
+func TestNodeThatCanReadNoBlock(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+			defer r.stop()
+			if alone {
+				for _, url := range []string{"http://s0", "http://s2"} {
+					if err := r.RemoveStorage(t.Context(), url, true); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			broken := func(o wire.CheckOrder) wire.CheckStatus {
+				status := wire.CheckStatus{Error: "input/output error"}
+				if o.UnreadAll && o.Unread {
+					status.Unread = &wire.Report{Bad: []chain.Range{{To: o.Height}}, Unchecked: o.Height}
+				}
+				return status
+			}
+			r.on("http://s1", func(s *masterstest.Storage) {
+				s.Report = broken
+				for block := range uint64(20) {
+					s.Bad[block] = !alone // until it is received
+				}
+			})
+			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+				t.Fatal(err)
+			}
+			copies := 2
+			if alone {
+				copies = 0
+			}
+			for tries := 0; r.Figures().WholeStorages > copies && tries < 600; tries++ {
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(100 * time.Millisecond)
+			i, n := r.Integrity(t.Context()), r.nodeOf(t, "http://s1")
+			if alone && (len(n.Bad) > 0 || len(i.Lost) > 0 || r.Figures().Unchecked != 1) {
+				t.Errorf("alone: %+v, lost %v", n, i.Lost)
+			} else if !alone && !slices.Equal(n.Bad, []chain.Range{{To: 20}}) {
+				t.Errorf("%+v", n)
+			}
+			r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
+			time.Sleep(time.Minute)
+			if n := r.nodeOf(t, "http://s1"); n.State != "valid" || len(n.Bad) > 0 || n.Aborted != nil {
+				t.Errorf("alone %v, afterwards: %+v", alone, n)
+			}
+			if got := r.Figures(); got.WholeStorages != copies+1 || got.Unchecked != 0 {
+				t.Errorf("alone %v: %+v", alone, got)
+			}
+		})
+	}
+}
+
+// TestAllBlocksOnBadSectors checks that the blocks of the only node are lost after three checks if it can read none of
+// them, and its device reads. A person can confirm that, and the node counts again then.
+func TestAllBlocksOnBadSectors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+		defer r.stop()
+		for _, url := range []string{"http://s0", "http://s2"} {
+			if err := r.RemoveStorage(t.Context(), url, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := []chain.Range{{To: 20}}
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
+				return wire.CheckStatus{
+					Error: "input/output error", DeviceReads: true,
+					Unread: &wire.Report{Bad: all, Unchecked: o.Height},
+				}
+			}
+		})
+		if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		i, n := r.Integrity(t.Context()), r.nodeOf(t, "http://s1")
+		if !slices.Equal(i.Lost, all) || n.State != "invalid" {
+			t.Fatalf("lost %v, %+v", i.Lost, n)
+		}
+		for block := range uint64(20) {
+			if _, err := r.ConfirmLost(t.Context(), block); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if n := r.nodeOf(t, "http://s1"); n.State != "valid" {
+			t.Errorf("confirmed: %+v", n)
+		}
+	})
+}
+
+// TestForkWithHeadersThatCannotBeRead checks that an error in place of a header does not count as another header: one
+// that the node cannot read is passed over, and after any other error it is not known where the chains part.
+func TestForkWithHeadersThatCannotBeRead(t *testing.T) {
+	const fork, failing = 15, 10 // the search begins there
+	page := &wire.Error{Problem: wire.Problem{Type: "about:blank", Title: "a page of a proxy", Status: 503}}
+	busy := &wire.Error{Problem: wire.Problem{Type: wire.ProblemBase + wire.ErrUnavailable.Name, Status: 503}}
+	for name, c := range map[string]struct {
+		err  error
+		code string
+	}{
+		"a page of a proxy":       {page, wire.CodeForkUnknown},
+		"no answer":               {wire.ErrNoAnswer, wire.CodeForkUnknown},
+		"a header it cannot read": {busy, wire.CodeOtherChain},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+			defer r.stop()
+			r.on("http://s1", func(s *masterstest.Storage) {
+				haveFork(s, fork)
+				s.NoHeaders = func(from uint64) error {
+					if from == failing {
+						return c.err
+					}
+					return nil
+				}
+			})
+			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1500 * time.Millisecond)
+			found := false
+			for _, e := range r.Integrity(t.Context()).Events {
+				for _, f := range e.Findings {
+					if f.DetailCoded.Code == wire.CodeOtherChain && f.Block != fork {
+						t.Errorf("%s: the chains part at block %d, not %d", name, f.Block, fork)
+					}
+					found = found || f.DetailCoded.Code == c.code
+				}
+			}
+			if !found {
+				t.Errorf("%s: no finding %s in %+v", name, c.code, r.Integrity(t.Context()).Events)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package masternode
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,13 @@ func TestClocksOfMasters(t *testing.T) {
 							got[m.Code] = m.Args["count"].(uint64)
 						}
 					}
+					f := r.Figures()
+					_, disagree := got[wire.CodeClocksDisagree]
+					if f.Disagree != disagree || uint64(f.Ahead/time.Second) != got[wire.CodeTimeAhead] ||
+						uint64(f.Behind/time.Second) != got[wire.CodeTimeBehind] {
+						t.Errorf("metrics %v, %v, %v do not say what the notices %v say", f.Disagree, f.Ahead,
+							f.Behind, got)
+					}
 					if wrong := r.timeOfRecord(t); wrong != c.record {
 						t.Errorf("the time of a record is wrong by %v, want %v", wrong, c.record)
 					}
@@ -158,7 +166,7 @@ func TestGroupAfterAPause(t *testing.T) {
 		defer r.stop()
 		r.raise(t)
 		setTime := func(by time.Duration) error {
-			_, err := r.SetTime(t.Context(), uint64(time.Now().Add(by).UnixMilli()))
+			_, err := r.SetTime(t.Context(), uint64(time.Now().Add(by).UnixMilli()), by == 3*day)
 			return err
 		}
 		if err := setTime(day); !errors.Is(err, wire.ErrBadRequest) {
@@ -182,12 +190,14 @@ func TestGroupAfterAPause(t *testing.T) {
 		if wrong := r.timeOfRecord(t); wrong != day {
 			t.Errorf("one clock alone brought a time that is wrong by %v", wrong)
 		}
-		for _, by := range []time.Duration{0, day - time.Minute} {
-			if err := setTime(by); !errors.Is(err, wire.ErrBadRequest) {
+		for _, by := range []time.Duration{0, day - time.Minute, 3*day - time.Second} {
+			err := setTime(by)
+			utc := time.Now().Add(by).UTC().Format("time 2006-01-02T15:04:05.000Z is")
+			if !errors.Is(err, wire.ErrBadRequest) || by < day && !strings.Contains(err.Error(), utc) {
 				t.Errorf("set to %v: %v", by, err)
 			}
 		}
-		if _, err := r.SetTime(t.Context(), masterfsm.MaxTime+1); !errors.Is(err, wire.ErrBadRequest) {
+		if _, err := r.SetTime(t.Context(), masterfsm.MaxTime+1, true); !errors.Is(err, wire.ErrBadRequest) {
 			t.Errorf("set to the year 10000: %v", err)
 		}
 		if err := setTime(3 * day); err != nil {
@@ -213,7 +223,7 @@ func TestTimeIsSetFromLevelThreeOn(t *testing.T) {
 		defer r.stop()
 		time.Sleep(10 * time.Second)
 		entries := r.entries()
-		_, err := r.SetTime(t.Context(), masterfsm.MaxTime)
+		_, err := r.SetTime(t.Context(), masterfsm.MaxTime, true)
 		if !errors.Is(err, wire.ErrUnavailable) || r.entries() != entries {
 			t.Errorf("%v, and %d log entries", err, r.entries()-entries)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/leader"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -153,7 +154,9 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	if v.PendingBytes >= v.Settings.MaxPendingBytes {
 		notices.add(wire.CodeBacklogFull, nil)
 	}
+	notices.addRefusals(&c, leading.Refusals)
 	notices.addDisks(leading)
+	notices = mostSpecific(notices)
 	c.Notices, c.NoticesCoded = wire.Texts(notices), notices
 	return c
 }
@@ -239,17 +242,31 @@ type Figures struct {
 	PendingBytes  uint64
 	Integrity     masterfsm.Totals
 	LostBlocks    uint64
+	ReadCache     prover.RecordCacheFigures
 	WholeStorages int                  // storage nodes that count as a copy
 	LiveStorages  int                  // storage nodes that answer this leader; 0 on another master
 	LiveMiners    int                  // miners that answer this leader; 0 on another master
 	Unchecked     int                  // storage nodes whose last three checks or more ended early; 0 on another master
 	WrongClocks   int                  // masters whose clocks are wrong, as this leader sees them; 0 on another master
+	StaleFolders  int                  // nodes that are refused because their folder is a copy; 0 on another master
+	WrongURLs     int                  // nodes at whose URL another node answers; 0 on another master
+	Disagree      bool                 // no majority of the clocks agrees, as this leader sees them
+	Ahead, Behind time.Duration        // of the time that records get, from this leader's clock; as in the notices
 	Checkpoint    uint64               // leaves of the tree that is stored, at a block boundary
 	Published     uint64               // leaves of the tree whose checkpoint is shown
 	Cosigned      uint64               // leaves of the newest checkpoint that a witness has cosigned
 	Disk          wire.Disk            // of this master
 	Disks         map[string]wire.Disk // of storage nodes, by id, as this leader sees them; none on another master
 	Witnesses     []wire.Witness       // as this leader sees them; none on another master
+
+	Applied, Committed uint64        // indices in the log
+	LastContact        time.Duration // since this master heard from a leader; the longest duration if it never did
+
+	// What waits here: appends of this master's clients for a submission, submissions of all masters for a commit, and
+	// requests of this master's clients for a confirmation by the leader.
+	Appends, AppendBytes         int
+	Submissions, SubmissionBytes int
+	Confirmations                int
 }
 
 // Figures returns the metrics.
@@ -258,6 +275,21 @@ func (n *Node) Figures() Figures {
 	f := Figures{
 		Leading: leading.Leads, Witnesses: leading.Witnesses, WrongClocks: len(leading.Clocks.Wrong),
 		Disk: n.cfg.Disk(), Disks: map[string]wire.Disk{},
+		Disagree: leading.Clocks.Disagree(),
+		Applied:  n.cfg.Ledger.Applied(), Committed: n.cfg.Ledger.Committed(), LastContact: n.cfg.Ledger.LastContact(),
+	}
+	f.Appends, f.AppendBytes = n.appends.Waiting()
+	f.Submissions, f.SubmissionBytes = n.commits.Waiting()
+	f.Confirmations, _ = n.confirms.Waiting()
+	f.ReadCache = n.prover.RecordCache()
+	f.Ahead, f.Behind = leading.Clocks.TimeOff()
+	for _, code := range leading.Refusals {
+		switch code {
+		case wire.CodeStaleFolder:
+			f.StaleFolders++
+		case wire.CodeOtherNodeAtURL:
+			f.WrongURLs++
+		}
 	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
@@ -278,7 +310,7 @@ func (n *Node) Figures() Figures {
 			if leading.Live[v.Storages[i].ID] {
 				f.LiveStorages++
 			}
-			if notChecked(leading.Aborted, v.Storages[i].ID) {
+			if leading.Leads && notChecked(leading.Aborted, &v.Storages[i]) {
 				f.Unchecked++
 			}
 		}

@@ -144,10 +144,14 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 // ConfirmLost records that a person has confirmed the loss of a block. This master must lead. Errors:
 // wire.ErrNotLeader, wire.ErrNotLost.
 func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
+	var before bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { _, before = s.Lost(block) })
 	if _, err := n.leader.Propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.leader.Now()}); err != nil {
 		return wire.Integrity{}, err
 	}
-	n.log.Warn("a person confirmed that a block is lost", "block", block)
+	if !before {
+		n.log.Warn("a person confirmed that a block is lost", "block", block)
+	}
 	i := n.integrity(n.leader.Status())
 	i.Authoritative = true // the commit confirmed the leader
 	return i, nil

@@ -130,9 +130,11 @@ func (w *walk) addHeld(s *masterfsm.HeldBlock) error {
 		}
 		at := masterfsm.Position{Block: s.Block, Offset: uint32(offset), Index: s.First + offset}
 		if ok {
-			if err := w.add(encoded, at, s.Header != nil, s.Stored); err != nil {
+			r, err := heldRecord(encoded, at, s.Header != nil, s.Stored)
+			if err != nil {
 				return err
 			}
+			w.add(r)
 		}
 		w.next = at.Index + 1
 	}
@@ -150,16 +152,11 @@ func (q *Query) matches(project uint32, encoded []byte) (ok, over bool) {
 }
 
 // add adds a record to the page.
-func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
-	r, err := newRecord(encoded, at, sealed, stored)
-	if err != nil {
-		return err
-	}
+func (w *walk) add(r Record) {
 	r.ProjectName = w.owner.Name
 	w.records = append(w.records, r)
 	w.limit--
 	w.bytes -= len(r.Payload)
-	return nil
 }
 
 // addStored adds records that the storage nodes have, up to the leaf from which on the masters hold them. The next node
@@ -222,7 +219,7 @@ func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) 
 			if w.full() {
 				return nil, nil
 			}
-			encoded, err := r.Wait(ctx)
+			found, err := r.Wait(ctx)
 			if errors.Is(err, prover.ErrNoRecord) {
 				return err, nil
 			}
@@ -232,16 +229,18 @@ func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) 
 				}
 				return nil, err
 			}
-			if ok, _ := w.q.matches(w.owner.ID, encoded); !ok {
+			if ok, _ := w.q.matches(w.owner.ID, found.Encoded); !ok {
 				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for",
 					part[i].Index), nil
 			}
 			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
-			if err := w.add(encoded, at, true, true); err != nil {
+			record, err := newRecord(found, at, true, true)
+			if err != nil {
 				return nil, err
 			}
+			w.add(record)
 			w.next = at.Index + 1
-			bytes += len(encoded)
+			bytes += len(found.Encoded)
 		}
 		chunk = max(1, min(mostHits, w.bytes/(bytes/len(part)+1)))
 	}
@@ -283,11 +282,12 @@ func (n *Node) BlockRecords(
 	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
 	var first uint64
 	var count uint32
-	sealed, stored := true, true
-	var encoded func(offset uint32) ([]byte, error)
+	var read func(at masterfsm.Position) (Record, error)
 	if held {
-		first, count, sealed, stored = body.First, body.Count(), body.Header != nil, body.Stored
-		encoded = func(offset uint32) ([]byte, error) { return body.Encoded(offset), nil }
+		first, count = body.First, body.Count()
+		read = func(at masterfsm.Position) (Record, error) {
+			return heldRecord(body.Encoded(at.Offset), at, body.Header != nil, body.Stored)
+		}
 	} else {
 		h, err := n.prover.Header(ctx, block)
 		if err != nil {
@@ -295,29 +295,29 @@ func (n *Node) BlockRecords(
 		}
 		first, count = h.First, h.Count
 		var ahead []*prover.RecordRead // of the next records
-		encoded = func(offset uint32) ([]byte, error) {
+		read = func(at masterfsm.Position) (Record, error) {
 			if len(ahead) == 0 {
-				for next := offset; next < min(h.Count, offset+firstHits); next++ {
+				for next := at.Offset; next < min(h.Count, at.Offset+firstHits); next++ {
 					ahead = append(ahead, n.prover.StartRecord(h, next))
 				}
 			}
-			record, err := ahead[0].Wait(ctx)
+			found, err := ahead[0].Wait(ctx)
 			ahead = ahead[1:]
-			return record, n.prover.ExplainLost(block, err)
+			if err != nil {
+				return Record{}, n.prover.ExplainLost(block, err)
+			}
+			return newRecord(found, at, true, true)
 		}
 	}
 	for offset := from; offset < count; offset++ {
 		if p.full() {
 			return p.list, true, nil
 		}
-		at := masterfsm.Position{Block: block, Offset: offset, Index: first + uint64(offset)}
-		record, err := encoded(offset)
-		if err == nil {
-			err = p.add(record, at, sealed, stored)
-		}
+		r, err := read(masterfsm.Position{Block: block, Offset: offset, Index: first + uint64(offset)})
 		if err != nil {
 			return nil, false, err
 		}
+		p.add(r)
 	}
 	return p.list, false, nil
 }
@@ -334,22 +334,17 @@ type blockPage struct {
 
 func (p *blockPage) full() bool { return len(p.list) >= p.limit || p.bytes <= 0 }
 
-func (p *blockPage) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
-	r, err := newRecord(encoded, at, sealed, stored)
-	if err != nil {
-		return err
-	}
+func (p *blockPage) add(r Record) {
 	owner, ok := p.owners[r.Project]
 	if !ok {
 		owner, _ = p.n.MayRead(p.reader, r.Project)
 		p.owners[r.Project] = owner
 	}
 	if owner.ID == 0 {
-		p.list = append(p.list, BlockRecord{Record: Record{At: at}, Hidden: true})
-		return nil
+		p.list = append(p.list, BlockRecord{Record: Record{At: r.At}, Hidden: true})
+		return
 	}
 	r.ProjectName = owner.Name
 	p.bytes -= len(r.Payload)
 	p.list = append(p.list, BlockRecord{Record: r})
-	return nil
 }

@@ -49,6 +49,42 @@ func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Maste
 	return found, err
 }
 
+// FindNode returns how to reach the node of an id or address, "" for this master. The token is "" for a master. self
+// reports whether it is this master. A negative answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader,
+// wire.ErrUnavailable if the URL of the master is not known.
+func (n *Node) FindNode(ctx context.Context, idOrURL string) (node wire.Worker, self bool, err error) {
+	if idOrURL == "" || isNamed(n.cfg.Member.ID, n.cfg.Member.URL, idOrURL) {
+		return wire.Worker{URL: n.cfg.Member.URL}, true, nil
+	}
+	worker := false
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		for i := range v.Storages {
+			if w := &v.Storages[i]; isNamed(w.ID, w.URL, idOrURL) {
+				node, worker = wire.Worker{URL: w.URL, Token: w.MasterToken}, true
+			}
+		}
+		for i := range v.Miners {
+			if w := &v.Miners[i]; isNamed(w.ID, w.URL, idOrURL) {
+				node, worker = wire.Worker{URL: w.URL, Token: w.MasterToken}, true
+			}
+		}
+	})
+	if worker {
+		return node, false, nil
+	}
+	found, err := n.findMaster(ctx, idOrURL)
+	switch {
+	case errors.Is(err, wire.ErrNotFound):
+		return node, false, fmt.Errorf("%w: no node has the id or address %q", wire.ErrNotFound, idOrURL)
+	case err != nil:
+		return node, false, err
+	case found.URL == "":
+		return node, false, fmt.Errorf("%w: the URL of master %s is not known", wire.ErrUnavailable, found.ID)
+	}
+	return wire.Worker{URL: found.URL}, found.ID == n.cfg.Member.ID, nil
+}
+
 // remove removes a master, on the leader. changing is held. The removal is committed to the table first, so that a
 // later leader can finish it.
 func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Master, force bool) error {
@@ -141,10 +177,10 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 	}
 }
 
-// SetTime moves the time of the group forward, unix milliseconds. This master must lead. Errors: wire.ErrNotLeader,
-// wire.ErrBadRequest, wire.ErrUnavailable.
-func (n *Node) SetTime(ctx context.Context, to uint64) (wire.TimeSet, error) {
-	was, err := n.leader.SetTime(ctx, to)
+// SetTime moves the time of the group forward, unix milliseconds, by more than a day only if force is set. This master
+// must lead. Errors: wire.ErrNotLeader, wire.ErrBadRequest, wire.ErrUnavailable.
+func (n *Node) SetTime(ctx context.Context, to uint64, force bool) (wire.TimeSet, error) {
+	was, err := n.leader.SetTime(ctx, to, force)
 	if err != nil {
 		return wire.TimeSet{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -36,10 +37,14 @@ type Config struct {
 	// failed under that kernel.
 	Kernel          string
 	AfterFailedSync bool
-	Limits          Limits
-	Logger          hclog.Logger
-	Clock           func() time.Time // nil for time.Now
-	Disk            func() wire.Disk // the space of the data folder, nil for unknown
+	// ReadCache bounds the cache of proven records, in bytes; 0 for none.
+	ReadCache int64
+	Limits    Limits
+	Logger    hclog.Logger
+	Clock     func() time.Time // nil for time.Now
+	Disk      func() wire.Disk // the space of the data folder, nil for unknown
+	// Histograms get all measurements except Fsync and Apply; nil for none.
+	Histograms *histogram.Master
 }
 
 // Defaults of checks: one minute between two checks of a node, at 32 MiB a second.
@@ -48,12 +53,17 @@ const (
 	DefaultCheckRate     = 32 << 20
 )
 
+// DefaultReadCache is the default of Config.ReadCache.
+const DefaultReadCache = 16 << 20
+
 func (c *Config) validate() error {
 	switch {
 	case c.Ledger == nil || c.Masters == nil || c.Membership == nil || c.Workers == nil || c.Logger == nil:
 		return fmt.Errorf("masternode: Ledger, Masters, Membership, Workers and Logger are needed")
 	case c.Member.ID == "" || len(c.Member.ID) > 255 || c.Member.URL == "":
 		return fmt.Errorf("masternode: a member needs an id of 1 to 255 bytes and a URL")
+	case c.ReadCache < 0:
+		return fmt.Errorf("masternode: a read cache of %d bytes is negative", c.ReadCache)
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative",
 			c.MaxAge, c.CheckInterval, c.CheckRate)
@@ -115,12 +125,16 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Disk == nil {
 		cfg.Disk = func() wire.Disk { return wire.Disk{} }
 	}
+	if cfg.Histograms == nil {
+		cfg.Histograms = new(histogram.Master)
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Logger.Named("master"), over: make(chan error, 1)}
 	n.prover = prover.New(prover.Config{
 		Self: cfg.Member.ID, Ledger: cfg.Ledger, Storages: cfg.Workers, Logger: cfg.Logger, Clock: cfg.Clock,
+		RecordBytes: uint64(cfg.ReadCache),
 	})
 	n.leader = leader.New(leader.Config{
 		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,
@@ -197,6 +211,9 @@ func (n *Node) LeaderURL() (url string, self bool) {
 	return url, id == n.cfg.Member.ID
 }
 
+// Histograms returns the histograms of this master, for its metrics.
+func (n *Node) Histograms() *histogram.Master { return n.cfg.Histograms }
+
 // Limits returns the limits of what clients may send to this master.
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
@@ -239,6 +256,8 @@ type Ledger interface {
 	RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error
 	// Applied is the index of the newest log entry in the state.
 	Applied() uint64
+	// Committed is the index of the newest log entry that this master knows to be committed, at least Applied.
+	Committed() uint64
 	// WaitApplied blocks until the state has applied the log up to an index.
 	WaitApplied(ctx context.Context, index uint64) error
 	// ReadIndex is the commit index of this leader's own term, confirmed by a majority. The error wraps

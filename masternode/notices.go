@@ -115,14 +115,11 @@ func (l *noticeList) addClocks(c leader.Clocks) {
 	if c.Disagree() {
 		l.add(wire.CodeClocksDisagree, wire.Args{"count": uint64(c.Compared)})
 	}
-	if c.Majority && !c.Agrees {
-		return // the time is right, and the leader's clock is among the wrong ones
-	}
-	switch {
-	case c.Table > 0:
-		l.add(wire.CodeTimeAhead, wire.Args{"seconds": seconds(c.Table)})
-	case c.Table < 0:
-		l.add(wire.CodeTimeBehind, wire.Args{"seconds": seconds(c.Table)})
+	switch ahead, behind := c.TimeOff(); {
+	case ahead > 0:
+		l.add(wire.CodeTimeAhead, wire.Args{"seconds": seconds(ahead)})
+	case behind > 0:
+		l.add(wire.CodeTimeBehind, wire.Args{"seconds": seconds(behind)})
 	}
 }
 
@@ -158,15 +155,30 @@ func (l *noticeList) addWitnesses(list []wire.Witness, quorum int, leads bool) {
 // abortedMany is how many checks of a node in a row must end early before there is a notice.
 const abortedMany = 3
 
-// notChecked reports whether the last checks of a storage node ended early, so that it does not count as checked.
-func notChecked(aborted map[string]wire.Aborted, id string) bool {
-	return aborted[id].Count >= abortedMany
+// notChecked reports whether the last checks of a storage node ended early, so that it does not count as checked. From
+// protocol level 3 on the table remembers it.
+func notChecked(aborted map[string]wire.Aborted, n *masterfsm.Storage) bool {
+	return aborted[n.ID].Count >= abortedMany || waitsForCheck(n)
 }
 
-// addAborted adds a notice if a node cannot be checked. It uses the leader's memory, so a new leader needs three checks
-// of its own, which take seconds.
+// waitsForCheck reports whether the table says that the checks of a storage node did not end.
+func waitsForCheck(n *masterfsm.Storage) bool {
+	return n.NotChecked() && (n.Cause.Code == wire.CodeCheckAborted || n.Cause.Code == wire.CodeCheckOverdue)
+}
+
+// addAborted adds a notice if a node cannot be checked. A leader that has not tried yet takes it from the table.
 func (l *noticeList) addAborted(n *masterfsm.Storage, aborted map[string]wire.Aborted) {
-	if a := aborted[n.ID]; notChecked(aborted, n.ID) {
+	a, known := aborted[n.ID]
+	if !known && waitsForCheck(n) {
+		args := wire.Args{
+			"node": n.ID, "count": uint64(abortedMany), "blocks": n.Cause.Args["blocks"],
+			"height": n.Cause.Args["height"], "detail": n.Cause.Args["detail"],
+		}
+		if n.Cause.Code == wire.CodeCheckOverdue {
+			args["detail"] = n.Cause.Text()
+		}
+		l.add(wire.CodeChecksEndEarly, args)
+	} else if notChecked(aborted, n) {
 		l.add(wire.CodeChecksEndEarly, wire.Args{
 			"node": n.ID, "count": uint64(a.Count), "blocks": a.Blocks, "height": a.Height, "detail": a.Error,
 		})
@@ -186,4 +198,40 @@ func (l *noticeList) addLost(lost []chain.Range) {
 		shown := lost[:min(len(lost), wire.MaxMessageRanges)]
 		l.add(wire.CodeLossUnconfirmed, wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown})
 	}
+}
+
+// addRefusals adds the notices about nodes that answer and take no part. refusals are their codes, by node id.
+func (l *noticeList) addRefusals(c *wire.Cluster, refusals map[string]string) {
+	add := func(id, url string) {
+		switch code := refusals[id]; code {
+		case wire.CodeStaleFolder:
+			l.add(code, wire.Args{"node": id})
+		case wire.CodeOtherNodeAtURL:
+			l.add(code, wire.Args{"node": id, "url": url})
+		}
+	}
+	for i := range c.Masters {
+		add(c.Masters[i].ID, c.Masters[i].URL)
+	}
+	for i := range c.Storages {
+		add(c.Storages[i].ID, c.Storages[i].URL)
+	}
+	for i := range c.Miners {
+		add(c.Miners[i].ID, c.Miners[i].URL)
+	}
+}
+
+// mostSpecific removes the notices that a node does not answer where another notice says why. Their advice to start the
+// node would contradict that of the other.
+func mostSpecific(list noticeList) noticeList {
+	why := map[any]bool{}
+	for _, m := range list {
+		switch m.Code {
+		case wire.CodeFailedSync, wire.CodeStaleFolder, wire.CodeOtherNodeAtURL:
+			why[m.Args["node"]] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(m wire.Message) bool {
+		return (m.Code == wire.CodeStorageSilent || m.Code == wire.CodeMasterSilent) && why[m.Args["node"]]
+	})
 }

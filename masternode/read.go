@@ -3,6 +3,7 @@ package masternode
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -23,7 +24,10 @@ type Record struct {
 
 // Record reads the record at an offset of a block, if the reader may. Errors: wire.ErrNotFound, wire.ErrForbidden,
 // wire.ErrNoLeader, wire.ErrUnavailable.
-func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (Record, error) {
+func (n *Node) Record(
+	ctx context.Context, reader masterfsm.Access, block uint64, offset uint32,
+) (_ Record, err error) {
+	defer n.cfg.Histograms.Read.Done(time.Now(), &err)
 	r, err := n.anyRecord(ctx, block, offset)
 	return n.permitted(reader, r, err)
 }
@@ -38,9 +42,11 @@ func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Re
 }
 
 // RecordByIndex reads the record of a leaf index. Errors: as Record, and wire.ErrSealIndex.
-func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (Record, error) {
-	var r Record
-	err := n.confirmed(ctx, func() error {
+func (n *Node) RecordByIndex(
+	ctx context.Context, reader masterfsm.Access, index uint64,
+) (r Record, err error) {
+	defer n.cfg.Histograms.Read.Done(time.Now(), &err)
+	err = n.confirmed(ctx, func() error {
 		var found masterfsm.Found
 		var at masterfsm.Position
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, at = s.Locate(index) })
@@ -93,7 +99,7 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 		return Record{}, fmt.Errorf("%w: block %d has fewer records", wire.ErrNotFound, block)
 	case masterfsm.FoundRecord:
 		//mutant:found-record
-		return newRecord(encoded, at, header != nil, block < stored)
+		return heldRecord(encoded, at, header != nil, block < stored)
 	}
 	h, err := n.prover.Header(ctx, block)
 	if err != nil {
@@ -110,13 +116,22 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	return newRecord(proven, at, true, true)
 }
 
-func newRecord(encoded []byte, at masterfsm.Position, sealed, stored bool) (Record, error) {
-	r, err := chain.ParseRecord(encoded)
+// newRecord returns a record that was hashed.
+func newRecord(h prover.HashedRecord, at masterfsm.Position, sealed, stored bool) (Record, error) {
+	r, err := chain.ParseRecord(h.Encoded)
 	if err != nil {
 		return Record{}, err
 	}
-	leaf := r.Leaf()
-	return Record{Record: r, At: at, Commit: leaf.Commit, Leaf: leaf.Hash(), Sealed: sealed, Stored: stored}, nil
+	return Record{Record: r, At: at, Commit: h.Commit, Leaf: h.Leaf, Sealed: sealed, Stored: stored}, nil
+}
+
+// heldRecord returns a record of the state.
+func heldRecord(encoded []byte, at masterfsm.Position, sealed, stored bool) (Record, error) {
+	h, err := prover.HashRecord(encoded)
+	if err != nil {
+		return Record{}, err
+	}
+	return newRecord(h, at, sealed, stored)
 }
 
 // Position returns the record's position in the form of the API.

@@ -17,7 +17,8 @@ import (
 // Prove returns the proof of a record, which must have been read with permission. It is at the newest checkpoint if
 // that covers the record's block. Otherwise, after confirming that with the leader, it is at a committed block boundary
 // without a signature. Errors: wire.ErrNotSealed, wire.ErrLost, wire.ErrNoLeader, wire.ErrUnavailable.
-func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
+func (n *Node) Prove(ctx context.Context, r Record) (_ wire.Proof, err error) {
+	defer n.cfg.Histograms.Proof.Done(time.Now(), &err)
 	r, at, err := n.covered(ctx, r)
 	switch {
 	case errors.Is(err, wire.ErrNotCovered) || errors.Is(err, signing.ErrNoCheckpoint):
@@ -118,7 +119,8 @@ type LogProof struct {
 
 // LogProof returns the proof of a record in the newest checkpoint. The record must have been read with permission.
 // Errors: wire.ErrNotSealed, wire.ErrNotCovered, signing.ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
-func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
+func (n *Node) LogProof(ctx context.Context, r Record) (_ LogProof, err error) {
+	defer n.cfg.Histograms.Proof.Done(time.Now(), &err)
 	r, at, err := n.covered(ctx, r)
 	if err != nil {
 		return LogProof{}, err
@@ -129,7 +131,8 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 
 // Receipt returns the receipt of a record, which must have been read with permission. Errors: as LogProof, and
 // wire.ErrLost.
-func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
+func (n *Node) Receipt(ctx context.Context, r Record) (_ wire.Receipt, err error) {
+	defer n.cfg.Histograms.Proof.Done(time.Now(), &err)
 	r, at, err := n.covered(ctx, r)
 	if err != nil {
 		return wire.Receipt{}, err

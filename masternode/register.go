@@ -19,9 +19,12 @@ import (
 // Register adds a worker to the table, or updates it. Any master brings a registration to the leader; forwarded means
 // that another master already did. A registration without news costs no log entry, so workers may register as often as
 // they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand, wire.ErrRemoved,
-// wire.ErrOtherStart.
+// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrFenced if the worker has accepted an order of a later leader.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
+		return wire.Registered{}, err
+	}
+	if err := n.checkReporter(r.ID, r.Group); err != nil {
 		return wire.Registered{}, err
 	}
 	if forwarded {
@@ -46,6 +49,33 @@ func checkRegistration(r wire.Registration) error {
 		return fmt.Errorf("%w: role %q is neither storage nor miner", wire.ErrBadRequest, r.Role)
 	case r.MasterToken == "":
 		return fmt.Errorf("%w: a worker must name the token by which it will know a master", wire.ErrBadRequest)
+	}
+	return nil
+}
+
+// checkReporter refuses a node of another group. A node that does not know its group, of group "", is new, or of a
+// version before protocol level 3.
+func (n *Node) checkReporter(id, group string) error {
+	if own := n.Member().Group; group != "" && own != "" && group != own {
+		return fmt.Errorf("%w: node %q is of group %s, this is group %s: choose another --data folder or other "+
+			"--masters", wire.ErrOtherGroup, id, group, own)
+	}
+	return nil
+}
+
+// checkSeen refuses a worker that has accepted an order of a later leader than the one that the table has.
+func checkSeen(v masterfsm.View, r wire.Registration) error {
+	if r.Seen == "" {
+		return nil
+	}
+	seen, err := wire.ParseOrder(r.Seen)
+	if err != nil {
+		return fmt.Errorf("%w: the newest order that the worker has accepted: %w", wire.ErrBadRequest, err)
+	}
+	if own := orderOf(v); own.Less(seen) {
+		return &wire.FencedError{Highest: own,
+			Err: fmt.Errorf("%w: worker %q has accepted an order of epoch %d, term %d; this leader is of epoch %d, "+
+				"term %d", wire.ErrFenced, r.ID, seen.Epoch, seen.Term, own.Epoch, own.Term)}
 	}
 	return nil
 }
@@ -80,7 +110,10 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		over = s.FailedSyncOf(c.ID).ID != ""
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
-	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v)}
+	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
+	if err := checkSeen(v, r); err != nil {
+		return wire.Registered{}, err
+	}
 	known, upToDate := entered(v, c)
 	switch {
 	case known && otherStart != nil: // without an entry in the log: it asks again and again
@@ -104,7 +137,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		return wire.Registered{}, err
 	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() }) // another leader may have begun meanwhile
-	answer.Order = orderOf(v)
+	answer.Order = orderOf(v).String()
 	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
 	return answer, nil
 }
@@ -128,7 +161,7 @@ func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.R
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	order := wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}
+	order := orderOf(v)
 	itself := wire.Worker{URL: c.URL, Token: c.MasterToken}
 	var err error
 	if c.Role == masterfsm.RoleStorage {
@@ -146,8 +179,11 @@ func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.R
 
 // ReportFailedSync enters a failed sync of a node's data folder into the table. Any master brings a report to the
 // leader; forwarded means that another master already did. Errors: masterfsm.ErrBadCommand, masterfsm.ErrUnknownNode,
-// wire.ErrNoLeader.
+// wire.ErrNoLeader, wire.ErrOtherGroup.
 func (n *Node) ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarded bool) error {
+	if err := n.checkReporter(f.ID, f.Group); err != nil {
+		return err
+	}
 	if forwarded {
 		return n.reportFailedSync(ctx, f)
 	}
@@ -192,7 +228,9 @@ func (n *Node) checkFailedSync(ctx context.Context) error {
 	case f.Forbids(n.cfg.Kernel) && !n.cfg.AfterFailedSync:
 		return fmt.Errorf("%w since the machine was started, according to the table: %s", wire.ErrFailedSync, f.Detail)
 	}
-	err := n.ReportFailedSync(ctx, wire.FailedSync{ID: f.ID, Kernel: n.cfg.Kernel, Over: true}, false)
+	err := n.ReportFailedSync(ctx, wire.FailedSync{
+		ID: f.ID, Kernel: n.cfg.Kernel, Over: true, Group: n.Member().Group,
+	}, false)
 	if err != nil {
 		n.log.Warn("the table does not know yet that a failed sync is over", "error", err)
 	}
@@ -200,8 +238,8 @@ func (n *Node) checkFailedSync(ctx context.Context) error {
 }
 
 // orderOf returns the order of the leader that the table has.
-func orderOf(v masterfsm.View) string {
-	return wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}.String()
+func orderOf(v masterfsm.View) wire.Order {
+	return wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}
 }
 
 // entered reports whether the table has the worker of a registration, and whether the registration has no news.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -47,7 +48,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 		Ledger: r.ledger, Membership: r.members, Masters: masterstest.NewMasters(), Workers: r.workers,
 		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: "cluster token"}},
-		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(),
+		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(), Histograms: histogram.NewMaster(),
 	}
 	if change != nil {
 		change(&cfg, r)

@@ -1,14 +1,17 @@
 package masternode
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -32,7 +35,7 @@ func (r *rig) newFollower(t *testing.T, masters Masters) *Node {
 	cfg := r.cfg
 	cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
 	cfg.Ledger, cfg.Masters = masterstest.Following{Ledger: r.ledger}, masters
-	cfg.Membership = masterstest.NewMembership()
+	cfg.Membership, cfg.Histograms = masterstest.NewMembership(), histogram.NewMaster()
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -219,6 +222,84 @@ func TestSilentNodesAreNoticed(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		if got := silent(); !slices.Equal(got, want[1:]) {
 			t.Errorf("the storage node is back: notices %v", got)
+		}
+	})
+}
+
+// TestRefusingNodesAreNoticed checks that the status and the metrics of the leader show nodes that are refused, because
+// their data folder is a copy, and nodes at whose URL another one answers. No notice says that they do not answer.
+func TestRefusingNodesAreNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		masters := newGroupMasters()
+		var answers sync.Map // by URL: the error of every call
+		answer := func(url string) error {
+			err, _ := answers.Load(url)
+			failed, _ := err.(error)
+			return failed
+		}
+		masters.Network = func(_ context.Context, url string, call func() error) error {
+			return cmp.Or(answer(url), call())
+		}
+		r := newRig(t, 3, func(c *Config, r *rig) { c.Masters, r.workers.Flaky = masters, answer })
+		defer r.stop()
+		r.join(t, masters, "m2", "m3")
+		state := func(s string) {
+			r.members.Mu.Lock()
+			defer r.members.Mu.Unlock()
+			r.members.List[1].State = s
+		}
+		problem := func(p *wire.ProblemType) error { return &wire.Error{Problem: p.Problem(p)} }
+		for _, step := range []struct {
+			name        string
+			m2, workers error  // of calls to m2, and to s1 and the miner
+			raft        string // how raft sees m2
+			at          string // the master that answers at the URL of m2
+			want        []string
+			stale, urls int
+		}{
+			{name: "all answer", raft: "follower", at: "m2"},
+			{name: "folders are copies", m2: problem(wire.ErrStaleFolder), workers: problem(wire.ErrStaleFolder),
+				raft: "unreachable", at: "m2",
+				want: []string{"stale-folder m2", "stale-folder miner", "stale-folder s1"}, stale: 3},
+			{name: "stopped", m2: masterstest.ErrNoMaster, workers: masterstest.ErrDown, raft: "unreachable", at: "m2",
+				want: []string{"master-silent m2", "storage-silent s1"}},
+			{name: "started again", raft: "follower", at: "m2"},
+			{name: "other nodes", workers: problem(wire.ErrUnauthorized), raft: "unreachable", at: "m9",
+				want: []string{"other-node-at-url m2 http://m2", "other-node-at-url miner http://miner",
+					"other-node-at-url s1 http://s1"}, urls: 3},
+			{name: "a master of another cluster", m2: problem(wire.ErrUnauthorized), raft: "unreachable", at: "m2",
+				want: []string{"other-node-at-url m2 http://m2"}, urls: 1},
+			{name: "copies after other nodes", m2: problem(wire.ErrStaleFolder), raft: "unreachable", at: "m2",
+				want: []string{"stale-folder m2"}, stale: 1},
+			{name: "the nodes are back", raft: "follower", at: "m2"},
+		} {
+			there := member(step.at)
+			there.URL = "http://m2"
+			masters.set(there)
+			for url, err := range map[string]error{
+				"http://m2": step.m2, "http://s1": step.workers, "http://miner": step.workers,
+			} {
+				answers.Delete(url)
+				if err != nil {
+					answers.Store(url, err)
+				}
+			}
+			state(step.raft)
+			time.Sleep(30 * time.Second)
+			var got []string
+			for _, m := range r.Cluster(t.Context()).NoticesCoded {
+				switch m.Code {
+				case wire.CodeStorageSilent, wire.CodeMasterSilent, wire.CodeStaleFolder:
+					got = append(got, fmt.Sprint(m.Code, " ", m.Args["node"]))
+				case wire.CodeOtherNodeAtURL:
+					got = append(got, fmt.Sprint(m.Code, " ", m.Args["node"], " ", m.Args["url"]))
+				}
+			}
+			slices.Sort(got)
+			f := r.Figures()
+			if !slices.Equal(got, step.want) || f.StaleFolders != step.stale || f.WrongURLs != step.urls {
+				t.Errorf("%s: notices %q, want %q; %+v", step.name, got, step.want, f)
+			}
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
@@ -61,10 +62,12 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 			// A kept connection may be dead: every try but the first makes a new one.
 			fresh := tries > 0
 			tries++
+			began := time.Now()
 			answer, err := n.cfg.Masters.Submit(ctx, url, submission, fresh)
 			if err != nil {
 				return nil, err
 			}
+			n.cfg.Histograms.Forward.Since(began)
 			return masterfsm.ParsePlacements(answer)
 		},
 		again: func(err error) bool {
@@ -118,7 +121,16 @@ func (n *Node) commitBatch(ctx context.Context, calls []*batch.Call[[]byte, []ma
 	for i, c := range calls {
 		submissions[i] = c.Value
 	}
+	began := time.Now()
 	outcomes, err := n.leader.Append(ctx, submissions)
+	if err == nil {
+		n.cfg.Histograms.Commit.Since(began)
+		added := uint64(0)
+		for i := range outcomes {
+			added += outcomes[i].Added
+		}
+		n.cfg.Histograms.RecordsPerCommit.Observe(float64(added))
+	}
 	for i, c := range calls {
 		if err != nil {
 			c.End(nil, err)

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/internal/durable"
 )
@@ -35,13 +40,101 @@ func TestLostLogRefused(t *testing.T) {
 	}
 }
 
+// TestFolderWithoutItsIdentity checks that a folder with any file of a member, and without that member's identity, is
+// refused and left as it is.
+func TestFolderWithoutItsIdentity(t *testing.T) {
+	t.Parallel()
+	cfg := snapshotted(t)
+	files := []string{"raft.db", "snapshots", "starts"}
+	for _, kept := range files {
+		t.Run(kept, func(t *testing.T) {
+			own := cfg
+			own.Dir = filepath.Join(t.TempDir(), "m")
+			copyFolder(t, cfg.Dir, own.Dir)
+			for _, name := range append(files, "master.json") {
+				if name != kept {
+					if err := os.RemoveAll(filepath.Join(own.Dir, name)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if kept == "starts" { // a master alone has none
+				if err := os.WriteFile(startsPath(own.Dir), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := folderContent(t, own.Dir)
+			for range 2 {
+				s, err := Open(own)
+				if err == nil {
+					_ = s.Close()
+				}
+				if !errors.Is(err, ErrDisk) || !strings.Contains(fmt.Sprint(err), own.Dir) ||
+					!strings.Contains(err.Error(), "master.json is missing, and "+kept) ||
+					!strings.Contains(err.Error(), "--join") || !strings.Contains(err.Error(), "docs/masters.md") {
+					t.Errorf("%v", err)
+				}
+			}
+			if after := folderContent(t, own.Dir); !maps.Equal(after, before) {
+				t.Errorf("the folder has changed: %v", slices.Sorted(maps.Keys(after)))
+			}
+		})
+	}
+}
+
+// folderContent returns the content of all files of a folder.
+func folderContent(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	content := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		content[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// TestFolderWithAnOlderIdentity checks that a folder is refused if its identity is from before the master joined its
+// group. The leader would admit the master again before raft found the data.
+func TestFolderWithAnOlderIdentity(t *testing.T) {
+	t.Parallel()
+	cfg := snapshotted(t)
+	id, err := loadIdentity(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := identity{Version: formatVersion, ID: id.ID, Boot: 1, VoteSums: true}
+	if err := first.save(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(cfg)
+	if err == nil {
+		_ = s.Close()
+	}
+	if !errors.Is(err, ErrDisk) || !strings.Contains(fmt.Sprint(err), "master.json names no group") {
+		t.Errorf("%v", err)
+	}
+}
+
 // snapshotted returns the folder of a master that has taken a snapshot and trimmed its log.
 func snapshotted(t *testing.T) Config {
 	t.Helper()
-	nodes := testGroup(t, 1, smallSnapshots)
+	nodes := testGroup(t, 1, func(c *Config) {
+		smallSnapshots(c)
+		c.Timeout = 100 * time.Millisecond // no other master could be late
+	})
+	leaderOf(t, nodes...)
+	var tasks sync.WaitGroup // entries at the same time share a sync
 	for i := range 30 {
-		create(t, fmt.Sprint("p", i), nodes...)
+		tasks.Go(func() { create(t, fmt.Sprint("p", i), nodes...) })
 	}
+	tasks.Wait()
 	awaitSnapshot(t, nodes[0], 20)
 	nodes[0].stop()
 	return nodes[0].cfg
@@ -53,7 +146,8 @@ func TestLostSnapshotsRefused(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(cfg.Dir, "snapshots")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "the log begins at entry") {
+	if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "the log begins at entry") ||
+		!strings.Contains(err.Error(), "--join") {
 		t.Errorf("%v", err)
 	}
 }

@@ -2,12 +2,16 @@ package raftstore
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
@@ -20,6 +24,7 @@ type dataFolder struct {
 	fail     *failure
 	watchdog *watchdog                // nil in a recovery: writes are not watched
 	reserved func(bytes uint64) error // see Config.Reserved
+	fsync    histogram.Histogram      // of writes of the log
 
 	// Set by open.
 	bolt  *raftboltdb.BoltStore
@@ -41,7 +46,31 @@ func lockFolder(dir string, log hclog.Logger) (*dataFolder, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure(), reserved: noLimit}, nil
+	f := &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure(), reserved: noLimit}
+	if err := f.checkNew(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return f, nil
+}
+
+// checkNew returns an error for a folder that has files of a member and lacks master.json. It would become that of
+// another member, with the log and votes of the one that it was. Nothing is changed before this check.
+func (f *dataFolder) checkNew() error {
+	if !f.identity.isNew {
+		return nil
+	}
+	for _, name := range []string{"raft.db", "snapshots", filepath.Base(startsPath(f.dir))} {
+		_, err := os.Lstat(filepath.Join(f.dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return diskError(f.dir, err)
+		}
+		return diskError(f.dir, fmt.Errorf("master.json is missing, and %s is not: put it back, or %s", name,
+			raftconfig.Remedy))
+	}
+	return nil
 }
 
 func noLimit(uint64) error { return nil }
@@ -58,10 +87,15 @@ func (f *dataFolder) open() (err error) {
 	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, f.reserved, raftconfig.WarningsOnly(f.log)); err != nil {
 		return diskError("open "+filepath.Join(f.dir, "snapshots"), err)
 	}
-	f.votes = &stableStore{StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog}
+	if err := durable.RemoveUnfinished(f.dir); err != nil {
+		f.log.Warn("temporary files stay in the data folder", "error", err)
+	}
+	f.votes = &stableStore{
+		StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, summed: f.identity.VoteSums,
+	}
 	f.logs = &logStore{
 		LogStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, snaps: f.snaps,
-		reserved: f.reserved,
+		reserved: f.reserved, fsync: f.fsync,
 	}
 	return nil
 }

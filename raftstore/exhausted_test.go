@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -185,6 +186,10 @@ func (s fullSink) Write(b []byte) (int, error) {
 }
 
 func (s fullSink) Close() error {
+	if s.at == "sync" {
+		err := &fs.PathError{Op: "sync", Path: "state.bin", Err: syscall.ENOSPC}
+		return errors.Join(err, s.SnapshotSink.Cancel()) // as raft's does, which removes its folder then
+	}
 	if s.at == "close" {
 		return errNoSpace // as raft's does, which leaves its folder then
 	}
@@ -205,6 +210,7 @@ func TestSnapshotThatMeetsAFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		k := sink.(*snapshotSink)
+		k.own = true
 		k.SnapshotSink = fullSink{k.SnapshotSink, at}
 		_, err = sink.Write([]byte("state"))
 		if err == nil {
@@ -219,5 +225,27 @@ func TestSnapshotThatMeetsAFullDisk(t *testing.T) {
 		if left, err := filepath.Glob(filepath.Join(n.snaps.dir, "*")); err != nil || len(left) > 0 {
 			t.Errorf("%s: %v are left, %v", at, left, err)
 		}
+	}
+}
+
+// TestSnapshotWhoseSyncFails checks that the failed sync of a snapshot ends the store although the disk is full: it
+// must be remembered.
+func TestSnapshotWhoseSyncFails(t *testing.T) {
+	t.Parallel()
+	n := testGroup(t, 1, nil)[0]
+	create(t, "first", n)
+	_, trans := raft.NewInmemTransport("")
+	sink, err := n.snaps.Create(1, 1, 1, raft.Configuration{}, 1, trans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := sink.(*snapshotSink)
+	k.own = true
+	k.SnapshotSink = fullSink{k.SnapshotSink, "sync"}
+	if err := sink.Close(); !durable.IsSync(err) {
+		t.Errorf("%v", err)
+	}
+	if err := n.fail.get(); !durable.IsSync(err) {
+		t.Errorf("the store goes on: %v", err)
 	}
 }

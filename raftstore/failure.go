@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/chainstore/chainstore/internal/durable"
@@ -79,6 +80,22 @@ func (f *failure) guard(work func() error) error {
 		return failed
 	}
 	return err
+}
+
+// readMapped runs an operation of package bbolt, which reads the file through a mapping. It panics where a page is not
+// as it was written, and a page that the disk cannot read is a fault of the mapping. Both become an error.
+func readMapped(operation func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }:
+			err = errors.New("the disk cannot read it, or the file has lost its end")
+		default:
+			err = fmt.Errorf("%w: %v", durable.ErrDamaged, r)
+		}
+	}()
+	return operation()
 }
 
 // startsError returns the failure after the file of starts could not be read or written.

@@ -204,6 +204,7 @@ func (f *fullFolder) snapshot() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	sink.(*snapshotSink).own = true
 	var size byteCount
 	if err := f.state.Snapshot().Write(io.MultiWriter(sink, &size)); err != nil {
 		f.t.Fatal(err)

@@ -3,9 +3,12 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +30,22 @@ type node struct {
 	cfg  Config
 	end  context.CancelFunc
 	done chan error
+}
+
+// parallel is the number of parallel tests at a time, unless the flag -parallel says otherwise. Most tests of this
+// package wait for elections, so one processor can run several.
+const parallel = 4
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0)))); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }
 
 func testConfig(t testing.TB, dir string) Config {

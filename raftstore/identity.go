@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,12 @@ type identity struct {
 	// Founding are the first members of the group, if this master is one of them. An interrupted founding is finished
 	// at the next start.
 	Founding []wire.Member `json:"founding,omitempty"`
+	// VoteSums says that term and vote in raft.db have checksums.
+	VoteSums bool `json:"vote_sums,omitempty"`
+	// Checksum is the CRC-32C of the file up to this field's name, 8 hex digits. It is "" in files of earlier versions.
+	Checksum string `json:"checksum,omitempty"`
+
+	isNew bool // there is no file yet
 }
 
 // startsPath returns the path of the file of starts in a data folder.
@@ -45,7 +52,7 @@ func loadIdentity(dir string) (identity, error) {
 	path := filepath.Join(dir, "master.json")
 	data, err := durable.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return identity{Version: formatVersion, ID: newMemberID()}, nil
+		return identity{Version: formatVersion, ID: newMemberID(), isNew: true}, nil
 	}
 	if err != nil {
 		return identity{}, err
@@ -61,6 +68,13 @@ func loadIdentity(dir string) (identity, error) {
 	if id.Version != formatVersion || id.ID == "" || strings.Contains(id.ID, "@") {
 		return identity{}, fmt.Errorf("%w: %s is not an identity of version %d "+
 			"(move the folder away to join as a new master)", ErrDisk, path, formatVersion)
+	}
+	if id.Checksum != "" {
+		summed := data[:max(0, bytes.LastIndex(data, []byte(`"checksum"`)))]
+		if got := fmt.Sprintf("%08x", durable.Checksum(summed)); got != id.Checksum {
+			return identity{}, fmt.Errorf("%w: %s: %w: its checksum is %.8q, its bytes have %s "+
+				"(move the folder away to join as a new master)", ErrDisk, path, durable.ErrDamaged, id.Checksum, got)
+		}
 	}
 	return id, nil
 }
@@ -115,10 +129,13 @@ func (id identity) handshakeGroup() string {
 }
 
 func (id identity) save(dir string) error {
+	id.Checksum = "00000000"
 	data, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		return err
 	}
+	at := bytes.LastIndex(data, []byte(`"checksum"`))
+	data = append(data[:at], fmt.Sprintf("\"checksum\": \"%08x\"\n}", durable.Checksum(data[:at]))...)
 	return durable.WriteFile(filepath.Join(dir, "master.json"), append(data, '\n'), 0o600)
 }
 

@@ -27,15 +27,16 @@ type leadership struct {
 
 // readNotifications reads raft's notifications of leadership. It never calls raft, which blocks on them.
 func (s *Store) readNotifications() {
-	defer s.leadership.set(false)
+	set := func(leads bool) { s.leadership.set(leads, s.cfg.suspended()) }
+	defer set(false)
 	for {
 		select {
 		case leads := <-s.leadership.notify:
-			s.leadership.set(leads)
+			set(leads)
 			s.leaderChanged.notify()
 		case <-s.fail.dead:
 			// Raft's main goroutine may have ended. Further notifications are read, and ignored.
-			s.leadership.set(false)
+			set(false)
 			s.leaderChanged.notify()
 			for {
 				select {
@@ -50,16 +51,19 @@ func (s *Store) readNotifications() {
 	}
 }
 
-func (l *leadership) set(leads bool) {
+// set takes over a notification, when the machine has been suspended for so long.
+func (l *leadership) set(leads bool, suspended time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
+	l.contact.look(now, suspended)
 	if l.end != nil {
 		l.end()
 		l.ctx, l.end = nil, nil
-		l.contact.resigned = time.Now()
+		l.contact.resigned = now
 	}
-	if leads {
-		l.contact.lease = time.Now() // a majority has just elected it
+	if leads { // a majority has just elected it
+		l.contact.lease = l.contact.certain(moment{at: now, suspended: l.contact.known})
 		l.ctx, l.end = context.WithCancel(context.Background())
 	}
 }

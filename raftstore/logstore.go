@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 const (
@@ -31,6 +34,8 @@ type logStore struct {
 	watchdog *watchdog
 	snaps    *snapshotStore
 	reserved func(bytes uint64) error
+	fsync    histogram.Histogram // of successful writes
+	applied  func() uint64       // returns the newest entry in the state; nil in a recovery
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
@@ -38,6 +43,10 @@ type logStore struct {
 	replay window[raft.Log] // what raft has read to find its members, and will read again to apply
 	used   int              // bytes of replayBytes that were used so far
 	sizes  window[uint32]   // bytes of data of the newest entries, back to the first that was seen since the start
+
+	// truncated says that the end of the log was deleted. Raft replaces it at once. If it gets an error then, it goes
+	// on as if it had the deleted entries: it would refuse all others, or be elected with a log that it does not have.
+	truncated bool
 }
 
 // window has a value for each index of a range.
@@ -91,7 +100,8 @@ func checksum(l *raft.Log) [4]byte {
 
 func checkEntry(l *raft.Log) error {
 	if sum := checksum(l); !bytes.Equal(l.Extensions, sum[:]) {
-		return fmt.Errorf("entry %d has checksum %x, its bytes have %x", l.Index, l.Extensions, sum)
+		return fmt.Errorf("%w: entry %d has checksum %x, its bytes have %x (%s)", durable.ErrDamaged, l.Index,
+			l.Extensions, sum, raftconfig.Remedy)
 	}
 	return nil
 }
@@ -102,7 +112,7 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 		*l = cached
 		return nil
 	}
-	err := s.LogStore.GetLog(index, l)
+	err := readMapped(func() error { return s.LogStore.GetLog(index, l) })
 	if errors.Is(err, raft.ErrLogNotFound) {
 		if !s.isLost(index) {
 			return err
@@ -170,25 +180,35 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 // free, it stores none and returns an error. A failure of the disk ends the calling goroutine.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.fail.exitIfFailed()
+	s.mu.RLock()
+	truncated := s.truncated
+	s.mu.RUnlock()
 	for _, l := range logs {
 		if len(l.Extensions) == 0 {
 			sum := checksum(l)
 			l.Extensions = sum[:]
 		} else if err := checkEntry(l); err != nil {
-			return fmt.Errorf("from the leader: %w", err)
+			err = fmt.Errorf("from the leader: %w", err)
+			if truncated {
+				s.fail.exit(fmt.Errorf("replace the end of %s: %w", s.name, err))
+			}
+			return err
 		}
 	}
 	// Raft takes this for a log that cannot be written now: a leader steps down, and a follower refuses the entries,
 	// which the leader sends again.
-	if err := s.reserved(appendSize(logs)); err != nil {
+	if err := s.reserved(appendSize(logs)); err != nil && !truncated {
 		return fmt.Errorf("append to %s: %w", s.name, err)
 	}
 	defer s.watchdog.watch("append to " + s.name)()
-	if err := s.LogStore.StoreLogs(logs); err != nil {
+	began := time.Now()
+	if err := readMapped(func() error { return s.LogStore.StoreLogs(logs) }); err != nil {
 		s.fail.exit(diskError("append to "+s.name, err))
 	}
+	s.fsync.Since(began)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.truncated = false
 	for _, l := range logs {
 		s.evict(l.Index, l.Index) // an entry is replaced only if it was never committed
 		s.replay.remove(l.Index, s.replay.end())
@@ -226,16 +246,29 @@ func (s *logStore) evict(low, high uint64) {
 }
 
 // DeleteRange deletes entries at one end of the log. At the front it deletes them in pieces, so that appends can run in
-// between. A failure is reported and returned.
+// between. At the end it deletes nothing while there is no room for other entries. It deletes no entry that is
+// committed and in no snapshot. A failure is reported and returned.
 func (s *logStore) DeleteRange(low, high uint64) error {
 	if err := s.fail.get(); err != nil {
 		return err
 	}
-	first, _, err := s.bounds()
+	first, last, err := s.bounds()
 	if err != nil {
 		return err
 	}
+	if s.applied != nil {
+		// A trim ends at a snapshot, and entries that are replaced were not committed.
+		if from, to := max(low, s.snaps.newest.Load()+1), min(high, s.applied()); from <= to {
+			return fmt.Errorf("the leader contradicts committed entries: it replaces entries %d to %d", from, to)
+		}
+	}
+	if low > first {
+		if err := s.reserved(0); err != nil {
+			return fmt.Errorf("replace the end of %s: %w", s.name, err)
+		}
+	}
 	s.mu.Lock()
+	s.truncated = s.truncated || high >= last
 	s.evict(low, high)
 	s.replay.remove(low, high)
 	s.sizes.remove(low, high)
@@ -246,7 +279,7 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	}
 	for ; low <= high; low += piece {
 		done := s.watchdog.watch("trim " + s.name)
-		err := s.LogStore.DeleteRange(low, min(low+piece-1, high))
+		err := readMapped(func() error { return s.LogStore.DeleteRange(low, min(low+piece-1, high)) })
 		done()
 		if err != nil {
 			return s.fail.disk("trim "+s.name, err)
@@ -270,9 +303,12 @@ func (s *logStore) LastIndex() (uint64, error) {
 // bounds returns the indices of the first and the last entry, 0 if there is none. A failure is reported and
 // returned.
 func (s *logStore) bounds() (first, last uint64, err error) {
-	if first, err = s.LogStore.FirstIndex(); err == nil {
-		last, err = s.LogStore.LastIndex()
-	}
+	err = readMapped(func() (err error) {
+		if first, err = s.LogStore.FirstIndex(); err == nil {
+			last, err = s.LogStore.LastIndex()
+		}
+		return err
+	})
 	if err != nil {
 		return 0, 0, s.fail.disk("read "+s.name, err)
 	}

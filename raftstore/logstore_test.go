@@ -339,3 +339,67 @@ func TestVoteIsOneWrite(t *testing.T) {
 		t.Errorf("a failed write: %v", err)
 	}
 }
+
+// TestTruncatedTailIsReplaced checks that a follower that has deleted the end of its log writes those that take its
+// place. If raft gets an error then, it goes on as if it had the deleted ones: it would refuse all entries, or be
+// elected with a log that it does not have. So nothing is deleted while there is no room, and what cannot be replaced
+// is a failure.
+func TestTruncatedTailIsReplaced(t *testing.T) {
+	errFull := errors.New("no room")
+	other := func(index uint64) *raft.Log { return &raft.Log{Index: index, Term: 2, Data: []byte("other")} }
+	changed := other(3)
+	changed.Extensions = []byte{1, 2, 3, 4}
+	with := func() (s *logStore, full *bool) {
+		s, _ = testLogs()
+		full = new(bool)
+		s.reserved = func(uint64) error {
+			if *full {
+				return errFull
+			}
+			return nil
+		}
+		for i := uint64(1); i <= 5; i++ {
+			if err := s.StoreLog(entry(i, "data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s, full
+	}
+
+	s, full := with()
+	*full = true
+	if err := s.DeleteRange(3, 5); !errors.Is(err, errFull) || s.fail.get() != nil {
+		t.Errorf("the end of the log is deleted although there is no room: %v, %v", err, s.fail.get())
+	}
+	if last, err := s.LastIndex(); err != nil || last != 5 {
+		t.Errorf("the log ends at %d, %v", last, err)
+	}
+	if err := s.DeleteRange(1, 2); err != nil {
+		t.Errorf("the begin of the log cannot be deleted while there is no room: %v", err)
+	}
+	*full = false
+	if err := s.DeleteRange(3, 5); err != nil {
+		t.Fatal(err)
+	}
+	*full = true // the room has gone meanwhile
+	if err := s.StoreLog(other(3)); err != nil {
+		t.Errorf("the end of the log was deleted and is not replaced: %v", err)
+	}
+	if err := s.StoreLog(other(4)); !errors.Is(err, errFull) || s.fail.get() != nil {
+		t.Errorf("an entry is appended although there is no room: %v, %v", err, s.fail.get())
+	}
+
+	s, _ = with()
+	last := other(6)
+	last.Extensions = changed.Extensions
+	if err := s.StoreLog(last); err == nil || s.fail.get() != nil {
+		t.Errorf("a changed entry: %v, %v", err, s.fail.get())
+	}
+	if err := s.DeleteRange(3, 5); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.fail.guard(func() error { return s.StoreLog(changed) })
+	if s.fail.get() == nil {
+		t.Error("a changed entry took the place of the end of the log, and the store goes on without either")
+	}
+}

@@ -6,16 +6,19 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // machine is raft's state machine: the status table under its lock.
 type machine struct {
 	log       hclog.Logger
+	histogram histogram.Histogram // of batches
 	fail      *failure
 	changed   *broadcast      // notified when the state changes
 	termBegan *broadcast      // notified when a term begins
@@ -56,6 +59,7 @@ func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0
 
 // ApplyBatch applies entries under one lock. The result of each is that of the command, or its refusal as an error.
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
+	defer m.histogram.Since(time.Now())
 	results := make([]any, len(logs))
 	m.mu.Lock()
 	term := m.state.Term()
@@ -151,6 +155,9 @@ type stateSnapshot struct{ *masterfsm.Snapshot }
 
 // Persist writes the snapshot; raft closes or cancels the sink.
 func (s stateSnapshot) Persist(sink raft.SnapshotSink) error {
+	if own, ok := sink.(*snapshotSink); ok {
+		own.own = true
+	}
 	return s.Write(sink)
 }
 
@@ -168,4 +175,58 @@ func (m *machine) appliedIndex() uint64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.applied
+}
+
+// arrivals checks the snapshots that a leader sends before they become this master's newest. Raft would first give up
+// the older ones and then find that it cannot read the new one.
+type arrivals struct {
+	group func() string // of this master
+	abort func()        // ends the connection on which a snapshot arrives; raft would read it to its end
+}
+
+// arrival is the check of one snapshot.
+type arrival struct {
+	content *io.PipeWriter
+	result  chan error
+}
+
+// begin begins the check of a snapshot.
+func (a *arrivals) begin() *arrival {
+	reader, writer := io.Pipe()
+	c := &arrival{content: writer, result: make(chan error, 1)}
+	go func() {
+		state, err := masterfsm.Restore(reader)
+		if err == nil {
+			if got, want := state.Group().ID, a.group(); got != "" && got != want {
+				err = fmt.Errorf("it is of group %s, this master is of group %s", got, want)
+			}
+		}
+		if err == nil {
+			var more [1]byte
+			if _, moreErr := io.ReadFull(reader, more[:]); moreErr == nil {
+				err = errors.New("it goes on behind its end")
+			}
+		}
+		_ = reader.CloseWithError(errors.Join(errors.New("a snapshot from the leader is refused"), err))
+		c.result <- err
+	}()
+	return c
+}
+
+// check checks the next bytes.
+func (c *arrival) check(b []byte) error {
+	_, err := c.content.Write(b)
+	return err
+}
+
+// end ends the check, with why if the snapshot is given up, and returns its result.
+func (c *arrival) end(why error) error {
+	if c == nil {
+		return errors.New("a snapshot from the leader is refused: it is empty")
+	}
+	_ = c.content.CloseWithError(why)
+	if err := <-c.result; err != nil {
+		return fmt.Errorf("a snapshot from the leader is refused: %w", err)
+	}
+	return nil
 }

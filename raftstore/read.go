@@ -29,6 +29,16 @@ func (s *Store) LeaderChanged() <-chan struct{} { return s.leaderChanged.wait() 
 // Applied returns the index of the newest log entry that is in the state.
 func (s *Store) Applied() uint64 { return s.machine.appliedIndex() }
 
+// Committed returns the index of the newest log entry that this master knows to be committed. It is never lower than
+// that of an entry that is applied: after a start raft knows none at first.
+func (s *Store) Committed() uint64 {
+	applied := s.machine.appliedIndex()
+	if r := s.raft.Load(); r != nil {
+		return max(applied, r.CommitIndex())
+	}
+	return applied
+}
+
 // WaitApplied waits until the state includes everything up to a log index that the leader's [Store.ReadIndex] returned.
 func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	for {

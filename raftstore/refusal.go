@@ -32,7 +32,7 @@ func (s *Store) refuse(why error) {
 	}
 	s.log.Error("this master is refused", "error", err)
 	s.stream.Disable()
-	s.leadership.set(false)
+	s.leadership.set(false, s.cfg.suspended())
 	s.tasks.Go(func() {
 		down := s.shutDownRaft()
 		s.mu.Lock()

@@ -1,12 +1,17 @@
 package raftstore
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +22,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 // closeDescriptors is more than the number of files that the end of a snapshot opens at a time.
@@ -24,7 +30,9 @@ const closeDescriptors = 8
 
 const (
 	retainedSnapshots = 2
-	snapshotSuffix    = ".tmp" // of one that is being written
+	keepAll           = math.MaxInt // snapshots that raft retains: it would remove the files of a snapshot one by one
+	snapshotSuffix    = ".tmp"      // of one that is being written or removed
+	stateFile         = "state.bin"
 	metaFile          = "meta.json"
 	sumFile           = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
 	retrySnapshot     = time.Second
@@ -36,12 +44,14 @@ const (
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir      string
+	log      hclog.Logger
 	fail     *failure
 	watchdog *watchdog
 	reserved func(bytes uint64) error
 	newest   atomic.Uint64         // the highest index of a snapshot
 	size     atomic.Uint64         // bytes of the newest snapshot, as far as it is known
 	lacking  atomic.Pointer[error] // what the last snapshot lacked; nil once one was begun
+	arrivals arrivals
 
 	creating sync.Mutex      // held while a snapshot begins; guards open
 	open     map[string]bool // the folders of snapshots that are being written
@@ -52,7 +62,7 @@ func openSnapshots(
 	dir string, fail *failure, watchdog *watchdog, reserved func(uint64) error, log hclog.Logger,
 ) (*snapshotStore, error) {
 	s := &snapshotStore{
-		dir: filepath.Join(dir, "snapshots"), fail: fail, watchdog: watchdog, reserved: reserved,
+		dir: filepath.Join(dir, "snapshots"), log: log, fail: fail, watchdog: watchdog, reserved: reserved,
 		open: map[string]bool{},
 	}
 	if err := durable.MkdirAll(s.dir); err != nil {
@@ -63,6 +73,11 @@ func openSnapshots(
 		return nil, err
 	}
 	for _, e := range entries {
+		if e.IsDir() {
+			if err := durable.RemoveUnfinished(filepath.Join(s.dir, e.Name())); err != nil {
+				log.Warn("temporary files stay in a snapshot", "error", err)
+			}
+		}
 		if strings.HasSuffix(e.Name(), snapshotSuffix) {
 			if err := os.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
 				return nil, err
@@ -72,16 +87,23 @@ func openSnapshots(
 	if err := s.checkKinds(entries); err != nil {
 		return nil, err
 	}
-	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, retainedSnapshots, log)
+	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, keepAll, log)
 	if err != nil {
 		return nil, err
 	}
+	return s, s.findNewest()
+}
+
+// findNewest notes the newest snapshot.
+func (s *snapshotStore) findNewest() error {
 	list, err := s.FileSnapshotStore.List()
+	s.newest.Store(0)
+	s.size.Store(0)
 	if len(list) > 0 {
 		s.newest.Store(list[0].Index)
 		s.size.Store(uint64(list[0].Size))
 	}
-	return s, err
+	return err
 }
 
 // checkKinds checks that the files of all snapshots are files: raft would wait for a pipe.
@@ -90,7 +112,7 @@ func (s *snapshotStore) checkKinds(entries []os.DirEntry) error {
 		if !e.IsDir() {
 			continue
 		}
-		for _, name := range []string{metaFile, sumFile, "state.bin"} {
+		for _, name := range []string{metaFile, sumFile, stateFile} {
 			if err := durable.CheckFile(filepath.Join(s.dir, e.Name(), name), false); err != nil {
 				return err
 			}
@@ -99,17 +121,69 @@ func (s *snapshotStore) checkKinds(entries []os.DirEntry) error {
 	return nil
 }
 
-// checkAll checks the metadata of all snapshots.
+// checkAll checks the metadata of all snapshots at a start. It removes one that is not whole if nothing can depend on
+// it: there is a newer one, or it has no checksum. The checksum is written and synced before raft trims the log, so a
+// power cut came first, and the log has what the snapshot had.
 func (s *snapshotStore) checkAll() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return diskError("read "+s.dir, err)
 	}
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !e.IsDir() })
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return compareSnapshots(b.Name(), a.Name()) })
+	whole := false
 	for _, e := range entries {
-		if !e.IsDir() {
+		id := e.Name()
+		err := s.check(id)
+		if err == nil {
+			whole = true
 			continue
 		}
-		if err := s.check(e.Name()); err != nil {
+		_, sumErr := os.Lstat(filepath.Join(s.dir, id, sumFile))
+		if durable.CannotRead(err) || durable.NoResources(err) || !whole && !errors.Is(sumErr, fs.ErrNotExist) {
+			return err
+		}
+		s.log.Warn("an unfinished snapshot is removed", "snapshot", id, "error", err)
+		if err := s.remove(id); err != nil {
+			return diskError("remove the snapshot "+filepath.Join(s.dir, id), err)
+		}
+	}
+	return s.findNewest()
+}
+
+// compareSnapshots compares the names of two snapshots, which raft makes: term-index-time.
+func compareSnapshots(a, b string) int {
+	parts := func(id string) (n [3]uint64) {
+		_, _ = fmt.Sscanf(id, "%d-%d-%d", &n[0], &n[1], &n[2]) // a name that is not raft's is the oldest
+		return n
+	}
+	x, y := parts(a), parts(b)
+	return slices.Compare(x[:], y[:])
+}
+
+// remove removes a snapshot. First it gets another name: a crash must not leave a part of it under its own.
+func (s *snapshotStore) remove(id string) error {
+	dir := filepath.Join(s.dir, id+snapshotSuffix)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(s.dir, id), dir); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(s.dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// removeOld removes all but the newest snapshots.
+func (s *snapshotStore) removeOld() error {
+	list, err := s.FileSnapshotStore.List()
+	if err != nil {
+		return err
+	}
+	for _, old := range list[min(len(list), retainedSnapshots):] {
+		if err := s.remove(old.ID); err != nil {
 			return err
 		}
 	}
@@ -117,7 +191,7 @@ func (s *snapshotStore) checkAll() error {
 }
 
 // check checks the metadata of a snapshot, its index and members among it, against its checksum. It writes the checksum
-// of a new snapshot, and of one where a crash came in between.
+// of a new snapshot, and of one where a crash came in between: then the metadata must match the state.
 func (s *snapshotStore) check(id string) error {
 	path, sumPath := filepath.Join(s.dir, id, metaFile), filepath.Join(s.dir, id, sumFile)
 	meta, err := durable.ReadFile(path)
@@ -127,15 +201,60 @@ func (s *snapshotStore) check(id string) error {
 	want := fmt.Sprintf("%08x", durable.Checksum(meta))
 	switch sum, err := durable.ReadFile(sumPath); {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := s.checkUnsummed(id, meta); err != nil {
+			return err
+		}
 		if err := durable.WriteFile(sumPath, []byte(want), 0o600); err != nil {
 			return diskError("write "+sumPath, err)
 		}
 	case err != nil:
 		return diskError("read "+sumPath, err)
 	case string(sum) != want:
-		return diskError("snapshot "+path, fmt.Errorf("its checksum is %.8q, its bytes have %s", sum, want))
+		return snapshotDamaged(path, fmt.Errorf("its checksum in %s is %.8q, its bytes have %s", sumFile, sum, want))
 	}
 	return nil
+}
+
+// checkUnsummed checks metadata without a checksum. Raft would skip a snapshot whose metadata cannot be read, and
+// continue as if it had never taken it.
+func (s *snapshotStore) checkUnsummed(id string, meta []byte) error {
+	path := filepath.Join(s.dir, id, metaFile)
+	var m struct {
+		raft.SnapshotMeta
+		CRC []byte
+	}
+	if err := json.Unmarshal(meta, &m); err != nil {
+		return snapshotDamaged(path, err)
+	}
+	if want := fmt.Sprintf("%d-%d-", m.Term, m.Index); m.ID != id || !strings.HasPrefix(id, want) ||
+		m.Version < raft.SnapshotVersionMin || m.Version > raft.SnapshotVersionMax {
+		return snapshotDamaged(path, fmt.Errorf("version %d of snapshot %.64q of term %d and entry %d",
+			m.Version, m.ID, m.Term, m.Index))
+	}
+	state, err := durable.OpenFile(filepath.Join(s.dir, id, stateFile), os.O_RDONLY, 0)
+	if err != nil {
+		return diskError("open the state of snapshot "+id, err)
+	}
+	defer state.Close()
+	hash := crc64.New(crc64.MakeTable(crc64.ECMA))
+	size, err := io.Copy(hash, state)
+	if err != nil {
+		return diskError("read "+state.Name(), err)
+	}
+	if sum := hash.Sum(nil); size != m.Size || !bytes.Equal(sum, m.CRC) {
+		return snapshotDamaged(path, fmt.Errorf("it is of a state of %d bytes with checksum %x, %s has %d with %x",
+			m.Size, m.CRC, stateFile, size, sum))
+	}
+	return nil
+}
+
+// snapshotDamaged returns the failure after a file of a snapshot was found to be wrong. A file that cannot be read need
+// not be damaged.
+func snapshotDamaged(path string, err error) error {
+	if durable.CannotRead(err) || durable.NoResources(err) {
+		return diskError("snapshot "+path, err)
+	}
+	return diskError("snapshot "+path, fmt.Errorf("%w (if it is damaged, %s)", err, raftconfig.Remedy))
 }
 
 // Create begins a snapshot.
@@ -150,7 +269,10 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		s.lacking.Store(&err)
 		return nil, err
 	}
-	s.creating.Lock()
+	for s.creating.Lock(); s.isTaken(term, index); s.creating.Lock() {
+		s.creating.Unlock()
+		time.Sleep(time.Millisecond)
+	}
 	defer s.creating.Unlock()
 	sink, err := s.FileSnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
@@ -168,10 +290,26 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	return &snapshotSink{SnapshotSink: sink, store: s, dir: dir, index: index}, nil
 }
 
-// failed reports the failure of an operation, unless a resource was missing, and returns it. The operation must have
-// changed nothing that is used.
+// isTaken reports whether a snapshot exists, or is being written, that has the name which raft would give to another
+// one now: it consists of the term, the index and the time in milliseconds. Raft would write both into one folder.
+func (s *snapshotStore) isTaken(term, index uint64) bool {
+	const slack = 5 // milliseconds until raft reads the time
+	now := time.Now().UnixMilli()
+	for ms := now; ms <= now+slack; ms++ {
+		path := filepath.Join(s.dir, fmt.Sprintf("%d-%d-%d", term, index, ms))
+		for _, p := range []string{path, path + snapshotSuffix} {
+			if _, err := os.Lstat(p); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// failed reports the failure of an operation, unless a resource was missing before any sync, and returns it. The
+// operation must have changed nothing that is used.
 func (s *snapshotStore) failed(what string, err error) error {
-	if !durable.NoSpace(err) && !durable.NoResources(err) {
+	if durable.IsSync(err) || !durable.NoSpace(err) && !durable.NoResources(err) {
 		return s.fail.disk(what, err)
 	}
 	err = diskError(what, err)
@@ -227,10 +365,10 @@ func (s *snapshotStore) openReader(id string) (*snapshotReader, error) {
 	if err := s.check(id); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(s.dir, id)
+	path := filepath.Join(s.dir, id, stateFile)
 	meta, reader, err := s.FileSnapshotStore.Open(id)
 	if err != nil {
-		return nil, diskError("snapshot "+path, err)
+		return nil, snapshotDamaged(path, err)
 	}
 	return &snapshotReader{ReadCloser: reader, path: path, meta: meta}, nil
 }
@@ -241,9 +379,23 @@ type snapshotSink struct {
 	store *snapshotStore
 	dir   string // of the unfinished snapshot
 	index uint64
+
+	own     bool     // this master takes it; else the leader sends it
+	arrival *arrival // the check of one that the leader sends; nil before its first byte
 }
 
 func (k *snapshotSink) Write(b []byte) (int, error) {
+	n, err := k.write(b)
+	if err == nil && !k.own {
+		if k.arrival == nil {
+			k.arrival = k.store.arrivals.begin()
+		}
+		err = k.arrival.check(b)
+	}
+	return n, err
+}
+
+func (k *snapshotSink) write(b []byte) (int, error) {
 	defer k.store.watchdog.watch("write a snapshot in " + k.store.dir)()
 	n, err := k.SnapshotSink.Write(b)
 	if err != nil {
@@ -255,6 +407,10 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 // Cancel removes the snapshot.
 func (k *snapshotSink) Cancel() error {
 	defer k.store.end(k.dir)
+	if k.arrival != nil {
+		_ = k.arrival.end(errors.New("it did not arrive whole"))
+		k.store.arrivals.abort()
+	}
 	return k.SnapshotSink.Cancel()
 }
 
@@ -263,6 +419,11 @@ func (k *snapshotSink) Close() error {
 	// The sync of a large snapshot may take long on a disk that works: it is not watched. Writes of the log detect a
 	// disk that hangs.
 	defer k.store.end(k.dir)
+	if !k.own {
+		if err := k.arrival.end(nil); err != nil {
+			return errors.Join(err, k.SnapshotSink.Cancel())
+		}
+	}
 	// Raft opens the folder after it has put the snapshot into its place.
 	if err := durable.HaveDescriptors(closeDescriptors); err != nil {
 		return errors.Join(k.store.failed("finish a snapshot in "+k.store.dir, err), k.SnapshotSink.Cancel())
@@ -282,6 +443,9 @@ func (k *snapshotSink) Close() error {
 		return k.store.fail.disk("finish a snapshot in "+k.store.dir, err)
 	}
 	k.store.newest.Store(max(k.index, k.store.newest.Load()))
+	if err := k.store.removeOld(); err != nil {
+		return k.store.failed("remove old snapshots in "+k.store.dir, err)
+	}
 	return nil
 }
 
@@ -296,7 +460,7 @@ type snapshotReader struct {
 func (r *snapshotReader) restore() (*masterfsm.State, error) {
 	state, err := masterfsm.Restore(r)
 	if err != nil {
-		return nil, diskError("snapshot "+r.path, err)
+		return nil, snapshotDamaged(r.path, err)
 	}
 	return state, nil
 }

@@ -4,16 +4,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
 // Raft's names for the halves of a vote in the stable store. TestRaftUpgrade checks them.
 const (
 	keyVoteTerm      = "LastVoteTerm"
 	keyVoteCandidate = "LastVoteCand"
-	// keyVote is the name of the whole vote: term u64 ‖ candidate.
+	// keyVote is the name of the whole vote: term u64 ‖ candidate ‖ checksum.
 	keyVote = "Vote"
 )
 
@@ -21,12 +25,15 @@ const (
 var errNoValue = errors.New("not found")
 
 // stableStore wraps raft's stable store. Raft writes a vote as two values, one after the other; the wrapper writes one
-// (hashicorp/raft#661). A failure ends the calling goroutine, as raft would panic.
+// (hashicorp/raft#661). Each value ends with the CRC-32C of its name and of everything before it, big endian. Earlier
+// versions write none; they ignore that of the term, and with that of a vote they vote once only in the term, as they
+// must. A failure ends the calling goroutine, as raft would panic.
 type stableStore struct {
 	raft.StableStore
 	name     string // of the file, for errors
 	fail     *failure
 	watchdog *watchdog
+	summed   bool // no value without a checksum is valid
 
 	mu       sync.Mutex
 	voteTerm uint64 // the first half of a vote
@@ -42,7 +49,8 @@ func (s *stableStore) Set(key, value []byte) error {
 	}
 	s.fail.exitIfFailed()
 	defer s.watchdog.watch(fmt.Sprintf("write %s to %s", key, s.name))()
-	if err := s.StableStore.Set(key, value); err != nil {
+	value = binary.BigEndian.AppendUint32(slices.Clip(value), durable.Checksum(key, value))
+	if err := readMapped(func() error { return s.StableStore.Set(key, value) }); err != nil {
 		s.fail.exit(diskError("write to "+s.name, err))
 	}
 	return nil
@@ -83,18 +91,56 @@ func (s *stableStore) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(value), nil
 }
 
-func (s *stableStore) get(key []byte) ([]byte, error) {
-	value, err := s.StableStore.Get(key)
+// get returns a value of at least 8 bytes, without its checksum.
+func (s *stableStore) get(key []byte) (value []byte, err error) {
+	err = readMapped(func() (err error) {
+		value, err = s.StableStore.Get(key)
+		return err
+	})
 	if err != nil && err.Error() == errNoValue.Error() {
 		return nil, errNoValue
 	}
-	if err == nil && len(value) < 8 {
-		err = fmt.Errorf("value of %s has %d bytes", key, len(value))
+	if err == nil {
+		value, err = s.checkValue(string(key), value)
 	}
 	if err != nil {
 		s.fail.exit(diskError("read "+s.name, err))
 	}
 	return value, nil
+}
+
+// checkValue returns a value without its checksum.
+func (s *stableStore) checkValue(key string, value []byte) ([]byte, error) {
+	end := len(value) - 4
+	switch {
+	case end >= 8 && binary.BigEndian.Uint32(value[end:]) == durable.Checksum([]byte(key), value[:end]):
+		return value[:end], nil
+	case s.summed || len(value) < 8 || key != keyVote && len(value) != 8:
+		return nil, fmt.Errorf("%w: the %d bytes of %s do not match their checksum (%s)", durable.ErrDamaged,
+			len(value), key, raftconfig.Remedy)
+	}
+	return value, nil
+}
+
+// addChecksums adds the checksums that an earlier version has not written.
+func (s *stableStore) addChecksums() error {
+	if s.summed {
+		return nil
+	}
+	for _, key := range []string{keyTerm, keyVote} {
+		value, err := s.get([]byte(key))
+		if errors.Is(err, errNoValue) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.Set([]byte(key), value); err != nil {
+			return err
+		}
+	}
+	s.summed = true
+	return nil
 }
 
 // check returns an error for a file that has lost what raft wrote. A master that continued with an empty file would

@@ -14,12 +14,16 @@ import (
 
 // startRaft starts raft for the group that the identity names. It finishes the founding first. The caller holds mu.
 func (s *Store) startRaft() error {
-	config := raftconfig.New(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
+	log := raftconfig.QuietAtEnd(s.log.Named("raft"), s.ending)
+	config := raftconfig.New(s.identity.ID, s.cfg.Timeout, log)
 	s.leadership.notify = make(chan bool, 16)
+	s.leadership.contact.known = s.cfg.suspended()
+	s.leadership.contact.gap = leaseGap * s.cfg.Timeout
 	config.NotifyCh = s.leadership.notify
-	transportConfig := raftconfig.Transport(s.log.Named("raft"))
-	transportConfig.Stream = s.stream
-	trans := raft.NewNetworkTransportWithConfig(transportConfig)
+	trans := transport.NewInbound(raftconfig.Transport(log), s.stream, s.cfg.Reserved)
+	group := s.identity.Group
+	s.snaps.arrivals = arrivals{group: func() string { return group }, abort: s.stream.CloseRequests}
+	s.logs.applied = s.machine.appliedIndex
 	s.tasks.Go(s.readNotifications)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {
@@ -51,6 +55,20 @@ func (s *Store) startRaft() error {
 	s.changed.notify()
 	s.leaderChanged.notify()
 	return nil
+}
+
+// ending reports whether raft is being ended by Close or by a refusal. Its errors are of no interest then. After a
+// failure they are: one that happens while the store is being closed is reported as any other.
+func (s *Store) ending() bool {
+	if s.fail.get() != nil {
+		return false
+	}
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return s.Refused() != nil
+	}
 }
 
 // announceBeforeRaft announces this start to the peers, and then opens the stream for raft. So this master neither
@@ -131,7 +149,26 @@ func (s *Store) checkFolder() error {
 	}
 	if snapshot := s.snaps.newest.Load(); first > snapshot+1 {
 		return diskError(s.logs.name,
-			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, snapshot))
+			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d: %s", first, snapshot,
+				raftconfig.Remedy))
 	}
 	return nil
+}
+
+// checkUnused returns an error if the folder of a master without a group has data of one. master.json is then older
+// than the other files. Without this check, raft would find the data only after a leader had admitted this master.
+func (s *Store) checkUnused() error {
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	_, err = s.votes.GetUint64([]byte(keyTerm))
+	if err != nil && !errors.Is(err, errNoValue) {
+		return err
+	}
+	if last == 0 && err != nil && s.snaps.newest.Load() == 0 {
+		return nil
+	}
+	return diskError(s.cfg.Dir, fmt.Errorf("master.json names no group, and the folder has data of one: put the newer "+
+		"master.json back, or %s", raftconfig.Remedy))
 }

@@ -2,8 +2,10 @@ package raftstore
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,7 +13,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/boottime"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
@@ -44,8 +48,15 @@ type Config struct {
 	// copy of the folder is recognised if it was made before a renewal.
 	RenewEvery time.Duration
 
-	Mark   *durable.SyncMark // remembers failed syncs of the folder; nil for none
-	Logger hclog.Logger      // nil for none
+	Mark       *durable.SyncMark // remembers failed syncs of the folder; nil for none
+	Histograms *histogram.Master // gets Fsync and Apply; nil for none
+	Logger     hclog.Logger      // nil for none
+
+	// Of a simulated network in tests; nil for TCP.
+	listen func(bind, advertise string) (net.Listener, string, error)
+	dial   func(ctx context.Context, network, hostPort string) (net.Conn, error)
+
+	suspended func() time.Duration // how long the machine was suspended; nil for boottime.Suspended
 }
 
 func (c *Config) prepare() error {
@@ -60,11 +71,18 @@ func (c *Config) prepare() error {
 	c.Timeout = cmp.Or(c.Timeout, 300*time.Millisecond)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 2*time.Second)
 	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 64<<20)
+	//mutant:snapshot-entries
 	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 8192)
 	c.TrailingBytes = cmp.Or(c.TrailingBytes, 2*c.SnapshotBytes)
 	c.RenewEvery = cmp.Or(c.RenewEvery, 10*time.Second)
 	if c.Reserved == nil {
 		c.Reserved = noLimit
+	}
+	if c.suspended == nil {
+		c.suspended = boottime.Suspended
+	}
+	if c.Histograms == nil {
+		c.Histograms = new(histogram.Master)
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -122,7 +140,11 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	listener, advertise, err := transport.Listen(cfg.Bind, cfg.Advertise)
+	listen := cfg.listen
+	if listen == nil {
+		listen = transport.Listen
+	}
+	listener, advertise, err := listen(cfg.Bind, cfg.Advertise)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +172,12 @@ func Open(cfg Config) (_ *Store, err error) {
 	cfg.ClusterToken = ""
 
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
-	folder.reserved = cfg.Reserved
+	folder.reserved, folder.fsync = cfg.Reserved, cfg.Histograms.Fsync
+	if id.isNew { // before the log, which is not opened without it
+		if err := folder.saveIdentity(id); err != nil {
+			return nil, err
+		}
+	}
 	if err := folder.open(); err != nil {
 		return nil, err
 	}
@@ -160,14 +187,18 @@ func Open(cfg Config) (_ *Store, err error) {
 		closed: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.machine = &machine{
-		log: s.log, fail: s.fail, changed: &s.changed, termBegan: &s.leaderChanged, due: s.due, state: masterfsm.New(),
+		log: s.log, fail: s.fail, histogram: cfg.Histograms.Apply,
+		changed: &s.changed, termBegan: &s.leaderChanged, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	s.machine.level.Store(id.Level)
 	if err := s.openStarts(id); err != nil {
 		return nil, err
 	}
-	id.Boot = s.boot
+	if err := s.fail.guard(s.votes.addChecksums); err != nil {
+		return nil, err
+	}
+	id.Boot, id.VoteSums = s.boot, true
 	if err := s.saveIdentity(id); err != nil {
 		return nil, err
 	}
@@ -175,7 +206,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
 		Failed:       s.streamFailed,
-		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop,
+		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial,
 	})
 	undo = s.Close
 	switch {
@@ -183,6 +214,10 @@ func Open(cfg Config) (_ *Store, err error) {
 		s.refuse(errors.New("it was refused before"))
 	case id.Group != "":
 		if err := s.startRaft(); err != nil {
+			return nil, err
+		}
+	default:
+		if err := s.fail.guard(s.checkUnused); err != nil {
 			return nil, err
 		}
 	}

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -242,16 +244,18 @@ func TestDamagedSnapshotRefused(t *testing.T) {
 		}
 	}
 	_, err = Open(cfg)
-	if !errors.Is(err, ErrDisk) {
+	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "--join") {
 		t.Fatalf("%v", err)
 	}
-	t.Log(err)
 }
 
 // An unfinished snapshot is removed after a crash.
 func TestHalfSnapshotRemoved(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, t.TempDir())
+	if err := openStore(t, cfg).Close(); err != nil {
+		t.Fatal(err)
+	}
 	half := filepath.Join(cfg.Dir, "snapshots", "1-2-3"+snapshotSuffix)
 	if err := os.MkdirAll(half, 0o700); err != nil {
 		t.Fatal(err)
@@ -391,5 +395,14 @@ func TestRunAsLeaderAlone(t *testing.T) {
 	})
 	if err != nil || len(calls) != 2 || calls[1].Sub(calls[0]) < retryDuties {
 		t.Errorf("%v, %v", calls, err)
+	}
+}
+
+// TestDamagedEntryNamesTheWayBack checks that the error says what to do.
+func TestDamagedEntryNamesTheWayBack(t *testing.T) {
+	err := checkEntry(&raft.Log{Index: 7, Extensions: []byte("sum?")})
+	if !errors.Is(err, durable.ErrDamaged) || !strings.Contains(err.Error(), "entry 7") ||
+		!strings.Contains(err.Error(), "--join") {
+		t.Error(err)
 	}
 }

@@ -21,7 +21,7 @@ func TestInterrupt(t *testing.T) {
 	source := c.source(t)
 	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
 	receive := wire.ReceiveOrder{Ticket: "receive", Pieces: c.pieces(chain.Range{From: 0, To: whole})}
-	if _, err := n.Receive(receive); err != nil {
+	if _, err := n.Receive(t.Context(), receive); err != nil {
 		t.Fatal(err)
 	}
 	blocks := &blockReader{n: source}
@@ -76,7 +76,7 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("a new transfer: %v", err)
 	}
 	receive = wire.ReceiveOrder{Ticket: "next", Keep: height, Pieces: c.pieces(chain.Range{From: height, To: whole})}
-	if _, err := n.Receive(receive); err != nil {
+	if _, err := n.Receive(t.Context(), receive); err != nil {
 		t.Errorf("another repair: %v", err)
 	}
 	mustClose(t, n)
@@ -97,7 +97,7 @@ func TestAbort(t *testing.T) {
 	}
 	n := mustOpen(t, cfg)
 	for number := range uint64(height) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -105,13 +105,13 @@ func TestAbort(t *testing.T) {
 	send := wire.SendOrder{To: "http://other", Ticket: "send"}
 	receive := wire.ReceiveOrder{Ticket: "receive", Keep: height}
 	receive.Pieces = c.pieces(chain.Range{From: height, To: whole})
-	if _, err := n.Check(check); err != nil {
+	if _, err := n.Check(t.Context(), check); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Send(send); err != nil {
+	if _, err := n.Send(t.Context(), send); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.Receive(receive); err != nil {
+	if _, err := n.Receive(t.Context(), receive); err != nil {
 		t.Fatal(err)
 	}
 	<-sending
@@ -149,9 +149,9 @@ func TestAbort(t *testing.T) {
 	if err := n.Take(t.Context(), "receive", nil); !errors.Is(err, ErrTicket) {
 		t.Errorf("a new transfer: %v", err)
 	}
-	_, checkErr := n.Check(check)
-	_, sendErr := n.Send(send)
-	_, receiveErr := n.Receive(receive)
+	_, checkErr := n.Check(t.Context(), check)
+	_, sendErr := n.Send(t.Context(), send)
+	_, receiveErr := n.Receive(t.Context(), receive)
 	for what, err := range map[string]error{"check": checkErr, "send": sendErr, "receive": receiveErr} {
 		if !errors.Is(err, ErrFailed) {
 			t.Errorf("%s: %v", what, err)

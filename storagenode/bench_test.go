@@ -42,7 +42,7 @@ func BenchmarkPut(b *testing.B) {
 					n, at = mustOpen(b, Config{Dir: dir}), 0
 					b.StartTimer()
 				}
-				if _, err := n.Put(uint64(at), c.blocks[at].Bytes()); err != nil {
+				if _, err := n.Put(b.Context(), uint64(at), c.blocks[at].Bytes()); err != nil {
 					b.Fatal(err)
 				}
 				at++
@@ -116,7 +116,7 @@ func readChain(b *testing.B, blocks, count int) (*Node, Config) {
 	n := mustOpen(b, cfg)
 	for i := range blocks {
 		growFixed(b, c, count, 256)
-		if _, err := n.Put(uint64(i), c.blocks[i].Bytes()); err != nil {
+		if _, err := n.Put(b.Context(), uint64(i), c.blocks[i].Bytes()); err != nil {
 			b.Fatal(err)
 		}
 		c.blocks[i] = chain.Block{} // not needed again
@@ -216,7 +216,7 @@ func BenchmarkUncleanStart(b *testing.B) {
 	n := mustOpen(b, Config{Dir: b.TempDir()})
 	for at := 0; at < records; at += count {
 		growKeys(b, c, at, count)
-		if _, err := n.Put(uint64(len(c.blocks))-1, c.blocks[len(c.blocks)-1].Bytes()); err != nil {
+		if _, err := n.Put(b.Context(), uint64(len(c.blocks))-1, c.blocks[len(c.blocks)-1].Bytes()); err != nil {
 			b.Fatal(err)
 		}
 		c.blocks[len(c.blocks)-1] = chain.Block{}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/folder"
@@ -26,6 +28,7 @@ type checkJob struct {
 	bytes  atomic.Uint64
 	total  uint64
 	unread *wire.Report             // of the check's goroutine: blocks that the system could not read, nil for none
+	reads  bool                     // of the same: unread blocks are on bad sectors, and the device reads others
 	end    atomic.Pointer[checkEnd] // nil while it runs
 }
 
@@ -34,6 +37,7 @@ type checkEnd struct {
 	at     time.Time
 	report *wire.Report // nil if it ended early and had found no damage
 	unread *wire.Report // the blocks that the system could not read, nil for none
+	reads  bool         // see wire.CheckStatus.DeviceReads
 	err    string       // why it ended early, "" if it did not
 }
 
@@ -42,6 +46,7 @@ func (c *checkJob) status() wire.CheckStatus {
 	at := time.Now()
 	if end := c.end.Load(); end != nil {
 		s.Report, s.Unread, s.Error, at = end.report, end.unread, end.err, end.at
+		s.DeviceReads = end.reads
 	}
 	s.Millis = uint64(at.Sub(c.began).Milliseconds())
 	return s
@@ -62,8 +67,10 @@ func (c *checkJob) answers(o wire.CheckOrder, pause time.Duration) bool {
 // chain is read from the files as they are at their paths. Puts and reads go on meanwhile. What can be computed from
 // the blocks, tiles and index, is written again where it is wrong.
 //
-// The error wraps ErrFailed: a check cannot be started.
-func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
+// The end of the context does not end a check. None is started after it.
+//
+// The error wraps ErrFailed, or is the cause of the context's end: a check cannot be started.
+func (n *Node) Check(ctx context.Context, o wire.CheckOrder) (wire.CheckStatus, error) {
 	answers := func(c *checkJob) bool { return c.answers(o, n.cfg.checkAgain) }
 	start := func() (*checkJob, error) {
 		o.Lost = slices.Clone(o.Lost)
@@ -74,7 +81,7 @@ func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
 		c.job = startJob(c.job, func(ctx context.Context) { n.runCheck(ctx, c) })
 		return c, nil
 	}
-	c, err := findOrStart(n, &n.check, answers, start)
+	c, err := findOrStart(ctx, n, &n.check, answers, start)
 	if err != nil {
 		return wire.CheckStatus{}, fmt.Errorf("no check is started: %w", err)
 	}
@@ -99,7 +106,7 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 			"other_chain", report.Other, "hashes_rewritten", report.Tiles)
 	}
 	end := n.endOf(report, err)
-	end.unread = c.unread
+	end.unread, end.reads = c.unread, c.reads
 	c.end.Store(end)
 }
 
@@ -181,17 +188,14 @@ func (n *Node) keepLost(list []chain.Range) error {
 // checkBlocks is the part of a check that reads the blocks.
 func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report) error {
 	o := c.order
-	levels, err := tiles.Files(n.dir.Tiles())
-	if err != nil {
-		return err
-	}
+	levels, unopened := tiles.Files(n.cfg.open, n.dir.Tiles())
 	defer tiles.CloseFiles(levels)
 	for _, f := range levels {
 		if f != nil {
 			segment.Forget(f)
 		}
 	}
-	a := n.newAudit(c, levels)
+	a := n.newAudit(c, levels, unopened)
 	runErr := a.Run(ctx)
 	report.Findings, report.Bad, report.Unchecked = a.Findings, a.Bad, a.Unchecked
 	if runErr != nil {
@@ -226,23 +230,25 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 			return err
 		}
 	}
-	return errors.Join(c.noteUnread(ctx, a, report), n.locked(n.checkSynced))
+	errs := []error{n.noteUnread(ctx, c, a, report), n.locked(n.checkSynced)}
+	return errors.Join(append(errs, unopened...)...)
 }
 
 // noteUnread notes the blocks that the system cannot read. The error says that there are some: the check counts as
 // one that ended early, although the other blocks were judged.
-func (c *checkJob) noteUnread(ctx context.Context, a *audit.Audit, report *wire.Report) error {
+func (n *Node) noteUnread(ctx context.Context, c *checkJob, a *audit.Audit, report *wire.Report) error {
 	u := &a.Unread
 	if u.Err == nil {
 		return nil
 	}
-	still, err := a.StillUnread(ctx)
+	still, sectors, err := a.StillUnread(ctx)
 	if err != nil {
 		return err
 	}
-	if len(still) > 0 {
+	if len(still) > 0 && (c.order.UnreadAll || chain.CountBlocks(u.Blocks) < a.Height) {
 		bad := chain.BoundRanges(still, chain.MaxFindings)
 		c.unread = &wire.Report{Findings: u.Findings, Bad: bad, Unchecked: report.Unchecked}
+		c.reads = sectors && n.deviceReads()
 	}
 	blocks := chain.BoundRanges(u.Blocks, chain.MaxFindings)
 	// A report of bad blocks must not say that all others are good; see endOf.
@@ -250,12 +256,33 @@ func (c *checkJob) noteUnread(ctx context.Context, a *audit.Audit, report *wire.
 	return fmt.Errorf("%d blocks cannot be read, the first: %w", chain.CountBlocks(blocks), u.Err)
 }
 
+// deviceReads reports whether the device of the segments reads the file "running" now. If that is on another device
+// than the segments, it is not known.
+func (n *Node) deviceReads() bool {
+	f, err := n.cfg.open(n.dir.Running(), os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // only read
+	segment.Forget(f)                // the file was synced when it was written
+	var first [1]byte
+	_, err = f.ReadAt(first[:], 0)
+	return err == nil && sameDevice(n.dir.Running(), n.dir.Segments())
+}
+
+// sameDevice reports whether two paths are on one device.
+func sameDevice(a, b string) bool {
+	var one, other unix.Stat_t
+	return unix.Stat(a, &one) == nil && unix.Stat(b, &other) == nil && one.Dev == other.Dev
+}
+
 // newAudit returns the audit of a check.
-func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
+func (n *Node) newAudit(c *checkJob, levels []segment.File, unopened []error) *audit.Audit {
 	began := time.Now()
 	return audit.New(audit.Config{
 		Segments: n.dir.Segments(), Open: n.cfg.open, Index: n.index, Height: min(c.order.Height, n.index.Len()),
-		Threads: n.cfg.CheckThreads, Lost: c.order.Lost, Levels: levels, TilesTo: ^uint64(0),
+		Threads: n.cfg.CheckThreads, Lost: c.order.Lost, Levels: levels, Unopened: unopened,
+		TilesTo:     ^uint64(0),
 		UnreadApart: c.order.Unread,
 		Entered:     n.reconcileOpenFile,
 		HeaderBad: func(first uint64, err error) error {

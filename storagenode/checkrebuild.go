@@ -2,6 +2,7 @@ package storagenode
 
 import (
 	"context"
+	"errors"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
@@ -20,10 +21,25 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 	if err := n.locked(n.restoreIndexFile); err != nil {
 		return err
 	}
-	wrong := 0
+	wrong, err := n.fixIndexFile(ctx)
+	if durable.OneUnreadable(err) && !errors.Is(err, ErrFailed) {
+		n.log.Error("the index cannot be read, and is written again to a new file", "file", n.dir.Index(), "error", err)
+		if err = n.locked(func() error { return n.beginIndexFile(true) }); err == nil {
+			wrong, err = n.fixIndexFile(ctx)
+		}
+	}
+	if err != nil || wrong == 0 {
+		return err
+	}
+	n.log.Error("entries of the index were wrong and are written again", "file", n.dir.Index(), "entries", wrong)
+	return n.locked(func() error { return n.fail(n.indexFile.Sync()) })
+}
+
+// fixIndexFile writes the entries of the index file again that differ, and counts them. They are not synced.
+func (n *Node) fixIndexFile(ctx context.Context) (wrong int, err error) {
 	for from, more := uint64(0), true; more; from += indexChunk {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return wrong, context.Cause(ctx)
 		}
 		if err := n.locked(func() error {
 			if err := n.flushed(); err != nil {
@@ -40,14 +56,10 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 			}
 			return n.fail(n.indexFile.Put(blocks...))
 		}); err != nil {
-			return err
+			return wrong, err
 		}
 	}
-	if wrong == 0 {
-		return nil
-	}
-	n.log.Error("entries of the index were wrong and are written again", "file", n.dir.Index(), "entries", wrong)
-	return n.locked(func() error { return n.fail(n.indexFile.Sync()) })
+	return wrong, nil
 }
 
 // restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its
@@ -62,6 +74,12 @@ func (n *Node) restoreIndexFile() error {
 		return n.fail(n.indexFile.RestoreHeader())
 	}
 	n.log.Error("the index was removed or replaced while it was open, and is written again", "file", n.dir.Index())
+	return n.beginIndexFile(exists)
+}
+
+// beginIndexFile begins the index file again, without entries. It moves a file that is at its path to quarantine/.
+// mu is held.
+func (n *Node) beginIndexFile(exists bool) error {
 	if exists {
 		if _, err := n.moveAside(n.dir.Index()); err != nil {
 			return err
@@ -71,7 +89,7 @@ func (n *Node) restoreIndexFile() error {
 	if err != nil {
 		return n.fail(err)
 	}
-	_ = n.indexFile.Close() // the file is gone from its path
+	_ = n.indexFile.Close() // it is not at its path any more
 	n.indexFile = f
 	return nil
 }
@@ -92,16 +110,31 @@ func (n *Node) checkTileFiles() (fixed uint64, err error) {
 		}
 		fixed += tiles.Complete(n.tiles.Size(), stored)
 	}
-	levels, err := tiles.Files(n.dir.Tiles())
-	if err != nil {
-		return fixed, err
-	}
+	levels, unopened := tiles.Files(n.cfg.open, n.dir.Tiles())
 	defer tiles.CloseFiles(levels)
+	for stored, err := range unopened {
+		if err == nil {
+			continue
+		}
+		if !durable.OneUnreadable(err) {
+			return fixed, err
+		}
+		n.log.Error("a file of the tree's hashes cannot be opened, and is written again to a new file", "error", err)
+		hashes := uint64(0)
+		err = n.writeTiles(func() (err error) { hashes, err = n.tiles.Replace(stored, n.keepTileFile); return err })
+		if durable.OneUnreadable(err) && !durable.IsSync(err) {
+			return fixed, err // the open file is still used
+		}
+		if err != nil {
+			return fixed, n.fail(err)
+		}
+		fixed += hashes
+	}
 	for stored, f := range levels {
 		if f == nil || tiles.CheckHeader(f, stored) || tiles.Complete(n.tiles.Size(), stored) == 0 {
 			continue
 		}
-		n.log.Error("the header of a file of the tree's hashes was wrong and is written again", "file", f.Name())
+		n.log.Error("the header of a file of the tree's hashes was wrong and is written again", "level", 4*stored)
 		if err := n.tiles.FixHeader(stored); err != nil {
 			return fixed, n.fail(err)
 		}

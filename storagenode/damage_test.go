@@ -23,7 +23,7 @@ func TestTornTail(t *testing.T) {
 	cfg := Config{Dir: memDir(t)}
 	n := mustOpen(t, cfg)
 	for number := range uint64(7) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -420,10 +420,10 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 	for range 2 {
 		n = mustOpen(t, cfg)
 		c.check(t, n, damaged)
-		if _, err := n.Put(damaged, c.blocks[damaged].Bytes()); !errors.Is(err, ErrDamaged) {
+		if _, err := n.Put(t.Context(), damaged, c.blocks[damaged].Bytes()); !errors.Is(err, ErrDamaged) {
 			t.Errorf("Put: %v", err)
 		}
-		if _, err := n.Put(3, c.blocks[3].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), 3, c.blocks[3].Bytes()); err != nil {
 			t.Errorf("Put of a block that is here: %v", err)
 		}
 		for _, block := range []uint64{damaged, damaged + 1, height - 1} {

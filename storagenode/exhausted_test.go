@@ -108,10 +108,10 @@ func exhausted(t *testing.T, c *testChain, disk *fullDisk, left int, want error,
 	for ; acked < len(c.blocks); acked++ {
 		var err error
 		if acked == 4 { // the Put moves the next block from the inbox to the chain
-			_, err = n.PutInbox(5, c.blocks[5].Bytes())
+			_, err = n.PutInbox(t.Context(), 5, c.blocks[5].Bytes())
 		}
 		if err == nil {
-			_, err = n.Put(uint64(acked), c.blocks[acked].Bytes())
+			_, err = n.Put(t.Context(), uint64(acked), c.blocks[acked].Bytes())
 		}
 		if errors.Is(err, want) {
 			break
@@ -155,21 +155,21 @@ func TestFullDisk(t *testing.T) {
 	var full error
 	n := mustOpen(t, Config{Dir: memDir(t), Room: func() error { return full }})
 	for number := range 5 {
-		if _, err := n.Put(uint64(number), c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), uint64(number), c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	full = fmt.Errorf("%w: for a test", wire.ErrNoSpace)
-	if _, err := n.Put(5, c.blocks[5].Bytes()); !errors.Is(err, wire.ErrNoSpace) {
+	if _, err := n.Put(t.Context(), 5, c.blocks[5].Bytes()); !errors.Is(err, wire.ErrNoSpace) {
 		t.Errorf("Put: %v", err)
 	}
-	if _, err := n.Put(4, c.blocks[4].Bytes()); err != nil {
+	if _, err := n.Put(t.Context(), 4, c.blocks[4].Bytes()); err != nil {
 		t.Errorf("Put of a block that is here: %v", err)
 	}
-	if _, err := n.PutInbox(7, c.blocks[7].Bytes()); !errors.Is(err, wire.ErrNoSpace) {
+	if _, err := n.PutInbox(t.Context(), 7, c.blocks[7].Bytes()); !errors.Is(err, wire.ErrNoSpace) {
 		t.Errorf("PutInbox: %v", err)
 	}
-	if _, err := n.Receive(wire.ReceiveOrder{Ticket: "t", Keep: 3}); !errors.Is(err, wire.ErrNoSpace) {
+	if _, err := n.Receive(t.Context(), wire.ReceiveOrder{Ticket: "t", Keep: 3}); !errors.Is(err, wire.ErrNoSpace) {
 		t.Errorf("Receive: %v", err)
 	}
 	c.check(t, n, 5)
@@ -207,7 +207,7 @@ func TestExhaustedInRepair(t *testing.T) {
 			disk.free, disk.left = false, left
 			disk.mu.Unlock()
 			order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: pieces}
-			_, err := n.Receive(order)
+			_, err := n.Receive(t.Context(), order)
 			if err == nil {
 				err = n.Take(t.Context(), "t", bytes.NewReader(stream))
 			}
@@ -218,10 +218,10 @@ func TestExhaustedInRepair(t *testing.T) {
 			disk.free = true
 			disk.mu.Unlock()
 			var status wire.ReceiveStatus
-			if status, err = n.Receive(order); err == nil && len(status.Missing) > 0 {
+			if status, err = n.Receive(t.Context(), order); err == nil && len(status.Missing) > 0 {
 				err = n.Take(t.Context(), "t", bytes.NewReader(stream))
 			}
-			if status, endErr := n.Receive(order); err != nil || endErr != nil || len(status.Missing) > 0 {
+			if status, endErr := n.Receive(t.Context(), order); err != nil || endErr != nil || len(status.Missing) > 0 {
 				t.Fatalf("%s: the second try: %v, %v, %+v", name, err, endErr, status)
 			}
 			c.checked(t, n, end) // it writes what is missing in the index

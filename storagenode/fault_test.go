@@ -310,7 +310,7 @@ func openMark(t *testing.T, cfg *Config) (marked func() bool) {
 func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
 	t.Helper()
 	for number := range c.blocks {
-		_, err := n.Put(uint64(number), c.blocks[number].Bytes())
+		_, err := n.Put(t.Context(), uint64(number), c.blocks[number].Bytes())
 		if err == nil {
 			acked++
 			continue
@@ -325,7 +325,7 @@ func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
 			t.Fatal("Failed delivers twice")
 		}
 		for _, again := range []int{number, 0} {
-			if status, err := n.Put(uint64(again), c.blocks[again].Bytes()); !errors.Is(err, ErrFailed) ||
+			if status, err := n.Put(t.Context(), uint64(again), c.blocks[again].Bytes()); !errors.Is(err, ErrFailed) ||
 				status.Height != acked {
 				t.Fatalf("Put after a failure: %+v, %v", status, err)
 			}

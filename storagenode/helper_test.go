@@ -3,6 +3,7 @@ package storagenode
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -133,7 +134,7 @@ func crash(t testing.TB, n *Node) {
 func (c *testChain) putAll(t testing.TB, n *Node) {
 	t.Helper()
 	for number := n.Status().Height; number < uint64(len(c.blocks)); number++ {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -181,6 +182,22 @@ func (c *testChain) check(t testing.TB, n *Node, height int, bad ...uint64) {
 	}
 }
 
+// provenRecord checks an answer to a read as a master does: from the block's header.
+func (c *testChain) provenRecord(number uint64, offset uint32, a *wire.ProvenRecord) error {
+	h := &c.blocks[number].Header
+	if size, err := chain.EncodedRecordSize(a.Record); err != nil || size != len(a.Record) {
+		return fmt.Errorf("%d bytes are not a record", len(a.Record))
+	}
+	proof := chain.Proof{Index: h.First + uint64(offset), Size: h.Seal(), Path: a.Path}
+	return proof.Check(leafHash(a.Record), h.Root)
+}
+
+// leafHash is the leaf hash of an encoded record.
+func leafHash(encoded []byte) chain.Hash {
+	leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
+	return leaf.Hash()
+}
+
 func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 	t.Helper()
 	b := &c.blocks[number]
@@ -198,7 +215,8 @@ func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 	}
 	for offset, a := range n.Read(places, nil) {
 		index := b.Header.First + uint64(offset)
-		if bad && a.Status == wire.ReadBad {
+		refused := a.Status == wire.ReadFound && c.provenRecord(number, uint32(offset), &a) != nil // by a master
+		if bad && (a.Status == wire.ReadBad || refused) {
 			continue // if only one record is damaged, the others can be read
 		}
 		if uint32(offset) == b.Header.Count {
@@ -210,8 +228,7 @@ func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 		if a.Status != wire.ReadFound || string(a.Record) != string(b.Encoded(uint32(offset))) {
 			t.Fatalf("record %d of block %d: read status %d, %d bytes", offset, number, a.Status, len(a.Record))
 		}
-		proof := chain.Proof{Index: index, Size: b.Header.Seal(), Path: a.Path}
-		if err := proof.Check(leafHash(a.Record), b.Header.Root); err != nil {
+		if err := c.provenRecord(number, uint32(offset), &a); err != nil {
 			t.Fatalf("record %d of block %d: %v", offset, number, err)
 		}
 		if at, err := n.Locate(index); err != nil || at != number {

@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,13 +17,19 @@ import (
 // arrive in order, so blocks of the inbox behind a gap after this one are not the current leader's, and are moved
 // aside. PutInbox does not check whether the block fits the chain. data is not kept.
 //
-// Errors: wire.ErrBadBlock, wire.ErrInboxFull, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed.
-func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {
+// If the context ends before the call's turn comes, nothing is changed.
+//
+// Errors: wire.ErrBadBlock, wire.ErrInboxFull, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed, and the cause of the
+// context's end.
+func (n *Node) PutInbox(ctx context.Context, number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	err := n.putInbox(number, data)
+	err := context.Cause(ctx)
+	if err == nil {
+		err = n.putInbox(number, data)
+	}
 	return n.Status(), err
 }
 
@@ -61,13 +68,14 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 }
 
 // drain moves blocks from the inbox to the end of the chain, as far as they follow, and removes those that the chain
-// has. During a repair it only removes: the chain's end may change. mu is held.
-func (n *Node) drain() error {
+// has. During a repair it only removes: the chain's end may change. It leaves the rest in the inbox when the context
+// ends. mu is held.
+func (n *Node) drain(ctx context.Context) error {
 	if n.inbox.Len() == 0 {
 		return nil
 	}
 	if n.stopped() == nil && !n.incoming.isOpen() {
-		if err := n.addFromInbox(); err != nil {
+		if err := n.addFromInbox(ctx); err != nil {
 			return err
 		}
 	}
@@ -81,18 +89,21 @@ func (n *Node) drain() error {
 	return nil
 }
 
-func (n *Node) addFromInbox() error {
+func (n *Node) addFromInbox(ctx context.Context) error {
 	for {
 		number := n.verifier.Head().Height
-		if !n.inbox.Has(number) {
-			return n.flushed()
-		}
-		if n.cfg.Room() != nil {
-			return n.flushed() // the block waits in the inbox
+		if !n.inbox.Has(number) || ctx.Err() != nil || n.cfg.Room() != nil {
+			return n.flushed() // a block that is there waits in the inbox
 		}
 		data, err := n.inbox.Read(number)
 		if durable.NoResources(err) {
 			return errors.Join(lacking(err), n.flushed())
+		}
+		if durable.CannotRead(err) {
+			n.log.Error("a block of the inbox cannot be read; its file stays", "block", number, "error", err)
+			n.inbox.Forget(number) // the leader sends it again
+			n.publish()
+			return n.flushed()
 		}
 		var block chain.Block
 		if err == nil {
@@ -124,7 +135,7 @@ func (n *Node) rewriteInbox() error {
 			err = n.inbox.Rewrite(number, data, n.cfg.writeFile)
 		}
 		switch {
-		case errors.Is(err, durable.ErrExhausted) || durable.CannotRead(read):
+		case durable.CanRetry(err) || durable.CannotRead(read):
 			n.log.Warn("a block of the inbox is left out now", "block", number, "error", err)
 			n.inbox.Forget(number)
 			err = nil

@@ -15,9 +15,9 @@ func TestInbox(t *testing.T) {
 	c.growTo(t, 12)
 	cfg := Config{Dir: memDir(t), InboxBytes: 6 * inbox.Unit}
 	n := mustOpen(t, cfg)
-	put := func(number uint64) (Status, error) { return n.PutInbox(number, c.blocks[number].Bytes()) }
+	put := func(number uint64) (Status, error) { return n.PutInbox(t.Context(), number, c.blocks[number].Bytes()) }
 	for number := range uint64(3) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,10 +34,10 @@ func TestInbox(t *testing.T) {
 			t.Fatalf("block %d: %+v, %v, want %v", row.number, status, err, row.run)
 		}
 	}
-	if _, err := n.PutInbox(9, c.blocks[8].Bytes()); !errors.Is(err, wire.ErrBadBlock) {
+	if _, err := n.PutInbox(t.Context(), 9, c.blocks[8].Bytes()); !errors.Is(err, wire.ErrBadBlock) {
 		t.Errorf("a block with another name: %v", err)
 	}
-	if _, err := n.PutInbox(9, []byte("hello")); !errors.Is(err, wire.ErrBadBlock) {
+	if _, err := n.PutInbox(t.Context(), 9, []byte("hello")); !errors.Is(err, wire.ErrBadBlock) {
 		t.Errorf("no block: %v", err)
 	}
 	if _, err := put(9); !errors.Is(err, wire.ErrInboxFull) {
@@ -52,7 +52,7 @@ func TestInbox(t *testing.T) {
 		t.Errorf("after a crash: %v", got)
 	}
 	// After block 3 the next two follow; the damaged one is moved aside.
-	status, err := n.Put(3, c.blocks[3].Bytes())
+	status, err := n.Put(t.Context(), 3, c.blocks[3].Bytes())
 	if err != nil || status.Height != 6 {
 		t.Fatalf("%+v, %v", status, err)
 	}
@@ -60,7 +60,7 @@ func TestInbox(t *testing.T) {
 	if kept := quarantined(t, n); len(kept) != 1 {
 		t.Errorf("%d files in quarantine", len(kept))
 	}
-	if status, err = n.Put(6, c.blocks[6].Bytes()); err != nil || status.Height != 9 {
+	if status, err = n.Put(t.Context(), 6, c.blocks[6].Bytes()); err != nil || status.Height != 9 {
 		t.Fatalf("%+v, %v", status, err)
 	}
 	if status, err = put(9); err != nil || status.Inbox != (chain.Range{From: 9, To: 11}) {
@@ -90,14 +90,15 @@ func TestInboxOfOtherChain(t *testing.T) {
 	other.growTo(t, 6)
 	n := mustOpen(t, Config{Dir: memDir(t)})
 	for number := range uint64(4) {
-		if _, err := n.Put(number, other.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, other.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := n.PutInbox(5, c.blocks[5].Bytes()); err != nil {
+	if _, err := n.PutInbox(t.Context(), 5, c.blocks[5].Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	if status, err := n.Put(4, other.blocks[4].Bytes()); err != nil || status.Height != 5 || status.Inbox.From != 5 {
+	status, err := n.Put(t.Context(), 4, other.blocks[4].Bytes())
+	if err != nil || status.Height != 5 || status.Inbox.From != 5 {
 		t.Errorf("%+v, %v", status, err)
 	}
 }
@@ -116,14 +117,14 @@ func TestInboxFaults(t *testing.T) {
 			return errDisk
 		}
 		n := mustOpen(t, cfg)
-		if status, err := n.PutInbox(2, c.blocks[2].Bytes()); !errors.Is(err, ErrFailed) ||
+		if status, err := n.PutInbox(t.Context(), 2, c.blocks[2].Bytes()); !errors.Is(err, ErrFailed) ||
 			!errors.Is(err, errDisk) || status.Inbox.To != 0 {
 			t.Fatalf("%+v, %v", status, err)
 		}
 		if err := <-n.Failed(); !errors.Is(err, errDisk) {
 			t.Errorf("Failed delivers %v", err)
 		}
-		if _, err := n.PutInbox(3, c.blocks[3].Bytes()); !errors.Is(err, ErrFailed) {
+		if _, err := n.PutInbox(t.Context(), 3, c.blocks[3].Bytes()); !errors.Is(err, ErrFailed) {
 			t.Errorf("after a failure: %v", err)
 		}
 		mustClose(t, n)
@@ -154,7 +155,7 @@ func TestStrayInInbox(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 	for number := uint64(3); number < 6; number++ {
-		status, err := n.PutInbox(number, c.blocks[number].Bytes())
+		status, err := n.PutInbox(t.Context(), number, c.blocks[number].Bytes())
 		if err != nil || status.Inbox != (chain.Range{From: 3, To: number + 1}) {
 			t.Fatalf("%+v, %v", status, err)
 		}
@@ -163,7 +164,7 @@ func TestStrayInInbox(t *testing.T) {
 		t.Errorf("%d files in quarantine", len(kept))
 	}
 	for number := range uint64(3) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}

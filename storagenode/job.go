@@ -54,8 +54,11 @@ func (n *Node) stopJobs(closing bool) {
 }
 
 // findOrStart returns the last job if it answers the order, and replaces it otherwise. It waits for locks that are held
-// while a disk is written only if it starts one. The error wraps ErrFailed, or is that of start.
-func findOrStart[J any](n *Node, last **J, answers func(*J) bool, start func() (*J, error)) (*J, error) {
+// while a disk is written only if it starts one. It starts none after the end of the context. The error wraps
+// ErrFailed, or is that of start or the cause of the context's end.
+func findOrStart[J any](
+	ctx context.Context, n *Node, last **J, answers func(*J) bool, start func() (*J, error),
+) (*J, error) {
 	n.jobs.Lock()
 	found := *last
 	done := found != nil && answers(found)
@@ -65,7 +68,7 @@ func findOrStart[J any](n *Node, last **J, answers func(*J) bool, start func() (
 	}
 	n.life.RLock()
 	defer n.life.RUnlock()
-	if err := n.mayStart(); err != nil {
+	if err := n.mayStart(ctx); err != nil {
 		return nil, err
 	}
 	n.jobs.Lock()
@@ -80,8 +83,8 @@ func findOrStart[J any](n *Node, last **J, answers func(*J) bool, start func() (
 	return started, err
 }
 
-// mayStart returns why no job and no repair is started, nil if one may be. life is held.
-func (n *Node) mayStart() error {
+// mayStart returns why no job and no repair is started for a caller, nil if one may be. life is held.
+func (n *Node) mayStart(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.jobs.Lock()
@@ -89,5 +92,5 @@ func (n *Node) mayStart() error {
 	if n.closing || n.failure != nil {
 		return errors.Join(ErrFailed, n.failure)
 	}
-	return nil
+	return context.Cause(ctx)
 }

@@ -268,16 +268,16 @@ func TestCheckEndsEarly(t *testing.T) {
 	// An older leader sees neither a report nor an error, and polls with the same name. The node tries again after a
 	// pause.
 	o := wire.CheckOrder{Check: n.check.order.Check, Height: height, Hash: c.statusAt(height).Hash}
-	if again, err := n.Check(o); err != nil || again.Error == "" {
+	if again, err := n.Check(t.Context(), o); err != nil || again.Error == "" {
 		t.Errorf("at once: %+v, %v", again, err)
 	}
 	f.on.Store(false)
 	n.cfg.checkAgain = -1
-	if again, err := n.Check(o); err != nil || again.Error != "" {
+	if again, err := n.Check(t.Context(), o); err != nil || again.Error != "" {
 		t.Errorf("after the pause: %+v, %v", again, err)
 	}
 	<-n.check.job.ended
-	if again, err := n.Check(o); err != nil || again.Error != "" || again.Report == nil ||
+	if again, err := n.Check(t.Context(), o); err != nil || again.Error != "" || again.Report == nil ||
 		again.Report.Unchecked != height {
 		t.Errorf("the second try: %+v, %v", again, err)
 	}

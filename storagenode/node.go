@@ -45,8 +45,9 @@ type Config struct {
 
 	open      segment.OpenFunc                                       // nil for the real file system
 	writeFile func(path string, data []byte, mode os.FileMode) error // nil for durable.WriteFile
-	// checkAgain is the pause after which a check that ended early is begun again; 0 for the constant of that name.
-	checkAgain time.Duration
+	// checkAgain is the pause after which a check that ended early is begun again, unblockPause the one after which a
+	// blocked node is tried again; 0 for the constants of these names.
+	checkAgain, unblockPause time.Duration
 }
 
 func (c *Config) setDefaults() {
@@ -54,6 +55,7 @@ func (c *Config) setDefaults() {
 	c.InboxBytes = cmp.Or(max(c.InboxBytes, 0), DefaultInboxBytes)
 	c.CheckThreads = max(c.CheckThreads, 1)
 	c.checkAgain = cmp.Or(c.checkAgain, checkAgain)
+	c.unblockPause = cmp.Or(c.unblockPause, unblockPause)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -83,7 +85,9 @@ type Node struct {
 	readers sync.Pool      // of *reader
 	bundles chan struct{}  // holds a value for each call of Entries that is reading
 	indexer *recordIndexer // nil while the node is being opened
+	watcher *job           // runs watchBlocked; nil while the node is being opened
 	unclean atomic.Bool
+	marked  bool // the process before this one may not have synced what it wrote
 
 	// status is what readers see. It changes last, after disk, tiles and index.
 	status atomic.Pointer[Status]
@@ -144,7 +148,7 @@ const lackedEvery = time.Minute
 // fail stops the node permanently if a write failed: if err is not nil. If a resource was missing and nothing was
 // changed, it does not stop the node, and the caller's operation may be tried again. mu is held.
 func (n *Node) fail(err error) error {
-	if !errors.Is(err, durable.ErrExhausted) || n.failure != nil {
+	if !durable.CanRetry(err) || n.failure != nil {
 		return n.stop(err)
 	}
 	if now := time.Now(); n.lacked.IsZero() || now.Sub(n.lacked) > lackedEvery {
@@ -185,6 +189,7 @@ func (n *Node) Close() error {
 	if n.indexer != nil {
 		errs = append(errs, n.indexer.stop()) // before life, which its goroutine takes
 	}
+	n.watcher.stop() // for the same reason
 	n.life.Lock()
 	defer n.life.Unlock()
 	n.stopJobs(true)
@@ -196,7 +201,7 @@ func (n *Node) Close() error {
 	n.closed = true
 	if n.failure == nil {
 		err := n.sync()
-		if err == nil {
+		if err == nil && !n.unwritten() {
 			err = n.dir.Unmark()
 		}
 		errs = append(errs, err)
@@ -211,7 +216,7 @@ func (n *Node) Abort() error {
 	n.life.Lock()
 	defer n.life.Unlock()
 	n.stopJobs(true)
-	return n.closeRepair()
+	return n.closeRepair(context.Background())
 }
 
 // Interrupt ends the check, the transfer and the repair that run. A later order may begin others. What was received is
@@ -220,7 +225,7 @@ func (n *Node) Interrupt() error {
 	n.life.Lock()
 	defer n.life.Unlock()
 	n.stopJobs(false)
-	if err := n.closeRepair(); err != nil {
+	if err := n.closeRepair(context.Background()); err != nil {
 		return err
 	}
 	return n.locked(n.flushed)

@@ -44,7 +44,7 @@ func TestPutReadReopen(t *testing.T) {
 	c.check(t, n, 90)
 	mustClose(t, n)
 	mustClose(t, n) // closing it again is allowed
-	if _, err := n.Put(90, c.blocks[0].Bytes()); !errors.Is(err, ErrFailed) {
+	if _, err := n.Put(t.Context(), 90, c.blocks[0].Bytes()); !errors.Is(err, ErrFailed) {
 		t.Errorf("Put after Close: %v", err)
 	}
 	verified(t, cfg.Dir, c, 90)
@@ -72,7 +72,7 @@ func TestPutRefuses(t *testing.T) {
 	cfg := Config{Dir: t.TempDir(), SegmentBytes: 2000}
 	n := mustOpen(t, cfg)
 	for number := range uint64(10) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +93,7 @@ func TestPutRefuses(t *testing.T) {
 		"nothing":            {10, nil, []error{wire.ErrBadBlock, chain.ErrFrame}},
 		"not a block at all": {10, []byte("hello"), []error{wire.ErrBadBlock, chain.ErrFrame}},
 	} {
-		status, err := n.Put(row.number, row.data)
+		status, err := n.Put(t.Context(), row.number, row.data)
 		if status != c.statusAt(10) {
 			t.Errorf("%s: status %+v", name, status)
 		}

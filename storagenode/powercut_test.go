@@ -33,12 +33,12 @@ func killedThenPowerCut(t *testing.T, c *testChain, segmentBytes int64, height i
 	cfg := Config{Dir: memDir(t), SegmentBytes: segmentBytes, open: disk.open, writeFile: disk.writeFile}
 	n := mustOpen(t, cfg)
 	for number := range height {
-		if _, err := n.Put(uint64(number), c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), uint64(number), c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	disk.sick = sick
-	_, inboxErr := n.PutInbox(uint64(height)+3, c.blocks[height+3].Bytes())
+	_, inboxErr := n.PutInbox(t.Context(), uint64(height)+3, c.blocks[height+3].Bytes())
 	if inboxErr != nil && !errors.Is(inboxErr, errDisk) {
 		t.Fatal(inboxErr)
 	}

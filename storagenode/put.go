@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,18 +14,21 @@ import (
 
 // Put adds the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would
 // survive a power cut. A block that is here already changes nothing. data is not kept. The Status is that of the node
-// after the call, whatever the outcome.
+// after the call, whatever the outcome. If the context ends before the call's turn comes, nothing is changed.
 //
-// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed, and
-// ErrDamaged if the node cannot go on before a block is repaired.
-func (n *Node) Put(number uint64, data []byte) (Status, error) {
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, wire.ErrNoSpace, wire.ErrUnavailable, ErrFailed, ErrDamaged
+// if the node cannot go on before a block is repaired, and the cause of the context's end.
+func (n *Node) Put(ctx context.Context, number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	err := n.put(number, data)
+	err := context.Cause(ctx)
 	if err == nil {
-		err = n.drain()
+		err = n.put(number, data)
+	}
+	if err == nil {
+		err = n.drain(ctx)
 	}
 	return n.Status(), err
 }

@@ -52,8 +52,8 @@ const (
 )
 
 // Read looks up records and appends an answer for each place to out, in order: the encoded record and the inclusion
-// path of its leaf in the tree whose root its block's header names. Records were compared with the leaf hash on disk.
-// The path is as it is on disk: the reader must check it. The answers belong to the caller.
+// path of its leaf in the tree whose root its block's header names. Both are as they are on disk: nothing is proven.
+// The reader must check the path, and its check of the record is the only one. The answers belong to the caller.
 func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -85,27 +85,24 @@ func (n *Node) readRecords(height uint64, places []wire.Place, answers []wire.Pr
 func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRecord {
 	p, _, ok := n.index.Get(at.Block)
 	switch {
-	case !ok || at.Block >= height && n.blockedByDamage == nil:
+	case !ok || at.Block >= height && n.blocked == nil:
 		return wire.ProvenRecord{Status: wire.ReadBehind}
-	case p.Lost() || at.Block >= height:
+	case p.Lost():
 		return wire.ProvenRecord{Status: wire.ReadBad}
+	case at.Block >= height:
+		return wire.ProvenRecord{Status: statusOf(n.blocked)}
 	case at.Offset >= p.Count:
 		return wire.ProvenRecord{Status: wire.ReadBeyond}
 	}
-	path, leaf, err := r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count))
+	path, _, err := r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count))
 	if err != nil {
 		n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
 		return wire.ProvenRecord{Status: statusOf(err)}
 	}
 	record, err := r.record(n, at)
-	if err == nil && leafHash(record) != leaf {
-		err = fmt.Errorf("%w: the record does not fit its leaf", ErrDamaged)
-	}
 	if err != nil {
-		if record, err = n.recordOfBlock(at, err); err != nil {
-			n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
-			return wire.ProvenRecord{Status: statusOf(err)}
-		}
+		n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
+		return wire.ProvenRecord{Status: statusOf(err)}
 	}
 	return wire.ProvenRecord{Status: wire.ReadFound, Record: record, Path: path}
 }
@@ -156,32 +153,6 @@ func (r *reader) allocate(size int) []byte {
 	start := len(r.arena)
 	r.arena = r.arena[:start+size]
 	return r.arena[start : start+size : start+size]
-}
-
-func leafHash(encoded []byte) chain.Hash {
-	leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
-	return leaf.Hash()
-}
-
-// recordOfBlock reads a record that does not fit its leaf on disk from the whole block. If the block is good, the
-// leaf is wrong and the record is right.
-func (n *Node) recordOfBlock(at wire.Place, cause error) ([]byte, error) {
-	b := blockReader{n: n}
-	block, err := b.parsed(at.Block)
-	if err != nil || at.Offset >= block.Header.Count {
-		return nil, errors.Join(cause, err)
-	}
-	tree, err := n.tiles.Tree(block.Header.First)
-	if err != nil {
-		return nil, errors.Join(cause, err)
-	}
-	v := chain.NewVerifier(chain.Head{Height: at.Block, Hash: block.Header.Prev, Tree: tree})
-	if _, err := v.Take(&block); err != nil {
-		return nil, errors.Join(cause, err)
-	}
-	n.log.Error("hashes of the tree are damaged, the block is not; the next check writes them again",
-		"block", at.Block, "offset", at.Offset, "error", cause)
-	return block.Encoded(at.Offset), nil
 }
 
 // header reads the header of a block. Errors: ErrBehind, ErrDamaged, ErrCannotRead.

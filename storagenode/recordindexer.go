@@ -32,7 +32,12 @@ type recordIndexer struct {
 
 // startRecordIndexer opens the index and starts to follow the chain.
 func startRecordIndexer(n *Node) (*recordIndexer, error) {
-	index, err := records.Open(n.dir.Records())
+	index, err := records.Open(n.dir.Records(), func(path string) error {
+		n.unclean.Store(true)
+		to, err := n.dir.MoveAside(path)
+		n.log.Error("a file of the index of records cannot be read, and is written again", "file", path, "kept", to)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +144,7 @@ func (x *recordIndexer) cutToChain() error {
 			if errors.Is(err, ErrDamaged) || durable.CannotRead(err) {
 				return err // whether it fits is known when the block can be read
 			}
-		} else if x.n.blockedByDamage != nil {
+		} else if x.n.blocked != nil {
 			return nil // the chain is there, and cannot be proven up to that block now
 		}
 		x.n.log.Warn("the index of records goes beyond the chain, or is that of another one, and is cut",

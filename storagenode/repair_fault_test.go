@@ -68,7 +68,7 @@ func rewriteFault(
 		short(t, path, p.Offset+20)
 	}
 	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: pieces}
-	if _, err := n.Receive(order); err != nil {
+	if _, err := n.Receive(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
 	disk.mu.Lock()
@@ -83,7 +83,7 @@ func rewriteFault(
 		if err := <-n.Failed(); !errors.Is(err, errDisk) {
 			t.Fatalf("%s: Failed delivers %v", name, err)
 		}
-		if _, err := n.Receive(wire.ReceiveOrder{Ticket: "other"}); !errors.Is(err, ErrFailed) {
+		if _, err := n.Receive(t.Context(), wire.ReceiveOrder{Ticket: "other"}); !errors.Is(err, ErrFailed) {
 			t.Fatalf("%s: Receive after a failure: %v", name, err)
 		}
 	}
@@ -209,10 +209,10 @@ func TestCheckJobs(t *testing.T) {
 	c, cfg := filled(t, 63, height)
 	n := mustOpen(t, cfg)
 	order := wire.CheckOrder{Check: "slow", Height: height, Hash: c.statusAt(height).Hash, Rate: 1}
-	if s, err := n.Check(order); err != nil || s.Report != nil || s.Total == 0 {
+	if s, err := n.Check(t.Context(), order); err != nil || s.Report != nil || s.Total == 0 {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if s, err := n.Check(order); err != nil || s.Check != "slow" || s.Report != nil {
+	if s, err := n.Check(t.Context(), order); err != nil || s.Check != "slow" || s.Report != nil {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	slow := n.check
@@ -227,11 +227,11 @@ func TestCheckJobs(t *testing.T) {
 	}
 	short := c.checked(t, n, height)
 	order.Check, order.Height = "beyond", height+2
-	if _, err := n.Check(order); err != nil {
+	if _, err := n.Check(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, n)
-	if _, err := n.Check(order); !errors.Is(err, ErrFailed) {
+	if _, err := n.Check(t.Context(), order); !errors.Is(err, ErrFailed) {
 		t.Errorf("after Close: %v", err)
 	}
 	_ = short

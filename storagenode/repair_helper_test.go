@@ -38,14 +38,14 @@ func (c *testChain) ended(t testing.TB, n *Node, height int, lost ...chain.Range
 		o.Check = n.check.order.Check + "+"
 	}
 	n.jobs.Unlock()
-	if _, err := n.Check(o); err != nil {
+	if _, err := n.Check(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	n.jobs.Lock()
 	ended := n.check.job.ended
 	n.jobs.Unlock()
 	<-ended
-	status, err := n.Check(o)
+	status, err := n.Check(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,14 +96,14 @@ func (c *testChain) repair(t testing.TB, from, to *Node, keep uint64, ranges ...
 	t.Helper()
 	ticket := fmt.Sprintf("ticket-%d", tickets.Add(1))
 	order := wire.ReceiveOrder{Ticket: ticket, Keep: keep, Pieces: c.pieces(ranges...)}
-	opened, err := to.Receive(order)
+	opened, err := to.Receive(t.Context(), order)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(opened.Missing) > 0 {
 		c.send(t, from, to, wire.SendOrder{Ticket: order.Ticket, Pieces: order.Pieces})
 	}
-	status, err := to.Receive(order)
+	status, err := to.Receive(t.Context(), order)
 	if err != nil || len(status.Missing) > 0 {
 		t.Fatalf("after the transfer: %+v, %v", status, err)
 	}
@@ -129,14 +129,14 @@ func sent(t testing.TB, from, to *Node, o wire.SendOrder) wire.SendStatus {
 		o.Attempt = from.send.order.Attempt + 1
 	}
 	from.mu.Unlock()
-	if _, err := from.Send(o); err != nil {
+	if _, err := from.Send(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	from.mu.Lock()
 	ended := from.send.job.ended
 	from.mu.Unlock()
 	<-ended
-	s, err := from.Send(o)
+	s, err := from.Send(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type incomingRepair struct {
 	mu      sync.Mutex // guards all below
 	stream  uint64     // counts streams: a new one replaces one that hangs
 	missing []chain.Range
+	lost    []chain.Range // could not be copied from a segment that was written again, and are not to be received
 	blocks  uint64
 	bytes   uint64
 	changed []string
@@ -63,9 +64,12 @@ const maxChanged = 64
 // another one, its blocks from Keep on are moved to quarantine/ first. That is done once for a ticket, even if the
 // node is started again in between.
 //
-// Errors: ErrFailed, wire.ErrBadBlock for an order that makes no sense.
-func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
-	r, err := n.openRepair(o)
+// The end of the context ends the wait for a repair under another ticket to be closed. That repair then goes on, with
+// the blocks that it has received. No repair is opened after it.
+//
+// Errors: ErrFailed, wire.ErrBadBlock for an order that makes no sense, and the cause of the context's end.
+func (n *Node) Receive(ctx context.Context, o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
+	r, err := n.openRepair(ctx, o)
 	if err != nil {
 		return wire.ReceiveStatus{}, err
 	}
@@ -78,7 +82,8 @@ func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	defer r.mu.Unlock()
 	return wire.ReceiveStatus{
 		StorageStatus: n.Status(), Missing: slices.Clone(r.missing), Blocks: r.blocks, Bytes: r.bytes,
-		Changed: slices.Clone(r.changed), Complete: len(r.missing) == 0,
+		Changed: slices.Clone(r.changed), Lost: chain.BoundRanges(slices.Clone(r.lost), chain.MaxFindings),
+		Complete: len(r.missing) == 0,
 	}, nil
 }
 
@@ -90,7 +95,7 @@ func (n *Node) lastRepair() *incomingRepair {
 }
 
 // openRepair returns the repair of an order. It opens it if it is not the last one.
-func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
+func (n *Node) openRepair(ctx context.Context, o wire.ReceiveOrder) (*incomingRepair, error) {
 	if r := n.lastRepair(); r != nil && r.ticket == o.Ticket {
 		return r, nil
 	}
@@ -108,10 +113,10 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 	if err := n.cfg.Room(); err != nil {
 		return nil, fmt.Errorf("no repair is opened: %w", err)
 	}
-	if err := n.mayStart(); err != nil {
+	if err := n.mayStart(ctx); err != nil {
 		return nil, fmt.Errorf("no repair is opened: %w", err)
 	}
-	if err := n.closeRepair(); err != nil {
+	if err := n.closeRepair(ctx); err != nil {
 		return nil, err
 	}
 	if err := n.cutFor(o.Ticket, o.Keep); err != nil {
@@ -127,22 +132,31 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 	n.mu.Lock()
 	n.incoming = r
 	n.mu.Unlock()
-	n.log.Info("open for a repair", "blocks", chain.CountBlocks(r.missing), "keep", o.Keep)
+	n.log.Info("open for a repair", "blocks", chain.CountBlocks(r.missing), "keep",
+		min(o.Keep, n.Status().Height)) // a repair that cuts nothing keeps any height
 	return r, nil
 }
 
-// closeRepair closes the repair that is open. What it has received is kept. life is held exclusively.
-func (n *Node) closeRepair() error {
+// closeRepair closes the repair that is open. What it has received is kept. If the context ends before that is in its
+// place, the repair stays open, and the error is the cause. life is held exclusively.
+func (n *Node) closeRepair(ctx context.Context) error {
 	r := n.lastRepair()
 	if r == nil {
-		return nil
+		return context.Cause(ctx)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	err := n.copyRewrite(ctx, r)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	n.mu.Lock()
 	r.closed = true
 	n.incoming = nil
 	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	return n.finishRewrite(r)
 }
 
@@ -177,7 +191,7 @@ func (n *Node) complete(r *incomingRepair) error {
 	return n.locked(func() error {
 		r.closed = true
 		n.log.Info("repair ended", "blocks", r.blocks, "height", n.Status().Height)
-		return n.drain()
+		return n.drain(context.Background())
 	})
 }
 
@@ -189,7 +203,7 @@ func (n *Node) reopenAfterRepair(r *incomingRepair) error {
 		defer r.mu.Unlock()
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		return n.failure == nil && n.blockedByDamage != nil && !r.closed && !r.reloaded && r.rewrite == nil &&
+		return n.failure == nil && n.blocked != nil && !r.closed && !r.reloaded && r.rewrite == nil &&
 			(len(r.missing) == 0 || r.missing[0].From >= n.index.Len())
 	}
 	n.life.RLock()
@@ -355,8 +369,8 @@ func (s *incomingStream) keep(block *chain.Block, leaves []chain.Hash) error {
 func (s *incomingStream) appendNext(block *chain.Block, leaves []chain.Hash) error {
 	n, r := s.n, s.r
 	number := block.Header.Block
-	if n.blockedByDamage != nil {
-		return fmt.Errorf("%w: block %d cannot be added: %w", errBlocked, number, n.blockedByDamage)
+	if n.blocked != nil {
+		return fmt.Errorf("%w: block %d cannot be added: %w", errBlocked, number, n.blocked)
 	}
 	if height := n.verifier.Head().Height; number > height {
 		return fmt.Errorf("%w: block %d, block %d is due", wire.ErrNotNext, number, height)

@@ -29,7 +29,7 @@ func TestFillEmptyNode(t *testing.T) {
 	n := mustOpen(t, cfg)
 	for number := uint64(height); number < height+5; number++ {
 		data := c.grow(t, 2, 30)
-		if _, err := n.PutInbox(number, data); err != nil {
+		if _, err := n.PutInbox(t.Context(), number, data); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,7 +53,7 @@ func TestHoles(t *testing.T) {
 	cfg := Config{Dir: memDir(t), SegmentBytes: 5000, CheckThreads: 2}
 	n := mustOpen(t, cfg)
 	for number := range uint64(height) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,7 +72,7 @@ func TestHoles(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for number := uint64(height); number < last; number++ {
-			if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+			if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 				t.Error(err)
 				return
 			}
@@ -153,19 +153,20 @@ func TestTickets(t *testing.T) {
 	if err := n.Take(t.Context(), "", strings.NewReader("")); !errors.Is(err, ErrTicket) {
 		t.Errorf("without a repair: %v", err)
 	}
-	if _, err := n.Receive(wire.ReceiveOrder{}); err == nil {
+	if _, err := n.Receive(t.Context(), wire.ReceiveOrder{}); err == nil {
 		t.Error("a repair without a ticket")
 	}
 	for _, pieces := range [][]wire.Piece{
 		{{Range: chain.Range{From: 3, To: 3}}}, {{Range: chain.Range{From: 0, To: wire.MaxPiece + 1}}},
 		{{Range: chain.Range{From: 3, To: 5}}, {Range: chain.Range{From: 4, To: 6}}},
 	} {
-		if _, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Pieces: pieces}); !errors.Is(err, wire.ErrBadBlock) {
+		order := wire.ReceiveOrder{Ticket: "a", Pieces: pieces}
+		if _, err := n.Receive(t.Context(), order); !errors.Is(err, wire.ErrBadBlock) {
 			t.Errorf("pieces %v: %v", pieces, err)
 		}
 	}
 	order := wire.ReceiveOrder{Ticket: "right", Pieces: c.pieces(chain.Range{From: 0, To: height})}
-	if got, err := n.Receive(order); err != nil || chain.CountBlocks(got.Missing) != height {
+	if got, err := n.Receive(t.Context(), order); err != nil || chain.CountBlocks(got.Missing) != height {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	stream := streamOf(t, source, order.Pieces)
@@ -181,7 +182,7 @@ func TestTickets(t *testing.T) {
 	if err := n.Take(t.Context(), "right", bytes.NewReader(stream)); !errors.Is(err, ErrTicket) {
 		t.Errorf("a ticket that was used: %v", err)
 	}
-	if got, err := n.Receive(order); err != nil || len(got.Missing) != 0 || got.Height != height {
+	if got, err := n.Receive(t.Context(), order); err != nil || len(got.Missing) != 0 || got.Height != height {
 		t.Errorf("%+v, %v", got, err)
 	}
 	c.check(t, n, height)
@@ -223,7 +224,7 @@ func TestCutStream(t *testing.T) {
 	base := Config{Dir: memDir(t), SegmentBytes: 400}
 	n := mustOpen(t, base)
 	for number := range uint64(had) {
-		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -239,11 +240,11 @@ func TestCutStream(t *testing.T) {
 		dir := copyDir(t, base.Dir)
 		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 400})
 		order := wire.ReceiveOrder{Ticket: "t", Keep: had, Pieces: pieces}
-		if _, err := n.Receive(order); err != nil {
+		if _, err := n.Receive(t.Context(), order); err != nil {
 			t.Fatal(err)
 		}
 		err := n.Take(t.Context(), "t", cutReader{bytes.NewReader(stream[:cut])})
-		got, getErr := n.Receive(order)
+		got, getErr := n.Receive(t.Context(), order)
 		if getErr != nil || len(got.Missing) > 0 && !errors.Is(err, errCut) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("cut at %d: %v, %+v, %v", cut, err, got, getErr)
 		}
@@ -294,7 +295,7 @@ func TestLyingSender(t *testing.T) {
 		bad := bytes.Clone(stream)
 		bad[at] ^= 1 << (at % 8)
 		order := wire.ReceiveOrder{Ticket: "t" + string(rune('a'+at%7)), Pieces: pieces} // starts a new transfer
-		if _, err := n.Receive(order); err != nil {
+		if _, err := n.Receive(t.Context(), order); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.Take(t.Context(), order.Ticket, bytes.NewReader(bad)); err == nil || errors.Is(err, ErrFailed) {
@@ -308,7 +309,7 @@ func TestLyingSender(t *testing.T) {
 		if h := n.Status().Height; h == height && at < len(stream)-12 {
 			t.Fatalf("byte %d: nothing was wrong", at)
 		} else if h > 0 {
-			if _, err := n.Receive(wire.ReceiveOrder{Ticket: "empty", Keep: 0}); err != nil {
+			if _, err := n.Receive(t.Context(), wire.ReceiveOrder{Ticket: "empty", Keep: 0}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -326,7 +327,7 @@ func TestFaultySender(t *testing.T) {
 	flip(t, path, p.Offset+140)
 	n := mustOpen(t, Config{Dir: memDir(t)})
 	order := wire.ReceiveOrder{Ticket: "t", Pieces: c.pieces(chain.Range{From: 0, To: height})}
-	if _, err := n.Receive(order); err != nil {
+	if _, err := n.Receive(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
 	s := sent(t, source, n, wire.SendOrder{Ticket: "t", Pieces: order.Pieces})
@@ -366,7 +367,7 @@ func TestHangingSender(t *testing.T) {
 	pieces := c.pieces(span)
 	stream := streamOf(t, source, pieces)
 	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: pieces}
-	if _, err := n.Receive(order); err != nil {
+	if _, err := n.Receive(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
 	pr, pw := io.Pipe()
@@ -376,7 +377,7 @@ func TestHangingSender(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, n.Take(t.Context(), "t", bytes.NewReader(stream)))
-	if got, err := n.Receive(order); err != nil || len(got.Missing) > 0 {
+	if got, err := n.Receive(t.Context(), order); err != nil || len(got.Missing) > 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	go func() {
@@ -402,7 +403,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 	flip(t, path, p.Offset+130)
 	pieces := c.pieces(chain.Range{From: 20, To: 21}, chain.Range{From: height, To: 60})
 	stream := streamOf(t, source, pieces)
-	if _, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces}); err != nil {
+	if _, err := n.Receive(t.Context(), wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces}); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Take(t.Context(), "a", cutReader{bytes.NewReader(stream[:len(stream)/2])}); !errors.Is(err, errCut) {
@@ -420,7 +421,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 	}
 	c.check(t, n, int(h))
 	// The leader opens the same ticket again. Blocks that were appended meanwhile stay.
-	again, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces})
+	again, err := n.Receive(t.Context(), wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces})
 	if want := []chain.Range{{From: 20, To: 21}, {From: h, To: 60}}; err != nil || again.Height != h ||
 		!reflect.DeepEqual(again.Missing, want) {
 		t.Fatalf("opened again: %+v, %v, want missing %v", again, err, want)

@@ -2,6 +2,7 @@ package storagenode
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -26,15 +27,17 @@ const maxAside = 8
 type rewrite struct {
 	n   *Node
 	seg uint64
-	old segment.File // nil if it is missing
+	old segment.File // nil if it is missing, or the system cannot open it
 
 	path      string // of the new file
 	file      segment.File
 	size      int64
 	places    []blockindex.Place // of the blocks from seg on
 	received  []chain.Range
-	aside     int  // old frames that were copied to quarantine/
-	keepWhole bool // the whole old file is to be kept
+	lost      []chain.Range // blocks that are neither received nor in the old file
+	aside     int           // old frames that were copied to quarantine/
+	keepWhole bool          // the whole old file is to be kept
+	unopened  bool          // the system cannot open the old file
 	frame     []byte
 }
 
@@ -52,7 +55,7 @@ func (n *Node) replaceBlock(r *incomingRepair, block *chain.Block) error {
 	var err error
 	var text string
 	if r.rewrite == nil {
-		r.rewrite, err = n.beginRewrite(seg)
+		r.rewrite, err = n.beginRewrite(r, seg)
 	}
 	if err == nil {
 		text, err = r.rewrite.put(block)
@@ -77,14 +80,17 @@ func (n *Node) failRewrite(r *incomingRepair, err error) error {
 	if w := r.rewrite; w != nil {
 		w.close()
 		r.rewrite = nil
-		if errors.Is(err, durable.ErrExhausted) {
+		if durable.CanRetry(err) {
 			_ = os.Remove(w.path) // it takes room; the next rewrite, or a start, removes it too
 		}
 	}
 	return n.failUnlocked(err)
 }
 
-func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
+// beginRewrite opens the segment that is to be written again. If the system cannot open that file, and that is not for
+// lack of descriptors or memory, its content is not needed as long as all of its blocks are to be received. It is kept
+// in quarantine/ then.
+func (n *Node) beginRewrite(r *incomingRepair, seg uint64) (*rewrite, error) {
 	path := n.segmentPath(seg)
 	w := &rewrite{n: n, seg: seg, path: path + newSuffix, size: segment.HeaderSize}
 	n.mu.Lock()
@@ -96,12 +102,19 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.old, err = segment.OpenExisting(n.cfg.open, path); durable.CannotRead(err) {
+	w.old, err = segment.OpenExisting(n.cfg.open, path)
+	if durable.CannotRead(err) && !durable.NoResources(err) && n.receivesAll(r, seg) {
+		n.log.Error("a segment cannot be opened: its blocks are received again, and the file is kept in quarantine/",
+			"file", path, "error", err)
+		w.unopened, w.keepWhole = true, true
+	} else if durable.CannotRead(err) {
 		return nil, cannotRead(err)
 	} else if err != nil {
 		return nil, err
+	} else {
+		err = n.reconcileOpenFile(seg, w.old)
 	}
-	if err = n.reconcileOpenFile(seg, w.old); err == nil {
+	if err == nil || w.unopened {
 		w.file, err = segment.WriteHeader(n.cfg.open, w.path, os.O_CREATE|os.O_TRUNC, seg)
 	}
 	if err != nil {
@@ -109,6 +122,22 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// receivesAll reports whether a repair receives all blocks of a segment, but for those that are known to be lost.
+func (n *Node) receivesAll(r *incomingRepair, seg uint64) bool {
+	left := chain.CutRanges([]chain.Range{{From: seg, To: n.index.SegmentEnd(seg)}}, r.missing)
+	n.mu.Lock()
+	left = chain.CutRanges(left, n.lost)
+	n.mu.Unlock()
+	for _, span := range left {
+		for number := span.From; number < span.To; number++ {
+			if p, _, ok := n.index.Get(number); ok && !p.Lost() {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (w *rewrite) close() {
@@ -147,6 +176,7 @@ func (w *rewrite) copyUpTo(number uint64) error {
 		frame := w.oldFrame(&p)
 		if frame == nil {
 			w.keepWhole = w.keepWhole || w.old != nil && !p.Lost()
+			w.lost = audit.AddLast(w.lost, w.next())
 			w.places = append(w.places, blockindex.Place{First: p.First})
 			continue
 		}
@@ -179,7 +209,9 @@ func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	p, _, _ := w.n.index.Get(h.Block)
 	old := w.oldFrame(&p)
 	frame := segment.AppendFrame(nil, block.Bytes())
-	text = describe(block, frame, old)
+	if text = describe(block, frame, old); w.unopened {
+		text = fmt.Sprintf("block %d: its file could not be opened", h.Block)
+	}
 	if old == nil {
 		w.keepWhole = w.keepWhole || w.old != nil
 	} else if !bytes.Equal(frame, old) {
@@ -198,6 +230,24 @@ func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	}
 	w.received = audit.AddLast(w.received, h.Block)
 	return text, nil
+}
+
+// copyRewrite copies what is left of the segment that is being rewritten. The end of the context, whose cause is the
+// error, leaves the copy as far as it is. The repair's mu is held.
+func (n *Node) copyRewrite(ctx context.Context, r *incomingRepair) error {
+	w := r.rewrite
+	if w == nil {
+		return nil
+	}
+	for end := n.index.SegmentEnd(w.seg); w.next() < end; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := w.copyUpTo(w.next() + 1); err != nil {
+			return n.failRewrite(r, err)
+		}
+	}
+	return nil
 }
 
 // finishRewrite completes the segment that is being rewritten, and puts it in the place of the old one. The repair's
@@ -220,6 +270,9 @@ func (n *Node) finishRewrite(r *incomingRepair) error {
 	}
 	n.log.Info("a segment was repaired", "file", segment.Name(w.seg), "blocks", chain.CountBlocks(w.received))
 	r.missing = chain.CutRanges(r.missing, w.received)
+	for _, span := range chain.CutRanges(w.lost, r.missing) {
+		r.lost = chain.AddRange(r.lost, span)
+	}
 	w.close()
 	r.rewrite = nil
 	return nil
@@ -240,7 +293,7 @@ func (w *rewrite) replace() error {
 			return err
 		}
 	}
-	if err := w.linkAside(); err != nil {
+	if err := w.keepOld(); err != nil {
 		return err
 	}
 	changed := w.changedPlaces()
@@ -258,7 +311,7 @@ func (w *rewrite) replace() error {
 		if err == nil {
 			err = n.indexFile.Sync()
 		}
-		if errors.Is(err, durable.ErrExhausted) { // until a check writes the entries, a start scans the segments
+		if durable.CanRetry(err) { // until a check writes the entries, a start scans the segments
 			n.log.Warn("entries of the index cannot be written now", "file", n.dir.Index(), "error", err)
 		} else if err != nil {
 			return err
@@ -267,7 +320,13 @@ func (w *rewrite) replace() error {
 	if n.writer == nil || n.writer.First() != w.seg {
 		return nil
 	}
-	return n.continueWriter(w.seg, w.size)
+	if err := n.continueWriter(w.seg, w.size); durable.CannotRead(err) {
+		n.log.Error("a segment was repaired and cannot be opened; the next block begins a new one", "file", path,
+			"error", err)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // changedPlaces lists the blocks whose place is not the one in the index.
@@ -280,9 +339,13 @@ func (w *rewrite) changedPlaces() (blocks []uint64) {
 	return blocks
 }
 
-// linkAside gives the old file a second name in quarantine/, if bytes of it would be lost that were not copied there
-// one by one.
-func (w *rewrite) linkAside() error {
+// keepOld gives the old file a second name in quarantine/, if bytes of it would be lost that were not copied there one
+// by one.
+func (w *rewrite) keepOld() error {
+	if w.unopened { // a second name needs rights on the file, another name does not
+		_, err := w.n.moveAside(w.n.segmentPath(w.seg))
+		return err
+	}
 	if w.old == nil {
 		return nil
 	}

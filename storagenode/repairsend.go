@@ -41,9 +41,10 @@ func (s *sendJob) status() wire.SendStatus {
 
 // Send starts a transfer of blocks to another storage node, or returns the state of one. An order with the ticket and
 // the attempt of the transfer that runs, or that ran last, starts nothing; any other ends the one that runs.
+// The end of the context does not end a transfer. None is started after it.
 //
-// The error wraps ErrFailed, or says what is wrong with the order.
-func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
+// The error wraps ErrFailed, says what is wrong with the order, or is the cause of the context's end.
+func (n *Node) Send(ctx context.Context, o wire.SendOrder) (wire.SendStatus, error) {
 	answers := func(s *sendJob) bool { return s.order.Ticket == o.Ticket && s.order.Attempt == o.Attempt }
 	start := func() (*sendJob, error) {
 		if n.cfg.Transfer == nil {
@@ -60,7 +61,7 @@ func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
 		s.job = startJob(s.job, func(ctx context.Context) { n.runSend(ctx, s) })
 		return s, nil
 	}
-	s, err := findOrStart(n, &n.send, answers, start)
+	s, err := findOrStart(ctx, n, &n.send, answers, start)
 	if err != nil {
 		return wire.SendStatus{}, fmt.Errorf("nothing is sent: %w", err)
 	}

@@ -17,8 +17,11 @@ func (n *Node) segmentPath(first uint64) string {
 }
 
 // fitSegmentEnds makes the segments end where the index does: what follows the last block is moved to quarantine/, and
-// the writer continues there.
+// the writer continues there. If it is not known where the blocks end, nothing is moved.
 func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
+	if n.unread != nil {
+		return nil
+	}
 	last, seg, any := n.index.Last()
 	for _, s := range segments {
 		var err error
@@ -27,7 +30,7 @@ func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
 			if !s.HeaderGood {
 				err = n.restoreHeader(s.First)
 			}
-			if err == nil && s.First == seg {
+			if err == nil && s.First == seg && s.Unread == nil { // else the next block begins a new segment
 				err = n.continueAt(s, last.End())
 			}
 		case s.HeaderGood && s.First == n.index.Len():
@@ -48,7 +51,7 @@ func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
 func (n *Node) continueAt(s blockindex.Segment, end int64) error {
 	if s.Size > end {
 		err := n.cutTail(s, end)
-		if errors.Is(err, durable.ErrExhausted) {
+		if durable.CanRetry(err) {
 			n.log.Warn("bytes behind the last whole block stay, because a resource is exhausted",
 				"file", n.segmentPath(s.First), "at", end, "error", err)
 			if end == segment.HeaderSize { // the next block begins a file of the same name
@@ -57,10 +60,24 @@ func (n *Node) continueAt(s blockindex.Segment, end int64) error {
 			return nil // the next block begins a new segment
 		}
 		if err != nil {
-			return err
+			return n.passOpen(s.First, end, err)
 		}
 	}
-	return n.continueWriter(s.First, end)
+	return n.passOpen(s.First, end, n.continueWriter(s.First, end))
+}
+
+// passOpen passes over the error of a segment that cannot be opened or read any more: the next block begins a new one,
+// unless that would have the same name.
+func (n *Node) passOpen(first uint64, end int64, err error) error {
+	failed, ok := errors.AsType[*os.PathError](err)
+	if !ok || failed.Op != "open" && failed.Op != "read" || !durable.OneUnreadable(err) || durable.IsSync(err) ||
+		end == segment.HeaderSize {
+		return err
+	}
+	n.log.Error("a segment cannot be opened, so the next block begins a new one",
+		"file", n.segmentPath(first), "error", err)
+	n.unclean.Store(true)
+	return nil
 }
 
 // continueWriter makes a segment of that size the one that is written.
@@ -111,6 +128,10 @@ func (n *Node) rewriteSmallFiles() error {
 	for _, path := range []string{n.dir.Lost(), n.dir.Ticket()} {
 		data, err := durable.ReadFile(path)
 		if durable.Absent(err) {
+			continue
+		}
+		if durable.OneUnreadable(err) {
+			n.log.Error("a file cannot be read, and is not written again", "file", path, "error", err)
 			continue
 		}
 		if err == nil {

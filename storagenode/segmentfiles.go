@@ -49,6 +49,8 @@ func (s *segmentFiles) read(block uint64, use func(blockindex.Place, segment.Fil
 		case err != nil && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrBehind)):
 			return fmt.Errorf("block %d in %s: %w", block, segment.Name(seg), err)
 		case durable.CannotRead(err):
+			// The device may be back later, and an open file of it never.
+			err = errors.Join(err, s.forget(seg))
 			return fmt.Errorf("%w: block %d in %s: %w", ErrCannotRead, block, segment.Name(seg), err)
 		case err != nil:
 			return fmt.Errorf("%w: block %d in %s: %w", ErrDamaged, block, segment.Name(seg), err)

@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -87,11 +89,11 @@ func TestStartWithoutRoom(t *testing.T) {
 	cfg := Config{Dir: memDir(t)}
 	n := mustOpen(t, cfg)
 	for i := range 4 {
-		if _, err := n.Put(uint64(i), c.blocks[i].Bytes()); err != nil {
+		if _, err := n.Put(t.Context(), uint64(i), c.blocks[i].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := n.PutInbox(7, c.blocks[7].Bytes()); err != nil {
+	if _, err := n.PutInbox(t.Context(), 7, c.blocks[7].Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	crash(t, n)
@@ -108,11 +110,102 @@ func TestStartWithoutRoom(t *testing.T) {
 		t.Errorf("inbox %v", status.Inbox)
 	}
 	full = false
-	if status, err := n.PutInbox(7, c.blocks[7].Bytes()); err != nil || status.Inbox.From != 7 {
+	if status, err := n.PutInbox(t.Context(), 7, c.blocks[7].Bytes()); err != nil || status.Inbox.From != 7 {
 		t.Errorf("%+v, %v", status, err)
 	}
 	c.putAll(t, n)
 	c.check(t, n, 9)
+}
+
+// copyOnWrite has no room for any write to files whose path contains a text, even for one over bytes that are there.
+type copyOnWrite struct {
+	name string
+	full atomic.Bool
+}
+
+func (d *copyOnWrite) open(path string, flag int) (segment.File, error) {
+	f, err := segment.OpenFile(path, flag)
+	if err != nil || !strings.Contains(path, d.name) {
+		return f, err
+	}
+	return &copyOnWriteFile{f, d}, nil
+}
+
+type copyOnWriteFile struct {
+	segment.File
+	disk *copyOnWrite
+}
+
+func (f *copyOnWriteFile) WriteAt(data []byte, at int64) (int, error) {
+	if f.disk.full.Load() {
+		return 0, &os.PathError{Op: "write", Path: f.disk.name, Err: syscall.ENOSPC}
+	}
+	return f.File.WriteAt(data, at)
+}
+
+// TestUncleanStartWithoutRoom checks that a start that has no room to write again what may not be synced, as on a file
+// system that copies on write, serves and reports what is synced, and takes no block. It reports the rest, and goes on,
+// when it is written again: when there is room, or at the next start.
+func TestUncleanStartWithoutRoom(t *testing.T) {
+	const height = 24
+	c, base := behindSynced(t, 76, height)
+	must(t, os.WriteFile(filepath.Join(base.Dir, "running"), nil, 0o600))
+	c.growTo(t, height+2)
+	synced, err := folder.Dir(base.Dir).ReadSynced()
+	must(t, err)
+	if synced.Height >= height {
+		t.Fatal("the test needs blocks behind the synced ones")
+	}
+	for _, name := range []string{"/segments/", "/tiles/"} {
+		for _, restart := range []bool{false, true} {
+			disk := copyOnWrite{name: name}
+			disk.full.Store(true)
+			room := func() error {
+				if disk.full.Load() {
+					return wire.ErrNoSpace
+				}
+				return nil
+			}
+			cfg := Config{
+				Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, open: disk.open, Room: room,
+				unblockPause: time.Hour,
+			}
+			n := mustOpen(t, cfg)
+			last, _ := segmentOf(t, n, height-1)
+			before, err := os.Stat(last)
+			must(t, err)
+			served := n.Status().Height
+			if served != synced.Height {
+				t.Fatalf("%s: height %d", name, served)
+			}
+			for number := range served {
+				c.checkBlock(t, n, number, false)
+			}
+			if _, err := n.Put(t.Context(), served, c.blocks[served].Bytes()); !errors.Is(err, wire.ErrNoSpace) {
+				t.Errorf("%s: Put: %v", name, err)
+			}
+			if blocked, err := n.unblock(t.Context()); !blocked || err != nil {
+				t.Errorf("%s: %v, %v", name, blocked, err)
+			}
+			disk.full.Store(false)
+			if restart {
+				mustClose(t, n)
+				n = mustOpen(t, cfg)
+			} else if blocked, err := n.unblock(t.Context()); blocked || err != nil {
+				t.Fatalf("%s: with room: %v, %v", name, blocked, err)
+			}
+			if n.Status().Height != height {
+				t.Fatalf("%s, restart %v: height %d", name, restart, n.Status().Height)
+			}
+			if after, err := os.Stat(last); err != nil || os.SameFile(before, after) {
+				t.Errorf("%s, restart %v: the last segment was not written again, %v", name, restart, err)
+			}
+			c.putAll(t, n)
+			c.clean(t, n, height+2)
+			mustClose(t, n)
+			verified(t, cfg.Dir, c, height+2)
+		}
+	}
 }
 
 // TestTornTailWithoutRoom checks that a node with a full disk starts, although it cannot keep a copy of a block that
@@ -271,7 +364,7 @@ func TestRepairOfASegmentThatCannotBeOpened(t *testing.T) {
 	r := chain.Range{From: bad, To: bad + 1}
 	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: c.pieces(r)}
 	stream := streamOf(t, c.source(t), order.Pieces)
-	if _, err := n.Receive(order); err != nil {
+	if _, err := n.Receive(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
 	closed.Store(true)
@@ -283,4 +376,70 @@ func TestRepairOfASegmentThatCannotBeOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.clean(t, n, height)
+}
+
+// TestTemporaryFilesAreRemoved checks that a start removes the temporary files of a process that was killed.
+func TestTemporaryFilesAreRemoved(t *testing.T) {
+	c, cfg := filled(t, 1, 10)
+	var left []string
+	for _, name := range []string{
+		".identity.json.tmp-1", ".reserve.tmp-22", "tiles/.synced.tmp-3", "records/.1.run.tmp-4",
+		"inbox/.5.block.tmp-5", "quarantine/.x-from-7.tmp-6",
+	} {
+		left = append(left, filepath.Join(cfg.Dir, name))
+		must(t, os.WriteFile(filepath.Join(cfg.Dir, name), []byte("half"), 0o600))
+	}
+	other := filepath.Join(cfg.Dir, ".notes.tmp-old")
+	must(t, os.WriteFile(other, nil, 0o600))
+	n := mustOpen(t, cfg)
+	for _, path := range left {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+	if _, err := os.Lstat(other); err != nil {
+		t.Error(err)
+	}
+	c.clean(t, n, 10)
+	mustClose(t, n)
+}
+
+// TestKilledOnAFullDisk fills the disk of a node, kills it and starts it again. It serves every block that it
+// acknowledged, refuses more, and takes blocks again without another start once there is room.
+func TestKilledOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Logf("NO full disk: %v", err)
+		return
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	c := newTestChain(1)
+	cfg := Config{Dir: filepath.Join(dir, "data"), SegmentBytes: 400_000}
+	n := mustOpen(t, cfg)
+	var err error
+	for err == nil {
+		block := c.grow(t, 3, 40_000)
+		_, err = n.Put(t.Context(), uint64(len(c.blocks)-1), block)
+	}
+	full, height := err, len(c.blocks)-1
+	if !errors.Is(full, wire.ErrNoSpace) {
+		t.Fatal(full)
+	}
+	crash(t, n)
+	rest, err := os.Create(filepath.Join(dir, "rest")) // what the writer cut off
+	must(t, err)
+	for err == nil {
+		_, err = rest.Write(make([]byte, 512))
+	}
+	must(t, rest.Close())
+	n = mustOpen(t, cfg)
+	c.check(t, n, height)
+	if _, err := n.Put(t.Context(), uint64(height), c.blocks[height].Bytes()); !errors.Is(err, wire.ErrNoSpace) {
+		t.Errorf("Put without room: %v", err)
+	}
+	must(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=8m"))
+	c.putAll(t, n)
+	c.clean(t, n, len(c.blocks))
+	mustClose(t, n)
+	verified(t, cfg.Dir, c, len(c.blocks))
 }

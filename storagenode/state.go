@@ -1,9 +1,13 @@
 package storagenode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
@@ -19,15 +23,19 @@ import (
 const syncEvery = 4096
 
 // chainState is everything that a node loads from its folder. It is replaced as a whole when the node is loaded again:
-// after a repair cut the chain, or brought a block that kept the node from going on.
+// after a repair cut the chain, or when a block that kept the node from going on is good: a repair brought it, or the
+// device can read it again.
 type chainState struct {
 	index *blockindex.Index
 	files *segmentFiles
 	tiles *tiles.Store
 
-	// blockedByDamage is set if the tree is not known behind a damaged block: why no blocks are added. Blocks from the
-	// height on are on disk then and cannot be proven. It does not change after the load.
-	blockedByDamage error
+	// blocked is set if the tree is not known behind a block that is damaged or cannot be read, or if there was no room
+	// to write blocks again: why no blocks are added. It wraps ErrDamaged, ErrCannotRead or wire.ErrNoSpace. From the
+	// height on, blocks are on disk then and cannot be proven, or may not be synced. It does not change after the load.
+	blocked error
+	unread  error // why the index has not all blocks; set during the load
+	noRoom  error // why what may not be synced was not written again, or its hashes; set during the load
 
 	// Guarded by Node.mu:
 	verifier  *chain.Verifier
@@ -75,11 +83,12 @@ func (s *chainState) closeWriter() error {
 func (n *Node) reload(change func() error) error {
 	n.stopJobs(false)
 	return n.locked(func() error {
+		rewrite := n.unwritten()
 		err := durable.HaveDescriptors(loadDescriptors)
 		if err == nil {
 			err = n.sync()
 		}
-		if errors.Is(err, durable.ErrExhausted) {
+		if durable.CanRetry(err) {
 			return n.fail(err)
 		}
 		if err == nil {
@@ -90,7 +99,7 @@ func (n *Node) reload(change func() error) error {
 			n.chainState = n.emptyState()
 		}
 		if err == nil {
-			err = n.load(false)
+			err = n.load(rewrite)
 		}
 		return n.stop(err) // in any case: the chainState may not fit the files
 	})
@@ -98,6 +107,91 @@ func (n *Node) reload(change func() error) error {
 
 // loadDescriptors is more than the number of files that are open at a time while a folder is loaded.
 const loadDescriptors = 32
+
+// unwritten reports whether the last load passed over blocks that may not be synced, because it could not read them, or
+// had no room to write them again. The next load must do that.
+func (n *Node) unwritten() bool { return n.marked && (n.unread != nil || n.noRoom != nil) }
+
+// Pauses before the next try to read what blocks the node. They double up to the longest.
+const (
+	unblockPause = 2 * time.Second
+	unblockMost  = 30 * time.Second
+)
+
+// watchBlocked has a blocked node go on when what blocks it can be read again and is good, without a repair, or when
+// there is room. It ends with its context, or when the node has stopped.
+func (n *Node) watchBlocked(ctx context.Context) {
+	for pause := n.cfg.unblockPause; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		blocked, err := n.unblock(ctx)
+		switch {
+		case errors.Is(err, ErrFailed):
+			return
+		case blocked:
+			pause = min(2*pause, unblockMost)
+		default:
+			pause = n.cfg.unblockPause
+		}
+	}
+}
+
+// unblock replaces the chainState of a blocked node if what blocks it is good now, and reports whether the node is
+// blocked after that. A repair that is open is closed first: what it was to bring may be here.
+func (n *Node) unblock(ctx context.Context) (blocked bool, err error) {
+	n.life.RLock()
+	blocked, good, err := n.readBlocking()
+	n.life.RUnlock()
+	if err != nil || !good {
+		return blocked, err
+	}
+	n.life.Lock()
+	defer n.life.Unlock()
+	if err := n.mayStart(ctx); err != nil {
+		return true, err
+	}
+	if n.blocked == nil {
+		return false, nil // a repair was faster
+	}
+	n.log.Warn("what kept the node from going on is over", "height", n.Status().Height)
+	if err := n.closeRepair(ctx); err != nil {
+		return true, err
+	}
+	err = n.reload(func() error { return nil })
+	return n.blocked != nil, err
+}
+
+// readBlocking reports whether the node is blocked, and whether what blocks it is good now. It reads the files at their
+// paths, as a start would: they may have been put back. life is held. The error wraps ErrFailed.
+func (n *Node) readBlocking() (blocked, good bool, err error) {
+	n.mu.Lock()
+	head, err := n.stored, n.failure
+	if n.closed {
+		err = ErrFailed
+	}
+	n.mu.Unlock()
+	if err != nil || n.blocked == nil {
+		return false, false, err
+	}
+	if n.noRoom != nil {
+		return true, n.cfg.Room() == nil, nil
+	}
+	if n.unread != nil {
+		quiet := n.blockFolder()
+		quiet.Log = hclog.NewNullLogger()
+		_, err := blockindex.Find(quiet, true)
+		return true, err == nil, nil
+	}
+	_, seg, _ := n.index.Get(head.Height)
+	if n.files.forget(seg) != nil {
+		return true, false, nil
+	}
+	_, bad := n.verifyBlock(chain.NewVerifier(head), head.Height)
+	return true, bad == nil, nil
+}
 
 // sync makes index and tiles durable and notes the head that they reach. If that lacks a resource, it is done later:
 // the next start verifies more blocks. mu is held.
@@ -117,7 +211,7 @@ func (n *Node) sync() error {
 			return err
 		}
 		return n.dir.WriteSynced(head)
-	}); errors.Is(err, durable.ErrExhausted) {
+	}); durable.CanRetry(err) {
 		return nil
 	} else if err != nil {
 		return err
@@ -155,8 +249,8 @@ func (n *Node) stopped() error {
 	if n.failure != nil {
 		return n.failure
 	}
-	return n.blockedByDamage
+	return n.blocked
 }
 
-// errBlocked: a damaged block keeps the node from adding blocks. It may go on after it is loaded again.
-var errBlocked = fmt.Errorf("%w: the node waits for the repair of a damaged block", wire.ErrNotNext)
+// errBlocked: a damaged or unreadable block keeps the node from adding blocks. It may go on after it is loaded again.
+var errBlocked = fmt.Errorf("%w: the node waits for the repair of a block", wire.ErrNotNext)

@@ -23,7 +23,7 @@ func TestVerifyBesideRunningNode(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for number := range c.blocks {
-			if _, err := n.Put(uint64(number), c.blocks[number].Bytes()); err != nil {
+			if _, err := n.Put(t.Context(), uint64(number), c.blocks[number].Bytes()); err != nil {
 				t.Error(err)
 				return
 			}
@@ -74,6 +74,56 @@ func TestVerifyEnds(t *testing.T) {
 	if got, err := audit.Verify(context.Background(), empty.cfg.Dir, nil); err != nil ||
 		!reflect.DeepEqual(got, audit.Summary{}) {
 		t.Errorf("an empty chain: %+v, %v", got, err)
+	}
+}
+
+// TestVerifyOfAnEmptiedFolder removes every combination of the kinds of files of a node with blocks. Without its
+// segments, no folder is valid: whatever is left shows that blocks are missing, or nothing shows that a node ever used
+// the folder, so that an empty chain would mean that nothing was looked at. With them, verify finds all blocks.
+func TestVerifyOfAnEmptiedFolder(t *testing.T) {
+	kinds := []string{"segments/*", "index", "tiles/synced", "tiles/[0-9]*", "records/*"}
+	source := func() string {
+		_, cfg := filled(t, 4, 9)
+		return cfg.Dir
+	}()
+	for removed := range 1 << len(kinds) {
+		dir := filepath.Join(memDir(t), "copy")
+		if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for i, kind := range kinds {
+			if removed>>i&1 == 0 {
+				continue
+			}
+			names = append(names, kind)
+			paths, err := filepath.Glob(filepath.Join(dir, kind))
+			for _, path := range paths {
+				err = errors.Join(err, os.Remove(path))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := tree(t, dir)
+		got, err := audit.Verify(context.Background(), dir, nil)
+		if removed&1 != 0 && err == nil {
+			t.Errorf("without %q: valid, %+v", names, got)
+		}
+		if removed&1 == 0 && got.Height != 9 {
+			t.Errorf("without %q: %+v, %v", names, got, err)
+		}
+		nothing := removed&7 == 7
+		if errors.Is(err, audit.ErrNoFiles) != nothing {
+			t.Errorf("without %q: %v", names, err)
+		}
+		_, err = audit.ReadFolder(context.Background(), dir, nil, func(*chain.Block, chain.Head) error { return nil })
+		if removed&1 != 0 && err == nil || errors.Is(err, audit.ErrNoFiles) != nothing {
+			t.Errorf("read without %q: %v", names, err)
+		}
+		if tree(t, dir) != before {
+			t.Errorf("without %q: the folder was changed", names)
+		}
 	}
 }
 
@@ -145,5 +195,14 @@ func TestVerifyMissesTheEnd(t *testing.T) {
 	var bad *chain.BlockError
 	if !errors.As(err, &bad) || bad.Block != last || got.Height != last {
 		t.Errorf("without the segment of block %d: %+v, %v", last, got, err)
+	}
+	// Without the index too, only the head that the node noted as durable shows it.
+	if err := os.Remove(filepath.Join(cfg.Dir, "index")); err != nil {
+		t.Fatal(err)
+	}
+	got, err = audit.Verify(context.Background(), cfg.Dir, nil)
+	if want := (chain.Range{From: last, To: 30}); !errors.As(err, &bad) || bad.Block != last || got.Height != last ||
+		len(got.Bad) != 1 || got.Bad[0] != want || len(got.Findings) != 1 || got.Findings[0].What != chain.WrongShort {
+		t.Errorf("without the index: %+v, %v", got, err)
 	}
 }

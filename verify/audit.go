@@ -55,14 +55,15 @@ type LogReport struct {
 	// New is the number of leaves that this run has verified. The others were verified by earlier runs, or could not
 	// be.
 	New uint64 `json:"new"`
-	// UncheckedLeaves is the number of leaves that this run could not verify: those of blocks that no node has
-	// completely, their seals included. At the end of a log the number of such blocks is unknown, and Unchecked has
-	// only the first one.
+	// UncheckedLeaves is the number of leaves that this run could not verify, or only by their hashes: those of blocks
+	// that no node has completely, and of blocks in the same bundles, their seals included. At the end of a log the
+	// number of such blocks may be unknown, and Unchecked has only the first one.
 	UncheckedLeaves uint64 `json:"unchecked_leaves"`
 	// Difficulty is the lowest difficulty of the blocks of this run.
 	Difficulty uint8 `json:"difficulty"`
 	// Unchecked are blocks that could not be checked: no node has them any more, and only their hashes are in the tree.
-	// With a token also blocks whose records no node has, or that have more records than fit in memory at once.
+	// With a token also blocks whose records no node has, or that have more records than fit in memory at once, and
+	// blocks that were checked only by their headers and the hashes of their leaves; a remark names these.
 	Unchecked []chain.Range `json:"unchecked"`
 	Payloads  uint64        `json:"payloads"` // records whose payloads were checked
 	Hidden    uint64        `json:"hidden"`   // records whose payloads the token may not read
@@ -123,11 +124,13 @@ type audit struct {
 	// hole is the state of the tree within a hole; nil outside of one.
 	hole      *hole
 	unchecked []chain.Range
-	lost      uint64     // leaves of unchecked blocks after which this run continued
-	start     uint64     // leaves that were taken by the runs before
-	at        uint64     // leaves that were taken
-	saved     uint64     // leaves at the last save
-	done      chain.Head // up to where all is checked, payloads too
+	hashed    bool          // of the open block, leaves were taken by their hashes only
+	partly    []chain.Range // the unchecked blocks of which that is so
+	lost      uint64        // leaves of unchecked blocks after which this run continued
+	start     uint64        // leaves that were taken by the runs before
+	at        uint64        // leaves that were taken
+	saved     uint64        // leaves at the last save
+	done      chain.Head    // up to where all is checked, payloads too
 
 	payloads payloads
 	found    findings
@@ -154,9 +157,10 @@ func (a *audit) run(ctx context.Context) error {
 	a.o.Progress(a.at, a.now.Size)
 	err := a.f.bundles(ctx, a.at, a.now.Size, a.o.Parallel, func(b bundle) error {
 		if b.gone {
-			return a.skip(ctx, &b)
-		}
-		if err := a.take(&b); err != nil {
+			if err := a.skip(ctx, &b); err != nil {
+				return err
+			}
+		} else if err := a.take(&b); err != nil {
 			return err
 		}
 		if a.payloads.due() {
@@ -215,23 +219,37 @@ func (a *audit) entries(entries []entry) error {
 		}
 		a.give(leaves)
 		leaves = leaves[:0]
-		if err := a.verifier.TakeSeal(e.header); errors.Is(err, chain.ErrRoot) {
-			return a.fail(CodeRoot, "%v that its header names: a leaf of it was altered, or the header was", err)
-		} else if err != nil {
-			return a.fail(codeOf(err), "%v", err)
-		}
-		if !a.payloads.sealed(&e.header) {
-			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: e.header.Block, To: e.header.Block + 1})
-		}
-		a.report.Difficulty = min(a.report.Difficulty, e.header.Difficulty)
-		if err := a.boundary(); err != nil {
+		if err := a.seal(&e.header); err != nil {
 			return err
-		}
-		if a.o.Token == "" {
-			a.done = a.verifier.Head()
 		}
 	}
 	a.give(leaves)
+	return nil
+}
+
+// seal ends the open block.
+func (a *audit) seal(h *chain.Header) error {
+	if err := a.verifier.TakeSeal(*h); errors.Is(err, chain.ErrRoot) {
+		return a.fail(CodeRoot, "%v that its header names: a leaf of it was altered, or the header was", err)
+	} else if err != nil {
+		return a.fail(codeOf(err), "%v", err)
+	}
+	block := chain.Range{From: h.Block, To: h.Block + 1}
+	if !a.payloads.sealed(h) {
+		a.unchecked = chain.AddRange(a.unchecked, block)
+	}
+	if a.hashed {
+		a.unchecked, a.partly = chain.AddRange(a.unchecked, block), chain.AddRange(a.partly, block)
+		a.lost += h.Size() - h.First
+		a.hashed = false
+	}
+	a.report.Difficulty = min(a.report.Difficulty, h.Difficulty)
+	if err := a.boundary(); err != nil {
+		return err
+	}
+	if a.o.Token == "" {
+		a.done = a.verifier.Head()
+	}
 	return nil
 }
 
@@ -319,7 +337,12 @@ func (a *audit) finish() LogReport {
 	if a.hole != nil {
 		r.UncheckedLeaves += a.hole.tree.Size() - a.verifier.Head().Tree.Size()
 	}
+	r.remarkPartly(a.partly)
 	r.Payloads, r.Hidden = a.payloads.checked, a.payloads.hidden
+	if a.o.Token != "" && a.start > 0 {
+		r.Remarks = append(r.Remarks, fmt.Sprintf("this run checked payloads from leaf %d on; those before it were "+
+			"checked only by earlier runs that had a token", a.start))
+	}
 	r.remarkWork(r.Size > a.start, a.signed)
 	return r
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -220,8 +223,7 @@ func TestLogFindings(t *testing.T) {
 			"block 0", 0},
 		{"no seal at the end", func(l *testLog) { l.size-- }, CodeBoundary, "5 leaves follow it", 3},
 		{"no block at all", func(l *testLog) { l.size = 2 }, CodeBoundary, "size 2 is not the end of a block", 0},
-		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry,
-			"leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), "error", "it is empty", 0},
 		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry,
 			"leaf 0: malformed message: a bundle ends within an entry", 0},
 		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", wire.MaxBundle+1)), CodeEntry,
@@ -249,6 +251,15 @@ func TestLogFindings(t *testing.T) {
 		}, CodeRoot, "it has signed", 3},
 		{"not there", serve("tile/entries/000.p/19", 404, "no such tile"), "error", `404 Not Found: "no such tile"`, 0},
 		{"sent elsewhere", serve("checkpoint", 302, ""), "error", "302", 0},
+		{"a problem", func(l *testLog) {
+			l.answers(func(w http.ResponseWriter, path string) bool {
+				w.Header().Set("Content-Type", wire.TypeProblem)
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_ = json.NewEncoder(w).Encode(wire.ErrUnavailable.Problem(
+					fmt.Errorf("%w: block 3 %s", wire.ErrUnavailable, strings.Repeat("x", 200))))
+				return true
+			})
+		}, "error", "503 Service Unavailable: " + wire.ErrUnavailable.Title + ": block 3 xxx", 0},
 		{"out of order", serve("tile/entries/000.p/19", 503, ""), "error", "503", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -478,7 +489,7 @@ func TestLogLost(t *testing.T) {
 	gone := func(l *testLog, paths ...string) {
 		l.answers(func(w http.ResponseWriter, path string) bool {
 			for _, p := range paths {
-				if path == p {
+				if path == p || strings.HasPrefix(path, p+".p/") {
 					w.WriteHeader(http.StatusGone)
 					return true
 				}
@@ -505,7 +516,7 @@ func TestLogLost(t *testing.T) {
 		t.Errorf("from the beginning: %+v, %v", report, err)
 	}
 	l = make()
-	gone(l, "tile/entries/003.p/237")
+	gone(l, "tile/entries/003")
 	report, state, err = l.audit(l.serve(), nil)
 	if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 3, To: 4}}) ||
 		report.Height != 3 || len(state.Unchecked) != 0 {
@@ -547,10 +558,10 @@ func TestLogLost(t *testing.T) {
 	}
 	l = make()
 	l.answers(func(w http.ResponseWriter, path string) bool {
-		switch path {
-		case "tile/entries/003.p/237":
+		switch {
+		case strings.HasPrefix(path, "tile/entries/003"):
 			w.WriteHeader(http.StatusGone)
-		case "tile/0/003.p/237":
+		case path == "tile/0/003.p/237":
 			_, _ = w.Write(bytes.Repeat([]byte{1}, 237*chain.HashSize))
 		default:
 			return false
@@ -559,6 +570,48 @@ func TestLogLost(t *testing.T) {
 	})
 	if report, _, err := l.audit(l.serve(), nil); err != nil || codes(report.Findings) != CodeRoot {
 		t.Errorf("wrong hashes in the place of what is gone: %+v, %v", report, err)
+	}
+}
+
+// TestLogLostWithinABundle checks that an audit takes the leaves of a bundle before the lost ones, and continues at the
+// first seal of the next bundle.
+func TestLogLostWithinABundle(t *testing.T) {
+	for _, c := range []struct {
+		counts    []int
+		lost      uint64 // leaf
+		since     int    // blocks of an earlier run
+		unchecked chain.Range
+		leaves    uint64
+	}{
+		{[]int{1, 1, 1, 1}, 4, 0, chain.Range{From: 2, To: 3}, 4},
+		{[]int{1, 1, 1, 1}, 5, 0, chain.Range{From: 2, To: 3}, 4},
+		{[]int{1, 1, 1, 1}, 1, 0, chain.Range{From: 0, To: 1}, 8},
+		{[]int{1, 1, 1, 1}, 6, 2, chain.Range{From: 3, To: 4}, 2},
+		{[]int{1, 1, 1, 1}, 4, 2, chain.Range{From: 2, To: 3}, 4},
+		{[]int{99, 99, 99, 99, 99}, 250, 0, chain.Range{From: 2, To: 3}, 100},
+	} {
+		l := newTestLog(t, c.counts...)
+		var state *State
+		if c.since > 0 {
+			var err error
+			if _, state, err = l.fork(c.since, "").audit(l.fork(c.since, "").serve(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.answers(func(w http.ResponseWriter, path string) bool {
+			bundle, width, partial := strings.Cut(path, ".p/")
+			n, _ := strconv.ParseUint(width, 10, 64)
+			lost := bundle == "tile/entries/000" && (!partial || n > c.lost)
+			if lost {
+				w.WriteHeader(http.StatusGone)
+			}
+			return lost
+		})
+		report, _, err := l.audit(l.serve(), state)
+		if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{c.unchecked}) ||
+			report.UncheckedLeaves != c.leaves {
+			t.Errorf("%+v: %+v, %v", c, report, err)
+		}
 	}
 }
 
@@ -602,7 +655,8 @@ func TestLogPayloads(t *testing.T) {
 		"no JSON":      {200, `hello`, "invalid character"},
 		"wrong offset": {200, `{"records":[{"block":1,"offset":3,"hidden":true}]}`, "offset 3 where 0 of 4 is due"},
 		"too many": {200, `{"records":[` + strings.Repeat(`{"offset":0},`, 0) +
-			`{"offset":0},{"offset":1},{"offset":2},{"offset":3},{"offset":4}]}`, "offset 4 where 4 of 4 is due"},
+			`{"offset":0,"hidden":true},{"offset":1,"hidden":true},{"offset":2,"hidden":true},` +
+			`{"offset":3,"hidden":true},{"offset":4,"hidden":true}]}`, "offset 4 where 4 of 4 is due"},
 		"no token": {401, ``, "401"},
 	} {
 		l.answers(func(w http.ResponseWriter, path string) bool {
@@ -668,7 +722,10 @@ func TestLogReportBehindAHole(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 	l = newTestLog(t, 100, 100)
-	l.answers(func(w http.ResponseWriter, path string) bool { return gone(w, strings.TrimSuffix(path, ".p/202")) })
+	l.answers(func(w http.ResponseWriter, path string) bool {
+		path, _, _ = strings.Cut(path, ".p/")
+		return gone(w, path)
+	})
 	report, _, err = l.audit(l.serve(), nil)
 	if err != nil || report.New != 0 || report.UncheckedLeaves != 202 || report.Height != 0 ||
 		!strings.Contains(report.Remarks[0], "blocks from 0 on could not be checked, 202 leaves") {

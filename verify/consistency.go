@@ -107,7 +107,7 @@ func (a *audit) prefix(ctx context.Context, cp *Checkpoint, size uint64) (root c
 	hash, err := tlog.TreeHash(int64(size), tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)},
 		tiles))
 	switch {
-	case hasStatus(tiles.err, http.StatusNotFound, http.StatusGone):
+	case hasStatus(tiles.err, http.StatusNotFound):
 		return root, false, nil
 	case tiles.err != nil:
 		return root, false, tiles.err

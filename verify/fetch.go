@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // requestTimeout bounds one try of a request, reading the response included.
@@ -25,11 +29,18 @@ const (
 	longestPause = 10 * time.Second
 )
 
+// Bytes that are read of an answer with another status than 200, and those of them that are shown.
+const (
+	maxProblem = 4096
+	maxDetail  = 300
+)
+
 // statusError is a response with a status other than 200.
 type statusError struct {
 	url    string
 	status int
-	detail string // of the body, its beginning
+	detail string            // of the body, its beginning
+	typ    *wire.ProblemType // nil if the answer is not one of ChainStore
 }
 
 func (e *statusError) Error() string {
@@ -40,6 +51,42 @@ func (e *statusError) Error() string {
 func hasStatus(err error, statuses ...int) bool {
 	answer, ok := errors.AsType[*statusError](err)
 	return ok && slices.Contains(statuses, answer.status)
+}
+
+// isProblem reports whether err is a response of ChainStore with that problem. A proxy may answer with any status.
+func isProblem(err error, typ *wire.ProblemType) bool {
+	answer, ok := errors.AsType[*statusError](err)
+	return ok && answer.typ == typ
+}
+
+// errForeign is the error of an answer that is not one of a log, although its status is 200. It says nothing about the
+// log.
+var errForeign = errors.New("the answer is not from a log: is there a proxy before it, or another program at its URL?")
+
+// foreign returns an error that wraps [errForeign] for the body of another program: an empty one, a page, or JSON in
+// place of bytes. Where a body may be any bytes, as hashes, only its media type counts.
+func foreign(path string, a *exchange.Answer) error {
+	media, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	bytesOrText := !strings.HasPrefix(path, "v1/")
+	what := ""
+	switch {
+	case len(a.Body) == 0:
+		what = "it is empty"
+	case media == "text/html", media == "application/xhtml+xml", media == wire.TypeProblem,
+		bytesOrText && media == exchange.TypeJSON[0]:
+		what = fmt.Sprintf("its type is %q", media)
+	case len(a.Body)%chain.HashSize != 0 && isPage(a.Body):
+		what = "it is a page"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s/%s: %w (%s)", a.Base, path, errForeign, what)
+}
+
+// isPage reports whether a body begins like an HTML page.
+func isPage(body []byte) bool {
+	begin := bytes.ToLower(bytes.TrimSpace(body[:min(len(body), 256)]))
+	return bytes.HasPrefix(begin, []byte("<!doctype html")) || bytes.HasPrefix(begin, []byte("<html"))
 }
 
 // fetcher fetches from a log. Several goroutines may use it.
@@ -90,8 +137,8 @@ func (f *fetcher) get(ctx context.Context, path string, limit int) ([]byte, erro
 			return nil, context.Cause(ctx)
 		}
 		answer, answered := errors.AsType[*statusError](err)
-		final := errors.Is(err, exchange.ErrAnswer) || answered && answer.status != http.StatusTooManyRequests &&
-			answer.status < http.StatusInternalServerError
+		final := errors.Is(err, exchange.ErrAnswer) || errors.Is(err, errForeign) ||
+			answered && answer.status != http.StatusTooManyRequests && answer.status < http.StatusInternalServerError
 		if err == nil || final || try == maxTries {
 			return data, err
 		}
@@ -111,7 +158,7 @@ func (f *fetcher) send(r *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode == http.StatusOK {
 		return resp, err
 	}
-	beginning, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
+	beginning, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
 	_ = resp.Body.Close() // only read
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(beginning)), int64(len(beginning))
 	return resp, nil
@@ -129,15 +176,23 @@ func (f *fetcher) once(ctx context.Context, path string, limit int) (data []byte
 		return nil, 0, err
 	}
 	if a.Status == http.StatusOK {
-		return a.Body, 0, nil
+		return a.Body, 0, foreign(path, a)
 	}
 	answer := &statusError{url: f.base + "/" + path, status: a.Status}
-	text := string(a.Body)
+	text, quote := string(a.Body), strconv.Quote
+	if problem, ok := errors.AsType[*wire.Error](a.Problem()); ok && problem.Name() != "" {
+		answer.typ = problem.Type()
+		text = problem.Problem.Title
+		if problem.Problem.Detail != "" {
+			text += ": " + problem.Problem.Detail
+		}
+		quote = func(text string) string { return text }
+	}
 	if f.token != "" {
 		text = strings.ReplaceAll(text, f.token, "…") // the server may repeat the request
 	}
 	if text = strings.TrimSpace(text); text != "" {
-		answer.detail = fmt.Sprintf(": %q", text)
+		answer.detail = ": " + quote(text[:min(len(text), maxDetail)])
 	}
 	return nil, min(exchange.RetryAfter(a.Header.Get("Retry-After"), time.Now()), time.Minute), answer
 }

@@ -15,7 +15,7 @@ const (
 	CodeOrigin      = "origin"        // the checkpoint and the key are of different logs
 	CodeTreeSize    = "tree-size"     // a receipt's tree size is not its checkpoint's
 	CodeRoot        = "root"          // a root is not the expected one
-	CodeHeader      = "header"        // a field of a receipt's block header was altered
+	CodeHeader      = "header"        // a block header, of a receipt or beside lost leaves, is not that of the tree
 	CodeBlockHash   = "block-hash"    // a receipt's block hash is not its header's
 	CodeWork        = "proof-of-work" // a block's hash has too few leading zero bits
 	CodeSealIndex   = "seal-index"    // a receipt's seal index does not follow from its header

@@ -106,7 +106,7 @@ func (f *fetcher) tile(ctx context.Context, level int, number, width uint64,
 func (f *fetcher) bundle(ctx context.Context, number, width uint64) bundle {
 	b := bundle{number: number, width: width}
 	data, full, err := f.tile(ctx, -1, number, width, wire.MaxBundle)
-	if hasStatus(err, http.StatusGone) {
+	if isProblem(err, wire.ErrLost) {
 		b.gone = true
 		return b
 	}

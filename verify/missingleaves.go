@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -14,8 +15,14 @@ type hole struct {
 	tree chain.Tree // all leaves up to here
 }
 
-// skip takes the hashes of a bundle whose data is gone.
+// skip takes what a bundle still has before its first lost leaf, and the hashes of the other leaves. With a token, the
+// log may give the headers of their blocks.
 func (a *audit) skip(ctx context.Context, b *bundle) error {
+	if a.hole == nil {
+		if err := a.takeBeforeLost(ctx, b); err != nil {
+			return err
+		}
+	}
 	data, _, err := a.f.tile(ctx, 0, b.number, b.width, tileWidth*chain.HashSize)
 	if err != nil {
 		return err
@@ -25,7 +32,11 @@ func (a *audit) skip(ctx context.Context, b *bundle) error {
 			len(data), b.width)
 	}
 	if a.hole == nil {
+		if taken, err := a.takeHeaders(ctx, b, data); taken || err != nil {
+			return err
+		}
 		a.hole = &hole{from: a.verifier.Head().Height, tree: a.verifier.Open()}
+		a.hashed = false
 		a.payloads.drop()
 	}
 	for n := a.at - b.number*tileWidth; n < b.width; n++ {
@@ -35,8 +46,32 @@ func (a *audit) skip(ctx context.Context, b *bundle) error {
 			return err
 		}
 	}
-	a.o.Progress(a.at, a.now.Size)
 	return nil
+}
+
+// takeBeforeLost takes the leaves of a bundle before the first one that is lost. A log serves them as a partial bundle,
+// whose width is found by bisection.
+func (a *audit) takeBeforeLost(ctx context.Context, b *bundle) error {
+	known, gone := a.at-b.number*tileWidth, b.width
+	var before *bundle
+	for gone-known > 1 {
+		width := (known + gone) / 2
+		switch part := a.f.bundle(ctx, b.number, width); {
+		case part.gone:
+			gone = width
+		case hasStatus(part.err, http.StatusNotFound): // a log need not serve partial bundles of full ones
+			return nil
+		default:
+			before, known = &part, width
+			if part.err != nil {
+				gone = known
+			}
+		}
+	}
+	if before == nil {
+		return nil
+	}
+	return a.take(before)
 }
 
 // bridge takes the leaves after a hole up to the first seal, where the verifier continues.
@@ -91,8 +126,10 @@ func (a *audit) endInHole() error {
 			"and it has signed %v", a.now.Size, root, a.now.Root)
 	}
 	a.report.Remarks = append(a.report.Remarks, fmt.Sprintf(
-		"leaves at the log's end are gone: the blocks from %d on could not be checked, %d leaves, and the next run "+
-			"looks for them again", a.hole.from, a.now.Size-a.verifier.Head().Tree.Size()))
+		"leaves of block %d or of blocks after it are lost. The log serves leaves in bundles of %d, and of a bundle "+
+			"only those before the first lost one. So the blocks from %d on could not be checked, %d leaves; their "+
+			"hashes are those of the signed tree. The next run tries again, and checks the blocks after the bundle",
+		a.hole.from, tileWidth, a.hole.from, a.now.Size-a.verifier.Head().Tree.Size()))
 	a.report.Unchecked = chain.AddRange(a.report.Unchecked, chain.Range{From: a.hole.from, To: a.hole.from + 1})
 	return nil
 }

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -42,13 +42,18 @@ type sealedBlock struct {
 }
 
 func (p *payloads) add(leaves []chain.Leaf) {
-	if p.over = p.over || len(p.open)+len(leaves) > maxPayloadLeaves; p.over {
+	for i := range leaves {
+		p.addHash(leaves[i].Hash())
+	}
+}
+
+// addHash adds a leaf to the open block.
+func (p *payloads) addHash(leaf chain.Hash) {
+	if p.over = p.over || len(p.open) == maxPayloadLeaves; p.over {
 		p.open = nil
 		return
 	}
-	for _, l := range leaves {
-		p.open = append(p.open, l.Hash())
-	}
+	p.open = append(p.open, leaf)
 }
 
 // sealed ends the open block. It returns false for one that is skipped.
@@ -83,17 +88,21 @@ func (a *audit) checkPayloads(ctx context.Context) error {
 		})
 	}
 	_ = checking.Wait() // the errors are in the blocks
-	for _, b := range blocks {
+	var failed error
+	for _, b := range blocks { // a finding counts more than a block before it that cannot be read
 		a.payloads.checked += b.checked
 		a.payloads.hidden += b.hidden
 		switch {
 		case errors.Is(b.err, errPayload):
 			return a.fail(CodePayload, "%v", b.err)
-		case hasStatus(b.err, http.StatusGone):
+		case isProblem(b.err, wire.ErrLost):
 			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: b.number, To: b.number + 1})
-		case b.err != nil:
-			return b.err
+		case b.err != nil && failed == nil:
+			failed = b.err
 		}
+	}
+	if failed != nil {
+		return failed
 	}
 	a.done = a.verifier.Head()
 	return nil
@@ -104,7 +113,7 @@ func (f *fetcher) records(ctx context.Context, b *sealedBlock) error {
 	for from := uint64(0); from < uint64(len(b.leaves)); {
 		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage),
 			maxPage)
-		if hasStatus(err, http.StatusForbidden) {
+		if isProblem(err, wire.ErrForbidden) {
 			b.hidden += uint64(len(b.leaves)) - from
 			return nil
 		}
@@ -112,6 +121,9 @@ func (f *fetcher) records(ctx context.Context, b *sealedBlock) error {
 			return err
 		}
 		var page wire.BlockRecords
+		if err := exchange.CheckLists(data); err != nil {
+			return fmt.Errorf("the records of block %d: %w", b.number, err)
+		}
 		if err := json.Unmarshal(data, &page); err != nil {
 			return fmt.Errorf("the records of block %d: %w", b.number, err)
 		}
@@ -124,11 +136,16 @@ func (f *fetcher) records(ctx context.Context, b *sealedBlock) error {
 				return fmt.Errorf("the records of block %d: offset %d where %d of %d is due", b.number, r.Offset, from,
 					len(b.leaves))
 			}
-			if r.Hidden || r.Record == nil {
+			switch {
+			case r.Hidden:
 				b.hidden++
-			} else if err := fits(r.Record, b.leaves[from]); err != nil {
-				return fmt.Errorf("record %d of block %d: %w", from, b.number, err)
-			} else {
+			case r.Record == nil:
+				return fmt.Errorf("record %d of block %d: the log shows neither its content nor that it is hidden",
+					from, b.number)
+			default:
+				if err := fits(r.Record, b.leaves[from]); err != nil {
+					return fmt.Errorf("record %d of block %d: %w", from, b.number, err)
+				}
 				b.checked++
 			}
 			from++

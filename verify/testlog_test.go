@@ -142,6 +142,7 @@ func (l *testLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer l.mu.Unlock()
 	path := strings.TrimPrefix(r.URL.Path, "/")
 	l.requests[path]++
+	w = refusals{w}
 	if l.answer != nil && l.answer(w, path) {
 		return
 	}
@@ -151,10 +152,28 @@ func (l *testLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "tile/"):
 		l.serveTile(w, path)
 	case strings.HasPrefix(path, "v1/blocks/") && r.Header.Get("Authorization") == "Bearer secret":
-		l.serveRecords(w, r)
+		l.serveBlock(w, r)
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
+}
+
+// refusals makes the statuses 403 and 410 of a log's server those of ChainStore, with its problems.
+type refusals struct{ http.ResponseWriter }
+
+func (r refusals) WriteHeader(status int) {
+	refusal := map[int]*wire.ProblemType{http.StatusForbidden: wire.ErrForbidden, http.StatusGone: wire.ErrLost}[status]
+	if refusal == nil {
+		r.ResponseWriter.WriteHeader(status)
+		return
+	}
+	r.Header().Set("Content-Type", wire.TypeProblem)
+	r.ResponseWriter.WriteHeader(status)
+	data, err := json.Marshal(refusal.Problem(refusal))
+	if err != nil {
+		panic(err)
+	}
+	_, _ = r.Write(data)
 }
 
 func (l *testLog) serveTile(w http.ResponseWriter, path string) {
@@ -166,11 +185,15 @@ func (l *testLog) serveTile(w http.ResponseWriter, path string) {
 	_, _ = w.Write(data)
 }
 
-// serveRecords serves the records of project 1, three per page.
-func (l *testLog) serveRecords(w http.ResponseWriter, r *http.Request) {
+// serveBlock serves the header of a block, or its records of project 1, three per page.
+func (l *testLog) serveBlock(w http.ResponseWriter, r *http.Request) {
 	block, _ := strconv.Atoi(strings.Split(r.URL.Path, "/")[3])
 	from, _ := strconv.Atoi(r.URL.Query().Get("from"))
 	h := l.Blocks[block].Header
+	if !strings.HasSuffix(r.URL.Path, "/records") {
+		l.serveJSON(w, wire.NewBlock(h))
+		return
+	}
 	var page wire.BlockRecords
 	for offset := uint32(from); offset < h.Count && len(page.Records) < 3; offset++ {
 		index := h.First + uint64(offset)
@@ -184,7 +207,11 @@ func (l *testLog) serveRecords(w http.ResponseWriter, r *http.Request) {
 		}
 		page.Records = append(page.Records, shown)
 	}
-	data, err := json.Marshal(page)
+	l.serveJSON(w, page)
+}
+
+func (l *testLog) serveJSON(w http.ResponseWriter, answer any) {
+	data, err := json.Marshal(answer)
 	if err != nil {
 		l.t.Error(err)
 	}

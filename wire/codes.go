@@ -100,8 +100,14 @@ var (
 		"{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room")
 	CodeMastersFull = code("masters-full",
 		"appends are refused until there is room on the disks of the masters {nodes}")
-	CodeStorageSilent  = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
-	CodeMasterSilent   = code("master-silent", "master {node} does not answer: start it, or check the network")
+	CodeStorageSilent = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
+	CodeMasterSilent  = code("master-silent", "master {node} does not answer: start it, or check the network")
+	CodeStaleFolder   = code("stale-folder",
+		"node {node} is refused: its data folder is an older copy, or another process has a copy of it: its log and "+
+			"its /readyz say how it joins again")
+	CodeOtherNodeAtURL = code("other-node-at-url",
+		"another node answers at {url}, the URL of node {node}, or one with another token: start {node} there, or "+
+			"remove it from the cluster")
 	CodeStorageInvalid = code("storage-invalid", "storage node {node} is invalid: {cause}")
 	CodeChecksEndEarly = code("checks-end-early",
 		"storage node {node}: its checks end early: the last {count} did, the newest after {blocks} of {height} "+
@@ -121,10 +127,11 @@ var (
 	CodeClocksDisagree = code("clocks-disagree",
 		"no majority of the clocks of {count} masters agrees: set them")
 	CodeTimeAhead = code("time-ahead",
-		"the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader")
+		"the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader: "+
+			"records keep it until that clock reaches it")
 	CodeTimeBehind = code("time-behind",
 		"the time that records get is {seconds} {seconds|second|seconds} behind the clock of the leader, and "+
-			"the clocks of the masters do not confirm that clock")
+			"the clocks of the masters do not confirm that clock: check it, then run chainstore master set-time now")
 	CodeLaterEpoch = code("later-epoch",
 		"worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of another cluster "+
 			"or damaged; take it out")

@@ -12,6 +12,9 @@ type CheckOrder struct {
 	Lost   []chain.Range `json:"lost"`   // blocks that a person confirmed as lost: their absence is no finding
 	// Unread: the leader knows CheckStatus.Unread. For an older leader, a block that the system cannot read is bad.
 	Unread bool `json:"unread,omitempty"`
+	// UnreadAll: the leader expects CheckStatus.Unread also if no block can be read. Older leaders would take all
+	// blocks for damaged, even if there is no other copy. Leaders send it from protocol level 3 on.
+	UnreadAll bool `json:"unread_all,omitempty"`
 }
 
 // CheckStatus answers a CheckOrder.
@@ -25,9 +28,13 @@ type CheckStatus struct {
 	// Error is why the check ended early, "" while it runs and where it finished. Older storage nodes do not send it:
 	// their report has an Unchecked of 0 when the check read no block.
 	Error string `json:"error,omitempty"`
-	// Unread are the blocks that the node cannot read because of errors of its system, as a report of their own; nil
-	// for none, and if it can read no block at all. It is not known whether they are good. Error is not "" then.
+	// Unread are the blocks that the node cannot open or read because of errors of its files or disk, as a report of
+	// their own; nil for none. It is not known whether they are good. Error is not "" then. A lack of descriptors or
+	// memory is only an Error. Nodes send it if they can read no block at all only with CheckOrder.UnreadAll.
 	Unread *Report `json:"unread,omitempty"`
+	// DeviceReads: each read of the unread blocks fails, and the device can read another file. So the fault is of their
+	// sectors: a device that is gone reads nothing.
+	DeviceReads bool `json:"device_reads,omitempty"`
 }
 
 // Report is what a check found.
@@ -88,6 +95,9 @@ type ReceiveStatus struct {
 	Bytes   uint64        `json:"bytes"`
 	// Changed describes for people the damage of the replaced blocks, as far as it is known: which bytes differed.
 	Changed []string `json:"changed"`
+	// Lost are blocks of segments that were written again which the node could not read from the old file and is not to
+	// receive: the check before did not find them. At most chain.MaxFindings ranges.
+	Lost []chain.Range `json:"lost,omitempty"`
 	// Complete: nothing is missing. Without it an empty Missing says nothing. Storage nodes send it from protocol level
 	// 3 on.
 	Complete bool `json:"complete,omitempty"`

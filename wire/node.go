@@ -125,6 +125,10 @@ type Registration struct {
 	// of its data folder failed under that kernel. Masters before protocol level 3 do not know either.
 	Kernel          string `json:"kernel,omitempty"`
 	AfterFailedSync bool   `json:"after_failed_sync,omitempty"`
+	// Group is the worker's group, "" if it is new. Seen is the newest order that it has accepted, in the form of the
+	// header. Workers before protocol level 3 send neither.
+	Group string `json:"group,omitempty"`
+	Seen  string `json:"seen,omitempty"`
 }
 
 // FailedSync reports that a sync of a node's data folder failed. The node does not start again before its machine was
@@ -136,6 +140,8 @@ type FailedSync struct {
 	// Over is set by a master that was started since then: its machine was restarted, or an operator overrode the
 	// refusal.
 	Over bool `json:"over,omitempty"`
+	// Group is the group of the node, "" if the node does not know it.
+	Group string `json:"group,omitempty"`
 }
 
 // Registered answers a registration.
@@ -249,7 +255,8 @@ func ParseOrder(s string) (Order, error) {
 }
 
 // Caller is what a master that calls its leader knows of it, in [HeaderCaller]: its group, the group's epoch, and the
-// term that the newest leader in the caller's state has begun.
+// term that the newest leader in the caller's state has begun. In a leader's order to a worker, from protocol level 3
+// on, it is the leader's group and the order.
 type Caller struct {
 	Group string
 	Order

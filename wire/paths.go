@@ -6,8 +6,9 @@ const (
 	HeaderIdempotencyKey = "Idempotency-Key"     // of a record or batch, within its project
 	HeaderReplay         = "Idempotent-Replay"   // "true" on the answer to a retry
 	HeaderFence          = "Chainstore-Fence"    // "<epoch>.<term>" of the leader that gives an order to a worker
-	HeaderCaller         = "Chainstore-Caller"   // of a master that calls its leader: see [Caller]
+	HeaderCaller         = "Chainstore-Caller"   // of a master that calls its leader or a worker: see [Caller]
 	HeaderHops           = "Chainstore-Hops"     // how many masters a forwarded request has passed
+	HeaderPeer           = "Chainstore-Peer"     // the cluster token, on a user's request that a master forwards
 	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a payload
 	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds
 	HeaderLeaf           = "Chainstore-Leaf"     // its leaf hash
@@ -36,25 +37,27 @@ const (
 	PathMasters         = "/internal/v1/masters"      // POST: announce a master; cluster token
 	PathFailedSyncs     = "/internal/v1/failed-syncs" // POST: a sync of a node's folder failed; cluster token
 	PathState           = "/internal/v1/state"        // GET: the hash of a master's state; cluster token
+	PathProfile         = "/internal/v1/profile"      // POST: a profile of a master's process; cluster token
 
 	// Of storage nodes, for a recovery of the masters, which does not know their master tokens.
 	PathChain       = "/internal/v1/chain"        // GET: the height of the chain; cluster token
 	PathChainEpoch  = "/internal/v1/chain/epoch"  // POST: refuse leaders of epochs below one; cluster token
 	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block; cluster token
 
-	PathWorkerStatus = "/worker/v1/status"       // GET; master token, as all below
-	PathBlocks       = "/worker/v1/blocks/"      // PUT {number}: store a block
-	PathReadRecords  = "/worker/v1/records:read" // POST: records with their proofs
-	PathHeaders      = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
-	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
-	PathReadTiles    = "/worker/v1/tiles:read"   // POST: tiles of the tree's hashes
-	PathEntries      = "/worker/v1/entries"      // GET ?first=&count=: the data of leaves
-	PathFindRecords  = "/worker/v1/records:find" // POST: places of records, by project and key, from the index
-	PathFindHash     = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
-	PathMine         = "/worker/v1/mine"         // POST: find a nonce
-	PathInbox        = "/worker/v1/inbox/"       // PUT {number}: keep a block that is beyond the chain's end
-	PathCheck        = "/worker/v1/check"        // POST: check the chain, or answer with the progress
-	PathReceive      = "/worker/v1/receive"      // POST: open for a repair, or answer with the progress
-	PathSend         = "/worker/v1/send"         // POST: send blocks to another node, or answer with the progress
-	PathTransfer     = "/worker/v1/transfer"     // POST: blocks from another node; token: the repair's ticket
+	PathWorkerStatus  = "/worker/v1/status"       // GET; master token, as all below
+	PathWorkerProfile = "/worker/v1/profile"      // POST: a profile of the worker's process
+	PathBlocks        = "/worker/v1/blocks/"      // PUT {number}: store a block
+	PathReadRecords   = "/worker/v1/records:read" // POST: records with their proofs
+	PathHeaders       = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
+	PathLocate        = "/worker/v1/locate/"      // GET {index}: the block of a leaf
+	PathReadTiles     = "/worker/v1/tiles:read"   // POST: tiles of the tree's hashes
+	PathEntries       = "/worker/v1/entries"      // GET ?first=&count=: the data of leaves
+	PathFindRecords   = "/worker/v1/records:find" // POST: places of records, by project and key, from the index
+	PathFindHash      = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
+	PathMine          = "/worker/v1/mine"         // POST: find a nonce
+	PathInbox         = "/worker/v1/inbox/"       // PUT {number}: keep a block that is beyond the chain's end
+	PathCheck         = "/worker/v1/check"        // POST: check the chain, or answer with the progress
+	PathReceive       = "/worker/v1/receive"      // POST: open for a repair, or answer with the progress
+	PathSend          = "/worker/v1/send"         // POST: send blocks to another node, or answer with the progress
+	PathTransfer      = "/worker/v1/transfer"     // POST: blocks from another node; token: the repair's ticket
 )

@@ -80,6 +80,8 @@ var (
 	ErrNameTaken = problem("name-taken", 409, final, "Name taken")
 	// ErrTooMany: the table takes no more projects, tokens of the project, or keys of the log.
 	ErrTooMany = problem("too-many", 409, final, "Limit of projects, tokens or keys reached")
+	// ErrProfiling: the process is taking a profile. It takes one at a time.
+	ErrProfiling = problem("profiling", 409, retry, "Another profile is being taken")
 	// ErrNotMined: the block is committed and waits for its proof of work.
 	ErrNotMined = problem("not-mined", 409, retry, "Block not mined yet")
 	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
@@ -120,6 +122,8 @@ var (
 	ErrTooLarge = problem("too-large", 413, final, "Too large")
 	// ErrEncoding: the body has a content coding other than identity. A proxy may have compressed it.
 	ErrEncoding = problem("content-encoding", 415, final, "Content coding not supported")
+	// ErrRange: the Range header asks for bytes of a payload that do not exist.
+	ErrRange = problem("range-not-satisfiable", 416, final, "Range not satisfiable")
 	// ErrKeyReused: the idempotency key was used for another body.
 	ErrKeyReused = problem("key-reused", 422, final, "Idempotency key reused for another body")
 	// ErrBadBlock: the block fails verification.

@@ -26,6 +26,13 @@ const MaxPlaces = 1024
 // It answers at least the first place; the caller asks again for the rest.
 const MaxReadBytes = 16 << 20
 
+// MaxRecordBytes is the limit of a payload that masters accept, whatever their setting: a record travels and is
+// committed in one piece.
+const MaxRecordBytes = 16 << 20
+
+// MaxProvenRecord is the largest size of one answer to a read, in bytes.
+const MaxProvenRecord = MaxRecordBytes + chain.RecordOverhead + 2*255 + 6 + 255*chain.HashSize
+
 // AppendPlaces adds the request's bytes to dst.
 func AppendPlaces(dst []byte, places []Place) []byte {
 	for _, p := range places {

@@ -140,7 +140,8 @@ type Master struct {
 
 // SetTime asks to move the time of the group forward.
 type SetTime struct {
-	Time uint64 `json:"time"` // unix milliseconds
+	Time  uint64 `json:"time"`            // unix milliseconds
+	Force bool   `json:"force,omitempty"` // also by more than a day
 }
 
 // TimeSet answers it.

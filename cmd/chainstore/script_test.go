@@ -19,6 +19,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			f := clitest.NewCluster(env.T().(testing.TB))
+			f.Profiling = 3
 			f.Integrity.Lost = []chain.Range{{From: 7, To: 8}}
 			f.CheckSteps("s-aaaabbbbcccc", clitest.Checking, clitest.CheckedGood)
 			f.CheckSteps("s-ddddeeeeffff", clitest.CheckedBad, clitest.Repairing, clitest.Repaired)

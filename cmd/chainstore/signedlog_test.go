@@ -29,8 +29,10 @@ func (l *signedLog) checkpoint() string { return l.Checkpoint(l.Size()) }
 func (l *signedLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/checkpoint":
+		w.Header().Set("Content-Type", wire.TypeNote)
 		_, _ = w.Write([]byte(l.checkpoint()))
 	case "/v1/log":
+		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(wire.Log{Origin: "chainstore/fake", Keys: []wire.LogKey{{VerifierKey: l.VKey}}})
 	default:
 		data, found := l.Tile(strings.TrimPrefix(r.URL.Path, "/"))

@@ -25,7 +25,7 @@ func newStorageDir(t testing.TB, blocks int) string {
 		t.Fatal(err)
 	}
 	for n, b := range clitest.NewLog(blocks).Blocks {
-		if _, err := node.Put(uint64(n), b.Bytes()); err != nil {
+		if _, err := node.Put(t.Context(), uint64(n), b.Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}

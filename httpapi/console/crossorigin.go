@@ -11,11 +11,12 @@ import (
 // Headers that a console of another master may send and read.
 var (
 	corsRequest = strings.Join([]string{
-		"Authorization", "Content-Type", "Accept", "If-None-Match", "Last-Event-ID",
+		"Authorization", "Content-Type", "Accept", "If-None-Match", "Range", "If-Range", "Last-Event-ID",
 		wire.HeaderKey, wire.HeaderIdempotencyKey,
 	}, ", ")
 	corsAnswer = strings.Join([]string{
-		"ETag", "Link", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+		"ETag", "Accept-Ranges", "Content-Range", "Link",
+		"Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
 		wire.HeaderPosition, wire.HeaderTime, wire.HeaderLeaf, wire.HeaderKey, wire.HeaderReplay,
 	}, ", ")
 )

@@ -40,7 +40,7 @@ func (m *master) identify(r *http.Request) (caller, error) {
 // which its body counts.
 func (m *master) provenNode(r *http.Request) {
 	httpapi.Proven(r, httpapi.Node)
-	httpapi.CountAs(r, m.masters, "")
+	httpapi.CountAs(r, m.masters, httpapi.AddressOf(r))
 }
 
 const (
@@ -51,7 +51,7 @@ const (
 
 // access returns what a project's token permits, for a request that has it.
 func (m *master) access(r *http.Request, token string) (masterfsm.Access, error) {
-	access, err := m.node.Access(r.Context(), token, func() error { return m.unknown.Take(r) })
+	access, err := m.node.Access(r.Context(), token, func() error { return m.take(m.unknown, r) })
 	if err == nil {
 		httpapi.Proven(r, httpapi.User)
 	}
@@ -114,7 +114,7 @@ func (m *master) withAdmin(h httpapi.Handler) gin.HandlerFunc {
 func (m *master) mayCreate(r *http.Request) (mayName func(name string) error, err error) {
 	var from caller
 	if r.Header.Get("Authorization") == "" {
-		if err := m.open.Take(r); err != nil {
+		if err := m.take(m.open, r); err != nil {
 			return nil, err
 		}
 	}

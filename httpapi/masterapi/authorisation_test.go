@@ -134,6 +134,7 @@ var masterRows = []row{
 	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
 	{"PATCH /v1/settings", gateAdmin, "", `{"replicas":0}`, []int{400, 503}},
+	{"POST /v1/profiles", gateAdmin, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
 
 	{"GET /v1/me", gateAny, "", "", []int{200}},
 	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
@@ -156,6 +157,7 @@ var masterRows = []row{
 	{"POST " + wire.PathMasters, gateNodes, "", `{}`, []int{400, 503}},
 	{"GET " + wire.PathState, gateNodes, "", "", []int{200}},
 	{"POST " + wire.PathWorkers, gateNodes, "", `{}`, []int{400}},
+	{"POST " + wire.PathProfile, gateNodes, "", `{}`, []int{400}},
 	// These do not name their caller.
 	{"POST " + wire.PathSubmissions, gateNodes, "", "junk", []int{400}},
 	{"GET " + wire.PathReadIndex, gateNodes, "", "", []int{400}},
@@ -172,6 +174,7 @@ var storageRows = []row{
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathWorkerProfile, gateMaster, "", `{}`, []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
 	{"PUT " + wire.PathInbox + ":block", gateMaster, wire.PathInbox + "0", "", []int{400}},
 	{"POST " + wire.PathReadRecords, gateMaster, "", "", []int{200, 400}},
@@ -196,6 +199,7 @@ var minerRows = []row{
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathWorkerProfile, gateMaster, "", `{}`, []int{400}},
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }
 

@@ -3,8 +3,10 @@ package masterapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -24,6 +26,39 @@ func (m *master) clusterRoutes() {
 	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
 	m.POST("/v1/time", m.withAdmin(m.setTime))
 	m.PATCH("/v1/settings", m.withAdmin(m.changeSettings))
+	m.POST("/v1/profiles", m.withAdmin(httpapi.WithJSON(m.takeProfile)))
+}
+
+// profileWait is how long another node may take for a profile in addition to the time that the profile takes.
+const profileWait = 10 * time.Second
+
+// takeProfile answers with a profile of the process of any node. Another node is asked from here, so that the admin
+// token stays on this master.
+func (m *master) takeProfile(c *gin.Context, q wire.ProfileRequest) error {
+	if err := q.Check(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Duration(q.Seconds)*time.Second+profileWait)
+	defer cancel()
+	node, self, err := m.node.FindNode(ctx, q.Node)
+	if err != nil {
+		return err
+	}
+	q.Node = ""
+	if self {
+		return m.AnswerProfile(c, q)
+	}
+	data, err := m.profile(ctx, node, q)
+	switch {
+	case errors.Is(err, wire.ErrProfiling):
+		return fmt.Errorf("%w at %s", wire.ErrProfiling, node.URL)
+	case errors.Is(err, wire.ErrNoSuchRoute):
+		return fmt.Errorf("%w: the node at %s is of an older version, without profiles", wire.ErrUnavailable, node.URL)
+	case err != nil:
+		return fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	}
+	httpapi.SendProfile(c, data)
+	return nil
 }
 
 func (m *master) clusterStatus(c *gin.Context) error {
@@ -93,13 +128,15 @@ func (m *master) setTime(c *gin.Context) error {
 		return err
 	}
 	var to struct {
-		Time *uint64 `json:"time"`
+		Time  *uint64 `json:"time"`
+		Force bool    `json:"force"`
 	}
 	if err := json.Unmarshal(body, &to); err != nil || to.Time == nil {
-		return fmt.Errorf(`%w: the body must be {"time": unix milliseconds}`, wire.ErrBadRequest)
+		return fmt.Errorf(`%w: the body must be {"time": unix milliseconds}, if need be with "force": true`,
+			wire.ErrBadRequest)
 	}
 	return m.leader.do(c, body, func() error {
-		return httpapi.Answer(c, http.StatusOK)(m.node.SetTime(c.Request.Context(), *to.Time))
+		return httpapi.Answer(c, http.StatusOK)(m.node.SetTime(c.Request.Context(), *to.Time, to.Force))
 	})
 }
 

@@ -207,6 +207,32 @@ func (c *cluster) crossOrigin(token string) {
 	}
 }
 
+// parts reads parts of a record's payload.
+func (c *cluster) parts(i int, path, token, payload string) {
+	c.t.Helper()
+	read := func(status int, problem string, headers map[string]string) (http.Header, []byte) {
+		return c.do(i, request{name: "a part", method: "GET", path: path, token: token, status: status,
+			problem: problem, headers: headers})
+	}
+	whole, _ := read(200, "", nil)
+	tag, size := whole.Get("ETag"), len(payload)
+	h, got := read(206, "", map[string]string{"Range": "bytes=1-3", "If-Range": tag})
+	if string(got) != payload[1:4] || h.Get("Content-Range") != fmt.Sprintf("bytes 1-3/%d", size) ||
+		h.Get("ETag") != tag || h.Get("Cache-Control") != whole.Get("Cache-Control") {
+		c.t.Errorf("%s: %q, %v", path, got, h)
+	}
+	if _, got := read(206, "", map[string]string{"Range": "bytes=-2"}); string(got) != payload[size-2:] {
+		c.t.Errorf("%s: the last two bytes are %q", path, got)
+	}
+	if _, got := read(200, "", map[string]string{"Range": "bytes=1-3", "If-Range": `"old"`}); string(got) != payload {
+		c.t.Errorf("%s: with an old tag %q", path, got)
+	}
+	h, _ = read(416, "range-not-satisfiable", map[string]string{"Range": fmt.Sprintf("bytes=%d-", size)})
+	if h.Get("Content-Range") != fmt.Sprintf("bytes */%d", size) || h.Get("Cache-Control") != "no-store" {
+		c.t.Errorf("%s: beyond the end %v", path, h)
+	}
+}
+
 func (c *cluster) appendAndRead(token string) {
 	payload := "door 7 opened\x00\xff"
 	header, body := c.do(0, request{
@@ -248,6 +274,7 @@ func (c *cluster) appendAndRead(token string) {
 				headers: map[string]string{"If-None-Match": fmt.Sprintf("%q", p["leaf"])},
 			})
 			c.do(i, request{name: "HEAD", method: "HEAD", path: path, token: token, status: 200})
+			c.parts(i, path, token, payload)
 		}
 	}
 	_, envelope := c.do(1, request{

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -29,7 +31,7 @@ func adminRequest(t *testing.T, ctx context.Context, leader string) (answer *htt
 	c.Request.Header.Set("Authorization", "Bearer admin")
 	transport := noderpc.NewTransport()
 	defer transport.CloseIdle()
-	f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: transport.RoundTrip}
+	f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: transport.RoundTrip, peer: "cluster"}
 	err = f.forward(ctx, c, leader, []byte("body"))
 	c.Writer.WriteHeaderNow()
 	return w, err
@@ -100,5 +102,47 @@ func TestForwardUsesNoProxy(t *testing.T) {
 	}
 	if reached.Load() != 1 || tokens.Load() != 0 {
 		t.Errorf("the proxy got %d requests, %d with the token", reached.Load()-1, tokens.Load())
+	}
+}
+
+// TestForwardCutsNoAnswer checks that an answer of the leader which is too long, or breaks off, is an error, and never
+// passed on in part.
+func TestForwardCutsNoAnswer(t *testing.T) {
+	for name, c := range map[string]struct{ claimed, sent int }{
+		"a long answer":       {5 << 20, 5 << 20},
+		"too long":            {exchange.MaxMedium + 1, exchange.MaxMedium + 1},
+		"too long, in chunks": {0, exchange.MaxMedium + 1},
+		"breaks off":          {1000, 500},
+	} {
+		leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if c.claimed > 0 {
+				w.Header().Set("Content-Length", strconv.Itoa(c.claimed))
+			}
+			_, _ = w.Write(make([]byte, c.sent))
+		}))
+		answer, err := adminRequest(t, t.Context(), leader.URL)
+		leader.Close()
+		if name == "a long answer" {
+			if err != nil || answer.Body.Len() != c.sent {
+				t.Errorf("%s: %d bytes, %v", name, answer.Body.Len(), err)
+			}
+			continue
+		}
+		if !errors.Is(err, wire.ErrUnknownOutcome) || answer.Body.Len() > 0 {
+			t.Errorf("%s: %d bytes were passed on, %v", name, answer.Body.Len(), err)
+		}
+	}
+}
+
+// TestForwardProvesItself checks that a forwarded request has the cluster token, so that the leader does not limit it
+// by the address of the master that forwards it.
+func TestForwardProvesItself(t *testing.T) {
+	var peer atomic.Value
+	leader := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		peer.Store(r.Header.Get(wire.HeaderPeer))
+	}))
+	defer leader.Close()
+	if _, err := adminRequest(t, t.Context(), leader.URL); err != nil || peer.Load() != "cluster" {
+		t.Errorf("%v, %v", peer.Load(), err)
 	}
 }

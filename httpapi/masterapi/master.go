@@ -1,6 +1,7 @@
 package masterapi
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -23,7 +24,9 @@ type Config struct {
 	AdminToken   string
 	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
 	// have the admin token, which goes to the leader only.
-	Forward     exchange.Send
+	Forward exchange.Send
+	// Profile takes a profile of another node: a worker, or a master, which has no token.
+	Profile     func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
 	Connections func() httpapi.Connections // to HTTP; nil where they are not limited
 	RaftCut     func() uint64              // raft connections that were closed for newer ones; nil with Connections
 	Options
@@ -50,21 +53,23 @@ type master struct {
 	cluster httpapi.Secret
 	admin   httpapi.Secret
 	leader  forwarder
-	users   *httpapi.Intake // bodies of users
-	masters *httpapi.Intake // bodies of other nodes, submissions among them, and of the administrator
+	profile func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
+	unowned *httpapi.Intake // bodies of senders that are not known yet, by address
+	users   *httpapi.Intake // bodies of users, by project
+	masters *httpapi.Intake // bodies of other nodes, submissions among them, and of the administrator, by address
 	open    *httpapi.RateLimit
 	unknown *httpapi.RateLimit // of tokens
 	scrapes *httpapi.RateLimit // of metrics
 	Options
 }
 
-// The bytes of bodies that a master takes at a time. A project has a quarter of those of all users, and so have all
-// requests together whose sender is not known yet. Nodes and the administrator have bytes of their own, which users
-// cannot take.
+// The bytes of bodies of users that a master takes at a time: in total, of an address whose user is not known yet, and
+// of a project. Those of nodes and of the administrator count apart: see [httpapi.NewNodeIntake].
 const (
-	userBytes   = 256 << 20
-	userShare   = userBytes / 4
-	masterBytes = 4 * maxSubmission
+	unownedBytes = 64 << 20
+	unownedShare = unownedBytes / 2
+	userBytes    = 192 << 20
+	userShare    = 64 << 20
 )
 
 // New makes the handler of a master: its API for users, and the routes between the nodes.
@@ -72,14 +77,17 @@ func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
-		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward}, Options: cfg.Options,
+		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward,
+			peer: cfg.ClusterToken},
+		Options: cfg.Options, profile: cfg.Profile,
+		unowned: httpapi.NewIntake(unownedBytes, unownedShare),
 		users:   httpapi.NewIntake(userBytes, userShare),
-		masters: httpapi.NewIntake(masterBytes, masterBytes),
+		masters: httpapi.NewNodeIntake(maxSubmission),
 		open:    httpapi.NewRateLimit("requests without a token", cfg.OpenRate, openBurst*cfg.OpenRate, cfg.Logger),
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
 	}
-	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.trackBody)
+	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
@@ -140,14 +148,6 @@ func (m *master) refused(c *gin.Context) {
 	if err := m.stale(); err != nil {
 		m.Fail(c, err)
 	}
-}
-
-// trackBody counts the bytes of a request's body until it has been answered.
-func (m *master) trackBody(c *gin.Context) {
-	tracked, end := m.users.Track(c.Request)
-	defer end()
-	c.Request = tracked
-	c.Next()
 }
 
 // noContent answers without a body unless there is an error.

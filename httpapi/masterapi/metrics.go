@@ -2,8 +2,10 @@ package masterapi
 
 import (
 	"maps"
+	"math"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,8 +46,8 @@ func (m *master) metricsRoute(h http.Handler) gin.HandlerFunc {
 	})
 }
 
-// metrics collects the metrics of one master. It reads them from the master's state, so they cost appends and reads
-// nothing.
+// metrics collects the metrics of one master. It reads all but the histograms from the master's state, so these cost
+// appends and reads nothing.
 type metrics struct {
 	node        *masternode.Node
 	connections func() httpapi.Connections
@@ -60,13 +62,16 @@ func (m metrics) Describe(chan<- *prometheus.Desc) {}
 // Collect implements [prometheus.Collector].
 func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	var labels prometheus.Labels
-	collect := func(kind prometheus.ValueType, name, help string, value uint64) {
+	collect := func(kind prometheus.ValueType, name, help string, value float64) {
 		desc := prometheus.NewDesc("chainstore_"+name, help, nil, labels)
-		ch <- prometheus.MustNewConstMetric(desc, kind, float64(value))
+		ch <- prometheus.MustNewConstMetric(desc, kind, value)
 	}
-	gauge := func(name, help string, value uint64) { collect(prometheus.GaugeValue, name, help, value) }
-	counter := func(name, help string, value uint64) { collect(prometheus.CounterValue, name+"_total", help, value) }
+	gauge := func(name, help string, value uint64) { collect(prometheus.GaugeValue, name, help, float64(value)) }
+	counter := func(name, help string, value uint64) {
+		collect(prometheus.CounterValue, name+"_total", help, float64(value))
+	}
 
+	m.node.Histograms().Collect(ch)
 	f := m.node.Figures()
 	gauge("leader", "1 where this master leads", flag(f.Leading))
 	gauge("term", "term of the newest leader", f.Term)
@@ -76,6 +81,22 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge("buffer_records", "records in the open block", uint64(f.BufferRecords))
 	gauge("pending_blocks", "blocks that are cut and not stored", uint64(f.PendingBlocks))
 	gauge("pending_bytes", "bytes that are committed and not stored", f.PendingBytes)
+	gauge("queued_appends", "appends of this master's clients that wait for a submission", uint64(f.Appends))
+	gauge("queued_append_bytes", "bytes of the appends that wait for a submission", uint64(f.AppendBytes))
+	gauge("queued_submissions", "submissions that wait at this master, as the leader, for a commit",
+		uint64(f.Submissions))
+	gauge("queued_submission_bytes", "bytes of the submissions that wait for a commit", uint64(f.SubmissionBytes))
+	gauge("queued_confirmations", "requests of this master's clients that wait for the leader to confirm an answer",
+		uint64(f.Confirmations))
+	gauge("raft_applied_index", "newest entry of raft's log that is in the state", f.Applied)
+	gauge("raft_commit_index", "newest entry of raft's log that this master knows to be committed", f.Committed)
+	contact := f.LastContact.Seconds()
+	if f.LastContact == math.MaxInt64 {
+		contact = math.Inf(1)
+	}
+	collect(prometheus.GaugeValue, "raft_last_contact_seconds",
+		"time since this master heard from a leader or, on the leader, was certain to lead; +Inf if it never did",
+		contact)
 	gauge("whole_storages", "storage nodes that count as a copy", uint64(f.WholeStorages))
 	if f.Leading {
 		gauge("live_storages", "storage nodes that answer; reported by the leader", uint64(f.LiveStorages))
@@ -83,6 +104,15 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge("unchecked_storages",
 			"storage nodes whose last three checks or more ended early; reported by the leader", uint64(f.Unchecked))
 		gauge("wrong_clocks", "masters whose clock is wrong; reported by the leader", uint64(f.WrongClocks))
+		gauge("stale_folders", "nodes that are refused because their data folder is a copy; reported by the leader",
+			uint64(f.StaleFolders))
+		gauge("wrong_urls", "nodes at whose URL another node answers; reported by the leader", uint64(f.WrongURLs))
+		gauge("clocks_disagree", "1 where no majority of the masters' clocks agrees; reported by the leader",
+			flag(f.Disagree))
+		gauge("time_ahead_seconds", "how far the time that records get is ahead of the clock of the leader",
+			uint64(f.Ahead/time.Second))
+		gauge("time_behind_seconds", "how far the time that records get is behind the clock of the leader",
+			uint64(f.Behind/time.Second))
 	}
 	gauge("lost_blocks", "blocks that no storage node has a good copy of", f.LostBlocks)
 	gauge("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", f.Checkpoint)
@@ -90,7 +120,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge("published_leaves",
 		"leaves of the tree whose checkpoint is published: fewer while witnesses have not cosigned", f.Published)
 
-	// The counters are part of the replicated state, so all masters report the same.
+	gauge("read_cache_bytes", "bytes of proven records that this master keeps in memory", f.ReadCache.Bytes)
+	counter("read_cache_hits", "reads of stored records that this master answered from memory", f.ReadCache.Hits)
+	counter("read_cache_misses", "reads of stored records for which it asked a storage node", f.ReadCache.Misses)
+
+	// These counters are part of the replicated state, so all masters report the same.
 	counter("checks", "checks of storage nodes that ended", f.Integrity.Checks)
 	counter("checked_bytes", "bytes of segments that checks read and hashed", f.Integrity.CheckedBytes)
 	counter("bad_blocks", "bad blocks that were found", f.Integrity.BadBlocks)

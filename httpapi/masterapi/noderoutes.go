@@ -19,10 +19,12 @@ func (m *master) nodeRoutes() {
 	nodes := m.nodeGroup()
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
 	nodes.POST(wire.PathAdopt, m.Do(httpapi.WithJSON(m.adoptGroup)))
-	nodes.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
-	nodes.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
-	nodes.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
+	nodes.POST(wire.PathProfile, m.OwnProfile())
+	news := nodes.Group("/", m.forwardedByMember)
+	news.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
+	news.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
+	news.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
 	leader := nodes.Group("/", m.fromMember)
 	leader.POST(wire.PathSubmissions, m.Do(m.submission))
 	leader.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
@@ -70,6 +72,29 @@ func (m *master) fromMember(c *gin.Context) {
 	if err != nil {
 		m.Fail(c, err)
 	}
+}
+
+// forwardedByMember is fromMember for what a master forwards to the leader. A node that reports itself may not know the
+// group yet: what it knows is in the body.
+func (m *master) forwardedByMember(c *gin.Context) {
+	if forwarded(c) {
+		m.fromMember(c)
+	}
+}
+
+// fromPeer reports whether another master forwarded a user's request, and proves it by the cluster token. That master
+// has applied the limits of the user's address. The request comes from the address of that master, which forwards the
+// requests of many users.
+func (m *master) fromPeer(r *http.Request) bool {
+	return m.cluster.Matches(r.Header.Get(wire.HeaderPeer))
+}
+
+// take counts a request for its address, unless it has been counted by the master that forwards it.
+func (m *master) take(l *httpapi.RateLimit, r *http.Request) error {
+	if m.fromPeer(r) {
+		return nil
+	}
+	return l.Take(r)
 }
 
 // forwarded reports whether another master forwarded the request.

@@ -50,6 +50,7 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 	fresh := wire.Member{ID: "m4", Raft: other.Raft}
 	answered := wire.Member{ID: "m4", Raft: other.Raft, Level: masterfsm.ProtocolLevel}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(answered); err != nil {
 			t.Error(err)
 		}

@@ -42,7 +42,8 @@ func (m *master) recordOf(c *gin.Context, reader masterfsm.Access) (masternode.R
 	return m.node.Record(c.Request.Context(), reader, block, uint32(offset))
 }
 
-// record answers with the payload as it is, or with the envelope for a client that prefers JSON. The payload is data
+// record answers with the payload as it is, or the part of it that a Range header asks for, or with the envelope for a
+// client that prefers JSON. The whole record was proven, also for a part. The payload is data
 // of a user: a browser is told not to guess its type and to run nothing in it.
 func (m *master) record(c *gin.Context, r masternode.Record) error {
 	position := r.Position()
@@ -71,16 +72,16 @@ func (m *master) record(c *gin.Context, r masternode.Record) error {
 		c.JSON(http.StatusOK, envelope(&r))
 		return nil
 	}
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "sandbox")
-	h.Set(wire.HeaderPosition, fmt.Sprintf("%d/%d/%d", position.Block, position.Offset, position.Index))
-	h.Set(wire.HeaderTime, strconv.FormatUint(position.Time, 10))
-	h.Set(wire.HeaderLeaf, position.Leaf.String())
-	if r.Key != "" && wire.FitsHeader(r.Key) {
-		h.Set(wire.HeaderKey, r.Key)
-	}
-	c.Data(http.StatusOK, typ, r.Payload)
-	return nil
+	return httpapi.AnswerContent(c, typ, r.Payload, func(h http.Header) {
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "sandbox")
+		h.Set(wire.HeaderPosition, fmt.Sprintf("%d/%d/%d", position.Block, position.Offset, position.Index))
+		h.Set(wire.HeaderTime, strconv.FormatUint(position.Time, 10))
+		h.Set(wire.HeaderLeaf, position.Leaf.String())
+		if r.Key != "" && wire.FitsHeader(r.Key) {
+			h.Set(wire.HeaderKey, r.Key)
+		}
+	})
 }
 
 // envelope is the form of a record on the wire.

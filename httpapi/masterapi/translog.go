@@ -31,7 +31,7 @@ func (m *master) withFollower(h httpapi.Handler) gin.HandlerFunc {
 // openRoute is a handler that takes no token and costs more than its answer, so its requests are limited per address.
 func (m *master) openRoute(h httpapi.Handler) httpapi.Handler {
 	return func(c *gin.Context) error {
-		if err := m.open.Take(c.Request); err != nil {
+		if err := m.take(m.open, c.Request); err != nil {
 			return err
 		}
 		return h(c)

@@ -1,6 +1,7 @@
 package workerapi
 
 import (
+	"context"
 	"errors"
 	"math"
 
@@ -19,20 +20,24 @@ func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) 
 func (s *storage) putInbox(c *gin.Context) error { return s.takeBlock(c, s.node.PutInbox) }
 
 // takeBlock stores the block of the body with take, and answers with what the node has then.
-func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storagenode.Status, error)) error {
+func (s *storage) takeBlock(
+	c *gin.Context, take func(context.Context, uint64, []byte) (storagenode.Status, error),
+) error {
 	n, err := httpapi.Number(c, "block", math.MaxUint64)
 	if err != nil {
 		return err
 	}
-	return s.carryOut(c, maxBlock, func(block []byte) error {
+	var at storagenode.Status
+	err = s.carryOut(c, maxBlock, func(ctx context.Context, block []byte) (err error) {
 		//mutant:take-block
-		at, err := take(n, block)
+		at, err = take(ctx, n, block)
 		if err := s.ready(); err != nil {
 			return err // refused meanwhile: what the node has is not acknowledged
 		}
 		if errors.Is(err, wire.ErrNotNext) {
 			return &wire.NotNextError{Status: s.wireStatus(at), Err: err}
 		}
-		return answer(c)(s.wireStatus(at), err)
+		return err
 	})
+	return answer(c)(s.wireStatus(at), err)
 }

@@ -2,6 +2,7 @@ package workerapi
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +19,7 @@ type MinerConfig struct {
 	Node        *minernode.Node
 	Fence       *worker.Fence
 	ID          func() string // the miner's id, "" before it is registered
+	Group       func() string // the miner's cluster, "" before it is registered
 	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
 	MasterToken string
@@ -29,8 +31,9 @@ type MinerConfig struct {
 // requests once the masters have refused the miner.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
-	g := gate{fence: cfg.Fence, fail: cfg.Fail}
+	g := gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group}
 	e.NoRetry(minernode.ErrClosed)
+	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
 	routes := e.Group("/", e.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
@@ -40,8 +43,9 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		c.JSON(http.StatusOK, wire.MinerStatus{ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining()})
 		return nil
 	}))
+	routes.POST(wire.PathWorkerProfile, e.OwnProfile())
 	// The answer comes when the nonce is found. A leader that no longer needs it closes the connection, which ends the
-	// search.
+	// search, as does an order of a newer leader.
 	routes.POST(wire.PathMine, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err
@@ -50,12 +54,13 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		if err := httpapi.ReadJSON(c, &order); err != nil {
 			return err
 		}
-		if err := g.pass(c); err != nil { // the body may have taken long to arrive
+		var found wire.Found
+		err := g.do(c, func(ctx context.Context) (err error) { // the body may have taken long to arrive
+			found.Nonce, err = cfg.Node.Mine(ctx, order)
 			return err
-		}
-		nonce, err := cfg.Node.Mine(c.Request.Context(), order)
+		})
 		// The masters may have refused the miner meanwhile.
-		return answer(c)(wire.Found{Nonce: nonce}, cmp.Or(refusal(cfg.Ready), err))
+		return answer(c)(found, cmp.Or(refusal(cfg.Ready), err))
 	}))
 	return e
 }

@@ -34,12 +34,12 @@ func (s *storage) read(c *gin.Context) error {
 		n := min(readChunk, len(places))
 		answers = s.node.Read(places[:n], answers[:0])
 		places = places[n:]
-		size := len(out)
-		for i := range answers {
-			size += 6 + len(answers[i].Record) + chain.HashSize*len(answers[i].Path)
+		size, fit := len(out), 0
+		for ; fit < len(answers) && size < wire.MaxReadBytes; fit++ {
+			size += 6 + len(answers[fit].Record) + chain.HashSize*len(answers[fit].Path)
 		}
 		out = slices.Grow(out, size-len(out))
-		for i := range answers {
+		for i := range answers[:fit] {
 			out = answers[i].AppendTo(out)
 		}
 	}

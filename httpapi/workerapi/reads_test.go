@@ -31,7 +31,7 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 		}
 	}()
 	data := firstBlock(t)
-	if _, err := node.Put(0, data); err != nil {
+	if _, err := node.Put(t.Context(), 0, data); err != nil {
 		t.Fatal(err)
 	}
 	block, err := chain.ParseBlock(data)

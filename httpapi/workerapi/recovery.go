@@ -1,6 +1,8 @@
 package workerapi
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,32 +47,37 @@ func (s *storage) newEpoch(c *gin.Context, order wire.NewEpoch) error {
 		return fmt.Errorf("%w: epoch %d is more than %d above the %d of this node: no recovery raises it that far",
 			wire.ErrBadRequest, order.Epoch, wire.MaxEpochAhead, highest.Epoch)
 	}
-	s.taking.Lock() // orders that passed the fence before are on disk, or refused
-	defer s.taking.Unlock()
-	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.leader.lasts(s.silence) })
-	if err != nil {
-		if !errors.Is(err, wire.ErrFenced) && !errors.Is(err, wire.ErrForbidden) {
-			s.gate.failed(err)
-		}
-		return err
+	var failed error
+	var at wire.ChainStatus
+	err := s.gate.fence.Raise(order.Epoch, order.Claim,
+		func() error { return s.leader.lasts(s.silence) },
+		func() error { // orders that passed the fence before are on disk, or refused
+			failed = s.begin(c.Request.Context(), order)
+			at = s.ofChain()
+			return nil
+		})
+	if err != nil && !errors.Is(err, wire.ErrFenced) && !errors.Is(err, wire.ErrForbidden) {
+		s.gate.failed(err)
 	}
+	return answer(c)(at, cmp.Or(err, failed))
+}
+
+// begin ends what older leaders ordered, and sets blocks aside if a new epoch says so.
+func (s *storage) begin(ctx context.Context, order wire.NewEpoch) error {
 	if err := s.node.Interrupt(); err != nil { // a check or repair of an older leader
 		return err
 	}
 	if order.Keep != nil {
-		if err := s.setAside(order, *order.Keep); err != nil {
-			return err
-		}
+		return s.setAside(ctx, order, *order.Keep)
 	}
-	c.JSON(http.StatusOK, s.ofChain())
 	return nil
 }
 
 // setAside moves the blocks from a number on to the quarantine, and with them those that wait in the inbox.
-func (s *storage) setAside(order wire.NewEpoch, keep uint64) error {
+func (s *storage) setAside(ctx context.Context, order wire.NewEpoch, keep uint64) error {
 	for try := 0; s.node.Status().Height > keep; try++ {
 		ticket := fmt.Sprintf("recovery-%d-%s-%d", order.Epoch, order.Claim, try)
-		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: ticket, Keep: keep}); err != nil {
+		if _, err := s.node.Receive(ctx, wire.ReceiveOrder{Ticket: ticket, Keep: keep}); err != nil {
 			return err
 		}
 	}

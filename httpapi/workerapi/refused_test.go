@@ -57,8 +57,8 @@ func refusedWorkers(t *testing.T, ready func() error) (
 		MasterToken: "master", ClusterToken: "cluster", Fail: fail, Logger: hclog.NewNullLogger(),
 	})
 	miner = workerapi.NewMiner(workerapi.MinerConfig{
-		Node: mining, Fence: fence, ID: id, Ready: ready, MasterToken: "master", Fail: fail,
-		Logger: hclog.NewNullLogger(),
+		Node: mining, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready, MasterToken: "master",
+		Fail: fail, Logger: hclog.NewNullLogger(),
 	})
 	return storage, miner, node, mining
 }
@@ -220,7 +220,7 @@ func damagedBlockAsksForNoRetry(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := node.Put(0, firstBlock(t)); err != nil {
+	if _, err := node.Put(t.Context(), 0, firstBlock(t)); err != nil {
 		t.Fatal(err)
 	}
 	segments, err := filepath.Glob(filepath.Join(dir, "segments", "*.seg"))

@@ -1,6 +1,7 @@
 package workerapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,20 +18,24 @@ import (
 const maxOrder = 4 << 20
 
 // obey is the handler that carries out an order of the newest leader with act, and answers with the result.
-func obey[O, A any](s *storage, act func(O) (A, error)) httpapi.Handler {
+func obey[O, A any](s *storage, act func(context.Context, O) (A, error)) httpapi.Handler {
 	return func(c *gin.Context) error {
-		return s.carryOut(c, maxOrder, func(body []byte) error {
+		var result A
+		err := s.carryOut(c, maxOrder, func(ctx context.Context, body []byte) error {
 			var order O
-			if err := json.Unmarshal(body, &order); err != nil {
+			err := json.Unmarshal(body, &order)
+			if err != nil {
 				return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
 			}
-			return answer(c)(act(order))
+			result, err = act(ctx, order)
+			return err
 		})
+		return answer(c)(result, err)
 	}
 }
 
-func (s *storage) receive(order wire.ReceiveOrder) (wire.ReceiveStatus, error) {
-	status, err := s.node.Receive(order)
+func (s *storage) receive(ctx context.Context, order wire.ReceiveOrder) (wire.ReceiveStatus, error) {
+	status, err := s.node.Receive(ctx, order)
 	status.ID = s.id()
 	return status, err
 }

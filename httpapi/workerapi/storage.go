@@ -2,8 +2,8 @@ package workerapi
 
 import (
 	"cmp"
+	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -47,7 +47,6 @@ type storage struct {
 	gate    gate
 	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
-	taking  sync.RWMutex  // held for reading while an order is carried out that has passed the fence
 }
 
 // NewStorage makes the handler of a storage node. Its routes take the master token, except that another storage node
@@ -61,10 +60,12 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
 	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart
-	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, came: s.leader.heard}
+	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group, came: s.leader.heard}
+	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
 	routes := s.Group("/", s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
+	routes.POST(wire.PathWorkerProfile, s.OwnProfile())
 	routes.PUT(wire.PathBlocks+":block", s.Do(s.put))
 	routes.PUT(wire.PathInbox+":block", s.Do(s.putInbox))
 	routes.POST("/worker/v1/records\\:read", s.Do(s.read))
@@ -114,8 +115,8 @@ func (s *storage) order(c *gin.Context) error {
 	return s.gate.pass(c)
 }
 
-// carryOut reads the body of an order, of at most limit bytes, and runs act with it.
-func (s *storage) carryOut(c *gin.Context, limit int64, act func(body []byte) error) error {
+// carryOut reads the body of an order, of at most limit bytes, and runs act with it. See [gate.do].
+func (s *storage) carryOut(c *gin.Context, limit int64, act func(ctx context.Context, body []byte) error) error {
 	if err := s.order(c); err != nil {
 		return err
 	}
@@ -124,10 +125,8 @@ func (s *storage) carryOut(c *gin.Context, limit int64, act func(body []byte) er
 		return err
 	}
 	// The body may have taken long to arrive. A refusal, or a newer order that passed meanwhile, applies to it too.
-	s.taking.RLock()
-	defer s.taking.RUnlock()
 	if err := s.ready(); err != nil {
 		return err
 	}
-	return s.gate.do(c, func() error { return act(body) })
+	return s.gate.do(c, func(ctx context.Context) error { return act(ctx, body) })
 }

@@ -142,7 +142,7 @@ func quietNodeWith(t *testing.T, answered func() time.Time) (h http.Handler, nod
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := node.Put(0, firstBlock(t)); err != nil {
+	if _, err := node.Put(t.Context(), 0, firstBlock(t)); err != nil {
 		t.Fatal(err)
 	}
 	fence, err := worker.OpenFence(dir)
@@ -338,7 +338,7 @@ func TestNewEpochEndsARepair(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		if _, err := source.Put(0, firstBlock(t)); err != nil {
+		if _, err := source.Put(t.Context(), 0, firstBlock(t)); err != nil {
 			t.Fatal(err)
 		}
 		pieces := []wire.Piece{{Range: chain.Range{From: 0, To: 1}, Hash: source.Status().Hash}}
@@ -350,7 +350,8 @@ func TestNewEpochEndsARepair(t *testing.T) {
 		if w.Code != http.StatusOK || node.Status().Height != 0 {
 			t.Fatalf("%d %s, height %d", w.Code, w.Body, node.Status().Height)
 		}
-		if _, err := source.Send(wire.SendOrder{Ticket: "T", Attempt: 1, To: "x", Pieces: pieces}); err != nil {
+		send := wire.SendOrder{Ticket: "T", Attempt: 1, To: "x", Pieces: pieces}
+		if _, err := source.Send(t.Context(), send); err != nil {
 			t.Fatal(err)
 		}
 		raiseTo(t, h, 2)

@@ -20,12 +20,17 @@ const module = "github.com/chainstore/chainstore/"
 // mayImport lists, for each folder, the packages of this module that its files may import. A folder includes the
 // packages below it that have no entry of their own. TestNoCycles checks that no arrow points up.
 var mayImport = map[string][]string{
-	"chain":               {},
-	"internal/fields":     {},
-	"internal/durable":    {"internal/fields"},
-	"wire":                {"chain"},
-	"masterfsm":           {"chain", "internal/fields", "wire"},
-	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
+	"chain":              {},
+	"internal/fields":    {},
+	"internal/boottime":  {},
+	"internal/durable":   {"internal/fields"},
+	"internal/heap":      {},
+	"internal/histogram": {},
+	"wire":               {"chain"},
+	"internal/profile":   {"wire"},
+	"masterfsm":          {"chain", "internal/fields", "wire"},
+	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram",
+		"raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 
 	"storagenode":            {"chain", "internal/durable", "storagenode", "wire"},
@@ -50,7 +55,7 @@ var mayImport = map[string][]string{
 	"internal/noderpc":     {"chain", "internal/exchange", "wire"},
 	"client":               {"chain", "internal/exchange", "wire"},
 	"verify":               {"chain", "internal/exchange", "wire"},
-	"httpapi":              {"chain", "wire"},
+	"httpapi":              {"chain", "internal/profile", "wire"},
 	"httpapi/console":      {"wire"},
 	"httpapi/legacy":       {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
@@ -58,14 +63,15 @@ var mayImport = map[string][]string{
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
-		"chain", "internal/diskspace", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode",
+		"chain", "internal/diskspace", "internal/durable", "internal/histogram", "internal/noderpc", "httpapi",
+		"masterfsm", "masternode",
 		"minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
 	},
 	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {
 		"cmd/chainstore/internal/admin", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/inspect",
 		"cmd/chainstore/internal/nodes", "cmd/chainstore/internal/offline", "cmd/chainstore/internal/records",
-		"cmd/chainstore/internal/render",
+		"cmd/chainstore/internal/render", "internal/heap",
 	},
 	"cmd/chainstore/internal/render": {"chain", "masterfsm", "wire"},
 	"cmd/chainstore/internal/cli":    {"client", "cmd/chainstore/internal/render", "internal/devcluster"},
@@ -88,7 +94,7 @@ var mayImport = map[string][]string{
 	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
 	"e2e":                             {},
 
-	"masternode": {"chain", "masterfsm", "masternode/batch", "masternode/leader",
+	"masternode": {"chain", "internal/histogram", "masterfsm", "masternode/batch", "masternode/leader",
 		"masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch": {},
 	"masternode/conformance": {

@@ -35,6 +35,7 @@ type Watch struct {
 	limits Limits
 	log    hclog.Logger
 	space  func(dir string) (free, total uint64, err error)
+	keep   func(dir string) error // writes the reserve
 	last   atomic.Pointer[wire.Disk]
 	// loggedState and loggedErr are what was logged last; used by the goroutine that looks.
 	loggedState wire.DiskState
@@ -43,20 +44,25 @@ type Watch struct {
 
 // New looks at the disk once. The folder must exist, and is not changed. Run keeps looking.
 func New(dir string, limits Limits, log hclog.Logger) *Watch {
-	w := &Watch{dir: dir, limits: limits, log: log, space: durable.Space, loggedState: wire.DiskOK}
+	w := &Watch{
+		dir: dir, limits: limits, log: log, space: durable.Space, keep: durable.KeepReserve, loggedState: wire.DiskOK,
+	}
 	w.last.Store(&wire.Disk{State: wire.DiskOK})
 	w.look()
 	return w
 }
 
-// Run looks at the disk until ctx ends, and keeps the reserve of the folder, which this process must have locked.
+// Run looks at the disk until ctx ends, and keeps the reserve of the folder, which this process must have locked. The
+// error is that of a failed sync, after which the folder must not be used.
 func (w *Watch) Run(ctx context.Context) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		w.look()
 		if w.Disk().State != wire.DiskFull {
-			_ = durable.KeepReserve(w.dir) // it is tried again; the role works without
+			if err := w.keep(w.dir); durable.IsSync(err) {
+				return fmt.Errorf("write the reserve of %s: %w", w.dir, err)
+			} // after any other failure it is tried again; the role works without
 		}
 		select {
 		case <-ctx.Done():

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -79,6 +81,19 @@ func TestRunKeepsTheReserve(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir, "reserve")); (err == nil) != (free > 64<<20) {
 			t.Errorf("%d bytes are free: %v", free, err)
+		}
+	}
+}
+
+// TestRunReportsAFailedSync checks that a failed sync of the reserve ends Run, so that the role remembers it.
+func TestRunReportsAFailedSync(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // it looks once
+	for op, want := range map[string]bool{"write": false, "sync": true} {
+		w := New(t.TempDir(), Limits{}, hclog.NewNullLogger())
+		w.keep = func(dir string) error { return &os.PathError{Op: op, Path: dir, Err: syscall.ENOSPC} }
+		if err := w.Run(ctx); durable.IsSync(err) != want || (err == nil) == want {
+			t.Errorf("%s: %v", op, err)
 		}
 	}
 }

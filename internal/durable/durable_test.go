@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -320,4 +321,51 @@ func TestWrite(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	onlyFile(t, path, "abc", 0o640)
+}
+
+// TestKilledWrite kills a process within a write. RemoveUnfinished removes what it left, and nothing else.
+func TestKilledWrite(t *testing.T) {
+	const env = "CHAINSTORE_TEST_KILLED_WRITE"
+	if path := os.Getenv(env); path != "" {
+		_ = durable.Write(path, 0o600, func(w io.Writer) error {
+			_, _ = w.Write([]byte("half"))
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		})
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file.dat")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWrite$")
+	cmd.Env = append(os.Environ(), env+"="+path)
+	if err := cmd.Run(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the process was not killed: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".file.dat.tmp-*")); len(left) != 1 {
+		t.Fatalf("left: %v", left)
+	}
+	others := []string{"file.dat", ".x.tmp-", ".x.tmp-1a", "x.tmp-1", ".tmp-1", ".x.tmp-1.bak"}
+	for _, name := range others {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others = append(others, ".folder.tmp-1", ".link.tmp-1")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, ".folder.tmp-1"), 0o700),
+		os.Symlink(path, filepath.Join(dir, ".link.tmp-1"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.RemoveUnfinished(dir, filepath.Join(dir, "missing")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != len(others) {
+		t.Errorf("%v, %v", entries, err)
+	}
+	for _, name := range others {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -36,8 +36,8 @@ func Unchanged(err error) error {
 	return fmt.Errorf("%w: %w", ErrExhausted, err)
 }
 
-// CanRetry reports whether an error wraps [ErrExhausted].
-func CanRetry(err error) bool { return errors.Is(err, ErrExhausted) }
+// CanRetry reports whether an error wraps [ErrExhausted]. An error that contains that of a sync cannot be retried.
+func CanRetry(err error) bool { return errors.Is(err, ErrExhausted) && !IsSync(err) }
 
 // HaveDescriptors checks that so many file descriptors are free now, before an operation that must not lack one in its
 // middle. The error wraps [ErrExhausted].

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
 // WriteFile writes data at path. After a crash at any moment the file has either its whole old content or its whole new
@@ -64,6 +65,28 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) (err erro
 		return fmt.Errorf("close %s: %w", path, err)
 	}
 	return folder.Sync()
+}
+
+// unfinished matches the names of the temporary files of [Write].
+var unfinished = regexp.MustCompile(`^\..+\.tmp-[0-9]+$`)
+
+// RemoveUnfinished removes the temporary files that writes left in folders when their process was killed. The caller
+// must have locked the data folder, and nothing may be written in these folders meanwhile. A missing folder is no
+// error. What has another name, or is not a regular file, stays. All are tried; the error is for the log alone.
+func RemoveUnfinished(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !Absent(err) {
+			errs = append(errs, err)
+		}
+		for _, e := range entries {
+			if e.Type().IsRegular() && unfinished.MatchString(e.Name()) {
+				errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ErrNotSynced: a change was made, and the sync of a folder failed, so it may not be durable.
@@ -142,5 +165,8 @@ func MkdirAll(dir string) (err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return Unchanged(err)
 	}
-	return above.Sync()
+	if err := above.Sync(); err != nil {
+		return errors.Join(err, os.Remove(dir)) // else a later call would take the folder for durable
+	}
+	return nil
 }

@@ -105,6 +105,10 @@ func CannotRead(err error) bool {
 	return errors.As(err, &number) || errors.Is(err, os.ErrClosed)
 }
 
+// OneUnreadable reports whether an error is one of [CannotRead] and concerns a single file: not a lack of descriptors
+// or memory, which would hide every file.
+func OneUnreadable(err error) bool { return CannotRead(err) && !NoResources(err) }
+
 // AtPath reports whether an open file is still the one at its path, and whether anything is there.
 func AtPath(f interface{ Stat() (os.FileInfo, error) }, path string) (same, exists bool, err error) {
 	mine, err := f.Stat()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,9 @@ type SyncMark struct {
 }
 
 const syncMarkSize = 4096
+
+// bootID is a boot id in the mark. Anything else in its place, "" too, counts as that of this one.
+var bootID = regexp.MustCompile(`^[!-~]{1,64}$`)
 
 // SyncMarkPath returns the path of the file in a data folder.
 func SyncMarkPath(dir string) string { return filepath.Join(dir, "failed-sync") }
@@ -77,15 +81,24 @@ func openSyncMark(dir string, override bool, kernel string) (_ *SyncMark, err er
 		return nil, err
 	}
 	text := string(bytes.TrimRight(content, "\x00"))
-	boot, why, _ := strings.Cut(text, "\n")
-	if text != "" && !override && (boot == kernel || boot == "" || kernel == "") {
+	boot, why, complete := strings.Cut(text, "\n")
+	if text != "" && !override && (boot == kernel || !complete || !bootID.MatchString(boot) || kernel == "") {
 		return nil, SyncFailedError(dir, why)
 	}
 	// The file is written at each start. So a folder is not used while a later failure could not be remembered in it.
-	if err := m.write(""); err != nil {
-		return nil, fmt.Errorf("%s must be writable, to remember a failed sync: %w", m.path, err)
+	err = m.write("")
+	if err != nil {
+		err = fmt.Errorf("%s must be writable, to remember a failed sync: %w", m.path, err)
+	} else {
+		err = SyncDir(dir)
 	}
-	return m, SyncDir(dir)
+	if err == nil {
+		return m, nil
+	}
+	if _, markErr := m.Note(err); markErr != nil {
+		err = errors.Join(err, markErr)
+	}
+	return nil, err
 }
 
 // SyncFailedError returns the error that refuses to use a folder. why says which sync failed.
@@ -170,9 +183,15 @@ func (m *SyncMark) Close() error {
 	return err
 }
 
+// notSync are the numbers that mmap(2), flock(2) and open(2) return, and a sync of an open file does not.
+var notSync = []error{
+	syscall.EACCES, syscall.EAGAIN, syscall.EBADF, syscall.EINTR, syscall.EINVAL, syscall.EMFILE, syscall.ENFILE,
+	syscall.ENODEV, syscall.ENOENT, syscall.ENOMEM, syscall.ENOTDIR, syscall.EOVERFLOW, syscall.EPERM,
+}
+
 // IsSync reports whether an error is that of a sync of a file or folder, or contains one. Package bbolt returns the
-// error of fdatasync(2) as a bare number; the errors of other operations on files name them. A number that a sync does
-// not return, such as ENOMEM of mmap(2), does not count.
+// error of fdatasync(2) as a bare number; the errors of other operations on files name them. A number that other calls
+// return bare, such as ENOMEM of mmap(2), does not count.
 func IsSync(err error) bool {
 	switch e := err.(type) {
 	case *os.PathError:
@@ -180,7 +199,7 @@ func IsSync(err error) bool {
 	case *os.LinkError, *os.SyscallError:
 		return false
 	case syscall.Errno:
-		return e == syscall.EIO || e == syscall.ENOSPC || e == syscall.EDQUOT
+		return !isAny(e, notSync)
 	case interface{ Unwrap() []error }:
 		return slices.ContainsFunc(e.Unwrap(), IsSync)
 	case interface{ Unwrap() error }:

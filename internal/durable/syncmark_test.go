@@ -160,6 +160,9 @@ func TestIsSync(t *testing.T) {
 		{&os.PathError{Op: "fdatasync", Err: syscall.EIO}, true},
 		{&os.PathError{Op: "write", Err: syscall.EIO}, false},
 		{syscall.ENOMEM, false},
+		{syscall.ENOSPC, true},
+		{syscall.EROFS, true},
+		{syscall.ESTALE, true},
 		{errors.Join(&os.PathError{Op: "write", Err: syscall.EIO}, &os.PathError{Op: "sync", Err: syscall.EIO}), true},
 		{&os.PathError{Op: "truncate", Err: syscall.ENOSPC}, false},
 		{&os.LinkError{Op: "rename", Err: syscall.EIO}, false},
@@ -168,6 +171,25 @@ func TestIsSync(t *testing.T) {
 	} {
 		if got := IsSync(test.err); got != test.want {
 			t.Errorf("%v: %v", test.err, got)
+		}
+		if retry := fmt.Errorf("%w: %w", ErrExhausted, errors.Join(test.err)); CanRetry(retry) == test.want {
+			t.Errorf("%v: it can be retried: %v", retry, !test.want)
+		}
+	}
+}
+
+// TestTornSyncMark checks that a mark that cannot be understood counts as one of this boot.
+func TestTornSyncMark(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"0xA5": strings.Repeat("\xa5", 4096), "its first bytes are zeros": "\x00\x00\x00boot\nappend: EIO",
+		"its end is missing": "boo",
+	} {
+		if err := os.WriteFile(SyncMarkPath(dir), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openSyncMark(dir, false, "now"); !errors.Is(err, ErrSyncFailed) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/chainstore/chainstore/wire"
@@ -28,6 +29,9 @@ const (
 
 // ErrAnswer is the error of an answer that is not from ChainStore, or is damaged or too long.
 var ErrAnswer = errors.New("answer is not acceptable")
+
+// ErrBrokenOff is the error of an answer whose head arrived, and not all of its body. It counts as no answer too.
+var ErrBrokenOff = errors.New("the answer broke off")
 
 // Header values that never change. No transport writes to them.
 var (
@@ -50,6 +54,8 @@ type Request struct {
 	Header http.Header
 	Body   []byte
 	Limit  int // of a good answer, in bytes
+	// Part makes a good answer over its limit be cut off there, instead of refused.
+	Part bool
 }
 
 // Answer is an answer of any status.
@@ -58,6 +64,7 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	Cut    bool // the answer had more than Body: see [Request]
 }
 
 // Do sends a request and reads the whole answer. The caller may reuse q.Body when Do has returned. The error wraps
@@ -83,16 +90,20 @@ func Do(ctx context.Context, send Send, q *Request) (*Answer, error) {
 	if err != nil {
 		return nil, NoAnswer(q.Base, err)
 	}
-	return Read(q.Base, resp, q.Limit)
+	return read(q.Base, resp, q.Limit, q.Part)
 }
 
 // Read reads the body of a response of at most limit bytes, or [MaxSmall] bytes if its status is not a good one, and
 // closes it. Errors are those of [Do].
 func Read(base string, resp *http.Response, limit int) (*Answer, error) {
+	return read(base, resp, limit, false)
+}
+
+func read(base string, resp *http.Response, limit int, part bool) (*Answer, error) {
 	if resp.StatusCode/100 != 2 {
-		limit = MaxSmall
+		limit, part = MaxSmall, false
 	}
-	body, err := readBounded(resp, limit)
+	body, cut, err := readBounded(resp, limit, part)
 	_ = resp.Body.Close() // the body was read, or is given up
 	if errors.Is(err, ErrAnswer) {
 		return nil, fmt.Errorf("%s: %w", base, err)
@@ -100,7 +111,7 @@ func Read(base string, resp *http.Response, limit int) (*Answer, error) {
 	if err != nil {
 		return nil, NoAnswer(base, err)
 	}
-	return &Answer{Base: base, Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return &Answer{Base: base, Status: resp.StatusCode, Header: resp.Header, Body: body, Cut: cut}, nil
 }
 
 // NoAnswer wraps the error of a transport in [wire.ErrNoAnswer]. It drops a [url.Error], which would name the URL
@@ -117,6 +128,18 @@ func NoAnswer(base string, err error) error {
 func NotSent(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// Silent reports whether a failed call got nothing from the other side: there was no connection, or it was closed or
+// timed out before an answer began. A certificate that is not trusted is an answer.
+func Silent(err error) bool {
+	if !errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, ErrBrokenOff) {
+		return false
+	}
+	timeout, ok := errors.AsType[net.Error](err)
+	return NotSent(err) || ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE)
 }
 
 // heldBody is the body of a request over bytes of the caller. A transport may read a body even after it has returned,
@@ -142,29 +165,60 @@ func (b *heldBody) Close() error {
 	return nil
 }
 
-func readBounded(resp *http.Response, limit int) ([]byte, error) {
+// readBounded reads a body of up to limit bytes. If part is set, it reads only that much of a longer one, and cut
+// reports that.
+func readBounded(resp *http.Response, limit int, part bool) (body []byte, cut bool, err error) {
 	n := resp.ContentLength
-	if n > int64(limit) {
-		return nil, tooLong(limit)
+	if n > int64(limit) && !part {
+		return nil, false, tooLong(limit)
 	}
-	if n >= 0 && n <= firstRead {
+	if n >= 0 && n <= firstRead && n <= int64(limit) {
 		body := make([]byte, n)
 		if _, err := io.ReadFull(resp.Body, body); err != nil {
-			return nil, fmt.Errorf("the answer broke off: %w", err)
+			return nil, false, fmt.Errorf("%w: %w", ErrBrokenOff, err)
 		}
-		return body, nil
+		return body, false, nil
 	}
-	var buf bytes.Buffer
+	first := 4 << 10
 	if n > 0 {
-		buf.Grow(firstRead)
+		first = firstRead
 	}
-	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, int64(limit)+1)); err != nil {
-		return nil, fmt.Errorf("the answer broke off: %w", err)
+	body, err = readUpTo(resp.Body, limit+1, first)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: %w", ErrBrokenOff, err)
 	}
-	if buf.Len() > limit {
-		return nil, tooLong(limit)
+	if len(body) <= limit {
+		return body, false, nil
 	}
-	return buf.Bytes(), nil
+	if !part {
+		return nil, false, tooLong(limit)
+	}
+	return body[:limit], true, nil
+}
+
+// readUpTo reads to the end, or most bytes. first is the size of the first buffer. The buffer doubles, and goes to most
+// when the next one after it would be larger. So all buffers together have less than three times most, and less than
+// eight times what was read, or first.
+func readUpTo(r io.Reader, most, first int) ([]byte, error) {
+	body := make([]byte, 0, min(first, most))
+	for len(body) < most {
+		if len(body) == cap(body) {
+			size := 2 * cap(body)
+			if 2*size > most {
+				size = most
+			}
+			body = append(make([]byte, 0, size), body...)
+		}
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return body, nil
 }
 
 func tooLong(limit int) error {
@@ -177,8 +231,11 @@ func (a *Answer) Problem() error {
 		return nil
 	}
 	e := &wire.Error{URL: a.Base, RetryAfter: RetryAfter(a.Header.Get("Retry-After"), time.Now())}
-	media, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	if err != nil || media != wire.TypeProblem || json.Unmarshal(a.Body, &e.Problem) != nil {
+	known := a.media() == wire.TypeProblem && json.Unmarshal(a.Body, &e.Problem) == nil
+	if known && e.Type() != nil { // another status means that somebody else has answered
+		known = e.Type().Status == a.Status
+	}
+	if !known {
 		e.Problem = wire.Problem{Type: "about:blank", Title: "an answer that is not ChainStore's",
 			Detail: http.StatusText(a.Status)}
 	}
@@ -201,8 +258,40 @@ func RetryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
+// media is the media type of the body without its parameters, "" for none.
+func (a *Answer) media() string {
+	media, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return media
+}
+
+// Expect returns an error that wraps [ErrAnswer] unless the answer has a body of that media type and the status 200,
+// 201 or 202. A proxy, or another program at the address, may answer every request with 200 and a page.
+func (a *Answer) Expect(media string) error {
+	switch got := a.media(); {
+	case a.Status != http.StatusOK && a.Status != http.StatusCreated && a.Status != http.StatusAccepted:
+		return fmt.Errorf("%s: %w: its status is %d", a.Base, ErrAnswer, a.Status)
+	case got != media:
+		return fmt.Errorf("%s: %w: its type is %q, not %q", a.Base, ErrAnswer, got, media)
+	}
+	return nil
+}
+
+// ExpectDone returns an error that wraps [ErrAnswer] unless the answer has the status 204, as those without a body.
+func (a *Answer) ExpectDone() error {
+	if a.Status != http.StatusNoContent {
+		return fmt.Errorf("%s: %w: its status is %d, not %d", a.Base, ErrAnswer, a.Status, http.StatusNoContent)
+	}
+	return nil
+}
+
 // Decode decodes a good answer of JSON. The error wraps [ErrAnswer].
 func (a *Answer) Decode(into any) error {
+	if err := CheckLists(a.Body); err != nil {
+		return fmt.Errorf("%s: %w", a.Base, err)
+	}
 	if err := json.Unmarshal(a.Body, into); err != nil {
 		return fmt.Errorf("%s: %w: %w", a.Base, ErrAnswer, err)
 	}

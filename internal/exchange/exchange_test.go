@@ -3,10 +3,12 @@ package exchange
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/chainstore/chainstore/wire"
@@ -58,6 +60,25 @@ func TestLargeAnswersComeWhole(t *testing.T) {
 		if err != nil || !bytes.Equal(a.Body, want) {
 			t.Errorf("%d bytes: %v", size, err)
 		}
+	}
+}
+
+func TestReadUpTo(t *testing.T) {
+	const most = 100
+	for size := range most + 20 {
+		for _, first := range []int{1, 8, most + 1} {
+			sent := bytes.Repeat([]byte("abc"), size)[:size]
+			want := sent[:min(size, most)]
+			for _, r := range []io.Reader{bytes.NewReader(sent), iotest.OneByteReader(bytes.NewReader(sent)),
+				iotest.DataErrReader(bytes.NewReader(sent))} {
+				if got, err := readUpTo(r, most, first); err != nil || !bytes.Equal(got, want) || cap(got) > most {
+					t.Errorf("%d bytes, first buffer %d: %d bytes of %d, %v", size, first, len(got), cap(got), err)
+				}
+			}
+		}
+	}
+	if _, err := readUpTo(iotest.ErrReader(io.ErrUnexpectedEOF), most, 8); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
 	}
 }
 

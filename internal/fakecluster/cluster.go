@@ -6,6 +6,7 @@
 package fakecluster
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -64,6 +65,7 @@ type Cluster struct {
 	RecordBytes        int  // maximum size of a record
 	ClosedRegistration bool // only the administrator may create a project
 	Unstored           bool // blocks are not stored while an append waits
+	Profiling          int  // number of requests for a profile that are refused, because the process takes another one
 	Uncovered          int  // number of requests for a receipt or proof before a checkpoint covers the records
 	Liar               bool // payloads are altered
 
@@ -247,10 +249,40 @@ func (c *Cluster) clusterRoutes() routes {
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
 		"POST /v1/time":                           {admin, c.setTime},
 		"PATCH /v1/settings":                      {admin, c.changeSettings},
+		"POST /v1/profiles":                       {admin, c.profile},
 		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
 		"POST /v1/log/keys":                       {admin, c.addLogKey},
 		"DELETE /v1/log/keys/{id}":                {admin, c.retireLogKey},
+	}
+}
+
+// profile answers with a text in place of a profile. Miners do not answer.
+func (c *Cluster) profile(w http.ResponseWriter, r *http.Request, _ caller) {
+	var q wire.ProfileRequest
+	err := json.NewDecoder(r.Body).Decode(&q)
+	status := c.status()
+	known := func(id string) bool { return id == q.Node }
+	switch {
+	case err != nil || q.Check() != nil:
+		c.fail("a request for a profile: %+v, %v", q, err)
+		Problem(w, wire.ErrBadRequest)
+	case slices.ContainsFunc(status.Miners, func(m wire.Miner) bool { return known(m.ID) }):
+		Problem(w, wire.ErrUnavailable)
+	case !slices.ContainsFunc(status.Masters, func(m wire.Master) bool { return known(m.ID) }) &&
+		!slices.ContainsFunc(status.Storages, func(s wire.Storage) bool { return known(s.ID) }):
+		Problem(w, wire.ErrNotFound)
+	default:
+		if c.Profiling > 0 {
+			c.Profiling--
+			Problem(w, wire.ErrProfiling)
+			return
+		}
+		w.Header().Set("Content-Type", wire.TypeOctets)
+		w.WriteHeader(http.StatusOK)
+		z := gzip.NewWriter(w)
+		_, _ = fmt.Fprint(z, "profile of ", q.Node, " ", q.Kind, " ", q.Seconds, "\n")
+		_ = z.Close()
 	}
 }
 
@@ -265,7 +297,14 @@ func (c *Cluster) showLog(w http.ResponseWriter, _ *http.Request, _ caller) {
 // status returns the status of the in-memory chain.
 func (c *Cluster) status() wire.Cluster {
 	if c.Status != nil {
-		return *c.Status
+		s := *c.Status
+		if s.Storages == nil {
+			s.Storages = []wire.Storage{}
+		}
+		if s.Miners == nil {
+			s.Miners = []wire.Miner{}
+		}
+		return s
 	}
 	open := c.Records[c.open:]
 	s := wire.Cluster{
@@ -369,7 +408,7 @@ func (c *Cluster) setTime(w http.ResponseWriter, r *http.Request, _ caller) {
 		return
 	}
 	was := c.now() - 10*60*1000
-	if to.Time <= was {
+	if to.Time <= was || to.Time > was+24*60*60*1000 && !to.Force {
 		Problem(w, wire.ErrBadRequest)
 		return
 	}
@@ -404,7 +443,19 @@ func (c *Cluster) integrity(w http.ResponseWriter, _ *http.Request, _ caller) {
 		c.pending[0]()
 		c.pending = c.pending[1:]
 	}
-	reply(w, http.StatusOK, c.Integrity)
+	reply(w, http.StatusOK, c.complete())
+}
+
+// complete returns the integrity report with its lists, as a master sends it.
+func (c *Cluster) complete() wire.Integrity {
+	i := c.Integrity
+	if i.Nodes == nil {
+		i.Nodes = []wire.NodeIntegrity{}
+	}
+	if i.Events == nil {
+		i.Events = []wire.Event{}
+	}
+	return i
 }
 
 func (c *Cluster) check(w http.ResponseWriter, r *http.Request, _ caller) {
@@ -438,7 +489,7 @@ func (c *Cluster) confirmLost(w http.ResponseWriter, r *http.Request, _ caller) 
 		return
 	}
 	in.Confirmed = chain.AddRange(in.Confirmed, chain.Range{From: *body.Block, To: *body.Block + 1})
-	reply(w, http.StatusOK, in)
+	reply(w, http.StatusOK, c.complete())
 }
 
 func (c *Cluster) removeStorage(w http.ResponseWriter, r *http.Request, _ caller) {

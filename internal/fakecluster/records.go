@@ -289,9 +289,13 @@ func (c *Cluster) list(w http.ResponseWriter, r *http.Request, by caller) {
 	}
 	from, _ := strconv.ParseUint(r.URL.Query().Get("cursor"), 10, 64)
 	page := wire.Records{Records: c.listed(r, by, from)}
-	if len(page.Records) > pageRecords {
-		page.Next = fmt.Sprint(page.Records[pageRecords].Index)
-		page.Records = page.Records[:pageRecords]
+	most := pageRecords
+	if limit, err := strconv.Atoi(r.URL.Query().Get("limit")); err == nil && limit > 0 {
+		most = min(most, limit)
+	}
+	if len(page.Records) > most {
+		page.Next = fmt.Sprint(page.Records[most].Index)
+		page.Records = page.Records[:most]
 	}
 	if page.Records == nil {
 		page.Records = []wire.Record{}

@@ -54,6 +54,13 @@ func (t target) octets(ctx context.Context, method, path string, body []byte, li
 	return t.call(ctx, &exchange.Request{Method: method, Path: path, Body: body, Limit: limit})
 }
 
+// part sends a binary body. Of the answer it reads only limit bytes.
+func (t target) part(ctx context.Context, path string, body []byte, limit int) (*exchange.Answer, error) {
+	t.header["Content-Type"] = exchange.TypeOctets
+	q := &exchange.Request{Method: http.MethodPost, Path: path, Body: body, Limit: limit, Part: true}
+	return t.call(ctx, q)
+}
+
 // call sends a request. An answer that is a problem is an error.
 func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer, error) {
 	q.Base, q.Header = t.url, t.header
@@ -68,18 +75,21 @@ func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer
 func withDetails(a *exchange.Answer, problem error) error {
 	switch {
 	case errors.Is(problem, wire.ErrFenced):
-		f, err := decode[wire.Fenced](a, nil)
+		var f wire.Fenced
+		err := a.Decode(&f)
 		if err == nil && f.Epoch != nil {
 			return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: problem}
 		}
 	case errors.Is(problem, wire.ErrNotNext):
-		has, err := decode[wire.NotNext](a, nil)
+		var has wire.NotNext
+		err := a.Decode(&has)
 		if err != nil {
 			return err
 		}
 		return &wire.NotNextError{Err: problem, Status: has.StorageStatus}
 	case errors.Is(problem, wire.ErrOtherStart):
-		other, err := decode[wire.OtherStart](a, nil)
+		var other wire.OtherStart
+		err := a.Decode(&other)
 		if err != nil {
 			return err
 		}
@@ -91,13 +101,28 @@ func withDetails(a *exchange.Answer, problem error) error {
 // decode decodes the answer of a call, which is JSON.
 func decode[T any](a *exchange.Answer, err error) (v T, _ error) {
 	if err == nil {
+		err = a.Expect(exchange.TypeJSON[0])
+	}
+	if err == nil {
 		err = a.Decode(&v)
 	}
 	return v, err
 }
 
+// profileOf returns the answer of a call, which is a profile.
+func profileOf(a *exchange.Answer, err error) ([]byte, error) {
+	return parsed(a, err, func(profile []byte) ([]byte, error) { return profile, nil })
+}
+
+// Silent reports whether a failed call got nothing from the other node. Any answer, also one that is not of ChainStore,
+// is a sign that something runs there.
+func Silent(err error) bool { return exchange.Silent(err) }
+
 // parsed parses the answer of a call, which is binary.
 func parsed[T any](a *exchange.Answer, err error, parse func([]byte) (T, error)) (v T, _ error) {
+	if err == nil {
+		err = a.Expect(wire.TypeOctets)
+	}
 	if err != nil {
 		return v, err
 	}

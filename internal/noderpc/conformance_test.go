@@ -40,6 +40,7 @@ func TestWorkers(t *testing.T) {
 		}))
 		t.Cleanup(server.Close)
 		calls := noderpc.NewWorkers(noderpc.NewTransport())
+		calls.From(func() string { return "g" })
 		t.Cleanup(calls.CloseIdle)
 		return calls, wire.Worker{URL: server.URL, Token: "master"}, wire.Worker{URL: closedURL(), Token: "master"}
 	})

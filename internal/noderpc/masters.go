@@ -26,8 +26,8 @@ func NewMasters(t *Transport, token string) *Masters {
 	return &Masters{auth: exchange.Bearer(token), transport: t}
 }
 
-// From makes calls of a leader name the caller, as the leader's group requires of masters. It must be set before the
-// first call.
+// From makes calls of a leader, and forwarded calls, name the caller, as the leader's group requires of masters. It
+// must be set before the first call.
 func (m *Masters) From(caller func() wire.Caller) { m.caller = caller }
 
 // CloseIdle closes the idle connections of the transport.
@@ -50,7 +50,7 @@ func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption)
 func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
 	leader := m.leader(url, true)
 	if fresh {
-		leader.send = m.transport.fresh.RoundTrip
+		leader.send = m.transport.roundTripFresh
 	}
 	a, err := leader.octets(ctx, http.MethodPost, wire.PathSubmissions, submission, exchange.MaxMedium)
 	if err != nil {
@@ -88,6 +88,11 @@ func (m *Masters) State(ctx context.Context, url string) (wire.StateHash, error)
 	return decode[wire.StateHash](m.at(url, false).get(ctx, wire.PathState, exchange.MaxSmall))
 }
 
+// Profile takes a profile of a master's process.
+func (m *Masters) Profile(ctx context.Context, url string, q wire.ProfileRequest) ([]byte, error) {
+	return profileOf(m.at(url, false).post(ctx, wire.PathProfile, q, exchange.MaxMedium))
+}
+
 // Suspect reports a storage node that gave a wrong answer to the leader.
 func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) error {
 	_, err := m.leader(url, false).post(ctx, wire.PathSuspects, s, exchange.MaxSmall)
@@ -110,18 +115,20 @@ func (m *Masters) ReportFailedSync(ctx context.Context, url string, f wire.Faile
 	return err
 }
 
-// at returns the target of a call to a node under the cluster token.
+// at returns the target of a call to a node under the cluster token. Only the leader answers a forwarded one.
 func (m *Masters) at(url string, forwarded bool) target {
-	t := newTarget(m.transport, url, m.auth)
 	if forwarded {
-		t.header[wire.HeaderHops] = oneHop
+		return m.leader(url, true)
 	}
-	return t
+	return newTarget(m.transport, url, m.auth)
 }
 
 // leader returns the target of a call that only the leader of the caller's group may answer.
 func (m *Masters) leader(url string, forwarded bool) target {
-	t := m.at(url, forwarded)
+	t := newTarget(m.transport, url, m.auth)
+	if forwarded {
+		t.header[wire.HeaderHops] = oneHop
+	}
 	if m.caller != nil {
 		t.header[wire.HeaderCaller] = []string{m.caller().String()}
 	}

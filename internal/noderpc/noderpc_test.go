@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,7 +102,7 @@ func TestForwardedCalls(t *testing.T) {
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
 		hops = r.Header.Get(wire.HeaderHops)
 		w.Header().Set("Content-Type", wire.TypeProblem)
-		w.WriteHeader(http.StatusConflict)
+		w.WriteHeader(wire.ProblemNamed(problem).Status)
 		answer := wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + problem, Title: "no"}, Start: "b2"}
 		if err := json.NewEncoder(w).Encode(answer); err != nil {
 			t.Error(err)
@@ -275,7 +276,7 @@ func TestPutBlock(t *testing.T) {
 	}
 	for name, want := range map[string]error{wire.ErrFenced.Name: wire.ErrFenced,
 		wire.ErrBadBlock.Name: wire.ErrBadBlock, wire.ErrUnauthorized.Name: wire.ErrUnauthorized} {
-		set(refuse(http.StatusConflict, name))
+		set(refuse(wire.ProblemNamed(name).Status, name))
 		if _, err := c.PutBlock(t.Context(), w, o, 9, block[:1000]); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -349,6 +350,7 @@ func TestHeaders(t *testing.T) {
 			if r.URL.RequestURI() != wire.PathHeaders+"?from=5&limit=3&size=100" {
 				t.Errorf("%s", r.URL)
 			}
+			w.Header().Set("Content-Type", wire.TypeOctets)
 			var out []byte
 			for _, n := range numbers {
 				p := wire.ProvenHeader{Header: chain.Header{Version: chain.Version, Block: n, Count: 1},
@@ -374,6 +376,22 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// TestOrdersNameTheGroup checks that an order, and no other call of a worker, has the group of its leader.
+func TestOrdersNameTheGroup(t *testing.T) {
+	var callers record[string]
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		callers.add(r.Header.Get(wire.HeaderCaller))
+		reply(w, 200, struct{}{})
+	})
+	c, w, o := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 1, Term: 2}
+	c.From(func() string { return "a group" })
+	_, err := c.StorageStatus(t.Context(), w, o)
+	_, err2 := c.Locate(t.Context(), w, 1)
+	if got := callers.all(); errors.Join(err, err2) != nil || !slices.Equal(got, []string{"1.2 a+group", ""}) {
+		t.Errorf("%q, %v, %v", got, err, err2)
+	}
+}
+
 func TestStatusLocateAndMine(t *testing.T) {
 	order := wire.MineOrder{Block: 4, Inner: chain.Hash{1}, Difficulty: 16, Start: 1 << 63}
 	started := make(chan struct{}, 1)
@@ -384,6 +402,7 @@ func TestStatusLocateAndMine(t *testing.T) {
 			if r.Header.Get(wire.HeaderFence) != "1.2" {
 				t.Errorf("%v", r.Header)
 			}
+			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{"id":"w","height":3,"threads":2,"mining":true}`)
 		case "GET " + wire.PathLocate + "77":
 			reply(w, 200, wire.Located{Block: 6})
@@ -454,5 +473,58 @@ func TestFindCalls(t *testing.T) {
 	}
 	if got, err := c.FindHash(t.Context(), w, chain.Hash{9}); err != nil || !reflect.DeepEqual(got, hits) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestLongAnswers checks that a storage node whose answers are longer than the caller reads at a time, as those of
+// older versions may be, is asked again for the rest.
+func TestLongAnswers(t *testing.T) {
+	const size = wire.MaxRecordBytes
+	payload, asked := make([]byte, size), record[int]{}
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		places, err := wire.ParsePlaces(body)
+		if err != nil {
+			t.Error(err)
+		}
+		asked.add(len(places))
+		for _, place := range places {
+			p := wire.ProvenRecord{Record: payload, Path: []chain.Hash{{byte(place.Offset)}}}
+			if _, err := w.Write(p.AppendTo(nil)); err != nil {
+				return // the caller has read enough
+			}
+		}
+	})
+	places := []wire.Place{{Offset: 1}, {Offset: 2}, {Offset: 3}}
+	records, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, places)
+	if err != nil || len(records) != len(places) || !slices.Equal(asked.all(), []int{3, 1}) {
+		t.Fatalf("%d records after questions for %v: %v", len(records), asked.all(), err)
+	}
+	for i, r := range records {
+		if len(r.Record) != size || r.Path[0][0] != byte(i+1) {
+			t.Errorf("record %d: %d bytes, path %v", i, len(r.Record), r.Path)
+		}
+	}
+}
+
+// TestJSONOfAnotherProgram checks that JSON is accepted only with its media type and a status of ChainStore.
+func TestJSONOfAnotherProgram(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		media  string
+		good   bool
+	}{
+		{200, "application/json; charset=utf-8", true}, {200, "text/html", false}, {200, "", false},
+		{200, wire.TypeProblem, false}, {203, "application/json", false}, {206, "application/json", false},
+	} {
+		server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", c.media)
+			w.WriteHeader(c.status)
+			_, _ = w.Write([]byte(`{"id":"m-1","group":"g"}`))
+		})
+		_, err := newMasters(t).Member(t.Context(), server.URL)
+		if (err == nil) != c.good || err != nil && (!errors.Is(err, exchange.ErrAnswer) || Silent(err)) {
+			t.Errorf("%d, %q: %v", c.status, c.media, err)
+		}
 	}
 }

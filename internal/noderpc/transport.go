@@ -15,7 +15,7 @@ const (
 )
 
 // Transport carries the calls between nodes. A role has one. It keeps connections, uses no proxy and follows no
-// redirect. It may be used by many goroutines at once.
+// redirect. An answer must come at a least rate: see [exchange.Paced]. It may be used by many goroutines at once.
 type Transport struct {
 	kept, fresh *http.Transport
 }
@@ -30,7 +30,14 @@ func NewTransport() *Transport {
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.kept.RoundTrip(r) }
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return exchange.Paced(t.kept.RoundTrip)(r)
+}
+
+// roundTripFresh is RoundTrip on a connection of its own.
+func (t *Transport) roundTripFresh(r *http.Request) (*http.Response, error) {
+	return exchange.Paced(t.fresh.RoundTrip)(r)
+}
 
 // CloseIdle closes the connections that no call uses at the moment.
 func (t *Transport) CloseIdle() { t.kept.CloseIdleConnections() }

@@ -48,7 +48,7 @@ func NewWitnesses() *Witnesses {
 func (c *Witnesses) AddCheckpoint(
 	ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte,
 ) ([]byte, error) {
-	a, err := exchange.Do(ctx, c.transport.RoundTrip, &exchange.Request{
+	a, err := exchange.Do(ctx, exchange.Paced(c.transport.RoundTrip), &exchange.Request{
 		Method: http.MethodPost, Base: url, Path: "/add-checkpoint",
 		Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "User-Agent": {"chainstore"}},
 		Body:   submission(old, proof, checkpoint), Limit: maxCosignatures,

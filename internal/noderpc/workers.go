@@ -21,10 +21,14 @@ import (
 // body.
 type Workers struct {
 	transport *Transport
+	group     func() string // nil for a caller that gives no orders
 }
 
 // NewWorkers returns the calls of a master to its workers.
 func NewWorkers(t *Transport) *Workers { return &Workers{transport: t} }
+
+// From makes orders name the group of the leader that gives them. It must be set before the first call.
+func (c *Workers) From(group func() string) { c.group = group }
 
 // CloseIdle closes the idle connections of the transport.
 func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
@@ -37,6 +41,11 @@ func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order
 // MinerStatus asks a miner for its status.
 func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
 	return decode[wire.MinerStatus](c.order(w, o).get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
+}
+
+// Profile takes a profile of a worker's process.
+func (c *Workers) Profile(ctx context.Context, w wire.Worker, q wire.ProfileRequest) ([]byte, error) {
+	return profileOf(c.at(w).post(ctx, wire.PathWorkerProfile, q, exchange.MaxMedium))
 }
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
@@ -74,7 +83,7 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 	for len(records) < len(places) {
 		left := places[len(records):]
 		request := wire.AppendPlaces(make([]byte, 0, 12*len(left)), left)
-		a, err := c.at(w).octets(ctx, http.MethodPost, wire.PathReadRecords, request, exchange.MaxRecords)
+		a, err := c.at(w).part(ctx, wire.PathReadRecords, request, maxRecords(len(left)))
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +94,9 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 					w.URL, exchange.ErrAnswer, len(data), len(left))
 			}
 			var p wire.ProvenRecord
-			if p, data, err = wire.ParseProvenRecord(data); err != nil {
+			if p, data, err = wire.ParseProvenRecord(data); err != nil && a.Cut && len(records) > before {
+				break // it is requested again
+			} else if err != nil {
 				return nil, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 			}
 			records = append(records, p)
@@ -95,6 +106,15 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 		}
 	}
 	return records, nil
+}
+
+// maxRecords is how much of an answer with up to n records is read, in bytes. An older node may send more, and so may a
+// faulty one.
+func maxRecords(n int) int {
+	if n == 1 {
+		return wire.MaxProvenRecord
+	}
+	return min(n*wire.MaxProvenRecord, wire.MaxReadBytes+wire.MaxProvenRecord)
 }
 
 // Headers reads up to limit headers from block from on, each with the inclusion path of its seal in the tree of that
@@ -228,5 +248,8 @@ func (c *Workers) at(w wire.Worker) target {
 func (c *Workers) order(w wire.Worker, o wire.Order) target {
 	t := c.at(w)
 	t.header[wire.HeaderFence] = []string{o.String()}
+	if c.group != nil {
+		t.header[wire.HeaderCaller] = []string{wire.Caller{Group: c.group(), Order: o}.String()}
+	}
 	return t
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // NodeConfig holds what every role needs.
@@ -50,6 +51,7 @@ type MasterOptions struct {
 	// CheckInterval is the time from the end of a storage node's check to its next one; 0 for no checks on a schedule.
 	CheckInterval time.Duration
 	CheckRate     int64 // bytes of segments that a check reads per second; 0 for no limit
+	ReadCache     int64 // bytes of proven records that a master keeps; 0 for none
 	Settings      masterfsm.Settings
 	Limits        masternode.Limits
 	Origin        string   // see masternode.LogConfig
@@ -100,7 +102,8 @@ func DefaultMasterOptions() MasterOptions {
 	return MasterOptions{
 		Options:       masterapi.Options{OpenRate: defaultOpenRate},
 		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate,
-		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), SpaceOptions: defaultSpace(),
+		ReadCache: masternode.DefaultReadCache,
+		Settings:  masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), SpaceOptions: defaultSpace(),
 	}
 }
 
@@ -127,10 +130,10 @@ func DefaultMiner() WorkerConfig {
 }
 
 const (
-	// maxRecordBytes bounds Limits.RecordBytes: a record travels and is committed in one piece.
-	maxRecordBytes = 16 << 20
 	// maxCheckRate bounds CheckRate. No disk is as fast, and it is far from an overflow.
 	maxCheckRate = 1 << 20 << 20
+	// maxReadCache bounds ReadCache. No machine has as much memory.
+	maxReadCache = 1 << 20 << 20
 	// defaultOpenRate is more than a verifier or mirror of the log needs: 1,000 tiles have 256,000 records.
 	defaultOpenRate = 1000
 	maxOpenRate     = 1_000_000
@@ -167,10 +170,12 @@ func (o *MasterOptions) Validate() error {
 		return fmt.Errorf("--check-interval %v is negative: give 0 for no checks on a schedule", o.CheckInterval)
 	case o.CheckRate < 0 || o.CheckRate > maxCheckRate:
 		return fmt.Errorf("--check-rate %d is not within 0 and %d MiB a second", o.CheckRate>>20, maxCheckRate>>20)
+	case o.ReadCache < 0 || o.ReadCache > maxReadCache:
+		return fmt.Errorf("--read-cache %d is not within 0 and %d MiB", o.ReadCache>>20, maxReadCache>>20)
 	case o.OpenRate < 0 || o.OpenRate > maxOpenRate:
 		return fmt.Errorf("--open-rate %d is not within 0 and %d", o.OpenRate, maxOpenRate)
-	case n < 1 || n > maxRecordBytes:
-		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, maxRecordBytes)
+	case n < 1 || n > wire.MaxRecordBytes:
+		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, wire.MaxRecordBytes)
 	}
 	if err := o.validateSpace(); err != nil {
 		return err

@@ -32,7 +32,7 @@ func storageFolder(t *testing.T, blocks []chain.Block) string {
 		t.Fatal(err)
 	}
 	for i := range blocks {
-		if _, err := node.Put(uint64(i), blocks[i].Bytes()); err != nil {
+		if _, err := node.Put(t.Context(), uint64(i), blocks[i].Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -45,14 +45,14 @@ func explainFailedSync(dir string, err error) error {
 }
 
 // report tells the masters of the failed sync that was noted, if one was, until one of them has brought it to the
-// leader. node returns the id of this node, "" if no master knows it, and the URLs of masters. Where the mark could not
-// be written, report tries longer: without it, nothing would keep the role from a new start.
-func (f *failedSyncs) report(node func() (id string, urls []string)) error {
+// leader. node returns the id of this node and its group, "" where they are not known, and the URLs of masters. Where
+// the mark could not be written, report tries longer: without it, nothing would keep the role from a new start.
+func (f *failedSyncs) report(node func() (id, group string, urls []string)) error {
 	why, written := f.mark.Noted()
 	if why == "" {
 		return nil
 	}
-	id, urls := node()
+	id, group, urls := node()
 	if id == "" || len(urls) == 0 {
 		return nil
 	}
@@ -62,7 +62,7 @@ func (f *failedSyncs) report(node func() (id string, urls []string)) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	failed := wire.FailedSync{ID: id, Kernel: f.mark.Kernel(), Detail: why}
+	failed := wire.FailedSync{ID: id, Kernel: f.mark.Kernel(), Detail: why, Group: group}
 	for {
 		var last error
 		for _, url := range urls {
@@ -70,7 +70,7 @@ func (f *failedSyncs) report(node func() (id string, urls []string)) error {
 				f.log.Info("the masters remember the failed sync", "node", id)
 				return nil
 			}
-			if errors.Is(last, wire.ErrBadRequest) || ctx.Err() != nil {
+			if errors.Is(last, wire.ErrBadRequest) || errors.Is(last, wire.ErrOtherGroup) || ctx.Err() != nil {
 				return fmt.Errorf("the masters do not remember the failed sync: %w", last)
 			}
 		}

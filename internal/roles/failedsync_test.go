@@ -105,7 +105,9 @@ func TestReportOfAFailedSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := failedSyncs{mark: mark, masters: noderpc.NewMasters(transport, "token"), log: hclog.NewNullLogger()}
-	report := func(id, url string) error { return f.report(func() (string, []string) { return id, []string{url} }) }
+	report := func(id, url string) error {
+		return f.report(func() (string, string, []string) { return id, "g", []string{url} })
+	}
 	url := status(http.StatusNoContent, http.StatusNoContent)
 	if err := report("s1", url); err != nil || asked.Load() != 0 {
 		t.Errorf("no sync failed: %v, %d calls", err, asked.Load())

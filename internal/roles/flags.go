@@ -86,6 +86,8 @@ func (o *MasterOptions) Flags() []Flag {
 		{Name: "open-rate", Value: &o.OpenRate,
 			Usage: "requests per second and address to routes that take no token, except the console and health " +
 				"(ten times as many at once); 0 for no limit"},
+		{Name: "read-cache", Value: (*mebibytes)(&o.ReadCache),
+			Usage: "`MiB` of records that a master keeps in memory after it has read and proven them; 0 for none"},
 		{Name: "original-api", Value: &o.OriginalAPI,
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}

@@ -117,6 +117,19 @@ func (c *oldCluster) node(role, address string) NodeConfig {
 	}
 }
 
+// leaveTemporaryFiles puts into the folder of each role what a process leaves that is killed while it writes a file.
+func (c *oldCluster) leaveTemporaryFiles() (left []string) {
+	c.t.Helper()
+	for _, role := range []string{"master", "storage", "miner"} {
+		path := filepath.Join(c.dir, role, ".file.tmp-12345")
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+		left = append(left, path)
+	}
+	return left
+}
+
 // run opens the three roles, runs them while do works with them, and stops them.
 func (c *oldCluster) run(do func()) {
 	c.t.Helper()
@@ -125,6 +138,7 @@ func (c *oldCluster) run(do func()) {
 	masterConfig.AdminToken, masterConfig.Timeout = c.expect.AdminToken, time.Second
 	masterConfig.Settings.Replicas = 1
 	storageConfig.NodeConfig, minerConfig.NodeConfig = c.node("storage", c.storage), c.node("miner", c.miner)
+	left := c.leaveTemporaryFiles()
 	urls := []string{"http://" + c.master}
 	storageConfig.Masters, minerConfig.Masters = urls, urls
 	m, err := OpenMaster(masterConfig)
@@ -138,6 +152,11 @@ func (c *oldCluster) run(do func()) {
 	n, err := OpenMiner(minerConfig)
 	if err != nil {
 		c.t.Fatal(err, m.Close(), s.Close())
+	}
+	for _, path := range left {
+		if _, err := os.Lstat(path); err == nil {
+			c.t.Errorf("%s is left", path)
+		}
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 3)

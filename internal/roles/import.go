@@ -79,7 +79,10 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 	if err := os.Rename(unfinished, data); err != nil {
 		return export.End{}, err
 	}
-	return r.End(), durable.SyncDir(filepath.Dir(data))
+	if err := durable.SyncDir(filepath.Dir(data)); err != nil {
+		return export.End{}, errors.Join(err, os.RemoveAll(data)) // no role may use it
+	}
+	return r.End(), nil
 }
 
 // mustBeEmpty refuses a folder that is not empty.

@@ -13,6 +13,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -72,10 +73,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
+	histograms := histogram.NewMaster()
 	m.store, err = raftstore.Open(raftstore.Config{
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
+		Histograms: histograms,
 	})
 	if err != nil {
 		return nil, err
@@ -84,13 +87,16 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	m.id = m.store.Member().ID
+	workers := noderpc.NewWorkers(m.transport)
+	workers.From(func() string { return m.store.Member().Group })
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:   slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Founder: founderOf(cfg.Peers),
-		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
+		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
-		Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
+		ReadCache: cfg.ReadCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
+		Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
@@ -107,6 +113,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
+		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
+			if node.Token == "" {
+				return m.masters.Profile(ctx, node.URL, q)
+			}
+			return workers.Profile(ctx, node, q)
+		},
 		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
@@ -129,8 +141,7 @@ func (m *Master) Run(ctx context.Context) error {
 			return nil
 		case err := <-m.store.Failed():
 			// The store closes first: until its connections are closed the others take this master for healthy.
-			return errors.Join(fmt.Errorf("%w (this master stops; see docs/operations.md for the way back)", err),
-				m.store.Close())
+			return errors.Join(storeFailed(err), m.store.Close())
 		}
 	})
 	var ended errgroup.Group
@@ -142,20 +153,40 @@ func (m *Master) Run(ctx context.Context) error {
 	err := serving.Wait()
 	endDuties(errors.New("shutdown"))
 	err = errors.Join(err, ended.Wait())
-	err = m.syncs.note(explainFailedSync(m.cfg.Data, errors.Join(err, m.store.Close())))
+	err = errors.Join(err, m.store.Close())
+	err = withLateFailure(err, m.store.Failed())
+	err = m.syncs.note(explainFailedSync(m.cfg.Data, err))
 	err = errors.Join(err, m.reportFailedSync())
 	m.transport.CloseIdle()
 	return errors.Join(err, m.syncs.mark.Close())
 }
 
+// storeFailed returns the error of a master whose store failed.
+func storeFailed(err error) error {
+	return fmt.Errorf("%w (this master stops; see docs/operations.md for the way back)", err)
+}
+
+// withLateFailure adds to err the failure of a store that failed while it was being closed, if it did.
+func withLateFailure(err error, failed <-chan error) error {
+	select {
+	case late := <-failed:
+		if !errors.Is(err, late) {
+			err = errors.Join(err, storeFailed(late))
+		}
+	default:
+	}
+	return err
+}
+
 // reportFailedSync reports a failed sync to the other masters if one was noted.
 func (m *Master) reportFailedSync() error {
-	return m.syncs.report(func() (string, []string) {
+	return m.syncs.report(func() (id, group string, urls []string) {
 		if m.node != nil {
-			return m.id, m.node.OtherURLs()
+			return m.id, m.store.Member().Group, m.node.OtherURLs()
 		}
 		own := func(url string) bool { return url == m.url }
-		return raftstore.ReadMemberID(m.cfg.Data), slices.DeleteFunc(slices.Concat(m.cfg.Peers, m.cfg.Join), own)
+		urls = slices.DeleteFunc(slices.Concat(m.cfg.Peers, m.cfg.Join), own)
+		return raftstore.ReadMemberID(m.cfg.Data), "", urls
 	})
 }
 

@@ -2,9 +2,13 @@ package roles
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -32,5 +36,46 @@ func TestMasterRefusesWitnesses(t *testing.T) {
 		if _, err := os.Stat(cfg.Data); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the folder is there: %v", err)
 		}
+	}
+}
+
+// TestJoinBeginsWithTheFolder checks that a master opens its folder before it asks a leader for anything: a leader
+// would admit it, and remove the member that had its address.
+func TestJoinBeginsWithTheFolder(t *testing.T) {
+	var asked atomic.Int64
+	leader := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer leader.Close()
+	for _, damaged := range []string{"raft.db", "master.json"} {
+		cfg := DefaultMaster()
+		cfg.Data, cfg.HTTP, cfg.Raft = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+		cfg.ClusterToken, cfg.AdminToken, cfg.Logger = "cluster", "admin", hclog.NewNullLogger()
+		cfg.Join = []string{leader.URL}
+		path := filepath.Join(cfg.Data, damaged)
+		if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := OpenMaster(cfg)
+		if err == nil {
+			_ = m.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), damaged) || asked.Load() > 0 {
+			t.Errorf("%s is damaged: %v, and the leader was asked %d times", damaged, err, asked.Load())
+		}
+	}
+}
+
+// TestFailureWhileClosing checks that a master ends with the error of a store that fails during a clean stop.
+func TestFailureWhileClosing(t *testing.T) {
+	failed := make(chan error, 1)
+	if err := withLateFailure(nil, failed); err != nil {
+		t.Errorf("no failure: %v", err)
+	}
+	failed <- errSync
+	if err := withLateFailure(nil, failed); !errors.Is(err, errSync) || !strings.Contains(err.Error(), "way back") {
+		t.Errorf("a failure: %v", err)
+	}
+	failed <- errSync
+	if err := withLateFailure(fmt.Errorf("duties: %w", errSync), failed); strings.Count(err.Error(), "sync") != 1 {
+		t.Errorf("a failure that the duties ended with: %v", err)
 	}
 }

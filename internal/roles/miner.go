@@ -28,7 +28,8 @@ func OpenMiner(cfg WorkerConfig) (*Worker, error) {
 			abort: node.Close, close: func() error { return errors.Join(node.Close(), lock.Close()) },
 			handler: func() http.Handler {
 				return workerapi.NewMiner(workerapi.MinerConfig{
-					Node: node, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready, Threads: cfg.Threads,
+					Node: node, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready, Group: w.registrar.Group,
+					Threads:     cfg.Threads,
 					MasterToken: w.identity.MasterToken, Fail: w.fail, Logger: cfg.Logger,
 				})
 			},

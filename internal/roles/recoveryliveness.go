@@ -6,12 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -99,8 +99,9 @@ func mastersText(list []oldMaster, between string) string {
 	return cmp.Or(strings.Join(texts, between), "none")
 }
 
-// lives returns an error if a master of the group answers at the URL of an old master. Anything else that answers
-// there, such as a new master, a worker or a proxy, is not a sign of life.
+// lives returns an error unless there is no answer at the URL of an old master, or that of another process of
+// ChainStore: a master with another id and of another group, or a worker. Any other answer may come from the old
+// master, through a proxy or in a version that answers differently.
 func (r *recovery) lives(ctx context.Context, m oldMaster) error {
 	if m.url == "" {
 		return nil
@@ -112,27 +113,22 @@ func (r *recovery) lives(ctx context.Context, m oldMaster) error {
 	if slices.ContainsFunc(r.cfg.Dead, m.is) {
 		named = ", although it was named with --dead"
 	}
-	var problem *wire.Error
 	switch {
 	case err == nil && there.ID == m.id:
 		return fmt.Errorf("master %s answers%s", m, named)
 	case err == nil && there.Group == r.plan.Group:
 		return fmt.Errorf("at %s, where master %s was, answers master %s of the same group, at epoch %d", m.url, m.id,
 			there.ID, there.Epoch)
-	case errors.As(err, &problem) && ofMaster(problem.Problem):
-		return fmt.Errorf("the URL of master %s answers%s, but not with its id: %w", m, named, err)
+	case err == nil && there.ID != "":
+		return nil // a new master, or one of another group
+	case noderpc.Silent(err), errors.Is(err, wire.ErrNoSuchRoute), errors.Is(err, wire.ErrNotFound):
+		return nil // the latter two are the answers of a worker
 	}
-	return nil
-}
-
-// ofMaster reports whether the problem may be a master's refusal to identify itself: because its token is another one,
-// or because it serves nothing. A process that is not a master answers that there is no such route.
-func ofMaster(p wire.Problem) bool {
-	switch p.Status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable:
-		return strings.HasPrefix(p.Type, wire.ProblemBase)
+	if err == nil {
+		err = errors.New("it names no master")
 	}
-	return false
+	return fmt.Errorf("the URL of master %s answers%s, but not with its id: %w. The master may run behind what "+
+		"answers. If it does not, stop what answers there, or block its address on this machine", m, named, err)
 }
 
 // looked is what a storage node reported about its last order.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math"
 	"net"
 	"net/http"
@@ -66,6 +68,7 @@ func (l *survivorLog) folder() (dir, member string) {
 func answering(t *testing.T, status int, m wire.Member) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var body any = m
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		if status != http.StatusOK {
 			w.Header().Set("Content-Type", wire.TypeProblem)
 			name := map[int]string{http.StatusUnauthorized: wire.ErrUnauthorized.Name,
@@ -154,6 +157,79 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 			}
 			if len(d.raised) > 0 || readFile(t, filepath.Join(dir, "master.json")) != before {
 				t.Error("something was changed")
+			}
+		})
+	}
+}
+
+// TestRecoverWhereSomethingAnswers checks that a recovery changes nothing if there is any answer at the URL of a master
+// that is not certainly one of another ChainStore process: it may be the master behind a proxy, or in another version.
+// A connection that is refused or closed is no answer.
+func TestRecoverWhereSomethingAnswers(t *testing.T) {
+	const page = "<html><body>Please log in.</body></html>"
+	member := `{"id":"m2","group":"g","epoch":1}`
+	other := `{"id":"m9","group":"h","epoch":1}`
+	for name, c := range map[string]struct {
+		status      int
+		media, body string
+		length      string // Content-Length, "" for the right one
+		secure      bool   // with a certificate that is not trusted here
+		dead        bool
+	}{
+		"a page":                   {status: 200, media: "text/html", body: page},
+		"an empty object":          {status: 200, media: "application/json", body: "{}"},
+		"null":                     {status: 200, media: "application/json", body: "null"},
+		"nothing":                  {status: 200},
+		"no content":               {status: 204},
+		"the member as a text":     {status: 200, media: "text/plain", body: member},
+		"a member with status 203": {status: 203, media: "application/json", body: other},
+		"another member as a page": {status: 200, media: "text/html", body: other},
+		"no id":                    {status: 200, media: "application/json", body: `{"group":"h","epoch":1}`},
+		"part of a member":         {status: 200, media: "application/json", body: member[:9], length: "99"},
+		"half a member":            {status: 200, media: "application/json", body: member[:9]},
+		"a redirect":               {status: 302, media: "text/html", body: page},
+		"a bad request":            {status: 400, media: "text/plain", body: "HTTPS, please"},
+		"a 401 of a proxy":         {status: 401, media: "text/html", body: page},
+		"a 404 of a proxy":         {status: 404, media: "text/html", body: page},
+		"too many requests":        {status: 429, media: "text/html", body: page},
+		"an error of a proxy":      {status: 502, media: "text/html", body: page},
+		"an error of the master": {status: 500, media: wire.TypeProblem,
+			body: `{"type":"` + wire.ProblemBase + `internal"}`},
+		"a long answer":             {status: 200, media: "application/json", body: strings.Repeat(" ", 2<<20)},
+		"an unknown certificate":    {status: 200, media: "application/json", body: member, secure: true},
+		"a connection that is shut": {dead: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			serve := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if c.dead {
+					panic(http.ErrAbortHandler)
+				}
+				w.Header().Set("Content-Type", c.media)
+				if c.length != "" {
+					w.Header().Set("Content-Length", c.length)
+				}
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+				if c.length != "" {
+					w.(http.Flusher).Flush()
+					panic(http.ErrAbortHandler)
+				}
+			})
+			server := httptest.NewUnstartedServer(serve)
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			if c.secure {
+				server.StartTLS()
+			} else {
+				server.Start()
+			}
+			defer server.Close()
+			r := &recovery{cfg: RecoverConfig{Dead: []string{"m2"}}}
+			r.plan.Group = "g"
+			r.masters = noderpc.NewMasters(noderpc.NewTransport(), "token")
+			err := r.lives(t.Context(), oldMaster{id: "m2", url: server.URL})
+			if (err == nil) != c.dead {
+				t.Errorf("%v", err)
 			}
 		})
 	}
@@ -292,6 +368,7 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 				want = nowhere + " does not report its chain"
 			case "d3 is old":
 				old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
 					_, _ = w.Write([]byte(`{"id":"d3","group":"g","epoch":1,"height":0}`))
 				}))
 				defer old.Close()
@@ -658,6 +735,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 			Status: http.StatusNotFound}, false},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
 			if c.status != http.StatusOK {
 				w.Header().Set("Content-Type", wire.TypeProblem)
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -68,8 +69,20 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 		return nil, err
 	}
 	w.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
+	used, err := folder.Dir(cfg.Data).IsUsed()
+	used = used || err != nil // the node says why it cannot be read
+	missing, err := worker.MissingFiles(cfg.Data, role == "storage", used)
+	if err != nil {
+		return nil, err
+	}
 	if w.node, err = open(w); err != nil {
 		return nil, err
+	}
+	if err := durable.RemoveUnfinished(cfg.Data); err != nil {
+		cfg.Logger.Warn("temporary files stay in the data folder", "error", err)
+	}
+	for _, m := range missing {
+		cfg.Logger.Warn("a file is missing in the data folder", "data", cfg.Data, "file", m.Name, "meaning", m.Meaning)
 	}
 	starts, damagedStarts, err := worker.OpenStarts(cfg.Data)
 	if err != nil {
@@ -95,12 +108,12 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 
 // reportFailedSync reports a failed sync to the masters if one was noted.
 func (w *Worker) reportFailedSync() error {
-	return w.syncs.report(func() (string, []string) {
+	return w.syncs.report(func() (id, group string, urls []string) {
 		identity, err := worker.ReadIdentity(w.cfg.Data)
 		if err != nil {
-			return "", nil
+			return "", "", nil
 		}
-		return identity.ID, w.cfg.Masters
+		return identity.ID, identity.Group, w.cfg.Masters
 	})
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,6 +34,14 @@ type Fence struct {
 	claim   string        // name of the recovery that raised highest, "" if a leader did
 	led     *uint64       // epoch of the newest leader that passed, nil if unknown
 	changed chan struct{} // closed when highest moves
+	running map[*acting]struct{}
+	waiting map[*wire.Order]struct{} // orders that wait for older ones to end
+}
+
+// acting is an order that is carried out.
+type acting struct {
+	order  wire.Order
+	cancel context.CancelCauseFunc
 }
 
 var (
@@ -42,10 +51,15 @@ var (
 	ledFormat = durable.Format{Magic: "CSFL", Version: 1}
 )
 
+func fencePath(dir string) string { return filepath.Join(dir, "fence") }
+
 // OpenFence reads the fence of a data folder, and writes it again: what is read may not be on the disk, if the last
 // process was killed or failed while it wrote. A missing fence is at zero.
 func OpenFence(dir string) (*Fence, error) {
-	f := &Fence{path: filepath.Join(dir, "fence"), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{})}
+	f := &Fence{
+		path: fencePath(dir), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{}),
+		running: map[*acting]struct{}{}, waiting: map[*wire.Order]struct{}{},
+	}
 	epoch, term, err := readPair(fenceFormat, f.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -91,15 +105,16 @@ func writePair(format durable.Format, path string, first, second uint64) error {
 	return format.Write(path, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, first), second))
 }
 
-// Pass accepts an order of the newest leader; a newer one is on disk before Pass returns, and what [Fence.Do] carries
-// out of older ones has ended. It refuses an older order with [wire.ErrFenced] and a [*wire.FencedError]. If the fence
-// cannot be written because the disk is full or no file descriptor is free, no order passes, the error wraps
-// [durable.ErrExhausted], and the leader may try again. Any other error means that the disk failed: the role must
-// stop.
+// Pass accepts an order of the newest leader. A newer one is on disk before Pass returns, and what [Fence.Do] carries
+// out of older ones has been canceled and has ended. It refuses an older order with [wire.ErrFenced] and a
+// [*wire.FencedError]. If the fence cannot be written because the disk is full or no file descriptor is free, no order
+// passes, the error wraps [durable.ErrExhausted], and the leader may try again. Any other error means that the disk
+// failed: the role must stop.
 func (f *Fence) Pass(o wire.Order) error {
 	if newer, err := f.compare(o); !newer {
 		return err
 	}
+	defer f.supersede(o)()
 	f.acting.Lock()
 	defer f.acting.Unlock()
 	if newer, err := f.compare(o); !newer { // another order may have passed meanwhile
@@ -121,44 +136,115 @@ func (f *Fence) compare(o wire.Order) (newer bool, err error) {
 }
 
 // Do calls act if an order passes, and lets no newer order pass until act has returned. So what a deposed leader
-// ordered ends before the node answers the next leader. Errors are those of [Fence.Pass] and of act.
-func (f *Fence) Do(o wire.Order, act func() error) error {
+// ordered ends before the node answers the next leader. Its context ends when a newer order waits: act must then return
+// soon, with no effect or a whole one. Do returns [wire.ErrFenced] in that case, whatever act returns, so that nothing
+// is reported to the deposed leader. Other errors are those of [Fence.Pass] and of act.
+func (f *Fence) Do(ctx context.Context, o wire.Order, act func(context.Context) error) error {
 	if err := f.Pass(o); err != nil {
 		return err
 	}
+	ctx, end := f.begin(ctx, o)
+	defer end()
 	f.acting.RLock()
 	defer f.acting.RUnlock()
 	if _, err := f.compare(o); err != nil {
 		return err
 	}
-	return act()
+	err := act(ctx)
+	if cause := context.Cause(ctx); errors.Is(cause, wire.ErrFenced) {
+		return cause
+	}
+	return err
 }
 
-// Raise makes the fence refuse the leaders of all epochs below epoch, for the recovery named claim. may is called
-// while no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again,
-// until the worker is restarted. Another recovery is refused with [wire.ErrFenced] if the fence is at that epoch or
-// above. Other errors are those of [Fence.Pass].
-func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
-	f.acting.Lock()
-	defer f.acting.Unlock()
+// begin enters an order that is to be carried out. Its context ends when a newer order waits. end must be called
+// when it has been carried out.
+func (f *Fence) begin(ctx context.Context, o wire.Order) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	a := &acting{order: o, cancel: cancel}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o := wire.Order{Epoch: epoch}
-	again := o == f.highest && claim == f.claim
-	if claim == "" || epoch <= f.highest.Epoch && !again {
-		return f.refuse(o)
+	f.running[a] = struct{}{}
+	for newer := range f.waiting {
+		a.yield(*newer)
 	}
-	if err := may(); err != nil || again {
+	return ctx, func() {
+		f.mu.Lock()
+		delete(f.running, a)
+		f.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// supersede cancels the older orders that are carried out, and those that begin before done is called.
+func (f *Fence) supersede(o wire.Order) (done func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting[&o] = struct{}{}
+	for a := range f.running {
+		a.yield(o)
+	}
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.waiting, &o)
+	}
+}
+
+// yield cancels an order if the other one is newer.
+func (a *acting) yield(newer wire.Order) {
+	if a.order.Less(newer) {
+		a.cancel(fencedBy(a.order, newer))
+	}
+}
+
+// Raise makes the fence refuse the leaders of all epochs below epoch, for the recovery named claim, and calls then
+// while no order can pass. Nothing is changed if may returns an error, which is returned. It may be called twice, the
+// second time while no order can pass. The same recovery may raise the fence to the same epoch again, until the worker
+// is restarted. Another recovery is refused with [wire.ErrFenced] if the fence is at that epoch or above. Other errors
+// are those of [Fence.Pass] and of then.
+func (f *Fence) Raise(epoch uint64, claim string, may, then func() error) error {
+	o := wire.Order{Epoch: epoch}
+	if _, err := f.mayRaise(o, claim, may); err != nil { // it must not cancel orders then
 		return err
 	}
-	return f.advance(o, claim)
+	defer f.supersede(o)()
+	f.acting.Lock()
+	defer f.acting.Unlock()
+	again, err := f.mayRaise(o, claim, may)
+	if err != nil {
+		return err
+	}
+	if !again {
+		f.mu.Lock()
+		err = f.advance(o, claim)
+		f.mu.Unlock()
+	}
+	if err != nil {
+		return err
+	}
+	return then()
+}
+
+// mayRaise returns why a recovery may not raise the fence, and whether it already has.
+func (f *Fence) mayRaise(o wire.Order, claim string, may func() error) (again bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	again = o == f.highest && claim == f.claim
+	if claim == "" || o.Epoch <= f.highest.Epoch && !again {
+		return false, f.refuse(o)
+	}
+	return again, may()
 }
 
 // refuse returns the error for an order that is too low; mu is held.
-func (f *Fence) refuse(o wire.Order) error {
-	return &wire.FencedError{Highest: f.highest,
+func (f *Fence) refuse(o wire.Order) error { return fencedBy(o, f.highest) }
+
+// fencedBy returns the error for an order that is lower than another one.
+func fencedBy(o, newest wire.Order) error {
+	return &wire.FencedError{Highest: newest,
 		Err: fmt.Errorf("%w: it is of a deposed leader, epoch %d, term %d; this node has seen epoch %d, term %d",
-			wire.ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
+			wire.ErrFenced, o.Epoch, o.Term, newest.Epoch, newest.Term)}
 }
 
 // advance moves the fence up, on disk first; acting and mu are held.
@@ -184,7 +270,7 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 // lacking makes the error of a write that lacked a resource one of the table of problems.
 func lacking(err error) error {
 	switch {
-	case !errors.Is(err, durable.ErrExhausted):
+	case !durable.CanRetry(err):
 		return err
 	case durable.NoSpace(err):
 		return fmt.Errorf("%w: %w", wire.ErrNoSpace, err)

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -179,7 +181,7 @@ func TestFenceRaise(t *testing.T) {
 		{"above", 4, "b", nil, nil},
 		{"below", 3, "c", nil, wire.ErrFenced},
 	} {
-		err := f.Raise(c.epoch, c.claim, func() error { return c.may })
+		err := f.Raise(c.epoch, c.claim, func() error { return c.may }, yes)
 		if !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
@@ -198,7 +200,7 @@ func TestFenceRaise(t *testing.T) {
 			t.Errorf("the newest leader was of epoch %v", led)
 		}
 	}
-	if err := again.Raise(4, "b", yes); !errors.Is(err, wire.ErrFenced) {
+	if err := again.Raise(4, "b", yes, yes); !errors.Is(err, wire.ErrFenced) {
 		t.Errorf("after a restart it is not known which recovery raised it: %v", err)
 	}
 	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
@@ -209,7 +211,7 @@ func TestFenceRaise(t *testing.T) {
 			t.Errorf("the new epoch's leader is of %v", led)
 		}
 	}
-	if err := again.Raise(4, "b", yes); !errors.Is(err, wire.ErrFenced) {
+	if err := again.Raise(4, "b", yes, yes); !errors.Is(err, wire.ErrFenced) {
 		t.Errorf("behind the new epoch's leader: %v", err)
 	}
 }
@@ -224,7 +226,7 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	if led := f.LedEpoch(); led != nil {
 		t.Errorf("a new fence was led in epoch %d", *led)
 	}
-	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes)); err != nil {
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes, yes)); err != nil {
 		t.Fatal(err)
 	}
 	fence, led := filepath.Join(dir, "fence"), filepath.Join(dir, "led")
@@ -263,7 +265,7 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	}
 	// An order of epoch 2 passed in an older version, and a recovery raised the fence to 3.
 	other := t.TempDir()
-	if err := openFence(t, other).Raise(3, "b", yes); err != nil {
+	if err := openFence(t, other).Raise(3, "b", yes, yes); err != nil {
 		t.Fatal(err)
 	}
 	raised, err := os.ReadFile(filepath.Join(other, "fence"))
@@ -275,7 +277,7 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 		t.Errorf("the fence was moved, and the newest leader is said to be of epoch %d", *again)
 	}
 	f = openFence(t, dir)
-	if err := errors.Join(f.Pass(wire.Order{Epoch: 3, Term: 9}), f.Raise(4, "c", yes)); err != nil {
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 3, Term: 9}), f.Raise(4, "c", yes, yes)); err != nil {
 		t.Fatal(err)
 	}
 	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 3 {
@@ -288,7 +290,7 @@ func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	if err := os.Remove(fence); err != nil {
 		t.Fatal(err)
 	}
-	if err := openFence(t, dir).Raise(4, "d", yes); err != nil {
+	if err := openFence(t, dir).Raise(4, "d", yes, yes); err != nil {
 		t.Fatal(err)
 	}
 	if again := openFence(t, dir).LedEpoch(); again != nil {
@@ -334,7 +336,7 @@ func TestFenceIsWrittenAgain(t *testing.T) {
 	dir := t.TempDir()
 	f := openFence(t, dir)
 	yes := func() error { return nil }
-	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes)); err != nil {
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes, yes)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"fence", "led"} {
@@ -370,39 +372,69 @@ func TestFenceIsWrittenAgain(t *testing.T) {
 }
 
 // TestFenceWaitsForOrders checks that no newer order passes while an older one is carried out, and that an older one is
-// not carried out once a newer one has passed.
+// TestFenceWaitsForOrders checks that a newer order, or a recovery, cancels what an older order does, passes only when
+// that has ended, and that nothing is reported to the older leader. An order that waits must not cancel its equals.
 func TestFenceWaitsForOrders(t *testing.T) {
+	nothing := func(context.Context) error { return nil }
+	yes := func() error { return nil }
 	for name, newer := range map[string]func(*worker.Fence) error{
 		"a newer order": func(f *worker.Fence) error { return f.Pass(wire.Order{Epoch: 1, Term: 2}) },
 		"a newer order that is carried out": func(f *worker.Fence) error {
-			return f.Do(wire.Order{Epoch: 1, Term: 2}, func() error { return nil })
+			return f.Do(context.Background(), wire.Order{Epoch: 1, Term: 2}, nothing)
 		},
-		"a recovery": func(f *worker.Fence) error { return f.Raise(2, "claim", func() error { return nil }) },
+		"a recovery": func(f *worker.Fence) error { return f.Raise(2, "claim", yes, yes) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := openFence(t, t.TempDir())
-			old := wire.Order{Epoch: 1, Term: 1}
-			passed := make(chan error, 1)
-			err := f.Do(old, func() error {
-				go func() { passed <- newer(f) }()
-				select {
-				case err := <-passed:
-					t.Errorf("it passed meanwhile: %v", err)
-					passed <- nil
-				case <-time.After(200 * time.Millisecond): // it waits
+		for _, result := range []error{nil, errors.New("half done")} {
+			t.Run(name, func(t *testing.T) {
+				f := openFence(t, t.TempDir())
+				old := wire.Order{Epoch: 1, Term: 1}
+				passed := make(chan error, 1)
+				var ended atomic.Bool
+				err := f.Do(t.Context(), old, func(ctx context.Context) error {
+					if err := f.Do(ctx, old, nothing); err != nil || ctx.Err() != nil {
+						t.Errorf("another order of the same leader: %v, %v", err, context.Cause(ctx))
+					}
+					go func() {
+						err := newer(f)
+						if !ended.Load() {
+							t.Error("it passed before the older order had ended")
+						}
+						passed <- err
+					}()
+					select {
+					case <-ctx.Done():
+					case <-time.After(10 * time.Second):
+						t.Error("it waits, and does not cancel the older order")
+					}
+					ended.Store(true)
+					return result
+				})
+				if !errors.Is(err, wire.ErrFenced) {
+					t.Errorf("the older leader gets %v", err)
 				}
-				return errors.New("done")
+				if err := <-passed; err != nil {
+					t.Error(err)
+				}
+				err = f.Do(t.Context(), old, func(context.Context) error { return errors.New("carried out") })
+				if !errors.Is(err, wire.ErrFenced) {
+					t.Errorf("the older order again: %v", err)
+				}
 			})
-			if err == nil || err.Error() != "done" {
-				t.Error(err)
-			}
-			if err := <-passed; err != nil {
-				t.Error(err)
-			}
-			err = f.Do(old, func() error { return errors.New("carried out") })
-			if !errors.Is(err, wire.ErrFenced) {
-				t.Errorf("the older order again: %v", err)
-			}
-		})
+		}
+	}
+}
+
+// TestRefusedRecoveryCancelsNothing checks that a recovery that is refused leaves the order of a leader alone.
+func TestRefusedRecoveryCancelsNothing(t *testing.T) {
+	f := openFence(t, t.TempDir())
+	err := f.Do(t.Context(), wire.Order{Epoch: 1, Term: 1}, func(ctx context.Context) error {
+		no := errors.New("a leader is there")
+		if err := f.Raise(2, "claim", func() error { return no }, nil); !errors.Is(err, no) {
+			t.Error(err)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -183,7 +183,7 @@ func (r *Registrar) report(master string, err error, lasts bool) {
 	}
 	usual := errors.Is(err, wire.ErrNoAnswer) || errors.Is(err, wire.ErrNoLeader) ||
 		errors.Is(err, wire.ErrUnavailable)
-	elsewhere := errors.Is(err, wire.ErrFenced) || errors.Is(err, durable.ErrExhausted) // warned of by others
+	elsewhere := errors.Is(err, wire.ErrFenced) || durable.CanRetry(err) // warned of by others
 	if r.reported[master] == reason || usual && !lasts || elsewhere {
 		r.cfg.Logger.Debug("not registered yet", "master", master, "error", err)
 		return
@@ -197,7 +197,7 @@ var errSave = errors.New("a file of the data folder cannot be written")
 // final reports whether another master would answer the same. A file that cannot be written because a resource is
 // missing is tried again.
 func final(err error) bool {
-	if errors.Is(err, durable.ErrExhausted) {
+	if durable.CanRetry(err) {
 		return false
 	}
 	return errors.Is(err, ErrOtherCluster) || errors.Is(err, wire.ErrRemoved) || errors.Is(err, ErrRefused) ||
@@ -206,7 +206,7 @@ func final(err error) bool {
 
 // warnLacking logs that a resource was missing, unless the try before lacked one too.
 func (r *Registrar) warnLacking(err error) {
-	lacks := errors.Is(err, durable.ErrExhausted)
+	lacks := durable.CanRetry(err)
 	if lacks && !r.lacks {
 		r.cfg.Logger.Warn("not registered: a file of the data folder cannot be written now; it is tried again",
 			"data", r.cfg.Dir, "error", err)
@@ -242,12 +242,20 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	registration := wire.Registration{
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken,
 		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true, Level: wire.ProtocolLevel,
-		Kernel: r.cfg.Kernel, AfterFailedSync: r.cfg.AfterFailedSync,
+		Kernel: r.cfg.Kernel, AfterFailedSync: r.cfg.AfterFailedSync, Group: id.Group,
 	}
+	highest, _ := r.cfg.Fence.Highest()
+	registration.Seen = highest.String()
 	if r.cfg.Chain != nil {
 		registration.Height, registration.Hash, registration.Unclean = r.cfg.Chain()
 	}
 	answer, err := r.cfg.Register(ctx, master, registration)
+	if fenced, ok := errors.AsType[*wire.FencedError](err); ok {
+		r.warnTooLow(master, fenced.Highest)
+	}
+	if errors.Is(err, wire.ErrOtherGroup) {
+		return fmt.Errorf("%w: %s: %w", ErrOtherCluster, r.cfg.Dir, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -188,7 +188,23 @@ func TestRegistrarsBoot(t *testing.T) {
 	})
 }
 
+// TestRegistrarOfAnotherCluster checks that a worker of another cluster stops, whether the masters refuse it or, as
+// older ones do, register it.
 func TestRegistrarOfAnotherCluster(t *testing.T) {
+	for name, answer := range map[string]func(string, wire.Registration) (wire.Registered, error){
+		"older masters": accept,
+		"masters": func(_ string, r wire.Registration) (wire.Registered, error) {
+			if r.Group != "another" || r.Seen != "0.0" {
+				return wire.Registered{}, fmt.Errorf("group %q, seen %q", r.Group, r.Seen)
+			}
+			return wire.Registered{}, fmt.Errorf("%w: this is group g", wire.ErrOtherGroup)
+		},
+	} {
+		t.Run(name, func(t *testing.T) { registerElsewhere(t, answer) })
+	}
+}
+
+func registerElsewhere(t *testing.T, answer func(string, wire.Registration) (wire.Registered, error)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		id, _, err := worker.LoadIdentity(dir)
@@ -199,7 +215,7 @@ func TestRegistrarOfAnotherCluster(t *testing.T) {
 		if err := id.Save(dir); err != nil {
 			t.Fatal(err)
 		}
-		r, _ := registrar(t, dir, &masters{answer: accept}, &bytes.Buffer{})
+		r, _ := registrar(t, dir, &masters{answer: answer}, &bytes.Buffer{})
 		err = r.Run(t.Context())
 		if !errors.Is(err, worker.ErrOtherCluster) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("got %v", err)

@@ -44,6 +44,13 @@ func (c *Call[T, R]) Wait(ctx context.Context) (R, error) {
 	}
 }
 
+// Ended returns a call that has ended with a result.
+func Ended[T, R any](result R) *Call[T, R] {
+	c := &Call[T, R]{Done: make(chan struct{})}
+	c.End(result, nil)
+	return c
+}
+
 // Failed returns a call that has ended with an error.
 func Failed[T, R any](err error) *Call[T, R] {
 	c := &Call[T, R]{Done: make(chan struct{})}
@@ -97,6 +104,13 @@ func (b *Batcher[T, R]) Start(value T) *Call[T, R] {
 func (b *Batcher[T, R]) due() bool {
 	full := b.bytes >= b.cfg.MaxSize || len(b.waiting) >= b.cfg.MaxCount
 	return len(b.waiting) > 0 && (b.inFlight < b.cfg.Eager || full)
+}
+
+// Waiting returns how many calls wait for a batch, and the sum of Size over them.
+func (b *Batcher[T, R]) Waiting() (calls, size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting), b.bytes
 }
 
 func (b *Batcher[T, R]) wake() {
@@ -170,7 +184,7 @@ func (b *Batcher[T, R]) Run(ctx context.Context) {
 	b.mu.Lock()
 	b.closed = fmt.Errorf("%w: %w", b.cfg.Closed, context.Cause(ctx))
 	rest := b.waiting
-	b.waiting = nil
+	b.waiting, b.bytes = nil, 0
 	b.mu.Unlock()
 	for _, c := range rest {
 		c.End(*new(R), b.closed)

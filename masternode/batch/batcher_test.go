@@ -117,3 +117,28 @@ func TestCallEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// TestWaiting checks the number and the size of the calls that wait for a batch.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := recorder{took: time.Second}
+		b := r.batcher(1, 1, 3, 100)
+		stop := run(t, b)
+		b.Start(1)
+		synctest.Wait()
+		for i, v := range []int{20, 3, 4, 50} {
+			b.Start(v)
+			if calls, size := b.Waiting(); calls != i+1 || size != []int{20, 23, 27, 77}[i] {
+				t.Errorf("%d calls of size %d wait after %d were started", calls, size, i+1)
+			}
+		}
+		time.Sleep(1500 * time.Millisecond) // three of them are in flight
+		if calls, size := b.Waiting(); calls != 1 || size != 50 {
+			t.Errorf("%d calls of size %d wait, not 1 of 50", calls, size)
+		}
+		stop()
+		if calls, size := b.Waiting(); calls != 0 || size != 0 {
+			t.Errorf("%d calls of size %d wait after the end", calls, size)
+		}
+	})
+}

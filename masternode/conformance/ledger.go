@@ -110,6 +110,9 @@ func Ledger(t *testing.T, open func(t *testing.T) masternode.Ledger) {
 		if l.Applied() < read.Index || !hasProject(l, "second") {
 			t.Errorf("applied %d after the wait for %d", l.Applied(), read.Index)
 		}
+		if applied := l.Applied(); l.Committed() < applied {
+			t.Errorf("committed %d, and applied %d before", l.Committed(), applied)
+		}
 	})
 	t.Run("WaitApplied", func(t *testing.T) { waits(ctx, t, l) })
 	t.Run("ended contexts", func(t *testing.T) { ends(t, l) })

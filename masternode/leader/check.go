@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// unreadMany is how many checks of a node in a row must end early before the blocks that its system cannot read
-	// count as bad: its copy of them is then received again.
+	// unreadMany is how many checks of a node in a row must fail to read a block before it counts as bad: the node's
+	// copy of it is then received again.
 	unreadMany = 3
+	// abortedMany is how many checks of a node in a row must end early before the node does not count as a copy.
+	abortedMany = 3
 	// orderTimeout is how long a node may take to answer an order that starts work or polls it.
 	orderTimeout = 5 * time.Second
 	// searchTimeout is how long the search for the first block may take in which a node's chain differs.
@@ -26,13 +28,11 @@ const (
 // check has a Validating node check its chain, or polls that, and commits the result when it is done.
 func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 	n := view.Storage(a.node)
-	before := 0 // checks of the node in a row that ended early
-	if aborted := m.node(n.ID).aborted; aborted != nil {
-		before = aborted.Count
-	}
+	tried := m.tried(n.ID)
+	others := otherCopies(view, n.ID)
 	order := wire.CheckOrder{
 		Check: strconv.FormatUint(n.Version, 10), Height: n.Target.Height, Hash: n.Target.Hash,
-		Rate: l.cfg.CheckRate, Lost: view.Confirmed, Unread: true,
+		Rate: l.cfg.CheckRate, Lost: view.Confirmed, Unread: true, UnreadAll: view.Level >= masterfsm.LevelResults,
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		status, err := l.askCheck(ctx, n, order)
@@ -42,15 +42,15 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 		if status.Report == nil && status.Error == "" {
 			return checking(n, status), nil
 		}
-		early := endedEarly(&n, status, n.Target.Height)
-		if status.Unread != nil && before+1 >= unreadMany {
-			status.Report = withUnread(status.Report, status.Unread, n.Target.Height)
-		}
+		early, unread := tried.judge(&n, &status, n.Target.Height, others)
 		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
 		if early != nil && nothingBad(status) {
 			end.Aborted = causeOf(early)
+			end.Result = tried.result()
 		} else if err := l.conclude(ctx, n, status, end); err != nil {
 			return checking(n, status), err
+		} else {
+			end.Result = end.ResultOf()
 		}
 		end.Time, end.Age = l.Now(), l.age()
 		_, err = l.Propose(ctx, end)
@@ -58,7 +58,8 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 			// The report must not keep the check from ending: it would be refused again and again.
 			early = &wire.Aborted{Error: clip("its report was refused: " + err.Error()), Height: n.Target.Height}
 			end = &masterfsm.EndCheck{
-				ID: n.ID, Version: n.Version, Aborted: causeOf(early), Time: l.Now(), Age: l.age(),
+				ID: n.ID, Version: n.Version, Aborted: causeOf(early), Result: tried.result(), Time: l.Now(),
+				Age: l.age(),
 			}
 			_, err = l.Propose(ctx, end)
 		}
@@ -77,8 +78,67 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 			m.node(n.ID).answered = now
 			delete(m.tasks, n.ID)
 			m.checkEnded(n.ID, early, l.pace, now)
+			m.node(n.ID).unread = unread
 		}, nil
 	}
+}
+
+// tries is what is known of the checks of a storage node before the one at hand.
+type tries struct {
+	aborted int // how many in a row ended early
+	unread  unreadHistory
+}
+
+// result is the result of a check that ended early.
+func (t tries) result() masterfsm.CheckResult {
+	if t.aborted+1 >= abortedMany {
+		return masterfsm.CheckNone
+	}
+	return masterfsm.CheckAborted
+}
+
+// judge returns why a check that has ended did not look at everything, nil if it did, and the history with this check.
+// It adds to the report, as bad, the blocks that this check and those before it could not read. If the node can read
+// no block, it does so only if there are other copies or its device can read: else the device may be back tomorrow, and
+// no block is damaged.
+func (t tries) judge(
+	n *masterfsm.Storage, status *wire.CheckStatus, height uint64, others bool,
+) (*wire.Aborted, unreadHistory) {
+	early := endedEarly(n, *status, height)
+	if early == nil {
+		return nil, unreadHistory{}
+	}
+	if status.Unread == nil {
+		return early, t.unread // nothing is known of the blocks
+	}
+	history, bad := t.unread.with(badBelow(status.Unread.Bad, height))
+	if len(bad) > 0 && (others || status.DeviceReads || chain.CountBlocks(bad) < height) {
+		unread := *status.Unread
+		unread.Bad = bad
+		unread.Findings = slices.DeleteFunc(slices.Clone(unread.Findings), func(f wire.Finding) bool {
+			return !chain.HoldsBlock(bad, f.Block)
+		})
+		status.Report = withUnread(status.Report, &unread, height)
+	}
+	return early, history
+}
+
+// unreadHistory are the blocks that a storage node could not read in its last check, and in its last two.
+type unreadHistory [unreadMany - 1][]chain.Range
+
+// with returns the history with another check, and the blocks that it could not read for the third time.
+func (h unreadHistory) with(unread []chain.Range) (unreadHistory, []chain.Range) {
+	again := chain.CommonRanges(unread, h[unreadMany-2])
+	for i := unreadMany - 2; i > 0; i-- {
+		h[i] = chain.CommonRanges(unread, h[i-1])
+	}
+	h[0] = unread
+	return h, again
+}
+
+// otherCopies reports whether a storage node other than one counts as a copy.
+func otherCopies(view masterfsm.View, id string) bool {
+	return slices.ContainsFunc(view.Storages, func(n masterfsm.Storage) bool { return n.ID != id && n.CountsAsCopy })
 }
 
 // conclude puts the findings of a check into a command.
@@ -221,12 +281,13 @@ func (l *leadership) abortCheck(a action, view masterfsm.View, m *memory) job {
 	n, now, taken := view.Storage(a.node), l.cfg.Clock(), m.checking
 	end := &masterfsm.EndCheck{
 		ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
-		Time: l.Now(), Age: l.age(),
+		Result: masterfsm.CheckAborted, Time: l.Now(), Age: l.age(),
 	}
 	if !m.live(a.node, now, l.pace) || taken.node != a.node || taken.version != a.version {
 		return l.propose(end)
 	}
 	took := now.Sub(taken.began)
+	end.Result = m.tried(a.node).result()
 	end.Aborted = masterfsm.Cause{Code: wire.CodeCheckOverdue, Args: wire.Args{
 		"blocks": taken.blocks, "height": n.Target.Height, "seconds": uint64(took.Seconds()),
 	}}
@@ -297,26 +358,41 @@ func (l *leadership) commonHeight(
 	return low, nil
 }
 
-// sameHeader reports whether a node's header is the group's. A header that the node cannot read counts as different: to
-// send its block again does no harm. Where the group's header is lost, the next one that is not lost decides: headers
-// are linked, so the blocks before equal ones are equal too. The error means that the node does not answer, or no
-// longer has that status.
+// maxUnreadable bounds how many headers that a node cannot read are passed over.
+const maxUnreadable = 16
+
+// sameHeader reports whether a node's header is the group's. Where the group's header is lost, or the node cannot read
+// its own now, the next one decides: headers are linked, so the blocks before equal ones are equal too. The error means
+// that it is not known.
 func (l *leadership) sameHeader(
 	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64,
 ) (bool, error) {
+	var unreadable error
 	next := l.afterLost(block)
-	if next >= status.Height {
-		return false, nil // it is known that the last header differs
-	}
-	proven, err := l.cfg.Prover.Header(ctx, next)
-	if err != nil {
-		return false, err
-	}
-	same, err := l.hasHeader(ctx, n, status, next, proven.Hash())
-	if err != nil || same || next == block {
+	for range maxUnreadable {
+		if next >= status.Height {
+			return false, unreadable // if it is nil: it is known that the last header differs
+		}
+		proven, err := l.cfg.Prover.Header(ctx, next)
+		if err != nil {
+			return false, err
+		}
+		same, err := l.hasHeader(ctx, n, status, next, proven.Hash())
+		if errors.Is(err, wire.ErrUnavailable) {
+			unreadable = err
+			next = l.afterLost(next + 1)
+			continue
+		}
+		if err != nil || same || next == block {
+			return same, err
+		}
+		same, err = l.hasHeader(ctx, n, status, next-1, proven.Prev)
+		if errors.Is(err, wire.ErrUnavailable) {
+			return false, nil // its block is sent again, which does no harm
+		}
 		return same, err
 	}
-	return l.hasHeader(ctx, n, status, next-1, proven.Prev)
+	return false, unreadable
 }
 
 // afterLost returns the first block from a block on that is not lost.
@@ -331,21 +407,18 @@ func (l *leadership) afterLost(block uint64) uint64 {
 	return block
 }
 
-// hasHeader reports whether a node has the header with a hash.
+// hasHeader reports whether a node has the header with a hash. A damaged header is another one. A node that answers
+// with an error says nothing about its header.
 func (l *leadership) hasHeader(
 	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64, hash chain.Hash,
 ) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	headers, err := l.cfg.Workers.Headers(ctx, worker(n), block, 1, status.Size)
-	if err == nil {
-		return len(headers) == 1 && headers[0].Header.Block == block && headers[0].Header.Hash() == hash, nil
+	if err != nil {
+		return false, fmt.Errorf("read the header of block %d of the storage node %s: %w", block, n.URL, err)
 	}
-	now, statusErr := l.statusOf(ctx, n)
-	if statusErr != nil || now.Height != status.Height || now.Hash != status.Hash {
-		return false, err
-	}
-	return false, nil
+	return len(headers) == 1 && headers[0].Header.Block == block && headers[0].Header.Hash() == hash, nil
 }
 
 func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {

@@ -3,10 +3,12 @@ package leader
 import (
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -101,6 +103,71 @@ func TestReportsSayThatTheyAreComplete(t *testing.T) {
 		early := endedEarly(&n, status, 20)
 		if (early != nil) != row.early || early != nil && early.Error == "" {
 			t.Errorf("%+v: %+v", row, early)
+		}
+	}
+}
+
+// TestUnreadHistory checks that a block counts as bad only after three checks in a row could not read it, whatever else
+// ended checks early, and that a node that can read no block is repaired only if there are other copies.
+func TestUnreadHistory(t *testing.T) {
+	n := masterfsm.Storage{Level: masterfsm.LevelReports}
+	const height = 8
+	check := func(unread ...chain.Range) wire.CheckStatus {
+		status := wire.CheckStatus{Error: "input/output error"}
+		if len(unread) > 0 {
+			status.Unread = &wire.Report{Bad: unread, Unchecked: height}
+			for _, r := range unread {
+				status.Unread.Findings = append(status.Unread.Findings, wire.Finding{Block: r.From})
+			}
+		}
+		return status
+	}
+	sectors := func(unread chain.Range) wire.CheckStatus {
+		status := check(unread)
+		status.DeviceReads = true
+		return status
+	}
+	one, two := chain.Range{From: 2, To: 3}, chain.Range{From: 5, To: 6}
+	all := chain.Range{To: height}
+	good := wire.CheckStatus{Blocks: height, Report: &wire.Report{Unchecked: height, Complete: true}}
+	for name, c := range map[string]struct {
+		checks []wire.CheckStatus
+		alone  bool
+		want   []chain.Range
+	}{
+		"three times": {
+			checks: []wire.CheckStatus{check(one), check(one, two), check(one)}, want: []chain.Range{one},
+		},
+		"twice":              {checks: []wire.CheckStatus{check(), check(), check(one), check(one)}},
+		"each time another":  {checks: []wire.CheckStatus{check(one), check(two), check(one), check(two)}},
+		"a good one between": {checks: []wire.CheckStatus{check(one), check(one), good, check(one)}},
+		"one that did not look between": {
+			checks: []wire.CheckStatus{check(one), check(one), check(), check(one)}, want: []chain.Range{one},
+		},
+		"everything":        {checks: []wire.CheckStatus{check(all), check(all), check(all)}, want: []chain.Range{all}},
+		"everything, alone": {checks: []wire.CheckStatus{check(all), check(all), check(all)}, alone: true},
+		"everything, alone, on bad sectors": {
+			checks: []wire.CheckStatus{sectors(all), sectors(all), sectors(all)}, alone: true, want: []chain.Range{all},
+		},
+		"everything, alone, and then the device is gone": {
+			checks: []wire.CheckStatus{sectors(all), sectors(all), check(all)}, alone: true,
+		},
+		"one block, alone": {
+			checks: []wire.CheckStatus{check(one), check(one), check(one)}, alone: true, want: []chain.Range{one},
+		},
+	} {
+		var h unreadHistory
+		for i, status := range c.checks {
+			_, h = tries{unread: h}.judge(&n, &status, height, !c.alone)
+			var got []chain.Range
+			if status.Report != nil {
+				got = status.Report.Bad
+			}
+			if last := i == len(c.checks)-1; !last && len(got) > 0 || last && !slices.Equal(got, c.want) {
+				t.Errorf("%s: check %d: %v", name, i, got)
+			} else if last && len(c.want) > 0 && len(status.Report.Findings) != 1 {
+				t.Errorf("%s: %+v", name, status.Report)
+			}
 		}
 	}
 }

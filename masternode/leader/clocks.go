@@ -62,6 +62,15 @@ func WrongBy(own uint64, others []uint64) time.Duration {
 // Disagree reports whether enough clocks are known, and no majority of them agrees.
 func (c *Clocks) Disagree() bool { return c.Compared >= fewestClocks && !c.Majority }
 
+// TimeOff returns how far the time that records get is ahead of the leader's clock, and how far behind it. At least one
+// is 0. Both are 0 where the leader's clock is among the wrong ones: the time is right then.
+func (c *Clocks) TimeOff() (ahead, behind time.Duration) {
+	if c.Majority && !c.Agrees {
+		return 0, 0
+	}
+	return max(0, c.Table), max(0, -c.Table)
+}
+
 // WrongClock is a master's clock that is not within maxStep of the majority.
 type WrongClock struct {
 	Master string
@@ -258,15 +267,16 @@ func (w *planner) clockWork() {
 }
 
 // SetTime moves the table's time forward, unix milliseconds, and returns the time that it had. It refuses to if the
-// clocks of the masters agree with this leader's, because the time follows them then. The error wraps
+// clocks of the masters agree with this leader's, because the time follows them then. force allows more than a day.
+// The error wraps
 // wire.ErrBadRequest or wire.ErrUnavailable, or is one of [Leader.Propose].
-func (l *Leader) SetTime(ctx context.Context, to uint64) (was uint64, err error) {
+func (l *Leader) SetTime(ctx context.Context, to uint64, force bool) (was uint64, err error) {
 	status := l.Status()
 	if !status.Leads {
 		return 0, wire.ErrNotLeader
 	}
-	var level uint64
-	l.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	var level, now uint64
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { level, now = s.Level(), s.Now() })
 	switch {
 	case level < masterfsm.LevelElapsed:
 		return 0, fmt.Errorf("%w: the time can be set from protocol level %d on, and the group is at level %d",
@@ -274,8 +284,18 @@ func (l *Leader) SetTime(ctx context.Context, to uint64) (was uint64, err error)
 	case status.Clocks.Agrees:
 		return 0, fmt.Errorf("%w: the time follows the clocks of the masters, which agree: "+
 			"set the clocks of the machines", wire.ErrBadRequest)
+	case to > masterfsm.MaxTime:
+		return 0, fmt.Errorf("%w: the time is after the year 9999", wire.ErrBadRequest)
+	case to <= now:
+		return 0, fmt.Errorf("%w: the time %s is not later than the group's time, %s, and that never runs backwards",
+			wire.ErrBadRequest, utc(to), utc(now))
 	}
-	was, err = ProposeFor[uint64](ctx, l, &masterfsm.SetTime{Time: to})
+	was, err = ProposeFor[uint64](ctx, l, &masterfsm.SetTime{Time: to, Force: force})
 	l.observe()
 	return was, err
+}
+
+// utc formats unix milliseconds, at most [masterfsm.MaxTime].
+func utc(millis uint64) string {
+	return time.UnixMilli(int64(millis)).UTC().Format("2006-01-02T15:04:05.000Z")
 }

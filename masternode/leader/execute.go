@@ -258,8 +258,9 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
-			s.clock, s.disk = 0, wire.Disk{}
+			s.clock, s.disk, s.notice = 0, wire.Disk{}, wire.CodeOtherNodeAtURL
 			if same {
+				s.notice = ""
 				s.disk = member.Disk
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // outcome is how an action ended. The loop applies it to the memory.
@@ -84,10 +85,27 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	})
 }
 
+// noticeOf returns the code of the notice about a node that answered a ping with a refusal, "" for any other outcome.
+func noticeOf(err error) string {
+	switch {
+	case errors.Is(err, wire.ErrStaleFolder):
+		return wire.CodeStaleFolder
+	case errors.Is(err, wire.ErrUnauthorized): // it has another token: each worker and each cluster has its own
+		return wire.CodeOtherNodeAtURL
+	}
+	return ""
+}
+
 // learn applies an outcome to the memory.
 func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	now := l.cfg.Clock()
 	delete(m.inflight, o.action)
+	switch o.action.kind {
+	case actPingStorage, actPingMiner, actPingMaster:
+		if !errors.Is(o.err, context.Canceled) {
+			m.node(o.action.node).notice = noticeOf(o.err)
+		}
+	}
 	if o.learn != nil {
 		o.learn(m, now)
 	}

@@ -28,6 +28,7 @@ type memory struct {
 type lastSeen struct {
 	answered time.Time       // of the last answer; zero before the first
 	tried    time.Time       // of the last try
+	notice   string          // the code of the notice about its last answer; "" for a good one, and for none
 	height   uint64          // storage nodes: blocks on disk, from its last answer
 	heightAt time.Time       // when it first answered with that height
 	version  uint64          // storage nodes: of its entry in the table at that answer, 0 before the first
@@ -42,6 +43,7 @@ type lastSeen struct {
 	// then.
 	aborted    *wire.Aborted
 	checkAgain time.Time
+	unread     unreadHistory // of a storage node; empty after a check that looked at everything
 	// repairEnded is when the last repair of a storage node ended, repairsCut how many in a row ended because others
 	// waited, and sendFailed when the node last failed as a sender.
 	repairEnded time.Time
@@ -76,6 +78,16 @@ func (m *memory) node(id string) *lastSeen {
 		m.nodes[id] = s
 	}
 	return s
+}
+
+// tried returns what is known of the last checks of a storage node.
+func (m *memory) tried(id string) tries {
+	s := m.node(id)
+	t := tries{unread: s.unread}
+	if s.aborted != nil {
+		t.aborted = s.aborted.Count
+	}
+	return t
 }
 
 // checkEnded records how a check of a storage node ended. early is nil if the check looked at everything.
@@ -178,6 +190,26 @@ func (m *memory) silent(view masterfsm.View, now time.Time, p pace) (list []stri
 		}
 	}
 	return list
+}
+
+// refusals returns the codes of the notices about the last answers of nodes in the table, by node id.
+func (m *memory) refusals(view masterfsm.View) map[string]string {
+	codes := map[string]string{}
+	add := func(id string) {
+		if s := m.nodes[id]; s != nil && s.notice != "" {
+			codes[id] = s.notice
+		}
+	}
+	for i := range view.Masters {
+		add(view.Masters[i].ID)
+	}
+	for i := range view.Storages {
+		add(view.Storages[i].ID)
+	}
+	for i := range view.Miners {
+		add(view.Miners[i].ID)
+	}
+	return codes
 }
 
 // live reports whether a node answered recently.

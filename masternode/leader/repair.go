@@ -31,6 +31,10 @@ type repair struct {
 	status   wire.ReceiveStatus
 	check    wire.CheckStatus // of what the last check could not look at
 	early    *wire.Aborted    // how that check ended, if it did not look at everything
+	tried    tries            // the checks before that one
+	unread   unreadHistory    // with that check
+	others   bool             // other nodes count as copies
+	level    uint64           // of the group
 	failures int              // transfers in a row that ended early
 }
 
@@ -172,6 +176,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		r = &repair{ticket: n.Ticket, began: l.cfg.Clock(), moved: l.cfg.Clock(), heard: l.cfg.Clock()}
 		m.repairs[n.ID] = r
 	}
+	r.tried, r.others, r.level = m.tried(n.ID), otherCopies(view, n.ID), view.Level
 	turn := l.turn(&n, view, m)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
@@ -242,9 +247,11 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 			switch {
 			case r.early != nil:
 				m.checkEnded(n.ID, r.early, l.pace, now)
+				m.node(n.ID).unread = r.unread
 				m.node(n.ID).repairAgain = m.node(n.ID).checkAgain
 			case end.Failed.IsZero() && n.Unchecked > 0: // its check has ended
 				m.checkEnded(n.ID, nil, l.pace, now)
+				m.node(n.ID).unread = r.unread
 			}
 			delete(m.repairs, n.ID)
 			delete(m.tasks, n.ID)
@@ -296,6 +303,7 @@ func (l *leadership) step(
 	// before it is Valid.
 	check, err := l.askCheck(ctx, n, wire.CheckOrder{
 		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.cfg.CheckRate, Lost: confirmed,
+		Unread: true, UnreadAll: r.level >= masterfsm.LevelResults,
 	})
 	if progress := plausible(check.Bytes) + min(check.Blocks, status.Height); err == nil && progress > r.checked {
 		r.checked, r.moved = progress, l.cfg.Clock()
@@ -304,12 +312,16 @@ func (l *leadership) step(
 	if err != nil || check.Report == nil && check.Error == "" {
 		return nil, err
 	}
-	if r.early = endedEarly(&n, check, status.Height); r.early != nil && nothingBad(check) {
+	if r.early, r.unread = r.tried.judge(&n, &check, status.Height, r.others); r.early != nil && nothingBad(check) {
 		return l.failedRepair(n, r, wire.CodeCheckAborted, causeOf(r.early).Args), nil
 	}
 	end.Bad, end.Unchecked = badBelow(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
+	if r.early != nil {
+		end.Unchecked = max(1, end.Unchecked) // it did not look at everything
+	}
+	end.Findings = findingsOf(check.Report)
 	changed := status.Changed
-	for _, f := range findingsOf(check.Report) {
+	for _, f := range end.Findings {
 		if f.What == chain.WrongFile { // the check after the repair reports other findings
 			changed = append(changed, f.Detail.Text())
 		}
@@ -424,7 +436,8 @@ func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, code string, a
 	}
 }
 
-// stillBad returns what is still bad of a node's blocks by its last answer, and all of it before the first answer.
+// stillBad returns what is still bad of a node's blocks by its last answer, and all of it before the first answer. It
+// includes the blocks that the repair lost.
 func (r *repair) stillBad(n masterfsm.Storage) []chain.Range {
 	var got []chain.Range
 	if r.answered && (r.status.Blocks > 0 || len(r.status.Missing) == 0) {
@@ -433,7 +446,15 @@ func (r *repair) stillBad(n masterfsm.Storage) []chain.Range {
 		}
 		got = chain.CutRanges(got, r.status.Missing)
 	}
-	return chain.CutRanges(n.Bad, got)
+	bad := chain.CutRanges(n.Bad, got)
+	lost := badBelow(r.status.Lost, min(n.Height, r.status.Height))
+	if len(lost) == 0 {
+		return bad
+	}
+	for _, span := range lost {
+		bad = chain.AddRange(bad, span)
+	}
+	return chain.BoundRanges(bad, chain.MaxFindings)
 }
 
 // abortRepair ends a repair whose receiver does not answer.

@@ -14,6 +14,7 @@ type Status struct {
 	Leads     bool
 	Live      map[string]bool         // by worker id: it answered recently
 	Silent    []string                // storage nodes that have not answered for a while
+	Refusals  map[string]string       // by node id: the code of the notice about its last answer
 	Tasks     map[string]wire.Task    // by storage node: its check or repair
 	Aborted   map[string]wire.Aborted // by storage node: its last check, if that ended early
 	Witnesses []wire.Witness
@@ -104,7 +105,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 			s.Aborted[id] = *seen.aborted
 		}
 	}
-	s.Silent = m.silent(view, now, l.pace)
+	s.Silent, s.Refusals = m.silent(view, now, l.pace), m.refusals(view)
 	for i := range view.Miners {
 		id := view.Miners[i].ID
 		s.Live[id] = m.live(id, now, l.pace)

@@ -8,6 +8,6 @@
 // answer is also reported, so that the leader has the node checked.
 //
 // prover.go has the configuration. provenrecords.go, provenheaders.go, proventiles.go and provenentries.go read each
-// kind of data. runcache.go keeps proven tiles and bundles. nodechoice.go chooses the node to ask and calls it.
-// search.go asks the nodes' indexes.
+// kind of data. runcache.go keeps proven tiles and bundles, and recordcache.go proven records. nodechoice.go chooses
+// the node to ask and calls it. search.go asks the nodes' indexes.
 package prover

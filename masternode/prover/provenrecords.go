@@ -10,22 +10,58 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// RecordRead is a read of a record from a storage node. Its result is the encoded record.
-type RecordRead = batch.Call[recordPlace, []byte]
+// HashedRecord is an encoded record with the hashes that were computed from it.
+type HashedRecord struct {
+	Encoded []byte
+	Commit  chain.Hash // commitment to the content
+	Leaf    chain.Hash // hash of the leaf
+}
+
+// HashRecord hashes an encoded record that has not been validated. It is the only hash of the payload in a read. The
+// error wraps [chain.ErrFrame] if the bytes are not one record.
+func HashRecord(encoded []byte) (HashedRecord, error) {
+	size, err := chain.EncodedRecordSize(encoded)
+	if err != nil {
+		return HashedRecord{}, err
+	}
+	if size != len(encoded) {
+		return HashedRecord{}, fmt.Errorf("%w: a record of %d bytes in %d", chain.ErrFrame, size, len(encoded))
+	}
+	commit := chain.EncodedCommit(encoded)
+	leaf := chain.EncodedLeaf(encoded, commit)
+	return HashedRecord{Encoded: encoded, Commit: commit, Leaf: leaf.Hash()}, nil
+}
+
+// RecordRead is a read of a record from a storage node. Its result is proven.
+type RecordRead = batch.Call[recordPlace, HashedRecord]
 
 type recordPlace struct {
 	header chain.Header // of its block, proven
 	offset uint32
 }
 
-// Record reads one record of a block. The header must be proven.
-func (p *Prover) Record(ctx context.Context, header chain.Header, offset uint32) ([]byte, error) {
-	return p.StartRecord(header, offset).Wait(ctx)
+// Record reads one record of a block, from the cache or a storage node. The header must be proven. The caller must not
+// change the record.
+func (p *Prover) Record(ctx context.Context, header chain.Header, offset uint32) (HashedRecord, error) {
+	at := recordPlace{header: header, offset: offset}
+	if kept, ok := p.records.get(&at); ok {
+		return kept, nil
+	}
+	record, err := p.reads.Start(at).Wait(ctx)
+	if err == nil {
+		p.records.keep(&at, record)
+	}
+	return record, err
 }
 
-// StartRecord starts to read a record of a block. The header must be proven.
+// StartRecord starts to read a record of a block, one of many that are read in order. The header must be proven. A
+// record that is not in the cache is not put there: the reader of a list or a stream does not come back for it.
 func (p *Prover) StartRecord(header chain.Header, offset uint32) *RecordRead {
-	return p.reads.Start(recordPlace{header: header, offset: offset})
+	at := recordPlace{header: header, offset: offset}
+	if kept, ok := p.records.get(&at); ok {
+		return batch.Ended[recordPlace](kept)
+	}
+	return p.reads.Start(at)
 }
 
 // readBatch asks one node after the other for the records that are still missing.
@@ -37,7 +73,8 @@ func (p *Prover) readBatch(ctx context.Context, reads []*RecordRead) {
 		}
 	}
 	for _, r := range missing {
-		r.End(nil, fmt.Errorf("%w: record %d of block %d", wire.ErrUnavailable, r.Value.offset, r.Value.header.Block))
+		err := fmt.Errorf("%w: record %d of block %d", wire.ErrUnavailable, r.Value.offset, r.Value.header.Block)
+		r.End(HashedRecord{}, err)
 	}
 }
 
@@ -57,12 +94,17 @@ func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*
 	var wrong, failed error
 	for i, r := range reads {
 		a := &answers[i]
-		if err := r.Value.check(a); err == nil {
-			r.End(a.Record, nil)
+		record, err := r.Value.check(a)
+		switch {
+		case err == nil:
+			r.End(record, nil)
 			continue
-		} else if a.Status == wire.ReadFailed {
+		case a.Status == wire.ReadFailed:
 			failed = err
-		} else if a.Status != wire.ReadBehind && !(a.Status == wire.ReadBad && p.lost(r.Value.header.Block)) {
+		case a.Status == wire.ReadBehind:
+		case (a.Status == wire.ReadBad || a.Status == wire.ReadFound) && p.lost(r.Value.header.Block):
+			// The damage of the block is known. The node does not compare what it reads with the leaf.
+		default:
 			wrong = err
 		}
 		missing = append(missing, r)
@@ -76,29 +118,20 @@ func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*
 	return missing
 }
 
-// check verifies an answer.
-func (r *recordPlace) check(a *wire.ProvenRecord) error {
+// check verifies an answer and returns its record.
+func (r *recordPlace) check(a *wire.ProvenRecord) (HashedRecord, error) {
 	if a.Status != wire.ReadFound {
-		return fmt.Errorf("record %d of block %d: read status %d", r.offset, r.header.Block, a.Status)
+		return HashedRecord{}, fmt.Errorf("record %d of block %d: read status %d", r.offset, r.header.Block, a.Status)
 	}
-	leaf, err := leafOf(a.Record)
+	record, err := HashRecord(a.Record)
 	if err != nil {
-		return err
+		return HashedRecord{}, err
 	}
 	proof := chain.Proof{Index: r.header.First + uint64(r.offset), Size: r.header.Seal(), Path: a.Path}
-	return proof.Check(leaf.Hash(), r.header.Root)
-}
-
-// leafOf returns the leaf of an encoded record that has not been validated.
-func leafOf(encoded []byte) (chain.Leaf, error) {
-	size, err := chain.EncodedRecordSize(encoded)
-	if err != nil {
-		return chain.Leaf{}, err
+	if err := proof.Check(record.Leaf, r.header.Root); err != nil {
+		return HashedRecord{}, fmt.Errorf("record %d of block %d: %w", r.offset, r.header.Block, err)
 	}
-	if size != len(encoded) {
-		return chain.Leaf{}, fmt.Errorf("a record of %d bytes in %d", size, len(encoded))
-	}
-	return chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)), nil
+	return record, nil
 }
 
 // lost reports whether no storage node has a good copy of a block. A node that reports its own copy as bad then is not

@@ -42,7 +42,7 @@ type Ledger interface {
 	Read(f func(*masterfsm.State))
 }
 
-// Config describes a [Prover]. All fields are required.
+// Config describes a [Prover]. All fields except RecordBytes are required.
 type Config struct {
 	// Self is the member id of this master. It decides which node is asked first, so that the masters spread over the
 	// nodes.
@@ -51,6 +51,8 @@ type Config struct {
 	Storages Storages
 	Logger   hclog.Logger
 	Clock    func() time.Time
+	// RecordBytes bounds the cache of proven records, in bytes. It keeps nothing if RecordBytes is 0.
+	RecordBytes uint64
 }
 
 // Prover reads from storage nodes. Its methods may be called by many goroutines.
@@ -61,7 +63,8 @@ type Prover struct {
 	tiles   *runCache[tileID]
 	bundles *bundles
 
-	reads    *batch.Batcher[recordPlace, []byte]
+	reads    *batch.Batcher[recordPlace, HashedRecord]
+	records  *recordCache
 	headers  *lru.Cache[uint64, chain.Header]
 	fetches  batch.SingleFlight[uint64, chain.Header] // of pages of headers, by first block
 	suspects chan wire.Suspicion                      // nodes that answered wrong
@@ -86,10 +89,11 @@ func New(cfg Config) *Prover {
 	p := &Prover{
 		cfg: cfg, log: cfg.Logger.Named("prover"), tiles: newRunCache[tileID](keptTiles),
 		headers: newLRU[uint64, chain.Header](keptHeaders), unwell: map[string]time.Time{},
+		records:  newRecordCache(cfg.RecordBytes),
 		suspects: make(chan wire.Suspicion, maxSuspects),
 	}
 	p.fetches.Detached = true // the page is kept, and a node that hangs is noticed
-	p.reads = batch.New(batch.Config[recordPlace, []byte]{
+	p.reads = batch.New(batch.Config[recordPlace, HashedRecord]{
 		Lanes: readLanes, Eager: 1, MaxCount: 128, Handle: p.readBatch, Closed: errStopping,
 	})
 	p.bundles = newBundles(p)

@@ -41,11 +41,12 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			encoded, err := p.Record(t.Context(), h, 2)
+			record, err := p.Record(t.Context(), h, 2)
 			if err != nil {
 				t.Fatalf("a record behind it: %v", err)
 			}
-			if got, err := chain.ParseRecord(encoded); err != nil || !bytes.Equal(got.Payload, r.Payloads[5*16+2]) {
+			got, err := chain.ParseRecord(record.Encoded)
+			if err != nil || !bytes.Equal(got.Payload, r.Payloads[5*16+2]) {
 				t.Errorf("a record behind it: %q, %v", got.Payload, err)
 			}
 			stop()

@@ -57,7 +57,7 @@ func (p *Prover) StartHits(ctx context.Context, hits []wire.Hit) []*RecordRead {
 				ErrNoRecord, hit.Index, hit.Offset, hit.Block, h.Count, h.First)
 		}
 		if err != nil {
-			reads[i] = batch.Failed[recordPlace, []byte](err)
+			reads[i] = batch.Failed[recordPlace, HashedRecord](err)
 			continue
 		}
 		reads[i] = p.StartRecord(h, hit.Offset)
@@ -114,12 +114,11 @@ func (p *Prover) hasHash(ctx context.Context, hit wire.Hit, h chain.Hash) (found
 	if hit.Offset >= header.Count {
 		return found, false, nil
 	}
-	encoded, err := p.Record(ctx, header, hit.Offset)
+	record, err := p.Record(ctx, header, hit.Offset)
 	if err != nil {
 		return found, false, err
 	}
-	leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
-	return FoundRecord(hit.Block, hit.Offset, header.First+uint64(hit.Offset)), leaf.Hash() == h, nil
+	return FoundRecord(hit.Block, hit.Offset, header.First+uint64(hit.Offset)), record.Leaf == h, nil
 }
 
 // FoundRecord is the answer to a search by hash that found a record.

@@ -145,8 +145,9 @@ func (w *Witness) Cosignature(checkpoint, answer []byte) (masterfsm.Cosignature,
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: its answer holds an empty line", errCosignature)
 	}
 	signature := opened.Sigs[0]
-	if at, err := formats.CoSigV1Timestamp(signature); err != nil || at.Unix() <= 0 {
-		return masterfsm.Cosignature{}, fmt.Errorf("%w: it has no time", errCosignature)
+	if at, err := formats.CoSigV1Timestamp(signature); err != nil || at.Unix() <= 0 ||
+		at.Unix() > masterfsm.MaxTime/1000 {
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: it has no time, or one after the year 9999", errCosignature)
 	}
 	return masterfsm.Cosignature{Witness: w.Name, Line: "— " + signature.Name + " " + signature.Base64}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -105,6 +106,31 @@ func TestWitnessErrorsTellNoURL(t *testing.T) {
 		"foo http://user:secret@host", "foo+1+!! http://user:secret@host x"} {
 		if _, err := ParseWitness(text); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestTimesOfCosignatures checks that a witness cannot bring an absurd time with a good signature.
+func TestTimesOfCosignatures(t *testing.T) {
+	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := append([]byte{4}, private.Public().(ed25519.PublicKey)...)
+	const name = "witness.example/w1"
+	w, err := ParseWitness(vkey(name, 4, public[1:]) + " http://witness.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := sha256.Sum256(append([]byte(name+"\n"), public...))
+	const text = "example.com/log\n5\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+	for at, good := range map[uint64]bool{
+		0: false, 1: true, 1_900_000_000: true, masterfsm.MaxTime / 1000: true, masterfsm.MaxTime/1000 + 1: false,
+		1 << 62: false, 1 << 63: false, 1<<64 - 1: false,
+	} {
+		signature := ed25519.Sign(private, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, text))
+		line := binary.BigEndian.AppendUint64(id[:4:4], at)
+		answer := "— " + name + " " + base64.StdEncoding.EncodeToString(append(line, signature...)) + "\n"
+		c, err := w.Cosignature([]byte(text+"\n— log x\n"), []byte(answer))
+		if (err == nil) != good || good && CosignedAt(c) != at*1000 || !good && !errors.Is(err, errCosignature) {
+			t.Errorf("at %d s: %+v, %v", at, c, err)
 		}
 	}
 }

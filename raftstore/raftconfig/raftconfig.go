@@ -3,13 +3,19 @@
 package raftconfig
 
 import (
+	"errors"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // Transport returns the settings of raft's transport.
@@ -38,18 +44,48 @@ func New(id string, timeout time.Duration, logger hclog.Logger) *raft.Config {
 	return c
 }
 
-// OpenLog opens the log store. Every commit is synced; the list of free pages is not written but rebuilt on opening.
+// OpenLog opens the log store at a path, or creates it if the file is missing or empty. Every commit is synced; the
+// list of free pages is not written but rebuilt on opening. The error of a damaged file wraps [durable.ErrDamaged].
 func OpenLog(path string) (*raftboltdb.BoltStore, error) {
-	return raftboltdb.New(raftboltdb.Options{
-		Path: path,
-		BoltOptions: &bbolt.Options{
-			Timeout:        time.Second,
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-			NoStatistics:   true,
-			// Address space, not memory: remapping a growing file waits for all readers.
-			InitialMmapSize: 256 << 20,
-		},
-		NoSync: false,
-	})
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && info.Size() == 0:
+		err = createLog(path)
+	case err == nil:
+		err = CheckLog(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options(), NoSync: false})
+}
+
+// createLog creates a log store without content. It appears at its path when it is complete.
+func createLog(path string) error {
+	temp := path + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	db, err := bbolt.Open(temp, 0o600, options())
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+func options() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:        time.Second,
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
+		NoStatistics:   true,
+		// Address space, not memory: remapping a growing file waits for all readers.
+		InitialMmapSize: 256 << 20,
+	}
 }

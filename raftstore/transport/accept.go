@@ -84,6 +84,7 @@ func (s *Stream) serve(c *conn) {
 		_ = c.Close() // the handshake was its only purpose
 		return
 	}
+	c.takeRequests()
 	select {
 	case s.ready <- c:
 	case <-s.ctx.Done():

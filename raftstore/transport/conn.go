@@ -14,6 +14,8 @@ type conn struct {
 	// Of the other side; the stream's mu guards them.
 	member           string
 	previous, opener Start // the start of it that was accepted before, and the one that opened this connection
+
+	incoming incoming
 }
 
 // track registers a connection with the stream. It closes the connection at once when the stream is closed.

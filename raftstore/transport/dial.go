@@ -33,7 +33,7 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 		c, err := s.dialAnywhere(ctx, member, hostPort, purposeRaft)
 		s.setReachable(member, err == nil)
 		if err == nil {
-			return c, nil
+			return &outgoing{conn: c}, nil
 		}
 		if time.Now().Before(deadline) {
 			last = err
@@ -97,7 +97,7 @@ func (s *Stream) addressOf(member string) string {
 }
 
 // dialAnywhere dials the most recent address of a member, and then the given one.
-func (s *Stream) dialAnywhere(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
+func (s *Stream) dialAnywhere(ctx context.Context, member, hostPort string, purpose byte) (*conn, error) {
 	var first error
 	if recent := s.addressOf(member); recent != "" && recent != hostPort {
 		quick, cancel := context.WithTimeout(ctx, recentTime)
@@ -115,7 +115,7 @@ func (s *Stream) dialAnywhere(ctx context.Context, member, hostPort string, purp
 	return c, nil
 }
 
-func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
+func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose byte) (*conn, error) {
 	group, raftOpen := s.current()
 	switch {
 	case group == "":
@@ -141,8 +141,11 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 
 // connect opens a connection, tracks it, and sets the deadline of the handshake.
 func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
-	var dialer net.Dialer
-	plain, err := dialer.DialContext(ctx, "tcp", hostPort)
+	dial := s.cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	plain, err := dial(ctx, "tcp", hostPort)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,7 +15,7 @@ const (
 	// cannot take the capacity of the members.
 	maxFromMembers = 128
 	maxFromOthers  = 64
-	// maxFromOther bounds the handshakes in progress of one address that is no member's.
+	// maxFromOther bounds the handshakes in progress of one host that is no member's: see countedAs.
 	maxFromOther = 8
 	// helloStay is how long a connection from a member's address stays at least, unless its handshake ends. A member on
 	// a busy machine needs some milliseconds from its dial to its hello.
@@ -25,8 +26,9 @@ const (
 var errTooMany = errors.New("too many handshakes in progress")
 
 // gate bounds the handshakes in progress whose callers have not proven the cluster token. A new connection is always
-// admitted. If there is no room, it replaces the oldest one whose caller has sent no valid hello, and if there is none
-// such, the oldest one. A caller with the token sends its hello at once, so it is through before its turn comes.
+// admitted. If there is no room, it replaces one whose caller has sent no valid hello, or if there is none such, any:
+// the oldest one of the host that has most such. A caller with the token sends its hello at once, so it is through
+// before its turn comes, and a connection whose caller has proven the token is not in the gate any more.
 type gate struct {
 	mu      sync.Mutex // guards all below
 	members []attempt  // from the addresses of members, the oldest first
@@ -37,7 +39,7 @@ type gate struct {
 // attempt is a handshake in progress.
 type attempt struct {
 	conn    *conn
-	host    netip.Addr
+	host    netip.Prefix // see countedAs
 	entered time.Time
 	greeted bool // it has sent a hello for this member of this group
 }
@@ -50,11 +52,12 @@ func (g *gate) untilRoom(now time.Time) time.Duration {
 	if len(g.members) < maxFromMembers {
 		return 0
 	}
-	return g.members[oldest(g.members, func(attempt) bool { return true })].entered.Add(helloStay).Sub(now)
+	return g.members[next(g.members, func(attempt) bool { return true })].entered.Add(helloStay).Sub(now)
 }
 
 // enter admits a connection from host. It returns the connection that must be closed for it, or nil.
-func (g *gate) enter(c *conn, host netip.Addr, isMember bool, now time.Time) (replaced *conn) {
+func (g *gate) enter(c *conn, addr netip.Addr, isMember bool, now time.Time) (replaced *conn) {
+	host := countedAs(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	list, limit, anyHost := &g.others, maxFromOthers, func(attempt) bool { return true }
@@ -75,17 +78,34 @@ func (g *gate) enter(c *conn, host netip.Addr, isMember bool, now time.Time) (re
 	return replaced
 }
 
-// oldest returns the index of the oldest of the chosen attempts that sent no hello, or else of the oldest chosen one.
-func oldest(list []attempt, chosen func(attempt) bool) int {
-	if i := slices.IndexFunc(list, func(a attempt) bool { return chosen(a) && !a.greeted }); i >= 0 {
-		return i
+// next returns the index of the chosen attempt that is replaced next: of those that sent no hello if there are any, the
+// oldest one of the host that has most of them.
+func next(list []attempt, chosen func(attempt) bool) int {
+	candidate := func(a attempt) bool { return chosen(a) && !a.greeted }
+	if !slices.ContainsFunc(list, candidate) {
+		candidate = chosen
 	}
-	return slices.IndexFunc(list, chosen)
+	first, hosts := map[netip.Prefix]int{}, map[netip.Prefix]int{}
+	next := -1
+	for i, a := range list {
+		if !candidate(a) {
+			continue
+		}
+		if hosts[a.host]++; hosts[a.host] == 1 {
+			first[a.host] = i
+		}
+	}
+	for host, i := range first {
+		if next < 0 || hosts[host] > hosts[list[next].host] || hosts[host] == hosts[list[next].host] && i < next {
+			next = i
+		}
+	}
+	return next
 }
 
-// remove takes the attempt that oldest chooses out of a list.
+// remove takes the attempt that next chooses out of a list.
 func remove(list *[]attempt, chosen func(attempt) bool) *conn {
-	i := oldest(*list, chosen)
+	i := next(*list, chosen)
 	c := (*list)[i].conn
 	*list = slices.Delete(*list, i, i+1)
 	return c
@@ -135,16 +155,29 @@ type proofOf struct {
 	called bool // this master called it
 }
 
-// learnHost records the address at the other end of a connection as its member's. The member has proven the token.
+// learnHost records the address at the other end of a connection as its member's. The member has proven the token. The
+// addresses of members that have been removed meanwhile are dropped.
 func (s *Stream) learnHost(c *conn, member string) {
 	host := hostOf(c.RemoteAddr().String())
+	removed := s.isRemoved()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	maps.DeleteFunc(s.proven, func(p proofOf, _ netip.Addr) bool { return p.member != member && removed(p.member) })
 	s.proven[proofOf{member, c.dialled != ""}] = host
 }
 
+// isRemoved returns a function that reports whether raft's configuration does not have a member. While there is no
+// configuration, it has all.
+func (s *Stream) isRemoved() func(member string) bool {
+	if len(s.cfg.Addresses()) == 0 {
+		return func(string) bool { return false }
+	}
+	return func(member string) bool { return s.cfg.AddressOf(member) == "" }
+}
+
 // isMembers reports whether an address is a member's: in raft's configuration, or set, or proven. A host name in the
-// configuration counts once its member was reached: this master does not wait for a name server here.
+// configuration counts once its member was reached: this master does not wait for a name server here. A master that
+// the configuration does not have, because it is new or was removed, has no part in the capacity of the members.
 func (s *Stream) isMembers(host netip.Addr) bool {
 	if !host.IsValid() {
 		return false
@@ -154,19 +187,31 @@ func (s *Stream) isMembers(host netip.Addr) bool {
 			return true
 		}
 	}
+	removed := s.isRemoved()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, hostPort := range s.addresses {
-		if hostOf(hostPort) == host {
+	for member, hostPort := range s.addresses {
+		if hostOf(hostPort) == host && !removed(member) {
 			return true
 		}
 	}
-	for _, h := range s.proven {
-		if h == host {
+	for p, h := range s.proven {
+		if h == host && !removed(p.member) {
 			return true
 		}
 	}
 	return false
+}
+
+// countedAs returns what an address counts as: an IPv4 address itself, and an IPv6 address as its network of 64 bits,
+// of which a caller may have all addresses.
+func countedAs(addr netip.Addr) netip.Prefix {
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, _ := addr.Prefix(bits) // the zero Prefix for the zero Addr
+	return prefix
 }
 
 // hostOf returns the IP address of host:port, or the zero Addr if the host is a name.

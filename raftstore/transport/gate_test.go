@@ -54,6 +54,27 @@ func TestGate(t *testing.T) {
 			first := fill(g, enter, stranger, false, maxFromOther)
 			return enter(stranger, false), first
 		}},
+		{"a network with too many", func(g *gate, enter func(netip.Addr, bool) *conn) (got, want *conn) {
+			for i := range maxFromOther {
+				enter(netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i)), false)
+			}
+			want = g.others[0].conn
+			return enter(netip.MustParseAddr("2001:db8::ffff"), false), want
+		}},
+		{"the host with the most hellos", func(g *gate, enter func(netip.Addr, bool) *conn) (got, want *conn) {
+			fill(g, enter, netip.MustParseAddr("192.0.2.4"), true, maxFromMembers/4)
+			want = fill(g, enter, netip.MustParseAddr("192.0.2.5"), true, maxFromMembers/2)
+			fill(g, enter, netip.MustParseAddr("192.0.2.6"), true, maxFromMembers/4)
+			for _, a := range g.members {
+				g.greeted(a.conn)
+			}
+			return enter(member, true), want
+		}},
+		{"the host with the most silent ones", func(g *gate, enter func(netip.Addr, bool) *conn) (got, want *conn) {
+			fill(g, enter, netip.MustParseAddr("192.0.2.4"), true, maxFromMembers/4)
+			want = fill(g, enter, netip.MustParseAddr("192.0.2.5"), true, 3*maxFromMembers/4)
+			return enter(member, true), want
+		}},
 		{"many addresses", func(g *gate, enter func(netip.Addr, bool) *conn) (got, want *conn) {
 			for i := range maxFromOthers {
 				enter(netip.MustParseAddr(fmt.Sprintf("198.51.100.%d", i)), false)
@@ -184,6 +205,8 @@ func TestAddressesOfMembers(t *testing.T) {
 		t.Error("an address from which a member proved the token does not count")
 	}
 	a.SetAddress("c", "192.0.2.1:1")
+	configured := map[string]string{"b": b.addr.String(), "c": "master-3:8010"}
+	a.cfg.AddressOf = func(member string) string { return configured[member] }
 	a.cfg.Addresses = func() []string { return []string{"master-3:8010", "[2001:db8::1]:8010"} }
 	for _, host := range []string{"192.0.2.1", "2001:db8::1"} {
 		if !a.isMembers(netip.MustParseAddr(host)) {
@@ -192,5 +215,20 @@ func TestAddressesOfMembers(t *testing.T) {
 	}
 	if a.isMembers(netip.Addr{}) {
 		t.Error("a host name stands for every unknown address")
+	}
+	if !a.isMembers(loopback) {
+		t.Error("the address of a member does not count")
+	}
+	delete(configured, "b")
+	delete(configured, "c")
+	for _, host := range []string{"192.0.2.1", "127.0.0.1"} {
+		if a.isMembers(netip.MustParseAddr(host)) {
+			t.Errorf("%s, of a member that was removed, counts", host)
+		}
+	}
+	configured["d"] = "192.0.2.9:1"
+	a.learnHost(c.(*outgoing).conn, "d")
+	if len(a.proven) != 1 {
+		t.Errorf("addresses of removed members are kept: %v", a.proven)
 	}
 }

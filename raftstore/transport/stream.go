@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Config is the configuration of a stream. All fields are needed.
+// Config is the configuration of a stream. All fields are needed, unless they say otherwise.
 type Config struct {
 	Listener  net.Listener
 	Self      string // this master's member id
@@ -36,7 +36,9 @@ type Config struct {
 	FailedSyncOf func(member string) KernelDigest
 	// MustStop reports whether this master must stop if a sync of its folder failed under a kernel.
 	MustStop func(KernelDigest) bool
-	Log      hclog.Logger
+	// Dial opens a connection; nil for TCP.
+	Dial func(ctx context.Context, network, hostPort string) (net.Conn, error)
+	Log  hclog.Logger
 }
 
 // Stream is raft's stream layer ([raft.StreamLayer]). Any goroutine may call its methods.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
@@ -19,11 +20,12 @@ type Config struct {
 	Segments string // the folder
 	Open     segment.OpenFunc
 	Index    *blockindex.Index
-	Height   uint64        // number of blocks to check, from block 0 on
-	Threads  int           // goroutines that read and hash
-	Lost     []chain.Range // blocks that are confirmed as lost; that they are bad is no finding
-	Levels   []*os.File    // files of the stored hashes, by stored level; nil for a missing one
-	TilesTo  uint64        // the leaves whose hashes must be stored
+	Height   uint64         // number of blocks to check, from block 0 on
+	Threads  int            // goroutines that read and hash
+	Lost     []chain.Range  // blocks that are confirmed as lost; that they are bad is no finding
+	Levels   []segment.File // files of the stored hashes, by stored level; nil for a missing one
+	Unopened []error        // by stored level, why a file that exists cannot be opened: its hashes are not compared
+	TilesTo  uint64         // the leaves whose hashes must be stored
 	// UnreadApart: a block that the system cannot read is not bad. It is reported apart, as one whose state is unknown.
 	UnreadApart bool
 
@@ -332,24 +334,38 @@ func (a *Audit) addUnread(b badBlock, before chain.Head) {
 	}
 }
 
-// StillUnread reads the unread blocks once more after Run, and returns those that the system still cannot read. It
-// returns none if no block could be read: then it is not some place of the device that is bad.
-func (a *Audit) StillUnread(ctx context.Context) (list []chain.Range, err error) {
-	if chain.CountBlocks(a.Unread.Blocks) >= a.Height {
-		return nil, nil
-	}
+// StillUnread reads the unread blocks once more after Run, and returns those that the system still cannot read because
+// of their file or its device. If the whole process lacks descriptors or memory, that says nothing about the block.
+// sectors: for each of them the file can be opened, and the device reports an error of the read.
+func (a *Audit) StillUnread(ctx context.Context) (list []chain.Range, sectors bool, err error) {
+	sectors = true
 	for _, r := range a.Unread.Blocks {
 		for number := r.From; number < r.To; number++ {
 			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
+				return nil, false, context.Cause(ctx)
 			}
-			if s := a.reread(number); s.unread != nil || a.headerUnread(s) {
+			s := a.reread(number)
+			why := s.unread
+			if !ofFile(why) {
+				why = a.headerUnread(s)
+			}
+			if ofFile(why) {
 				list = AddLast(list, number)
+				sectors = sectors && badSector(why)
 			}
 		}
 	}
-	return list, nil
+	return list, sectors, nil
 }
+
+// badSector reports whether an error is one of the device, of a read.
+func badSector(err error) bool {
+	failed, ok := errors.AsType[*os.PathError](err)
+	return ok && failed.Op == "read" && errors.Is(err, syscall.EIO)
+}
+
+// ofFile reports whether an error of the system is about a file or its device, and not about the whole process.
+func ofFile(err error) bool { return err != nil && !durable.NoResources(err) }
 
 // Report adds a finding, unless there are chain.MaxFindings already.
 func (a *Audit) Report(f wire.Finding) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -20,6 +21,11 @@ import (
 
 // ErrMisplaced: all blocks are good, and something else is at the path of a file or folder of the node.
 var ErrMisplaced = errors.New("something else stands in the place of a file of the node")
+
+// ErrNoFiles: the folder has neither blocks nor the index that a node writes when it first starts. So an empty chain
+// would mean that nothing was looked at.
+var ErrNoFiles = errors.New("the folder has no segments and no index, which a storage node writes at its first " +
+	"start: either no node has used it, or its files were removed, or its disk is not mounted")
 
 // Summary is what [Verify] found.
 type Summary struct {
@@ -46,9 +52,10 @@ type Summary struct {
 //
 // Verify goes on behind bad blocks, like a check of the running node. The error is a [*chain.BlockError] of the first
 // bad block that is not confirmed as lost. If there is none and the system cannot read a block, the error is the
-// system's. If the chain is good and stored hashes are not, the error wraps
-// [tiles.ErrMismatch], and the Summary is complete. If only files that are computed from the blocks are misplaced, it
-// wraps [ErrMisplaced].
+// system's. If the chain is good and stored hashes are not, the error wraps [tiles.ErrMismatch], and the Summary is
+// complete. If a file of stored hashes cannot be opened, the Summary is complete too, and the error is the system's. If
+// only files that are computed from the blocks are misplaced, it wraps [ErrMisplaced]. If nothing shows that a node
+// ever used the folder, it wraps [ErrNoFiles].
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
 	v, err := openVerification(dir, progress)
 	if err != nil {
@@ -64,8 +71,9 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 // and with the head behind it. It returns the last head. Like [Verify] it changes nothing, a node may run in the
 // folder, and progress may be nil. A block is valid until the next one is passed.
 //
-// The first block that is not good ends it with a [*chain.BlockError], even if it is confirmed as lost. Other errors
-// are those of give, the disk and the context; a block that the system cannot read is one of the disk.
+// The first block that is not good ends it with a [*chain.BlockError], even if it is confirmed as lost. The end of a
+// chain that ends before blocks that the node had stored is such a block too. Other errors wrap [ErrNoFiles], or are
+// those of give, the disk and the context; a block that the system cannot read is one of the disk.
 func ReadFolder(
 	ctx context.Context, dir string, progress func(done, total int64), give func(*chain.Block, chain.Head) error,
 ) (chain.Head, error) {
@@ -85,6 +93,7 @@ type verification struct {
 	progress  func(done, total int64)
 	summary   Summary
 	misplaced []folder.Misplaced
+	synced    uint64 // blocks that the node had stored durably
 
 	done, total int64 // bytes
 }
@@ -94,7 +103,9 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	if info, err := os.Stat(filepath.Join(dir, "segments")); err != nil || !info.IsDir() {
+	if info, err := os.Stat(filepath.Join(dir, "segments")); err != nil && !durable.Absent(err) {
+		return nil, err
+	} else if err != nil || !info.IsDir() {
 		return nil, errors.Join(
 			fmt.Errorf("%s is not the data folder of a storage node: it has no folder segments", dir), err)
 	}
@@ -110,6 +121,7 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 	if err := tiles.CheckVersion(v.dir.Tiles()); err != nil {
 		return nil, err
 	}
+	v.synced = synced.Height
 	lost, err := v.dir.ReadLost()
 	if err != nil {
 		return nil, err
@@ -123,20 +135,23 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 	} else if err != nil {
 		return nil, err
 	}
+	if used, err := v.dir.IsUsed(); err != nil {
+		return nil, err
+	} else if !used && v.synced == 0 && len(v.misplaced) == 0 {
+		return nil, fmt.Errorf("nothing was checked in %s: %w", dir, ErrNoFiles)
+	}
 	if err := v.judgeRest(); err != nil {
 		return nil, err
 	}
-	levels, err := tiles.Files(v.dir.Tiles())
-	if err != nil {
-		return nil, err
-	}
+	levels, unopened := tiles.Files(files.Open, v.dir.Tiles())
 	for _, s := range v.found.Segments {
 		v.total += s.Size
 	}
 	v.progress(0, v.total)
 	v.audit = New(Config{
 		Segments: files.Segments, Open: files.Open, Index: v.found.Index, Height: v.found.Index.Len(), Threads: 1,
-		Lost: lost, UnreadApart: true, Levels: levels, TilesTo: synced.Tree.Size(),
+		Lost: lost, UnreadApart: true, Levels: levels, Unopened: unopened,
+		TilesTo: synced.Tree.Size(),
 		Read: func(_ context.Context, bytes int64) error {
 			v.done += bytes
 			v.progress(min(v.done, v.total), v.total)
@@ -191,6 +206,10 @@ func (v *verification) summarize() {
 		s.Findings = append(s.Findings, m.Finding())
 	}
 	s.Findings = append(append(s.Findings, a.Findings...), a.Unread.Findings...)
+	if a.Height < v.synced {
+		s.Findings = append(s.Findings, wire.Finding{Block: a.Height, What: chain.WrongShort})
+		s.Bad = chain.AddRange(slices.Clone(s.Bad), chain.Range{From: a.Height, To: v.synced})
+	}
 	s.Findings = s.Findings[:min(len(s.Findings), chain.MaxFindings)]
 	if a.Unchecked < a.Height {
 		s.Unchecked = a.Unchecked
@@ -213,14 +232,24 @@ func (v *verification) result(err error) error {
 		return &chain.BlockError{
 			Block: a.Unchecked, Err: fmt.Errorf("%w: lost blocks before it hide the tree", durable.ErrDamaged),
 		}
+	case a.Height < v.synced:
+		return v.short()
 	case a.tilesErr != nil:
 		return a.tilesErr
+	case errors.Join(a.Unopened...) != nil:
+		return fmt.Errorf("all blocks are good, and the stored hashes are not compared: %w", errors.Join(a.Unopened...))
 	case len(v.misplaced) > 0:
 		return fmt.Errorf("%w: %s; the next check or start of the node moves it aside",
 			ErrMisplaced, v.misplaced[0].Finding().Detail)
 	}
 	v.progress(v.total, v.total)
 	return nil
+}
+
+// short is the error of a chain that ends before blocks that the node had stored.
+func (v *verification) short() error {
+	return &chain.BlockError{Block: v.audit.Height, Err: fmt.Errorf(
+		"%w: the chain ends before it, and the node had stored %d blocks (tiles/synced)", durable.ErrDamaged, v.synced)}
 }
 
 func countText(blocks uint64) string {
@@ -257,6 +286,9 @@ func (v *verification) passBlocks(
 		if err := v.audit.Read(ctx, segment.FrameHeader+int64(s.place.Length)); err != nil {
 			return verifier.Head(), err
 		}
+	}
+	if v.audit.Height < v.synced {
+		return verifier.Head(), v.short()
 	}
 	v.progress(v.total, v.total)
 	return verifier.Head(), nil

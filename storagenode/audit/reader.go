@@ -29,6 +29,15 @@ type openSegment struct {
 	until     uint64 // the block at which the next segment was opened
 }
 
+// unopened stands for a segment that the system cannot open: each read fails with that error.
+type unopened struct {
+	segment.File // nil
+	err          error
+}
+
+func (u unopened) ReadAt([]byte, int64) (int, error) { return 0, u.err }
+func (u unopened) Close() error                      { return nil }
+
 // slot holds one block that is read and hashed. Its memory is used again.
 type slot struct {
 	number  uint64
@@ -247,7 +256,7 @@ func (a *Audit) loadAgain(s *slot) error {
 	if !ok {
 		return nil
 	}
-	f, err := segment.OpenExisting(a.Open, a.path(seg))
+	f, err := a.open(seg)
 	if err != nil || f == nil && s.file == nil && p == s.place {
 		return err
 	}
@@ -264,11 +273,21 @@ func (a *Audit) loadAgain(s *slot) error {
 
 func (a *Audit) path(seg uint64) string { return filepath.Join(a.Segments, segment.Name(seg)) }
 
+// open opens a segment. It returns nil if the segment is missing. With UnreadApart, the blocks of a segment that the
+// system cannot open count as blocks that it cannot read, and the audit goes on behind them.
+func (a *Audit) open(seg uint64) (segment.File, error) {
+	f, err := segment.OpenExisting(a.Open, a.path(seg))
+	if a.UnreadApart && durable.CannotRead(err) {
+		return unopened{err: err}, nil
+	}
+	return f, err
+}
+
 // enterSegment opens a segment when its first block is due, and checks its header. It returns nil if the segment is
 // missing.
 func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
-	f, err := segment.OpenExisting(a.Open, a.path(seg))
-	if err == nil && a.Entered != nil {
+	f, err := a.open(seg)
+	if _, cannot := f.(unopened); err == nil && a.Entered != nil && !cannot {
 		err = a.Entered(seg, f)
 	}
 	if f == nil || err != nil {
@@ -277,23 +296,29 @@ func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 	s := &openSegment{File: f, headerErr: segment.CheckHeader(f, seg)}
 	if a.UnreadApart && durable.CannotRead(s.headerErr) {
 		// It says no more than the first block. If that cannot be read either, it is reported with it.
-		a.addUnread(s.unreadHeader(seg), a.verifier.Head())
+		if !chain.HoldsBlock(a.Lost, seg) {
+			a.addUnread(s.unreadHeader(seg), a.verifier.Head())
+		}
 		s.headerErr = nil
 	}
 	return s, nil
 }
 
-// headerUnread reports whether a block is the first of its segment, and the system cannot read the segment's header.
-func (a *Audit) headerUnread(s *slot) bool {
+// headerUnread returns the system's error if a block is the first of its segment, and the segment's header cannot be
+// read.
+func (a *Audit) headerUnread(s *slot) error {
 	if s.number != s.segment {
-		return false
+		return nil
 	}
-	f, err := segment.OpenExisting(a.Open, a.path(s.segment))
+	f, err := a.open(s.segment)
 	if f == nil {
-		return err != nil
+		return err
 	}
 	defer func() { _ = f.Close() }() // only read
-	return durable.CannotRead(segment.CheckHeader(f, s.segment))
+	if err := segment.CheckHeader(f, s.segment); durable.CannotRead(err) {
+		return err
+	}
+	return nil
 }
 
 // reread loads a block into memory of its own.

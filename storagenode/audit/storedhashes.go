@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
@@ -16,6 +17,9 @@ const maxChunk = 4096
 
 // storedLeaves reads leaf hashes as they are on disk. They are valid until the next call.
 func (a *Audit) storedLeaves(from, to uint64) ([]chain.Hash, error) {
+	if err := a.Unopened[0]; err != nil {
+		return nil, err
+	}
 	if a.Levels[0] == nil {
 		return nil, fmt.Errorf("%w: the file of the leaves is missing", tiles.ErrMismatch)
 	}
@@ -23,7 +27,7 @@ func (a *Audit) storedLeaves(from, to uint64) ([]chain.Hash, error) {
 	a.scratch = slices.Grow(a.scratch[:0], size)[:size]
 	if _, err := a.Levels[0].ReadAt(a.scratch, tiles.OffsetOf(from)); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%s ends before hash %d", a.Levels[0].Name(), to)
+			err = fmt.Errorf("the file of the leaves ends before hash %d", to)
 		}
 		return nil, fmt.Errorf("%w: %w", tiles.ErrMismatch, err)
 	}
@@ -37,7 +41,7 @@ func (a *Audit) storedLeaves(from, to uint64) ([]chain.Hash, error) {
 // compare compares computed hashes with those on disk.
 func (a *Audit) compare(level int, first uint64, run []chain.Hash) error {
 	due := tiles.Complete(a.TilesTo, level)
-	if first >= due {
+	if first >= due || a.Unopened[level] != nil {
 		return nil
 	}
 	run = run[:min(uint64(len(run)), due-first)]
@@ -53,8 +57,11 @@ func (a *Audit) compare(level int, first uint64, run []chain.Hash) error {
 	return nil
 }
 
-// sameHashes compares hashes with those in a file; buf is memory to use.
-func sameHashes(f io.ReaderAt, first uint64, run []chain.Hash, buf *[]byte) bool {
+// sameHashes compares hashes with those in a file, nil if it is missing; buf is memory to use.
+func sameHashes(f segment.File, first uint64, run []chain.Hash, buf *[]byte) bool {
+	if f == nil {
+		return len(run) == 0
+	}
 	for part := range slices.Chunk(run, maxChunk) {
 		size := len(part) * chain.HashSize
 		*buf = slices.Grow((*buf)[:0], size)[:size]
@@ -138,7 +145,7 @@ func (r *rewriter) block(number uint64) error {
 
 // compare writes a run of hashes if it differs from the file.
 func (r *rewriter) compare(level int, first uint64, run []chain.Hash) error {
-	if sameHashes(r.a.Levels[level], first, run, &r.raw) {
+	if r.a.Unopened[level] != nil || sameHashes(r.a.Levels[level], first, run, &r.raw) {
 		return nil
 	}
 	for i := range run {

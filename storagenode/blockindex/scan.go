@@ -19,6 +19,9 @@ import (
 // places.
 const maxGap = 1 << 20
 
+// ErrUnread: the system cannot read a file, and its blocks are not in the index. How many it has is not known.
+var ErrUnread = errors.New("blocks that are not in the index cannot be read")
+
 // Found is what [Find] found in a folder.
 type Found struct {
 	Index    *Index
@@ -26,6 +29,8 @@ type Found struct {
 	Entries  uint64 // entries of the index file that agree with the segments
 	Known    uint64 // of them, those that Find kept; the other places come from the segments
 	Rest     *Rest  // nil where nothing follows the last block
+
+	IndexUnread error // with trim: why the index file could not be read to its end
 }
 
 // Segment is a segment of the folder.
@@ -33,6 +38,7 @@ type Segment struct {
 	First      uint64
 	Size       int64
 	HeaderGood bool
+	Unread     error // why the system could not open the file; its bytes are not known, and Size is that of its path
 }
 
 // Rest is what follows the last block in its segment.
@@ -57,8 +63,12 @@ type Folder struct {
 // With trim, Find drops index entries of the last segment that its bytes do not confirm, and scans that part again.
 // Without trim, such blocks keep their places and are reported as damaged by an audit.
 //
+// With trim, a segment or an index file that the system cannot read does not end it, as long as other files show which
+// blocks the segment has.
+//
 // The error wraps [durable.ErrNewerFormat], wraps [durable.ErrDamaged] where segments before another one are missing,
-// or is the disk's. After ErrDamaged, what was found before the gap is returned with it.
+// wraps [ErrUnread] with trim, or is the disk's. After ErrDamaged and ErrUnread, what was found before is returned with
+// it.
 func Find(f Folder, trim bool) (*Found, error) {
 	segments, err := ListSegments(f)
 	if err != nil {
@@ -66,15 +76,30 @@ func Find(f Folder, trim bool) (*Found, error) {
 	}
 	s := scanner{Folder: f, found: &Found{Index: new(Index), Segments: segments}}
 	s.index = s.found.Index
-	if err := s.readIndexFile(); err != nil {
+	for i := range segments {
+		if err := segments[i].Unread; err != nil && !trim {
+			return nil, err
+		}
+	}
+	err = s.readIndexFile()
+	if trim && durable.OneUnreadable(err) {
+		s.found.IndexUnread, err = err, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.found.Entries = s.index.Len()
 	if trim {
-		s.trim()
+		if err := s.trim(); err != nil {
+			return nil, err
+		}
 	}
 	s.found.Known = s.index.Len()
-	return s.found, s.scan()
+	err = s.scan()
+	if trim && durable.OneUnreadable(err) {
+		err = fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	return s.found, err
 }
 
 type scanner struct {
@@ -86,7 +111,7 @@ type scanner struct {
 func (f *Folder) path(first uint64) string { return filepath.Join(f.Segments, segment.Name(first)) }
 
 // ListSegments reads the header of every segment in a folder. Anything at a segment's path that is not a file is passed
-// over.
+// over, and a file that cannot be opened is listed as unread.
 func ListSegments(f Folder) (segments []Segment, err error) {
 	list, err := segment.List(f.Segments)
 	if err != nil && !durable.Absent(err) {
@@ -98,12 +123,22 @@ func ListSegments(f Folder) (segments []Segment, err error) {
 			f.Log.Error("the path of a segment holds something else", "file", f.path(first), "error", err)
 			continue
 		}
-		if errors.Is(err, durable.ErrDamaged) {
+		s := Segment{First: first, Size: size, HeaderGood: err == nil}
+		switch {
+		case err == nil:
+		case errors.Is(err, durable.ErrDamaged):
 			f.Log.Error("the header of a segment is damaged", "file", f.path(first), "error", err)
-		} else if err != nil {
+		case durable.OneUnreadable(err):
+			f.Log.Error("a segment cannot be read", "file", f.path(first), "error", err)
+			info, statErr := os.Stat(f.path(first))
+			if statErr != nil {
+				return nil, statErr
+			}
+			s.Size, s.Unread = info.Size(), fmt.Errorf("%s: %w", f.path(first), err)
+		default:
 			return nil, fmt.Errorf("%s: %w", f.path(first), err)
 		}
-		segments = append(segments, Segment{First: first, Size: size, HeaderGood: err == nil})
+		segments = append(segments, s)
 	}
 	return segments, nil
 }
@@ -160,7 +195,7 @@ func (s *scanner) readIndexFile() error {
 }
 
 // trim drops places in the last segment that its bytes do not confirm. The scan reads that part again.
-func (s *scanner) trim() {
+func (s *scanner) trim() error {
 	var end Segment
 	if n := len(s.found.Segments); n > 0 {
 		end = s.found.Segments[n-1]
@@ -168,18 +203,18 @@ func (s *scanner) trim() {
 	for {
 		p, seg, ok := s.index.Last()
 		if !ok {
-			return
+			return nil
 		}
 		height := s.index.Len()
 		switch {
 		case p.Lost():
 		case seg > end.First || len(s.found.Segments) == 0:
 		case seg < end.First:
-			return
+			return nil
 		case p.End() > end.Size:
 		default:
-			if s.isBlock(height-1, p, seg) {
-				return
+			if is, err := s.isBlock(height-1, p, seg); is || err != nil {
+				return err
 			}
 		}
 		if seg == height-1 && (seg > end.First || len(s.found.Segments) == 0) {
@@ -189,20 +224,23 @@ func (s *scanner) trim() {
 	}
 }
 
-// isBlock reports whether the frame at a place is whole and holds the block of that number. If the device cannot read
-// it, its bytes are not known, and it keeps its place.
-func (s *scanner) isBlock(number uint64, p Place, seg uint64) bool {
+// isBlock reports whether the frame at a place is whole and holds the block of that number. If the system cannot read
+// it, its bytes are not known, and it keeps its place. The error is a lack of descriptors or memory.
+func (s *scanner) isBlock(number uint64, p Place, seg uint64) (bool, error) {
 	f, err := s.Open(s.path(seg), os.O_RDONLY)
-	if err != nil {
-		return false
+	if err == nil {
+		defer func() { _ = f.Close() }() // only read
+		var frame []byte
+		frame, err = segment.ReadFrame(nil, f, p.Offset, p.Length)
+		if err == nil {
+			h, err := chain.ParseHeader(frame[segment.FrameHeader:])
+			return err == nil && h.Block == number, nil
+		}
 	}
-	defer func() { _ = f.Close() }() // only read
-	frame, err := segment.ReadFrame(nil, f, p.Offset, p.Length)
-	if err != nil {
-		return errors.Is(err, syscall.EIO)
+	if durable.NoResources(err) {
+		return false, err
 	}
-	h, err := chain.ParseHeader(frame[segment.FrameHeader:])
-	return err == nil && h.Block == number
+	return durable.CannotRead(err), nil
 }
 
 // scan finds the blocks after those that are known, frame by frame. A damaged frame becomes a place if a good block
@@ -218,6 +256,9 @@ func (s *scanner) scan() error {
 		p, last, ok := s.index.Last()
 		if ok && last > seg.First {
 			continue // a later segment is known, whose file is missing
+		}
+		if ok && last == seg.First && !p.Lost() && p.End() == seg.Size {
+			continue // all of it is known
 		}
 		if ok && last == seg.First && !p.Lost() {
 			offset = p.End()

@@ -4,7 +4,15 @@
 // The running node and the offline verifier both use it. The formats are drawn next to the code of each file.
 package folder
 
-import "path/filepath"
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
 
 // Dir is the path of a data folder.
 type Dir string
@@ -28,3 +36,16 @@ func (d Dir) Synced() string     { return d.join("tiles", "synced") }
 func (d Dir) Lost() string       { return d.join("lost") }
 func (d Dir) Ticket() string     { return d.join("repair") }
 func (d Dir) Running() string    { return d.join("running") }
+
+// IsUsed reports whether a node has used the folder: it has segments, or the index that a node writes at its first
+// start, or something else at their paths.
+func (d Dir) IsUsed() (bool, error) {
+	if _, err := os.Lstat(d.Index()); !errors.Is(err, fs.ErrNotExist) {
+		return err == nil, err
+	}
+	segments, err := segment.List(d.Segments())
+	if durable.Absent(err) {
+		err = nil
+	}
+	return len(segments) > 0, err
+}

@@ -18,7 +18,7 @@ import (
 //	magic "CSRN" ‖ version u8 = 1 ‖ 0 0 0
 var runningFormat = durable.Format{Magic: "CSRN", Version: 1, Zeros: 3}
 
-// IsMarked reports whether the file "running" exists, or something else at its path.
+// IsMarked reports whether the file "running" exists, or something else at its path, readable or not.
 func (d Dir) IsMarked() (bool, error) {
 	data, err := durable.ReadFile(d.Running())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -26,6 +26,9 @@ func (d Dir) IsMarked() (bool, error) {
 	}
 	if durable.Absent(err) {
 		return true, nil // whether the mark was there is not known
+	}
+	if durable.OneUnreadable(err) {
+		return true, nil // the start is an unclean one, which is safe
 	}
 	if err != nil {
 		return false, err

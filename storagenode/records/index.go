@@ -40,9 +40,9 @@ type Index struct {
 
 const nothingBad = ^uint64(0)
 
-// Open opens the index in a folder, as far as it is good. It creates the folder if it is missing. The error is the
-// disk's, or wraps durable.ErrNewerFormat: then nothing was changed.
-func Open(dir string) (*Index, error) {
+// Open opens the index in a folder, as far as it is good. It creates the folder if it is missing. aside moves a run
+// away that the system cannot read. The error is the disk's, or wraps durable.ErrNewerFormat: then nothing was changed.
+func Open(dir string, aside func(path string) error) (*Index, error) {
 	x := &Index{dir: dir, grown: make(chan struct{})}
 	x.bad.Store(nothingBad)
 	if err := durable.MkdirAll(dir); err != nil {
@@ -53,12 +53,17 @@ func Open(dir string) (*Index, error) {
 		return nil, err
 	}
 	var found []*run
+	var unread []string
 	for _, path := range names {
 		if filepath.Ext(path) != ".run" {
 			continue // it was being written when the process ended
 		}
 		r, err := openRun(path)
 		if errors.Is(err, ErrDamaged) {
+			continue
+		}
+		if durable.OneUnreadable(err) {
+			unread = append(unread, path)
 			continue
 		}
 		if err != nil {
@@ -69,7 +74,11 @@ func Open(dir string) (*Index, error) {
 	x.runs = x.fitting(found)
 	for _, path := range names {
 		if !slices.ContainsFunc(x.runs, func(r *run) bool { return r.path == path }) {
-			if err := os.Remove(path); err != nil {
+			drop := os.Remove
+			if slices.Contains(unread, path) {
+				drop = aside
+			}
+			if err := drop(path); err != nil {
 				return nil, errors.Join(err, x.Close())
 			}
 		}

@@ -84,7 +84,7 @@ func (b *blocks) find(height int, project uint32, key string, g Range) (hits []u
 
 func mustOpen(t testing.TB, dir string) *Index {
 	t.Helper()
-	x, err := Open(dir)
+	x, err := Open(dir, os.Remove)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestNewerFormatIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); !errors.Is(err, durable.ErrNewerFormat) {
+	if _, err := Open(dir, os.Remove); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("opened: %v", err)
 	}
 	if err := CheckVersion(dir); !errors.Is(err, durable.ErrNewerFormat) || !strings.Contains(err.Error(), path) {
@@ -440,7 +440,7 @@ func FuzzOpen(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, runName(0, 1)), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		x, err := Open(dir)
+		x, err := Open(dir, os.Remove)
 		if err != nil {
 			if !errors.Is(err, durable.ErrNewerFormat) {
 				t.Error(err)

@@ -70,8 +70,14 @@ func (f osFile) DropCache(offset, length int64) error {
 	return errors.Join(err, adviseErr)
 }
 
-// Forget is DropCache for all of a file; it is a hint.
-func Forget(f *os.File) { _ = osFile{f}.DropCache(0, 0) }
+// Forget has the kernel drop the page cache of a file, if the file can do that; it is a hint.
+func Forget(f File) {
+	if c, ok := f.(interface {
+		DropCache(offset, length int64) error
+	}); ok {
+		_ = c.DropCache(0, 0)
+	}
+}
 
 // OpenExisting opens a segment to read. It returns nil if nothing is at the path, or something that is not a file.
 func OpenExisting(open OpenFunc, path string) (File, error) {

@@ -23,13 +23,13 @@ const (
 // Rewrite makes all of a segment durable, whatever happened to earlier syncs of it. It copies the bytes to a new file,
 // syncs that and renames it into place. A sync of the old file would not do: after a failed one the kernel takes the
 // pages that it could not write as written. On a full disk Rewrite writes the same bytes in place instead, and syncs
-// them.
+// them. A failed sync of the new file is returned even then: it must be remembered.
 //
 // Pages that the device cannot read are zero in the new file. keep is called before the old file is replaced then.
 func Rewrite(open OpenFunc, dir string, first uint64, keep func(path string) error) error {
 	path := filepath.Join(dir, Name(first))
 	err := copyToNew(open, path, keep)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if durable.NoSpace(err) && !durable.IsSync(err) {
 		err = rewriteInPlace(open, path)
 	}
 	if err == nil {

@@ -7,14 +7,24 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // badFile fails reads of one page, and writes and syncs with an error.
 type badFile struct {
 	File
 	page   int64 // offset of the page that cannot be read, -1 for none
-	full   error // of Sync
+	full   error // of a write
+	fails  error // of Sync
 	synced *int
+}
+
+func (f badFile) WriteAt(data []byte, at int64) (int, error) {
+	if f.full != nil {
+		return 0, &os.PathError{Op: "write", Path: "segment", Err: f.full}
+	}
+	return f.File.WriteAt(data, at)
 }
 
 func (f badFile) ReadAt(data []byte, at int64) (int, error) {
@@ -25,8 +35,8 @@ func (f badFile) ReadAt(data []byte, at int64) (int, error) {
 }
 
 func (f badFile) Sync() error {
-	if f.full != nil {
-		return f.full
+	if f.fails != nil {
+		return &os.PathError{Op: "sync", Path: "segment", Err: f.fails}
 	}
 	*f.synced++
 	return f.File.Sync()
@@ -40,7 +50,8 @@ func TestRewrite(t *testing.T) {
 	clear(hole[pageBytes : 2*pageBytes])
 	for name, test := range map[string]struct {
 		page  int64
-		full  error // of a sync of the new file
+		full  error // of a write to the new file
+		fails error // of a sync of it
 		want  []byte
 		same  bool // the old file stays
 		keeps int
@@ -50,7 +61,9 @@ func TestRewrite(t *testing.T) {
 		"unreadable":   {page: pageBytes, want: hole, keeps: 1},
 		"full":         {page: -1, full: syscall.ENOSPC, want: content, same: true},
 		"quota":        {page: -1, full: syscall.EDQUOT, want: content, same: true},
-		"sync failed":  {page: -1, full: syscall.EIO, want: content, same: true, err: syscall.EIO},
+		"sync failed":  {page: -1, fails: syscall.EIO, want: content, same: true, err: syscall.EIO},
+		"sync, full":   {page: -1, fails: syscall.ENOSPC, want: content, same: true, err: syscall.ENOSPC},
+		"sync, quota":  {page: -1, fails: syscall.EDQUOT, want: content, same: true, err: syscall.EDQUOT},
 		"unread, full": {page: pageBytes, full: syscall.ENOSPC, want: content, same: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,14 +81,14 @@ func TestRewrite(t *testing.T) {
 				f, err := OpenFile(path, flag)
 				b := badFile{File: f, page: -1, synced: &synced}
 				if filepath.Ext(path) == NewSuffix {
-					b.full = test.full
+					b.full, b.fails = test.full, test.fails
 				} else {
 					b.page = test.page
 				}
 				return b, err
 			}
 			err = Rewrite(open, dir, 0, func(string) error { keeps++; return nil })
-			if !errors.Is(err, test.err) {
+			if !errors.Is(err, test.err) || durable.IsSync(err) != (test.err != nil) {
 				t.Fatal(err)
 			}
 			got, readErr := os.ReadFile(path)

@@ -48,7 +48,7 @@ func WriteHeader(open OpenFunc, path string, flags int, first uint64) (File, err
 	}
 	if _, err := f.WriteAt(appendHeader(nil, first), 0); err != nil {
 		err = durable.Unchanged(fmt.Errorf("write %s: %w", path, err))
-		if flags&os.O_CREATE != 0 && errors.Is(err, durable.ErrExhausted) {
+		if flags&os.O_CREATE != 0 && durable.CanRetry(err) {
 			err = errors.Join(err, os.Remove(path))
 		}
 		return nil, errors.Join(err, f.Close())

@@ -1,6 +1,7 @@
 package tiles
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,9 +22,35 @@ func (s *Store) Fix(stored int, first uint64, run []chain.Hash) error {
 
 // CheckHeader reports whether the header in the file of a stored level is good.
 func CheckHeader(f io.ReaderAt, stored int) bool {
-	got := make([]byte, headerSize)
-	_, err := f.ReadAt(got, 0)
-	return err == nil && string(got) == string(header(stored))
+	state, err := judgeHeader(f, stored)
+	return err == nil && state == headerGood
+}
+
+// What the header of a file can be.
+type headerState int
+
+const (
+	headerGood    headerState = iota
+	headerBlank               // the file has nothing, or the beginning of a header or zeros in its place
+	headerDamaged             // it has other bytes
+)
+
+// judgeHeader judges the header in the file of a stored level. The error is that of a read.
+func judgeHeader(f io.ReaderAt, stored int) (headerState, error) {
+	want := header(stored)
+	got := make([]byte, headerSize+1)
+	n, err := f.ReadAt(got, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return headerDamaged, err
+	}
+	got = got[:n]
+	switch {
+	case bytes.HasPrefix(got, want):
+		return headerGood, nil
+	case bytes.HasPrefix(want, got), n <= headerSize && len(bytes.Trim(got, "\x00")) == 0:
+		return headerBlank, nil
+	}
+	return headerDamaged, nil
 }
 
 // FixHeader writes the header of a stored level's file again. It must not run beside Append.
@@ -60,7 +87,19 @@ const newSuffix = ".new"
 
 // Return writes the content of a stored level's open file to its path again, and uses that file from then on. It must
 // not run beside Append.
-func (s *Store) Return(stored int) (err error) {
+func (s *Store) Return(stored int) error { return s.copyLevel(stored, nil) }
+
+// Replace moves away what is at the path of a stored level's file, and then does what [Store.Return] does. It counts
+// the hashes that are at their place again: none for a level without an open file, which the next hash begins again.
+func (s *Store) Replace(stored int, aside func(path string) error) (hashes uint64, err error) {
+	if s.files[stored].Load() == nil {
+		return 0, aside(path(s.dir, stored))
+	}
+	return Complete(s.Size(), stored), s.copyLevel(stored, aside)
+}
+
+// copyLevel is Return. aside, if it is not nil, first moves away what is at the path. A copy that failed is removed.
+func (s *Store) copyLevel(stored int, aside func(path string) error) (err error) {
 	old := s.files[stored].Load()
 	tmp := path(s.dir, stored) + newSuffix
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -70,9 +109,13 @@ func (s *Store) Return(stored int) (err error) {
 	if err != nil {
 		return durable.Unchanged(err)
 	}
+	renamed := false
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("write %s again: %w", path(s.dir, stored), err), f.Close())
+		}
+		if err != nil && !renamed {
+			_ = os.Remove(tmp) // the next copy removes it otherwise
 		}
 	}()
 	info, err := old.Stat()
@@ -89,9 +132,16 @@ func (s *Store) Return(stored int) (err error) {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	if aside != nil {
+		if err := aside(path(s.dir, stored)); err != nil {
+			return err
+		}
+	}
 	if err := durable.Rename(tmp, path(s.dir, stored)); err != nil {
+		renamed = errors.Is(err, durable.ErrNotSynced)
 		return err
 	}
+	renamed = true
 	s.files[stored].Store(&level{f})
 	s.mu.Lock()
 	s.retired = append(s.retired, old)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
 // TestFilesAreRestored damages a file of an open store, and checks that the store restores it.
@@ -126,8 +127,8 @@ func TestCheckHeader(t *testing.T) {
 	if err := s.Append(leavesOf(0, 20), nil); err != nil {
 		t.Fatal(err)
 	}
-	files, err := Files(dir)
-	if err != nil {
+	files, unopened := Files(segment.OpenFile, dir)
+	if err := errors.Join(unopened...); err != nil {
 		t.Fatal(err)
 	}
 	defer CloseFiles(files)

@@ -35,8 +35,9 @@ var (
 // Store holds the hashes of one tree. One goroutine at a time may call Reset, Append, Sync and Close. Readers may run
 // beside it.
 type Store struct {
-	dir  string
-	open segment.OpenFunc
+	dir   string
+	open  segment.OpenFunc
+	aside func(path string) error // moves a file away and keeps it
 
 	builder Builder // of the goroutine that appends
 	raw     []byte  // its scratch
@@ -66,19 +67,23 @@ func header(stored int) []byte {
 }
 
 // CheckVersion checks the headers of all files in the folder. The error wraps [durable.ErrNewerFormat] and names the
-// file, if a newer ChainStore wrote one.
+// file, if a newer ChainStore wrote one, or says that no descriptor or memory is left. A file that cannot be read is
+// passed over.
 func CheckVersion(dir string) error {
-	files, err := Files(dir)
-	if err != nil {
-		return err
-	}
-	defer CloseFiles(files)
-	for _, f := range files {
-		if f == nil {
+	for i := range maxLevels {
+		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		if durable.Absent(err) || durable.OneUnreadable(err) {
 			continue
 		}
+		if err != nil {
+			return err
+		}
 		var h [6]byte
-		n, _ := f.ReadAt(h[:], 0) // a header that cannot be read is damaged
+		n, readErr := f.ReadAt(h[:], 0) // a header that cannot be read is judged by Open
+		_ = f.Close()                   // only read
+		if durable.NoResources(readErr) {
+			return readErr
+		}
 		if err := format.CheckHeader(h[:n]); errors.Is(err, durable.ErrNewerFormat) {
 			return fmt.Errorf("%s: %w", f.Name(), err)
 		}
@@ -102,24 +107,24 @@ func Paths(dir string) []string {
 	return list
 }
 
-// Files opens the files of a folder to read, by stored level; nil for a missing one.
-func Files(dir string) ([]*os.File, error) {
-	list := make([]*os.File, maxLevels)
-	for i := range list {
-		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-		if err != nil && !durable.Absent(err) {
-			CloseFiles(list[:i])
-			return nil, err
-		}
-		if err == nil {
-			list[i] = f
+// Files opens the files of a folder to read. Both lists are by stored level: files has nil for one that is missing or
+// cannot be opened, and unopened the system's errors of those that cannot be opened.
+func Files(open segment.OpenFunc, dir string) (files []segment.File, unopened []error) {
+	files, unopened = make([]segment.File, maxLevels), make([]error, maxLevels)
+	for i := range files {
+		f, err := open(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW)
+		switch {
+		case err == nil:
+			files[i] = f
+		case !durable.Absent(err):
+			unopened[i] = err
 		}
 	}
-	return list, nil
+	return files, unopened
 }
 
 // CloseFiles closes what [Files] opened.
-func CloseFiles(files []*os.File) {
+func CloseFiles(files []segment.File) {
 	for _, f := range files {
 		if f != nil {
 			_ = f.Close() // only read
@@ -127,15 +132,24 @@ func CloseFiles(files []*os.File) {
 	}
 }
 
-// Open opens the files of a folder. The store is empty until [Store.Reset] sets how much of them is good. A file
-// whose header is not good is truncated and begun again.
-func Open(open segment.OpenFunc, dir string) (*Store, error) {
+// Open opens the files of a folder. The store is empty until [Store.Reset] sets how much of them is good. No file is
+// truncated. One whose header is damaged is copied to a new file with a good header, and aside moves the damaged one
+// away. So does one that cannot be opened, without a copy. If only the header cannot be read, or nothing can be copied,
+// the file is used as it is: the hashes are proven by the blocks.
+func Open(open segment.OpenFunc, dir string, aside func(path string) error) (*Store, error) {
 	s := Empty(open, dir)
+	s.aside = aside
 	for i := range maxLevels {
 		if _, err := os.Stat(path(dir, i)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := s.openLevel(i); err != nil {
+		err := s.openLevel(i)
+		if durable.OneUnreadable(err) && s.files[i].Load() == nil {
+			if err = aside(path(dir, i)); err == nil {
+				continue // the hashes are computed again
+			}
+		}
+		if err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -155,11 +169,21 @@ func (s *Store) openLevel(i int) error {
 	if err != nil {
 		return durable.Unchanged(err)
 	}
-	if !CheckHeader(f, i) {
-		_, writeErr := f.WriteAt(header(i), 0)
-		if err := errors.Join(f.Truncate(headerSize), durable.Unchanged(writeErr)); err != nil {
-			return errors.Join(fmt.Errorf("create %s: %w", path(s.dir, i), err), f.Close())
+	switch state, err := judgeHeader(f, i); {
+	case durable.NoResources(err):
+		return errors.Join(err, f.Close())
+	case err != nil: // it says no more than the name of the file
+	case state == headerBlank:
+		if _, err := f.WriteAt(header(i), 0); err != nil {
+			return errors.Join(durable.Unchanged(fmt.Errorf("create %s: %w", path(s.dir, i), err)), f.Close())
 		}
+	case state == headerDamaged && s.aside != nil:
+		s.files[i].Store(&level{f})
+		err := s.copyLevel(i, s.aside)
+		if durable.CanRetry(err) || durable.OneUnreadable(err) && !durable.IsSync(err) {
+			return nil // the check writes the header again
+		}
+		return err
 	}
 	s.files[i].Store(&level{f})
 	return nil
@@ -195,7 +219,7 @@ func (s *Store) Size() uint64 { return s.size.Load() }
 // appended any more, unless the error wraps [durable.ErrExhausted]: then the store is as before.
 func (s *Store) Append(leaves, subtrees []chain.Hash) error {
 	if err := s.builder.Append(leaves, subtrees, s.write); err != nil {
-		if !errors.Is(err, durable.ErrExhausted) {
+		if !durable.CanRetry(err) {
 			return err
 		}
 		if resetErr := s.Reset(s.Size()); resetErr != nil {

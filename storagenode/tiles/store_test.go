@@ -1,6 +1,7 @@
 package tiles
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"syscall"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -34,7 +36,7 @@ func leavesOf(first, count uint64) []chain.Hash {
 
 func openStore(t testing.TB, dir string, size uint64) *Store {
 	t.Helper()
-	s, err := Open(segment.OpenFile, dir)
+	s, err := Open(segment.OpenFile, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +182,7 @@ func TestReopenAtAnySize(t *testing.T) {
 	}
 	want := readFiles(t, dir)
 	for size := uint64(0); size <= most; size += 13 {
-		s, err := Open(segment.OpenFile, dir)
+		s, err := Open(segment.OpenFile, dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +272,7 @@ func TestMissingHashes(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(segment.OpenFile, dir)
+	s, err := Open(segment.OpenFile, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,9 +301,93 @@ func TestHeaders(t *testing.T) {
 	if err := CheckVersion(dir); err != nil {
 		t.Error(err)
 	}
-	s = openStore(t, dir, 0) // the file with the bad header is created again
-	if _, err := s.Tree(20); !errors.Is(err, ErrMissing) {
-		t.Errorf("hashes behind a bad header were used: %v", err)
+}
+
+// unreadHeader fails reads of the headers of all files.
+type unreadHeader struct {
+	segment.File
+	errno syscall.Errno
+}
+
+func (f *unreadHeader) ReadAt(data []byte, at int64) (int, error) {
+	if at < headerSize {
+		return 0, &os.PathError{Op: "read", Path: "tiles", Err: f.errno}
+	}
+	return f.File.ReadAt(data, at)
+}
+
+// TestBadHeaderTruncatesNothing checks that no file is truncated because of its header: one with a damaged header is
+// copied and kept, and one whose header cannot be read is used as it is.
+func TestBadHeaderTruncatesNothing(t *testing.T) {
+	full := durable.Unchanged(&os.PathError{Op: "write", Path: "quarantine", Err: syscall.ENOSPC})
+	for name, c := range map[string]struct {
+		damaged    bool
+		read, open syscall.Errno // 0 for none
+		aside      error
+		want       error
+		kept       bool // the file is at another path, whole
+	}{
+		"damaged":                       {damaged: true, kept: true},
+		"damaged, and the disk is full": {damaged: true, aside: full},
+		"a bad sector":                  {read: syscall.EIO},
+		"no memory":                     {read: syscall.ENOMEM, want: syscall.ENOMEM},
+		"no descriptor":                 {open: syscall.EMFILE, want: syscall.EMFILE},
+		"no right to open it":           {open: syscall.EACCES, kept: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, kept := t.TempDir(), filepath.Join(t.TempDir(), "kept")
+			s := openStore(t, dir, 0)
+			if err := errors.Join(s.Append(leavesOf(0, 15), nil), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			name := filepath.Join(dir, "00")
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.damaged {
+				data[0] = 'x'
+				if err := os.WriteFile(name, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			open := func(path string, flag int) (segment.File, error) {
+				if c.open != 0 {
+					return nil, &os.PathError{Op: "open", Path: path, Err: c.open}
+				}
+				f, err := segment.OpenFile(path, flag)
+				if err != nil || c.read == 0 {
+					return f, err
+				}
+				return &unreadHeader{f, c.read}, nil
+			}
+			s, err = Open(open, dir, func(path string) error {
+				if c.aside != nil {
+					return c.aside
+				}
+				return os.Rename(path, kept)
+			})
+			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+				t.Fatalf("%v, want %v", err, c.want)
+			}
+			if err == nil {
+				defer func() { _ = s.Close() }()
+			}
+			if err == nil && c.open == 0 {
+				if err := s.Reset(15); err != nil {
+					t.Errorf("the hashes are lost: %v", err)
+				}
+			}
+			if c.kept {
+				name = kept
+			}
+			if now, err := os.ReadFile(name); err != nil || !bytes.Equal(now, data) {
+				t.Errorf("%d bytes of %d are left, %v", len(now), len(data), err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, "*"+newSuffix)); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
 	}
 }
 

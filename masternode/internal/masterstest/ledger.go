@@ -193,6 +193,9 @@ func (l *Ledger) Applied() uint64 {
 	return uint64(l.Entries)
 }
 
+// Committed is Applied: an entry is applied when it is committed.
+func (l *Ledger) Committed() uint64 { return l.Applied() }
+
 // RunAsLeader elects the one member again some time after its leadership has ended.
 func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uint64) error) error {
 	for ctx.Err() == nil {

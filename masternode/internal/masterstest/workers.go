@@ -29,6 +29,7 @@ type Storage struct {
 	// Changes of its responses.
 	Lie        func(*wire.ProvenRecord)
 	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
+	NoHeaders  func(from uint64) error   // of a request for headers
 	LiePlace   func(block uint64) uint64 // of a leaf
 	LieHits    func(*wire.RecordHits)
 	LieTiles   func(*wire.TileData)
@@ -448,6 +449,11 @@ func (w *Workers) Headers(
 	err = w.On(ctx, t, func(s *Storage) error {
 		if size > s.Size() {
 			return errBehind
+		}
+		if s.NoHeaders != nil {
+			if err := s.NoHeaders(from); err != nil {
+				return err
+			}
 		}
 		for b := from; b < uint64(len(s.Blocks)) && len(out) < limit; b++ {
 			h := s.Blocks[b].Header

@@ -12,15 +12,17 @@ import (
 
 // NewMasterSetTime moves the time of the group forward.
 func NewMasterSetTime() *cobra.Command {
-	return cli.UseCluster(&cobra.Command{
+	var yes bool
+	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "set-time TIME|now",
 		Short: "Move the time that records get forward",
 		Long: `Move the time of the group forward, to an RFC 3339 time or to the clock of this machine (now).
 The time follows the clocks of the masters by itself, unless fewer than three masters answer or no majority of their
 clocks agrees. It never moves back: records keep a time that is too late until the clocks reach it.
+So a time that is more than a day later than that of the group needs --yes.
 The command needs the admin token.`,
 		Example: "  chainstore master set-time now\n  chainstore master set-time 2026-05-04T12:00:00Z",
-		Args:    cobra.ExactArgs(1),
+		Args:    cli.ExactArgs("one time, or now"),
 	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
 		to := time.Now()
 		if text := c.Args[0]; text != "now" {
@@ -30,7 +32,7 @@ The command needs the admin token.`,
 					"2026-05-04T12:00:00Z", text)
 			}
 		}
-		set, err := c.SetTime(c.Ctx, uint64(to.UnixMilli()))
+		set, err := c.SetTime(c.Ctx, uint64(to.UnixMilli()), yes)
 		if err != nil {
 			return err
 		}
@@ -38,4 +40,6 @@ The command needs the admin token.`,
 			render.LocalTime(set.Was))
 		return err
 	})
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "also move it by more than a day")
+	return cmd
 }

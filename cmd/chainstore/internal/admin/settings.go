@@ -17,15 +17,24 @@ import (
 // NewMasterSettings changes settings of the group.
 func NewMasterSettings() *cobra.Command {
 	return cli.UseCluster(&cobra.Command{
-		Use:   "settings NAME=VALUE...",
-		Short: "Change settings of the group",
-		Long: `Change settings that all masters share, and show all of them. A name is that of the master's flag:
+		Use:   "settings [NAME=VALUE...]",
+		Short: "Show or change settings of the group",
+		Long: `Change settings that all masters share, and show all of them. Without arguments it only shows them.
+A name is that of the master's flag:
 max-records, max-bytes, max-pending-bytes, retain-bytes, difficulty, replicas, max-keys, key-age or witness-quorum.
 The change holds until the next one, whatever flags the masters are started with. The integrity log records it.
 The command needs the admin token. The status shows the settings without it, with --json.`,
-		Example: "  chainstore master settings replicas=3\n  chainstore master settings max-keys=100000 key-age=5m",
-		Args:    cobra.MinimumNArgs(1),
+		Args: cobra.ArbitraryArgs,
+		Example: "  chainstore master settings\n  chainstore master settings replicas=3\n" +
+			"  chainstore master settings max-keys=100000 key-age=5m",
 	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
+		if len(c.Args) == 0 {
+			status, err := c.Cluster(c.Ctx)
+			if err != nil {
+				return err
+			}
+			return printSettings(c.Out, &status.Settings)
+		}
 		var change wire.SettingsChange
 		for _, arg := range c.Args {
 			if err := setSetting(&change, arg); err != nil {
@@ -80,7 +89,10 @@ func setSetting(change *wire.SettingsChange, arg string) (err error) {
 
 func number[T uint8 | uint32 | uint64](text string, bits int) (*T, error) {
 	n, err := strconv.ParseUint(text, 10, bits)
-	return new(T(n)), err
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a whole number from 0 to %d", text, uint64(1)<<bits-1)
+	}
+	return new(T(n)), nil
 }
 
 func printSettings(w io.Writer, s *wire.Settings) error {

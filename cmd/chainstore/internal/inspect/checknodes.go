@@ -306,7 +306,8 @@ func (f *follower) observe(in *wire.Integrity) (note string, ended bool) {
 		return "", true
 	case f.stuck == maxStuck:
 		f.result.Result = checkLost
-		return "has nothing left to repair but lost blocks: " + render.Ranges(n.Bad), true
+		return "has nothing left to repair but lost blocks: " + render.Ranges(n.Bad) +
+			"; it is checked once they are back or confirmed as lost", true
 	case f.dead > maxDead, f.dead > 0 && first:
 		f.result.Result = checkNotLive
 		return "is not live; it is checked when it is back", true

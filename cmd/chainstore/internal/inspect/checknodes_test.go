@@ -3,6 +3,8 @@ package inspect
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -145,5 +147,43 @@ func TestCheckFits(t *testing.T) {
 	}
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("it steers the terminal: %q", out)
+	}
+}
+
+// failing is a cluster that answers a number of times and then no more.
+type failing struct {
+	playing
+	answers int
+}
+
+var errSilent = errors.New("no answer")
+
+func (f *failing) Integrity(ctx context.Context) (wire.Integrity, error) {
+	if f.answers--; f.answers < 0 {
+		return wire.Integrity{}, errSilent
+	}
+	return f.playing.Integrity(ctx)
+}
+
+func (f *failing) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error) {
+	if f.answers--; f.answers < 0 {
+		return wire.NodeIntegrity{}, errSilent
+	}
+	return f.playing.CheckStorage(ctx, id)
+}
+
+// TestCheckWithoutAnswer checks that a check fails if the cluster stops answering, whichever answer is the first that
+// does not come, and that it shows the result so far.
+func TestCheckWithoutAnswer(t *testing.T) {
+	for answers := range 4 {
+		p := &failing{playing{in: clitest.SampleIntegrity(), steps: []step{checking, same, same, same}}, answers}
+		ticks := make(chan time.Time)
+		close(ticks)
+		k := &checker{cluster: p, ticks: ticks, errs: io.Discard, now: p.in}
+		var out bytes.Buffer
+		err := k.run(t.Context(), &out, p.in.Nodes[:1], false)
+		if !errors.Is(err, errSilent) || !strings.Contains(out.String(), checkStopped) {
+			t.Errorf("after %d answers: %v, printed %q", answers, err, out.String())
+		}
 	}
 }

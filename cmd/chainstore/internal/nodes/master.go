@@ -18,7 +18,7 @@ func NewMaster() *cobra.Command {
 		Short: "Run a master",
 		Long: `Run a master: a member of the raft group that keeps the status table and serves the API.
 
-Give every master the same --peers, the HTTP URLs of all masters, at every start. The first master of the list creates
+Give every master the same --peers, the HTTP URLs of all masters, at every start. The master with the lowest URL founds
 the group once all of them run and all are new. To add a master to an existing group, give it --join with the URLs of
 some of its masters instead: it first catches up and then votes. A master with a wiped disk rejoins the same way and
 replaces the previous master at its address.`,

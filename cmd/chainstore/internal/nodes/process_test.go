@@ -74,7 +74,9 @@ func change(t *testing.T, f roles.Flag) {
 	case *uint64:
 		*v++
 	case roles.Value:
-		text := map[string]string{"key-age": "1.5s", "check-rate": "77", "min-free": "78", "warn-free": "79"}[f.Name]
+		text := map[string]string{
+			"key-age": "1.5s", "check-rate": "77", "min-free": "78", "warn-free": "79", "read-cache": "80",
+		}[f.Name]
 		if err := v.Set(text); err != nil || v.String() != text {
 			t.Errorf("--%s: %q becomes %q: %v", f.Name, text, v, err)
 		}

@@ -130,6 +130,9 @@ func verdict(r *verify.LogReport, what string) string {
 		return fmt.Sprintf("%s valid up to block %d; the blocks after it are consistent but not signed\n", what,
 			r.SignedHeight-1)
 	}
+	if r.Hidden > 0 && r.Payloads == 0 {
+		return what + " valid; no payload was checked, since the token may read none of them\n"
+	}
 	return what + " valid\n"
 }
 

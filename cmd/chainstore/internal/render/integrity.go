@@ -25,7 +25,11 @@ func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 		n := &in.Nodes[i]
 		// An older leader sends the reason as text only, which may repeat why the check ended early.
 		if n.Due != "" && (n.Aborted == nil || n.DueCoded.Code != "") {
-			remarks = append(remarks, fmt.Sprintf("%s: a check is due: %s", n.ID, n.Due))
+			when := ""
+			if n.State == string(masterfsm.Invalid) {
+				when = " once the node is valid again" // see masterfsm's transitions
+			}
+			remarks = append(remarks, fmt.Sprintf("%s: a check is due%s: %s", n.ID, when, n.Due))
 		}
 		if a := n.Aborted; a != nil && n.DueCoded.Code != wire.CodeCheckAborted {
 			remarks = append(remarks, n.ID+" "+Aborted(a))
@@ -56,6 +60,8 @@ func nowText(n *wire.NodeIntegrity) string {
 	switch t := n.Task; {
 	case !n.Live:
 		return "not live"
+	case t == nil && n.Due != "" && n.State == string(masterfsm.Invalid):
+		return "check later"
 	case t == nil && n.Due != "":
 		return "check due"
 	case t == nil:

@@ -42,11 +42,16 @@ func TestIntegrityText(t *testing.T) {
 	in.Nodes[1].Due, in.Nodes[1].Checked = "stopped uncleanly", 0
 	in.Nodes = append(in.Nodes, wire.NodeIntegrity{ID: "s-dead", URL: "http://127.0.0.1:8084", State: "invalid"})
 	in.Lost, in.Confirmed = []chain.Range{{From: 2, To: 4}}, []chain.Range{{From: 2, To: 3}}
+	in.Nodes = append(in.Nodes, wire.NodeIntegrity{
+		ID: "s-bad", URL: "http://127.0.0.1:8085", State: "invalid", Live: true,
+		Due: "a check was requested",
+	})
 	in.Notices = []string{"block 3 is \x1b[2Jlost"}
 	out := Integrity(&in, 3, now, StandardWidth)
 	for _, want := range []string{
 		"  receiving  30s ago  5, 7-9  repair 25%\n", "  never    -       check due\n", "  not live\n",
 		"\n! s-ddddeeeeffff: a check is due: stopped uncleanly\n",
+		"  check later\n", "\n! s-bad: a check is due once the node is valid again: a check was requested\n",
 		"\n! s-aaaabbbbcccc: receiving: damaged: blocks 5, 7 to 9\n",
 		"\n! block 3 is ?[2Jlost\n", "\nLOST: 1 block: 3. No storage node has a good copy.",
 		"\n  chainstore integrity confirm-lost 3\n",

@@ -461,6 +461,10 @@ export default {
   'code.masters-full': 'appends are refused until there is room on the disks of the masters {nodes}',
   'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
   'code.master-silent': 'master {node} does not answer: start it, or check the network',
+  'code.stale-folder': 'node {node} is refused: its data folder is an older copy, or another process has a copy of ' +
+    'it: its log and its /readyz say how it joins again',
+  'code.other-node-at-url': 'another node answers at {url}, the URL of node {node}, or one with another token: start ' +
+    '{node} there, or remove it from the cluster',
   'code.storage-invalid': 'storage node {node} is invalid: {cause}',
   'code.checks-end-early': 'storage node {node}: its checks end early: the last {count} did, the newest after ' +
     '{blocks} of {height} {height|block|blocks}: {detail}',
@@ -473,9 +477,11 @@ export default {
   'code.clock-behind': 'the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the ' +
     'other masters: set it',
   'code.clocks-disagree': 'no majority of the clocks of {count} masters agrees: set them',
-  'code.time-ahead': 'the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the leader',
+  'code.time-ahead': 'the time that records get is {seconds} {seconds|second|seconds} ahead of the clock of the ' +
+    'leader: records keep it until that clock reaches it',
   'code.time-behind': 'the time that records get is {seconds} {seconds|second|seconds} behind the clock of the ' +
-    'leader, and the clocks of the masters do not confirm that clock',
+    'leader, and the clocks of the masters do not confirm that clock: check it, then run chainstore master ' +
+    'set-time now',
   'code.later-epoch': 'worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of ' +
     'another cluster or damaged; take it out',
   'code.later-epoch-suspended': 'no append is acknowledged: worker {node} answers with epoch {epoch}, this group is ' +

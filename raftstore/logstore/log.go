@@ -1,0 +1,223 @@
+package logstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+// Options say how a log is opened.
+type Options struct {
+	Aside        string       // folder for files that are moved out of the log's
+	SegmentBytes int          // after which a segment is complete: 64 MiB by default
+	Logger       hclog.Logger // nil for none
+	// Failed is called when an operation fails whose error no caller gets, such as the removal of a segment. nil for
+	// none.
+	Failed func(error)
+}
+
+// Log is an open log. Any goroutine may call its methods. After an error of a method that changes the log, it must be
+// closed.
+type Log struct {
+	wal    *wal.WAL
+	meta   *metaStore
+	report func(error)
+	broken atomic.Pointer[error] // the first error that the library does not return
+
+	mu   sync.Mutex // guards all below, and is held during changes
+	mark markFile
+	base mark // the mark of the newest entry
+}
+
+// Create makes the folder of an empty log. The folder must not exist. It is durable, besides its own name.
+func Create(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := writeSegments(dir, types.PersistentState{}); err != nil {
+		return err
+	}
+	first := make([]byte, slots*slotBytes)
+	copy(first, mark{}.encode())
+	return durable.Create(markPath(dir), first, 0o600)
+}
+
+// Open checks a log that [Create] has made and opens it. The error names a file. It wraps [durable.ErrDamaged] if the
+// log has lost an entry or is not as it was written; then nothing was changed.
+func Open(dir string, o Options) (_ *Log, err error) {
+	logger := o.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn}
+	if err := f.prepare(); err != nil {
+		return nil, err
+	}
+	if err := durable.RemoveUnfinished(dir); err != nil {
+		logger.Warn("temporary files stay in the folder of the log", "error", err)
+	}
+	l := &Log{report: o.Failed, base: f.newest}
+	l.meta = &metaStore{dir: dir, failed: l.noteError, state: f.state}
+	l.mark.file, err = durable.OpenFile(markPath(dir), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	l.mark.last = f.mark
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.mark.file.Close())
+		}
+	}()
+	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithLogger(logger),
+		wal.WithSegmentFiler(segment.NewFiler(dir, files{failed: l.noteError})),
+		wal.WithSegmentSize(cmp.Or(o.SegmentBytes, wal.DefaultSegmentSize)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	first, err := l.wal.FirstIndex()
+	last, err2 := l.wal.LastIndex()
+	if err = errors.Join(err, err2); err == nil && (first != f.first || last != f.last) {
+		err = fmt.Errorf("%s: entries %d to %d were found, package wal has %d to %d", dir, f.first, f.last, first, last)
+	}
+	// From now on the mark is durable, as everything that it says.
+	if err == nil {
+		err = l.mark.writeSynced(l.base)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.wal.Close())
+	}
+	return l, nil
+}
+
+// noteError keeps the first error of an operation whose caller may ignore it, reports it, and returns it.
+func (l *Log) noteError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if l.broken.CompareAndSwap(nil, &err) && l.report != nil {
+		l.report(err)
+	}
+	return err
+}
+
+// IsMonotonic returns true: see [raft.MonotonicLogStore].
+func (l *Log) IsMonotonic() bool { return true }
+
+// FirstIndex returns the index of the first entry, 0 if there is none.
+func (l *Log) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
+
+// LastIndex returns the index of the last entry, 0 if there is none.
+func (l *Log) LastIndex() (uint64, error) { return l.wal.LastIndex() }
+
+// GetLog reads an entry. The error is [raft.ErrLogNotFound], or names the file. It may panic where the file is damaged.
+// The caller checks the entry.
+func (l *Log) GetLog(index uint64, entry *raft.Log) error {
+	err := l.wal.GetLog(index, entry)
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		err = fmt.Errorf("%s: entry %d: %w", filepath.Base(l.meta.fileOf(index)), index, err)
+	}
+	return err
+}
+
+// StoreLog appends one entry.
+func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs appends entries, which must follow the last one. They are durable when it returns. Entries without a
+// checksum in their extension field get it.
+func (l *Log) StoreLogs(logs []*raft.Log) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, entry := range logs {
+		if len(entry.Data) > MaxCommand {
+			return fmt.Errorf("entry %d has %d bytes, at most %d can be read back", entry.Index, len(entry.Data),
+				MaxCommand)
+		}
+		if len(entry.Extensions) == 0 {
+			sum := Checksum(entry)
+			entry.Extensions = sum[:]
+		}
+	}
+	if err := l.change(func() error { return l.wal.StoreLogs(logs) }); err != nil {
+		return err
+	}
+	began := l.meta.begins(logs[0].Index)
+	if began {
+		l.base = mark{base: logs[0].Index}
+	}
+	for _, entry := range logs {
+		l.base.add(entry)
+	}
+	if began { // the segment before it is complete
+		return l.mark.writeSynced(l.base)
+	}
+	return l.mark.write(l.base)
+}
+
+// change runs a change by the library. Its errors include those that the library does not return.
+func (l *Log) change(operation func() error) error {
+	if err := l.broken.Load(); err != nil {
+		return *err
+	}
+	err := operation()
+	if other := l.broken.Load(); other != nil && err != nil && !errors.Is(err, *other) {
+		err = errors.Join(*other, err)
+	}
+	return err
+}
+
+// DeleteRange deletes entries at one end of the log. Before it deletes the newest one, the mark is lowered.
+func (l *Log) DeleteRange(low, high uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first, err := l.wal.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := l.wal.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last == 0 || low > last || high < first || low > high {
+		return nil
+	}
+	if high >= last {
+		var lower mark
+		if low > first {
+			var newest raft.Log
+			if err := l.wal.GetLog(low-1, &newest); err != nil {
+				return fmt.Errorf("%s: entry %d: %w", filepath.Base(l.meta.fileOf(low-1)), low-1, err)
+			}
+			lower = mark{base: low, index: low - 1, term: newest.Term}
+		}
+		if err := l.mark.writeSynced(lower); err != nil {
+			return err
+		}
+		l.base = lower
+	}
+	return l.change(func() error { return l.wal.DeleteRange(low, high) })
+}
+
+// Close closes the log. If clean, the mark is synced first.
+func (l *Log) Close(clean bool) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if clean && l.broken.Load() == nil {
+		err = syncData(l.mark.file)
+	}
+	return errors.Join(err, l.wal.Close(), l.mark.file.Close())
+}
