@@ -22,8 +22,9 @@ import (
 
 const long = `Start a cluster of seven processes on loopback, as chainstore dev --processes does, and measure appends,
 batches and reads. Measure in the same run and under the same load a bare gin handler, a bare group of three
-raft members and, where etcd is installed, three etcd members. Print rates, latencies, ratios, and the memory
-and disk space of the processes.
+raft members and, where etcd is installed, three etcd members. Print the medians and the spread of the runs:
+rates, latencies, the processor time per record of each process, and its peak memory. Print ratios, a table of
+the project's targets, and the memory and disk space of the processes.
 
 Checks and repairs of storage nodes are measured without a cluster, next to the bare hash and a bare HTTP copy
 of the same bytes. Appends and reads are measured with and without checks in the background. At the end the
@@ -47,6 +48,7 @@ func newCommand() *cobra.Command {
 	var cfg suite.Config
 	var asJSON bool
 	var outFile, serve string
+	var tick time.Duration
 	cmd := &cobra.Command{
 		Use:           "bench",
 		Short:         "Measure a cluster of real processes next to what its parts can reach",
@@ -56,7 +58,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if serve != "" {
-				return suite.ServeCeiling(cmd.Context(), serve)
+				return suite.ServeCeiling(cmd.Context(), serve, tick)
 			}
 			if term.IsTerminal(int(os.Stderr.Fd())) {
 				cfg.Progress = func(line string, last bool) { progressLine(os.Stderr, line, last) }
@@ -70,10 +72,11 @@ func newCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Program, "chainstore", "./chainstore", "the chainstore `program` to measure")
-	flags.IntVar(&cfg.Runs, "runs", 3, "`number` of runs of each scenario")
+	flags.IntVar(&cfg.Runs, "runs", 5, "`number` of runs of each scenario")
 	flags.DurationVar(&cfg.Duration, "duration", 5*time.Second, "how `long` each run is")
 	flags.DurationVar(&cfg.Warmup, "warmup", 2*time.Second, "how `long` each scenario warms up")
-	flags.IntVar(&cfg.ReadRecords, "read-records", 400_000, "`records` that the chain has at least when reads begin")
+	flags.IntVar(&cfg.ReadRecords, "read-records", 1_000_000,
+		"`records` that are read; the chain has at least as many when reads begin, and etcd as many keys")
 	flags.IntVar(&cfg.ChainMiB, "chain-mib", 256,
 		"`MiB` of records of 1 KiB in the chain that is checked and repaired; for memory, a quarter of it and twice "+
 			"as much")
@@ -88,7 +91,10 @@ func newCommand() *cobra.Command {
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	flags.StringVar(&outFile, "out", "", "write the report as JSON to a `file` as well")
 	flags.StringVar(&serve, "serve-ceiling", "", "serve the bare gin handler and write its address to a `file`")
-	flags.Lookup("serve-ceiling").Hidden = true
+	flags.DurationVar(&tick, "ceiling-tick", 0, "with --serve-ceiling: the `time` between two answers")
+	for _, hidden := range []string{"serve-ceiling", "ceiling-tick"} {
+		flags.Lookup(hidden).Hidden = true
+	}
 	return cmd
 }
 

@@ -1,6 +1,6 @@
-// Package raftceiling measures bare raft: three members in one process with the settings of package raftstore,
-// raft-boltdb, raft's own TCP transport on loopback, and a state machine that only counts. No store built on this raft
-// can be faster.
+// Package raftceiling measures bare raft: three members in one process with the settings of package raftstore, their
+// log in raft-boltdb, in raft-wal or in package logstore, raft's own TCP transport on loopback, and a state machine
+// that only counts. No store built on this raft and that log can be faster.
 package raftceiling
 
 import (
@@ -17,7 +17,10 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"go.etcd.io/bbolt"
 
+	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
@@ -28,20 +31,54 @@ const (
 	timeout = time.Second
 )
 
-// Run applies entries on the leader from that many clients for the time d, after a second to warm up, and returns how
-// many records were applied in that time. An entry has batch records of entryBytes bytes each. The members keep their
-// data in a folder below dir, which is removed at the end.
-func Run(ctx context.Context, dir string, entryBytes, batch, clients int, d time.Duration) (applied uint64, err error) {
-	if entryBytes < 1 || batch < 1 || clients < 1 || d <= 0 {
-		return 0, fmt.Errorf("%d clients with batches of %d records of %d bytes for %v: nothing to measure",
-			clients, batch, entryBytes, d)
+// LogStore is where the members keep their logs. Term and vote are in raft-boltdb.
+type LogStore int
+
+// The log is in raft-boltdb, in raft-wal alone, or in raft-wal with the checks of package logstore.
+const (
+	Database LogStore = iota
+	WAL
+	Segments
+)
+
+// Config describes a run.
+type Config struct {
+	Dir        string // the members keep their data in a folder below it, which is removed at the end
+	Log        LogStore
+	EntryBytes int           // of one record
+	Batch      int           // records of an entry
+	Clients    int           // goroutines that apply entries, one after the other
+	Duration   time.Duration // of the run, which follows a warm-up of a second
+
+	// Begin and End are called at the beginning and at the end of the run, without the warm-up. They may be nil.
+	Begin, End func() error
+}
+
+func (c *Config) validate() error {
+	if c.EntryBytes < 1 || c.Batch < 1 || c.Clients < 1 || c.Duration <= 0 {
+		return fmt.Errorf("%d clients with batches of %d records of %d bytes for %v: nothing to measure",
+			c.Clients, c.Batch, c.EntryBytes, c.Duration)
 	}
-	dir, err = os.MkdirTemp(dir, "bare-raft-*")
+	if c.Begin == nil {
+		c.Begin = func() error { return nil }
+	}
+	if c.End == nil {
+		c.End = func() error { return nil }
+	}
+	return nil
+}
+
+// Run applies entries on the leader, and returns how many records were applied within the run's time.
+func Run(ctx context.Context, c Config) (applied uint64, err error) {
+	if err := c.validate(); err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp(c.Dir, "bare-raft-*")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	g := &group{}
+	g := &group{log: c.Log}
 	defer func() { err = errors.Join(err, g.close()) }()
 	if err := g.open(dir); err != nil {
 		return 0, err
@@ -50,14 +87,17 @@ func Run(ctx context.Context, dir string, entryBytes, batch, clients int, d time
 	if err != nil {
 		return 0, err
 	}
-	if err := load(ctx, leader, entryBytes*batch, clients, warmUp, nil); err != nil {
+	if err := load(ctx, leader, c.EntryBytes*c.Batch, c.Clients, warmUp, nil); err != nil {
+		return 0, err
+	}
+	if err := c.Begin(); err != nil {
 		return 0, err
 	}
 	var entries atomic.Uint64
-	if err := load(ctx, leader, entryBytes*batch, clients, d, &entries); err != nil {
+	if err := load(ctx, leader, c.EntryBytes*c.Batch, c.Clients, c.Duration, &entries); err != nil {
 		return 0, err
 	}
-	return entries.Load() * uint64(batch), nil
+	return entries.Load() * uint64(c.Batch), c.End()
 }
 
 // load applies entries from clients goroutines for the time d, and counts those done in time.
@@ -95,8 +135,9 @@ func load(ctx context.Context, r *raft.Raft, size, clients int, d time.Duration,
 
 // group is the members of a bare raft group.
 type group struct {
+	log        LogStore
 	rafts      []*raft.Raft
-	stores     []*raftboltdb.BoltStore
+	stores     []func() error // close them
 	transports []*raft.NetworkTransport
 }
 
@@ -117,12 +158,11 @@ func (g *group) open(dir string) error {
 		if err := os.Mkdir(own, 0o700); err != nil {
 			return err
 		}
-		bolt, err := raftconfig.OpenLog(filepath.Join(own, "raft.db"))
+		stable, log, err := g.openStores(own)
 		if err != nil {
 			return err
 		}
-		g.stores = append(g.stores, bolt)
-		cache, err := raft.NewLogCache(512, bolt)
+		cache, err := raft.NewLogCache(512, log)
 		if err != nil {
 			return err
 		}
@@ -131,16 +171,52 @@ func (g *group) open(dir string) error {
 			return err
 		}
 		config := raftconfig.New(string(configuration.Servers[i].ID), timeout, nil)
-		if err := raft.BootstrapCluster(config, cache, bolt, snapshots, transport, configuration); err != nil {
+		if err := raft.BootstrapCluster(config, cache, stable, snapshots, transport, configuration); err != nil {
 			return err
 		}
-		r, err := raft.NewRaft(config, &counter{}, cache, bolt, snapshots, transport)
+		r, err := raft.NewRaft(config, &counter{}, cache, stable, snapshots, transport)
 		if err != nil {
 			return err
 		}
 		g.rafts = append(g.rafts, r)
 	}
 	return nil
+}
+
+// openStores opens the stores of a member in its folder. They are closed by close.
+func (g *group) openStores(own string) (raft.StableStore, raft.LogStore, error) {
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:        filepath.Join(own, "raft.db"),
+		BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	g.stores = append(g.stores, bolt.Close)
+	path := filepath.Join(own, "log")
+	switch g.log {
+	case WAL:
+		if err := os.Mkdir(path, 0o700); err != nil {
+			return nil, nil, err
+		}
+		log, err := wal.Open(path, wal.WithLogger(raftconfig.WarningsOnly(nil)))
+		if err != nil {
+			return nil, nil, err
+		}
+		g.stores = append(g.stores, log.Close)
+		return bolt, log, nil
+	case Segments:
+		if err := logstore.Create(path); err != nil {
+			return nil, nil, err
+		}
+		log, err := logstore.Open(path, logstore.Options{Aside: filepath.Join(own, "damaged")})
+		if err != nil {
+			return nil, nil, err
+		}
+		g.stores = append(g.stores, func() error { return log.Close(true) })
+		return bolt, log, nil
+	}
+	return bolt, bolt, nil
 }
 
 // leader waits for a leader.
@@ -174,8 +250,8 @@ func (g *group) close() error {
 	for _, f := range down {
 		err = errors.Join(err, f.Error())
 	}
-	for _, bolt := range g.stores {
-		err = errors.Join(err, bolt.Close())
+	for _, closeStore := range g.stores {
+		err = errors.Join(err, closeStore())
 	}
 	return err
 }

@@ -1,23 +1,46 @@
 package raftceiling
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
 
 func TestRun(t *testing.T) {
-	applied, err := Run(t.Context(), t.TempDir(), 256, 100, 4, 500*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
+	for _, log := range []LogStore{Database, WAL, Segments} {
+		var calls []string
+		c := Config{
+			Dir: t.TempDir(), Log: log, EntryBytes: 256, Batch: 100, Clients: 4, Duration: 500 * time.Millisecond,
+			Begin: func() error { calls = append(calls, "begin"); return nil },
+			End:   func() error { calls = append(calls, "end"); return nil },
+		}
+		applied, err := Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if applied == 0 || applied%100 != 0 {
+			t.Fatalf("log %d: %d records were applied", log, applied)
+		}
+		if len(calls) != 2 || calls[0] != "begin" || calls[1] != "end" {
+			t.Errorf("log %d: calls %v", log, calls)
+		}
 	}
-	if applied == 0 || applied%100 != 0 {
-		t.Fatalf("%d records were applied", applied)
-	}
-	t.Logf("%d records/s", 2*applied)
 }
 
 func TestRunRejectsAnEmptyBatch(t *testing.T) {
-	if _, err := Run(t.Context(), t.TempDir(), 256, 0, 1, time.Second); err == nil {
+	c := Config{Dir: t.TempDir(), EntryBytes: 256, Clients: 1, Duration: time.Second}
+	if _, err := Run(t.Context(), c); err == nil {
 		t.Fatal("no records a batch, and no error")
+	}
+}
+
+func TestRunEndsWithTheErrorOfBegin(t *testing.T) {
+	failed := errors.New("failed")
+	_, err := Run(t.Context(), Config{
+		Dir: t.TempDir(), EntryBytes: 1, Batch: 1, Clients: 1, Duration: time.Second,
+		Begin: func() error { return failed },
+	})
+	if !errors.Is(err, failed) {
+		t.Fatal(err)
 	}
 }

@@ -3,21 +3,24 @@ package suite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/bench/ginceiling"
 	"github.com/chainstore/chainstore/bench/raftceiling"
 )
 
-// ServeCeiling serves the bare gin handler on a free port of loopback until the context ends. Once it listens, it
-// writes its address, host:port, to a file. It runs in a process of its own.
-func ServeCeiling(ctx context.Context, addrFile string) error {
+// ServeCeiling serves the bare gin handler on a free port of loopback until the context ends. With a tick, it answers
+// only at the ticks of a clock that all requests share; 0 is none. Once it listens, it writes its address, host:port,
+// to a file. It runs in a process of its own.
+func ServeCeiling(ctx context.Context, addrFile string, tick time.Duration) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -28,7 +31,16 @@ func ServeCeiling(ctx context.Context, addrFile string) error {
 	if err := os.Rename(addrFile+".new", addrFile); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := &http.Server{Handler: ginceiling.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	var clock *ginceiling.Clock
+	if tick > 0 {
+		clock = ginceiling.NewClock()
+		var ticking sync.WaitGroup
+		defer ticking.Wait()
+		inner, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ticking.Go(func() { clock.Run(inner, tick) })
+	}
+	server := &http.Server{Handler: ginceiling.Handler(clock), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // Serve returns the error
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -45,8 +57,8 @@ func (b *bench) gin(ctx context.Context, s scenario) (err error) {
 	if err != nil {
 		return err
 	}
-	log, addrFile := filepath.Join(b.dir, "gin.log"), filepath.Join(b.dir, "gin.addr")
-	c, err := startChild(log, self, "--serve-ceiling", addrFile)
+	log, addrFile := filepath.Join(b.dir, s.name+".log"), filepath.Join(b.dir, s.name+".addr")
+	c, err := startChild(log, self, "--serve-ceiling", addrFile, "--ceiling-tick", s.tick.String())
 	if err != nil {
 		return err
 	}
@@ -65,37 +77,43 @@ func (b *bench) gin(ctx context.Context, s scenario) (err error) {
 		request := newAppend(string(addr), strings.Repeat("x", 26), uint64(i))
 		f = append(f, &httpClient{addr: string(addr), next: request.next, want: http.StatusCreated})
 	}
-	b.note("gin-*: a process of its own with the bare handler; " +
-		"the same load generator and requests as for ChainStore's appends.")
-	return b.measure(ctx, s, f, groups{"gin": {c.cmd.Process.Pid}})
+	what := "the bare handler"
+	if s.tick > 0 {
+		what = fmt.Sprintf("a handler that answers all waiting requests together every %v", s.tick)
+	}
+	b.note("%s: a process of its own with %s; the same load generator and requests as for ChainStore's appends.",
+		s.name, what)
+	return b.measure(ctx, s, f, processes{{group: "gin", name: "gin", pid: c.cmd.Process.Pid}})
 }
 
 // raft measures the bare raft group, in this process.
 func (b *bench) raft(ctx context.Context, s scenario) error {
 	r := s.result()
-	before, err := groups{}.cpu()
-	if err != nil {
-		return err
-	}
-	begin := time.Now()
+	m := newMeter(nil)
 	var rates []float64
 	for i := range b.cfg.Runs {
 		b.progress(s, "run %d of %d", i+1, b.cfg.Runs)
-		applied, err := raftceiling.Run(ctx, b.dir, payloadSize, s.batch, s.clients, b.cfg.Duration)
+		applied, err := raftceiling.Run(ctx, raftceiling.Config{
+			Dir: b.dir, Log: s.log, EntryBytes: payloadSize, Batch: s.batch, Clients: s.clients,
+			Duration: b.cfg.Duration, Begin: m.begin, End: m.end,
+		})
 		if err != nil {
 			return err
 		}
+		m.count(applied)
 		rates = append(rates, float64(applied)/b.cfg.Duration.Seconds())
 		r.Completed += applied / uint64(s.batch)
 	}
 	r.Rate = newSpread(rates)
-	after, err := groups{}.cpu()
-	if err != nil {
+	if err := m.report(&r); err != nil {
 		return err
 	}
-	r.Cores = cores(before, after, time.Since(begin))
-	b.note("raft-*: three members in this process (\"load\"), applied on the leader directly by %d goroutines: "+
-		"no HTTP, no load generator.", s.clients)
+	store := [...]string{
+		raftceiling.Database: "raft-boltdb", raftceiling.WAL: "raft-wal",
+		raftceiling.Segments: "raft-wal with the checks of masters",
+	}[s.log]
+	b.note("%s: three members in this process (\"load\") with their log in %s, applied on the leader directly by %d "+
+		"goroutines: no HTTP, no load generator.", s.name, store, s.clients)
 	b.done(s, r)
 	return nil
 }

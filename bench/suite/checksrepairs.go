@@ -57,7 +57,7 @@ type lap func(ctx context.Context, run int) (time.Duration, map[string]float64, 
 func (b *bench) laps(ctx context.Context, s scenario, c built, one lap) error {
 	r := s.result()
 	r.Cores = map[string]float64{}
-	var rates, through []float64
+	var rates, through, cpu []float64
 	for i := range b.cfg.Runs + 1 {
 		if b.progress(s, "run %d of %d", i, b.cfg.Runs); i == 0 {
 			b.progress(s, "warming up")
@@ -72,6 +72,7 @@ func (b *bench) laps(ctx context.Context, s scenario, c built, one lap) error {
 		for name, n := range used {
 			r.Cores[name] += n / float64(b.cfg.Runs)
 		}
+		cpu = append(cpu, underTest(used)*took.Seconds()*1e6/float64(c.records()))
 		rates = append(rates, float64(c.records())/took.Seconds())
 		through = append(through, float64(c.payloads())/(1<<20)/took.Seconds())
 		r.Completed++
@@ -79,13 +80,26 @@ func (b *bench) laps(ctx context.Context, s scenario, c built, one lap) error {
 	r.Rate = newSpread(rates)
 	throughput := newSpread(through)
 	r.Throughput = &throughput
+	perRecord := newSpread(cpu)
+	r.CPU = &perRecord
 	b.done(s, r)
 	return nil
 }
 
+// underTest is the sum of the cores that the processes under test kept busy. Without others, this process is one.
+func underTest(used map[string]float64) float64 {
+	sum := 0.0
+	for name, n := range used {
+		if name != other && (name != self || len(used) == 2) {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // timed runs the part of a lap that is measured. It returns the time and the cores that were busy.
-func timed(g groups, do func() error) (time.Duration, map[string]float64, error) {
-	before, err := g.cpu()
+func timed(p processes, do func() error) (time.Duration, map[string]float64, error) {
+	before, err := p.cpu()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -95,11 +109,11 @@ func timed(g groups, do func() error) (time.Duration, map[string]float64, error)
 	if err != nil {
 		return 0, nil, err
 	}
-	after, err := g.cpu()
+	after, err := p.cpu()
 	if err != nil {
 		return 0, nil, err
 	}
-	return took, cores(before, after, took), nil
+	return took, p.cores(before, after, took), nil
 }
 
 // checks measures checks of one storage node in this process, by the same orders as a leader's, and the bare hash.
@@ -130,7 +144,7 @@ func (b *bench) checks(ctx context.Context, scenarios []scenario) (err error) {
 // hashLap hashes as many payloads as the chain has, one call each, in one goroutine.
 func hashLap(ctx context.Context, c built) (time.Duration, map[string]float64, error) {
 	block := make([]byte, blobsPerBlock*blobSize)
-	return timed(groups{}, func() error {
+	return timed(nil, func() error {
 		var last [sha256.Size]byte
 		for range c.height {
 			if ctx.Err() != nil {
@@ -153,9 +167,9 @@ func checkLap(ctx context.Context, c built, threads, run int) (took time.Duratio
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	o := wire.CheckOrder{Check: fmt.Sprintf("run-%d", run), Height: c.height, Hash: c.hash}
-	return timed(groups{}, func() error {
+	return timed(nil, func() error {
 		return poll(ctx, func() (bool, error) {
-			status, err := n.Check(o)
+			status, err := n.Check(ctx, o)
 			if err != nil || status.Report == nil {
 				return false, err
 			}
@@ -240,7 +254,10 @@ func (p *pair) fillLap(ctx context.Context,
 	defer func() {
 		err = errors.Join(err, receiver.stop(), os.RemoveAll(filepath.Join(p.dir, "receiver")))
 	}()
-	g := groups{"sender": {sender.cmd.Process.Pid}, "receiver": {receiver.cmd.Process.Pid}}
+	g := processes{
+		{group: "sender", name: "sender", pid: sender.cmd.Process.Pid},
+		{group: "receiver", name: "receiver", pid: receiver.cmd.Process.Pid},
+	}
 	memory, err = watched(c, map[string]*storage{"receive": receiver, "send": sender}, []string{"receive", "send"},
 		func() error {
 			took, used, err = timed(g, func() error { return sender.fill(ctx, receiver, c) })
@@ -253,7 +270,7 @@ func (p *pair) fillLap(ctx context.Context,
 func watched(c built, nodes map[string]*storage, names []string, do func() error) ([]Memory, error) {
 	var all []Memory
 	for _, name := range names {
-		if err := nodes[name].resetPeak(); err != nil {
+		if err := resetPeak(nodes[name].cmd.Process.Pid); err != nil {
 			return nil, err
 		}
 		u, err := usageOf(nodes[name].cmd.Process.Pid)
@@ -354,7 +371,7 @@ func (p *pair) copyLap(ctx context.Context, c built) (took time.Duration, used m
 			err = errors.Join(err, end)
 		}
 	}()
-	return timed(groups{}, func() error {
+	return timed(nil, func() error {
 		return upload(ctx, "http://"+listener.Addr().String(), io.MultiReader(files...), length)
 	})
 }

@@ -26,14 +26,17 @@ const (
 	// acknowledgement it fails.
 	seedTime  = 250 * time.Millisecond
 	seedParts = 40
+	// hotRecords is the number of records that are read in a hot set. They are in one or two blocks.
+	hotRecords = 10_000
 )
 
 // system is the cluster that is measured.
 type system struct {
 	cluster *devcluster.Cluster
 	client  *client.Client
-	groups  groups
+	tested  processes         // its roles
 	hosts   []string          // of the masters
+	names   map[string]string // of the masters, by host
 	token   string            // the project's
 	data    map[string]string // folder of each role
 }
@@ -107,7 +110,8 @@ func newSystem(cluster *devcluster.Cluster) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	sys := &system{cluster: cluster, client: c, groups: groups{}, token: file.Tokens.Project, data: map[string]string{}}
+	sys := &system{cluster: cluster, client: c, token: file.Tokens.Project,
+		names: map[string]string{}, data: map[string]string{}}
 	for _, url := range file.Masters {
 		host, err := hostOf(url)
 		if err != nil {
@@ -117,9 +121,15 @@ func newSystem(cluster *devcluster.Cluster) (*system, error) {
 	}
 	pids := cluster.PIDs()
 	for _, role := range cluster.Topology().Roles() {
-		kind := string(role.Kind)
-		sys.groups[kind] = append(sys.groups[kind], pids[role.Name])
+		sys.tested = append(sys.tested, process{group: string(role.Kind), name: role.Name, pid: pids[role.Name]})
 		sys.data[role.Name] = role.Data
+		if role.Kind == devcluster.KindMaster {
+			host, err := hostOf(role.URL())
+			if err != nil {
+				return nil, err
+			}
+			sys.names[host] = role.Name
+		}
 	}
 	return sys, nil
 }
@@ -160,7 +170,8 @@ func (b *bench) processes(sys *system) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}
-		p.RSS, p.PeakRSS, p.CPU = u.rss, u.peak, u.cpu
+		// Each scenario resets the peak and has the one of its own time.
+		p.RSS, p.PeakRSS, p.CPU = u.rss, max(u.peak, peakOf(p.Name, b.report.Results)), u.cpu
 		if p.DiskSize, err = sizeOf(sys.data[p.Name]); err != nil {
 			return err
 		}
@@ -168,28 +179,29 @@ func (b *bench) processes(sys *system) error {
 	return nil
 }
 
+// peakOf is the largest peak of a process in all scenarios.
+func peakOf(name string, results []Result) (peak uint64) {
+	for _, r := range results {
+		for _, u := range r.Usage {
+			if u.Name == name {
+				peak = max(peak, u.PeakRSS)
+			}
+		}
+	}
+	return peak
+}
+
 // scenario measures one scenario of the cluster.
 func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 	if s.work == workRead {
-		p, err := b.readable(ctx, sys, s)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		var f fleet
-		for i := range s.clients {
-			host := sys.hosts[i%len(sys.hosts)]
-			f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p), want: http.StatusOK,
-				check: isPayload})
-		}
-		b.note("%s: any of %s records in %d blocks, each as likely; all of them stored, none held by a master.",
-			s.name, thousands(float64(p.records())), len(p.blocks))
-		return b.measure(ctx, s, f, sys.groups)
+		return b.reads(ctx, sys, s)
 	}
-	hosts, err := sys.at(ctx, s.at)
+	leader, err := sys.leader(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
-	r, err := b.load(ctx, s, sys.appenders(s, hosts), sys.groups)
+	hosts := s.at.among(sys.hosts, leader)
+	r, err := b.load(ctx, s, sys.appenders(s, hosts), sys.tested.leading(sys.names[leader]))
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -204,19 +216,47 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 	return nil
 }
 
-// at returns the masters that clients at a place connect to.
-func (sys *system) at(ctx context.Context, p place) ([]string, error) {
+// reads measures a scenario of reads.
+func (b *bench) reads(ctx context.Context, sys *system, s scenario) error {
+	p, err := b.readable(ctx, sys, s)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	leader, err := sys.leader(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	records := uint64(b.cfg.ReadRecords)
+	first := uint64(0)
+	if s.hot {
+		first = records - min(records, hotRecords)
+		b.note("%s: any of %s records that follow one another, each as likely.", s.name,
+			thousands(float64(records-first)))
+	} else {
+		b.note("%s: any of the first %s records of %s in %d blocks, each as likely; all of them are stored.", s.name,
+			thousands(float64(records)), thousands(float64(p.records())), len(p.blocks))
+	}
+	var f fleet
+	for i := range s.clients {
+		host := sys.hosts[i%len(sys.hosts)]
+		f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p, first, records), want: http.StatusOK,
+			check: isPayload})
+	}
+	return b.measure(ctx, s, f, sys.tested.leading(sys.names[leader]))
+}
+
+// leader returns the host of the master that leads.
+func (sys *system) leader(ctx context.Context) (string, error) {
 	status, err := sys.client.Cluster(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	for _, m := range status.Masters {
 		if m.ID == status.Leader && m.URL != "" {
-			leader, err := hostOf(m.URL)
-			return p.among(sys.hosts, leader), err
+			return hostOf(m.URL)
 		}
 	}
-	return nil, errors.New("the masters have no leader")
+	return "", errors.New("the masters have no leader")
 }
 
 // appenders returns the clients of an append scenario, spread over the masters.

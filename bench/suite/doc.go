@@ -7,6 +7,10 @@
 // than it must. The client of net/http would take more of a small machine's cores than the servers that are measured.
 // etcd is driven by its own client, which does. Every status is checked, and every payload that is read.
 //
+// Each run measures the processor time, user and system, of every process under test and divides it by the records that
+// were acknowledged or read (meter.go). On a busy machine this varies less than a rate. targets.go compares the medians
+// with the project's targets.
+//
 // A run counts the responses that arrived within its time. A scenario is one warm-up and several runs without a pause
 // in between, so that work which a system only postpones (blocks to mine and to store) falls into the next run.
 //

@@ -5,21 +5,25 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 )
 
-// etcdClient puts values through etcd's own client, on one connection, one request at a time. One goroutine uses it.
+// etcdClient makes requests through etcd's own client, on one connection, one request at a time. One goroutine uses it.
 type etcdClient struct {
-	endpoint string // URL
-	puts     *etcdPuts
-	batch    int // puts of one request; more than one are a transaction
+	endpoint string                                                   // URL
+	call     func(ctx context.Context, client *clientv3.Client) error // makes one request
 
 	client *clientv3.Client
 	ctx    context.Context // of the requests; it ends at the deadline that until has set
@@ -70,11 +74,10 @@ func (c *etcdClient) until(t time.Time) error {
 
 // request makes one request. The error is a *refusal if the connection can be used further.
 func (c *etcdClient) request() error {
-	var err error
-	if c.batch > 1 {
-		_, err = c.client.Txn(c.ctx).Then(c.puts.next(c.batch)...).Commit()
-	} else {
-		_, err = c.client.Do(c.ctx, c.puts.next(1)[0])
+	err := c.call(c.ctx, c.client)
+	var r *refusal
+	if errors.As(err, &r) {
+		return err
 	}
 	switch status.Code(err) {
 	case codes.OK:
@@ -99,23 +102,104 @@ func (c *etcdClient) close() error {
 	return nil
 }
 
-// etcdPuts makes puts of a client's payload under keys of 16 bytes: client u64 ‖ counter u64. Each key is new, as a
-// position in the chain is.
-type etcdPuts struct {
-	key, value []byte
-	count      uint64
+// etcdKey is the key of a put: client u64 ‖ counter u64.
+func etcdKey(client, count uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, client), count)
 }
 
-func newEtcdPuts(client uint64) *etcdPuts {
-	return &etcdPuts{key: binary.BigEndian.AppendUint64(nil, client), value: payload(client)}
+// etcdPuts makes puts of a client's payload. Each key is new, as a position in the chain is.
+type etcdPuts struct {
+	client uint64
+	value  []byte
+	count  uint64
 }
+
+func newEtcdPuts(client uint64) *etcdPuts { return &etcdPuts{client: client, value: payload(client)} }
 
 func (p *etcdPuts) next(n int) []clientv3.Op {
 	ops := make([]clientv3.Op, n)
 	for i := range ops {
-		key := binary.BigEndian.AppendUint64(p.key[:8:8], p.count)
-		ops[i] = clientv3.OpPut(string(key), string(p.value))
+		ops[i] = clientv3.OpPut(string(etcdKey(p.client, p.count)), string(p.value))
 		p.count++
 	}
 	return ops
+}
+
+// putter returns calls that put n values each. More than one are a transaction.
+func putter(client uint64, n int) func(context.Context, *clientv3.Client) error {
+	puts := newEtcdPuts(client)
+	return func(ctx context.Context, c *clientv3.Client) error { return puts.commit(ctx, c, n) }
+}
+
+// commit puts the next n values in one request.
+func (p *etcdPuts) commit(ctx context.Context, c *clientv3.Client, n int) error {
+	ops := p.next(n)
+	if n > 1 {
+		_, err := c.Txn(ctx).Then(ops...).Commit()
+		return err
+	}
+	_, err := c.Do(ctx, ops[0])
+	return err
+}
+
+// etcdSeed is the number of the client whose keys are read.
+const etcdSeed = math.MaxUint64
+
+// seedEtcd puts values under the first n keys of the client etcdSeed and compacts everything before the last one. It
+// calls progress by one goroutine at a time.
+func seedEtcd(ctx context.Context, c *clientv3.Client, n int, progress func(done int)) error {
+	const writers = 16
+	g, inner := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	var mu sync.Mutex // held while progress runs
+	for range writers {
+		g.Go(func() error {
+			puts := newEtcdPuts(etcdSeed)
+			for {
+				first := int(next.Add(batchSize)) - batchSize
+				if first >= n {
+					return nil
+				}
+				puts.count = uint64(first)
+				if err := puts.commit(inner, c, min(batchSize, n-first)); err != nil {
+					return fmt.Errorf("put the keys that are read: %w", err)
+				}
+				mu.Lock()
+				progress(first)
+				mu.Unlock()
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	last, err := c.Get(ctx, string(etcdKey(etcdSeed, uint64(n-1))))
+	if err != nil {
+		return err
+	}
+	_, err = c.Compact(ctx, last.Header.Revision, clientv3.WithCompactPhysical())
+	return err
+}
+
+// getter returns calls that read random keys of the first n of the client etcdSeed, each with the same probability.
+func getter(n int, stale bool) func(context.Context, *clientv3.Client) error {
+	var options []clientv3.OpOption
+	if stale {
+		options = append(options, clientv3.WithSerializable())
+	}
+	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
+	return func(ctx context.Context, c *clientv3.Client) error {
+		key := etcdKey(etcdSeed, random.Uint64N(uint64(n)))
+		got, err := c.Get(ctx, string(key), options...)
+		if err != nil {
+			return err
+		}
+		if len(got.Kvs) != 1 {
+			return &refusal{fmt.Sprintf("%d values for key %x, wanted 1", len(got.Kvs), key)}
+		}
+		if err := isPayload(got.Kvs[0].Value); err != nil {
+			return &refusal{err.Error()}
+		}
+		return nil
+	}
 }

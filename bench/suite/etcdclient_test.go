@@ -11,6 +11,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,6 +26,9 @@ type fakeKV struct {
 	mu       sync.Mutex // guards the fields below
 	requests uint64
 	puts     []int // of each request
+	values   map[string][]byte
+	stale    uint64 // serializable reads
+	compact  int64  // the last compaction's revision
 	keys     map[string]int
 	wrong    []string
 }
@@ -50,14 +55,39 @@ func (f *fakeKV) record(puts ...*pb.PutRequest) error {
 			f.wrong = append(f.wrong, p.String())
 		}
 		f.keys[string(p.Key)]++
+		f.values[string(p.Key)] = p.Value
 	}
 	return f.refuse
+}
+
+func (f *fakeKV) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests++
+	if r.Serializable {
+		f.stale++
+	}
+	answer := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: int64(len(f.keys))}}
+	if value, ok := f.values[string(r.Key)]; ok {
+		answer.Kvs = append(answer.Kvs, &mvccpb.KeyValue{Key: r.Key, Value: value})
+	}
+	return answer, f.refuse
+}
+
+func (f *fakeKV) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !r.Physical {
+		f.wrong = append(f.wrong, "a compaction that is not physical")
+	}
+	f.compact = r.Revision
+	return &pb.CompactionResponse{}, nil
 }
 
 // serveKV serves f on a free port and returns the URL.
 func serveKV(t *testing.T, f *fakeKV) string {
 	t.Helper()
-	f.keys = map[string]int{}
+	f.keys, f.values = map[string]int{}, map[string][]byte{}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +109,7 @@ func serveKV(t *testing.T, f *fakeKV) string {
 func etcdClients(endpoint string, n, batch int) fleet {
 	var f fleet
 	for i := range n {
-		f = append(f, &etcdClient{endpoint: endpoint, puts: newEtcdPuts(uint64(i)), batch: batch})
+		f = append(f, &etcdClient{endpoint: endpoint, call: putter(uint64(i), batch)})
 	}
 	return f
 }
@@ -107,6 +137,44 @@ func TestEtcdRequests(t *testing.T) {
 				t.Fatalf("batch %d: key %x was put %d times", batch, key, n)
 			}
 		}
+	}
+}
+
+func TestEtcdReadsOfKeysThatWerePut(t *testing.T) {
+	kv := &fakeKV{}
+	endpoint := serveKV(t, kv)
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Context: t.Context()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 250
+	told := 0
+	if err := seedEtcd(t.Context(), c, n, func(int) { told++ }); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(kv.keys) != n || kv.compact != n || told != 3 || len(kv.wrong) > 0 {
+		t.Fatalf("%d keys, compacted at %d, told %d times, %v", len(kv.keys), kv.compact, told, kv.wrong)
+	}
+	for _, stale := range []bool{false, true} {
+		kv.requests, kv.stale = 0, 0
+		longEnough(t, func(d time.Duration) bool {
+			got := load(t, fleet{&etcdClient{endpoint: endpoint, call: getter(n, stale)}}, d)
+			if got.errors > 0 {
+				t.Errorf("stale %v: %d errors, first %v", stale, got.errors, got.first)
+			}
+			return got.answered > 0
+		})
+		if want := map[bool]uint64{false: 0, true: kv.requests}[stale]; kv.stale != want {
+			t.Errorf("%d of %d reads are serializable, wanted %d", kv.stale, kv.requests, want)
+		}
+	}
+	// Keys from n on do not exist.
+	got := load(t, fleet{&etcdClient{endpoint: endpoint, call: getter(1<<62, false)}}, 50*time.Millisecond)
+	if got.answered != 0 || got.errors == 0 || !strings.Contains(got.first.Error(), "0 values") {
+		t.Errorf("%d answered, %d errors, first %v", got.answered, got.errors, got.first)
 	}
 }
 

@@ -42,7 +42,7 @@ func build(ctx context.Context, dir string, payloads uint64, progress func(done 
 		if block, err = m.next(); err != nil {
 			break
 		}
-		if _, err = n.Put(c.height, block.Bytes()); err != nil {
+		if _, err = n.Put(ctx, c.height, block.Bytes()); err != nil {
 			break
 		}
 		c.height++

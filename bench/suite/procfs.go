@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,32 +75,47 @@ func cpuSeconds(stat []byte) (float64, error) {
 	return float64(user+system) / ticksPerSecond, err
 }
 
-// Groups that always exist: this process, which is the load generator, and everything else on the machine, work of the
+// Names that always exist: this process, which is the load generator, and everything else on the machine, work of the
 // kernel that belongs to no process included.
 const (
 	self  = "load"
 	other = "other"
 )
 
-// groups are the processes by the name of their group.
-type groups map[string][]int
+// process is a process under test.
+type process struct {
+	group string // such as "master"
+	name  string // unique among the processes under test, such as "master-1"
+	pid   int
+	leads bool // the group of masters or of etcd's members, when the scenario begins
+}
 
-// cpu returns the processor seconds that each group has used, self and other included.
-func (g groups) cpu() (map[string]float64, error) {
+// processes are the processes under test.
+type processes []process
+
+// leading returns the processes, with a mark at the one with that name.
+func (p processes) leading(name string) processes {
+	marked := slices.Clone(p)
+	for i := range marked {
+		marked[i].leads = marked[i].name == name
+	}
+	return marked
+}
+
+// cpu returns the processor seconds that each process has used by its name, self and other included.
+func (p processes) cpu() (map[string]float64, error) {
 	used := map[string]float64{}
 	u, err := usageOf(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
 	used[self] = u.cpu
-	for name, pids := range g {
-		for _, pid := range pids {
-			u, err := usageOf(pid)
-			if err != nil {
-				return nil, fmt.Errorf("%s, process %d: %w", name, pid, err)
-			}
-			used[name] += u.cpu
+	for _, one := range p {
+		u, err := usageOf(one.pid)
+		if err != nil {
+			return nil, fmt.Errorf("%s, process %d: %w", one.name, one.pid, err)
 		}
+		used[one.name] = u.cpu
 	}
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -138,12 +154,22 @@ func busySeconds(stat []byte) (float64, error) {
 }
 
 // cores returns how many cores each group kept busy between two samples.
-func cores(before, after map[string]float64, elapsed time.Duration) map[string]float64 {
-	busy := map[string]float64{}
-	for name := range after {
-		busy[name] = max(0, after[name]-before[name]) / elapsed.Seconds()
+func (p processes) cores(before, after map[string]float64, elapsed time.Duration) map[string]float64 {
+	busy := map[string]float64{self: 0, other: 0}
+	add := func(group, name string) {
+		busy[group] += max(0, after[name]-before[name]) / elapsed.Seconds()
+	}
+	add(self, self)
+	add(other, other)
+	for _, one := range p {
+		add(one.group, one.name)
 	}
 	return busy
+}
+
+// resetPeak resets the peak of a process's resident memory: proc_pid_clear_refs(5).
+func resetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }
 
 // sizeOf returns the size of all files below a folder, in bytes. Files that vanish in the meantime are ignored.

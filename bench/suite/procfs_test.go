@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestUsageOfThisProcess(t *testing.T) {
@@ -73,8 +74,19 @@ func TestBusySeconds(t *testing.T) {
 			t.Errorf("%q: %v s", bad, s)
 		}
 	}
-	used, err := groups{"again": {os.Getpid()}}.cpu()
+	used, err := processes{{name: "again", pid: os.Getpid()}}.cpu()
 	if err != nil || len(used) != 3 || used[other] < 0 {
 		t.Error(used, err)
+	}
+}
+
+func TestCoresOfGroups(t *testing.T) {
+	p := processes{{group: "master", name: "master-1"}, {group: "master", name: "master-2"}, {group: "miner",
+		name: "miner-1"}}
+	before := map[string]float64{self: 1, other: 5, "master-1": 1, "master-2": 2, "miner-1": 3}
+	after := map[string]float64{self: 2, other: 4, "master-1": 2, "master-2": 5, "miner-1": 3}
+	got := p.cores(before, after, 2*time.Second)
+	if len(got) != 4 || got["master"] != 2 || got["miner"] != 0 || got[self] != 0.5 || got[other] != 0 {
+		t.Error(got)
 	}
 }

@@ -19,6 +19,7 @@ type Report struct {
 	Warmup    float64   `json:"warmup_seconds"`   // before the runs of each scenario
 	Results   []Result  `json:"results"`
 	Ratios    []Ratio   `json:"ratios"`
+	Targets   []Target  `json:"targets"`
 	Memory    []Memory  `json:"memory"`    // of checks and repairs
 	Processes []Process `json:"processes"` // of the cluster
 	Chain     *Chain    `json:"chain,omitempty"`
@@ -43,8 +44,23 @@ type Result struct {
 	// Cores is how many cores each group of processes kept busy during the runs. "load" is the load generator, "other"
 	// is what is not measured. If that is much, the machine was not free and the rate is too low.
 	Cores map[string]float64 `json:"cores"`
+	// CPU is the processor time, user and system, per acknowledged or read record, in microseconds: of all processes
+	// under test together, without the load generator.
+	CPU *Spread `json:"cpu_us_per_record,omitempty"`
+	// PeakRSS is the sum of the peaks of the processes under test, in bytes; 0 without processes of their own.
+	PeakRSS uint64 `json:"peak_rss_bytes,omitempty"`
+	// Usage has each process under test, and then the load generator, "load".
+	Usage []Usage `json:"usage,omitempty"`
 	// Settled is the time from the last run until everything was stored on every node, in seconds.
 	Settled *float64 `json:"settled_seconds,omitempty"`
+}
+
+// Usage is what a process used in the runs of a scenario.
+type Usage struct {
+	Name    string `json:"name"`
+	Leads   bool   `json:"leads,omitempty"`
+	CPU     Spread `json:"cpu_us_per_record"`
+	PeakRSS uint64 `json:"peak_rss_bytes,omitempty"` // with the warm-up; 0 for the load generator
 }
 
 // Spread is a value over several runs.
@@ -68,9 +84,9 @@ func newSpread(runs []float64) Spread {
 type Ratio struct {
 	Of    string  `json:"of"`
 	To    string  `json:"to"`
-	What  string  `json:"what"` // "rate", "p50" or "p99"
+	What  string  `json:"what"` // "rate", "p50", "p99" or "cpu"
 	Value float64 `json:"value"`
-	Goal  float64 `json:"goal,omitempty"` // of a rate at least, of a latency at most; 0 for none
+	Goal  float64 `json:"goal,omitempty"` // of a rate at least, of others at most; 0 for none
 }
 
 // What a ratio compares.
@@ -78,6 +94,7 @@ const (
 	whatRate = "rate"
 	whatP50  = "p50"
 	whatP99  = "p99"
+	whatCPU  = "cpu"
 )
 
 func (q Ratio) reached() bool {
@@ -95,6 +112,8 @@ func medianOf(r Result, what string) float64 {
 		spread = r.P50
 	case whatP99:
 		spread = r.P99
+	case whatCPU:
+		spread = r.CPU
 	}
 	if spread == nil {
 		return 0
@@ -143,17 +162,30 @@ type Verify struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// comparisons are the ratios in the report, with their goals.
+// comparisons are the ratios in the report. Those of the project's targets are in a table of their own as well.
 var comparisons = [...]Ratio{
-	{Of: "append-64", To: "gin-64", What: whatRate, Goal: 0.4},
-	{Of: "read-64", To: "gin-64", What: whatRate, Goal: 0.4},
-	{Of: "batch-64", To: "raft-64", What: whatRate, Goal: 0.4},
-	{Of: "append-64", To: "etcd-put-64", What: whatRate, Goal: 3.5},
+	{Of: "append-64", To: "gin-64", What: whatRate},
+	{Of: "append-64", To: "gin-tick-64", What: whatRate},
+	{Of: "read-64", To: "gin-64", What: whatRate},
+	{Of: "batch-64", To: "raft-64", What: whatRate},
+	{Of: "batch-64", To: "raft-wal-64", What: whatRate},
+	{Of: "raft-segments-64", To: "raft-wal-64", What: whatRate},
+	{Of: "raft-segments-64", To: "raft-wal-64", What: whatCPU},
+	{Of: "append-64", To: "etcd-put-64", What: whatRate},
+	{Of: "append-64", To: "etcd-put-64", What: whatCPU},
+	{Of: "append-256", To: "etcd-put-256", What: whatRate},
+	{Of: "append-256", To: "etcd-put-256", What: whatCPU},
 	{Of: "batch-64", To: "etcd-txn-64", What: whatRate},
-	{Of: "append-1-leader", To: "etcd-put-1-leader", What: whatP50, Goal: 1},
-	{Of: "append-1-leader", To: "etcd-put-1-leader", What: whatP99, Goal: 1},
-	{Of: "append-1-follower", To: "etcd-put-1-follower", What: whatP50, Goal: 1},
-	{Of: "append-1-follower", To: "etcd-put-1-follower", What: whatP99, Goal: 1},
+	{Of: "batch-64", To: "etcd-txn-64", What: whatCPU},
+	{Of: "append-1-leader", To: "etcd-put-1-leader", What: whatP50},
+	{Of: "append-1-leader", To: "etcd-put-1-leader", What: whatP99},
+	{Of: "append-1-follower", To: "etcd-put-1-follower", What: whatP50},
+	{Of: "append-1-follower", To: "etcd-put-1-follower", What: whatP99},
+	{Of: "read-64", To: "etcd-read-64", What: whatRate},
+	{Of: "read-64", To: "etcd-read-64", What: whatCPU},
+	{Of: "read-64", To: "etcd-read-serializable-64", What: whatRate},
+	{Of: "read-hot-64", To: "etcd-read-64", What: whatRate},
+	{Of: "read-hot-64", To: "read-64", What: whatRate},
 	{Of: "check-1", To: "check-sha", What: whatRate, Goal: 0.5},
 	{Of: "check-2", To: "check-1", What: whatRate},
 	{Of: "repair-fill", To: "repair-copy", What: whatRate, Goal: 0.3},
@@ -196,7 +228,15 @@ func (r *Report) Print(out io.Writer) error {
 	if err := printChains(w, r.Results, requests); err != nil {
 		return err
 	}
+	printUsage(w, r.Results)
+	if err := w.Flush(); err != nil {
+		return err
+	}
 	printRatios(w, r.Ratios)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	printTargets(w, r.Targets)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -281,6 +321,44 @@ func printChains(w *tabwriter.Writer, results []Result, behind bool) error {
 			s.Throughput.Median, s.Throughput.Min, s.Throughput.Max, busy(s.Cores))
 	}
 	return w.Flush()
+}
+
+// printUsage writes the processor time and memory of the processes under test after an empty line.
+func printUsage(w *tabwriter.Writer, results []Result) {
+	some := false
+	for _, s := range results {
+		if s.CPU == nil {
+			continue
+		}
+		if !some {
+			some = true
+			fmt.Fprintln(w)
+			fmt.Fprintln(w, "SCENARIO\tCPU US/RECORD\t\tPEAK MIB\tBY PROCESS: CPU US/RECORD, PEAK MIB")
+		}
+		peak := "-"
+		if s.PeakRSS > 0 {
+			peak = mebibytes(s.PeakRSS)
+		}
+		fmt.Fprintf(w, "%s\t%.1f\t(%.1f - %.1f)\t%s\t%s\n", s.Name, s.CPU.Median, s.CPU.Min, s.CPU.Max, peak,
+			byProcess(s.Usage))
+	}
+}
+
+// byProcess lists what each process used.
+func byProcess(all []Usage) string {
+	var texts []string
+	for _, u := range all {
+		text := u.Name
+		if u.Leads {
+			text += " (leader)"
+		}
+		text += fmt.Sprintf(" %.1f", u.CPU.Median)
+		if u.PeakRSS > 0 {
+			text += ", " + mebibytes(u.PeakRSS)
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; ")
 }
 
 // printRatios writes the ratios after an empty line.

@@ -35,7 +35,18 @@ func example() *Report {
 				Rate: newSpread([]float64{15_000, 16_000}), P50: ptr(newSpread([]float64{4})),
 				P99:    ptr(newSpread([]float64{12.346})),
 				Errors: 2, First: "status 503", Cores: map[string]float64{"master": 1.5, "load": 0.25, "miner": 0.25},
-				Settled: ptr(1.25),
+				Settled: ptr(1.25), CPU: ptr(newSpread([]float64{300, 320, 290})), PeakRSS: 1500 << 20,
+				Usage: []Usage{
+					{Name: "master-1", CPU: newSpread([]float64{100, 110, 90}), PeakRSS: 700 << 20},
+					{Name: "master-2", Leads: true, CPU: newSpread([]float64{200, 210, 200}), PeakRSS: 800 << 20},
+					{Name: "load", CPU: newSpread([]float64{30.04})},
+				},
+			},
+			{
+				Name: "etcd-put-64", Title: "etcd: put of 256 B", System: systemEtcd, Clients: 64, Batch: 1,
+				Rate: newSpread([]float64{5_000}), P50: ptr(newSpread([]float64{13})),
+				P99: ptr(newSpread([]float64{40})), Cores: map[string]float64{"etcd": 1.5},
+				CPU: ptr(newSpread([]float64{320})),
 			},
 			{
 				Name: "etcd-put-1-leader", Title: "etcd: put of 256 B, at the leader", System: systemEtcd, Clients: 1,
@@ -53,7 +64,7 @@ func example() *Report {
 			{
 				Name: "check-sha", Title: "bare SHA-256 of 1 KiB", System: systemCheck, Clients: 1, Batch: 1,
 				Rate: newSpread([]float64{1_024_000}), Throughput: ptr(newSpread([]float64{1000})),
-				Cores: map[string]float64{"load": 1},
+				Cores: map[string]float64{"load": 1}, CPU: ptr(newSpread([]float64{1})),
 			},
 			{
 				Name: "check-1", Title: "check of records of 1 KiB, 1 thread", System: systemCheck, Clients: 1,
@@ -78,7 +89,7 @@ func example() *Report {
 		},
 		Notes: []string{"a note"},
 	}
-	r.Ratios = ratios(r.Results)
+	r.Ratios, r.Targets = ratios(r.Results), targets(r.Results)
 	return r
 }
 
@@ -109,7 +120,7 @@ func TestReportAsJSON(t *testing.T) {
 		!back.Chain.Nodes[0].Valid {
 		t.Errorf("came back as %+v", back)
 	}
-	if back.Results[6].Throughput.Median != 550 || back.Results[0].Throughput != nil ||
+	if back.Results[7].Throughput.Median != 550 || back.Results[0].Throughput != nil ||
 		back.Memory[1].PeakRSS != 120<<20 {
 		t.Errorf("came back as %+v", back)
 	}
@@ -142,7 +153,7 @@ func TestRatiosNeedBoth(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	got := ratios([]Result{{Name: "gin-64", Rate: Spread{Median: 10}}, {Name: "read-64", Rate: Spread{Median: 5}}})
-	if len(got) != 1 || got[0].Value != 0.5 || got[0].Of != "read-64" || got[0].Goal != 0.4 {
+	if len(got) != 1 || got[0].Value != 0.5 || got[0].Of != "read-64" || got[0].Goal != 0 {
 		t.Errorf("%+v", got)
 	}
 	all := Names()
@@ -165,6 +176,7 @@ func TestRatiosOfLatencies(t *testing.T) {
 		got[1].Value != 0.75 {
 		t.Fatalf("%+v", got)
 	}
+	got[0].Goal, got[1].Goal = 1, 1
 	if got[0].reached() || !got[1].reached() {
 		t.Errorf("a latency above the other's counts as reached, or one below as missed: %+v", got)
 	}
@@ -207,8 +219,9 @@ func TestChoose(t *testing.T) {
 		{[]string{"append"}, "append-1-leader append-1-follower append-64 append-256 append-unchecked-64 " +
 			"append-checked-64"},
 		{[]string{"append-1"}, "append-1-leader append-1-follower"},
-		{[]string{"read-64", "gin"}, "gin-64 read-64"},
-		{[]string{"etcd-put"}, "etcd-put-64 etcd-put-1-leader etcd-put-1-follower"},
+		{[]string{"read-64", "gin"}, "gin-64 gin-tick-64 read-64"},
+		{[]string{"etcd-put"}, "etcd-put-64 etcd-put-256 etcd-put-1-leader etcd-put-1-follower"},
+		{[]string{"gin-64", "read-hot"}, "gin-64 read-hot-64"},
 	}
 	for _, c := range cases {
 		chosen, err := choose(c.only)

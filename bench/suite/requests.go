@@ -118,13 +118,13 @@ func (p *places) at(n uint64) (block, offset uint64) {
 	return p.blocks[i], n
 }
 
-// newRead returns requests that read random records, each with the same probability.
-func newRead(host, token string, p *places) func() []byte {
+// newRead returns requests that read random records from number first to before end, each with the same probability.
+func newRead(host, token string, p *places, first, end uint64) func() []byte {
 	tail := fmt.Appendf(nil, " HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", host, token)
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
 	var request []byte
 	return func() []byte {
-		block, offset := p.at(random.Uint64N(p.records()))
+		block, offset := p.at(first + random.Uint64N(end-first))
 		request = strconv.AppendUint(append(request[:0], "GET /v1/blocks/"...), block, 10)
 		request = strconv.AppendUint(append(request, "/records/"...), offset, 10)
 		request = append(request, tail...)

@@ -66,7 +66,7 @@ func TestReadsReachEveryRecordAndNoOther(t *testing.T) {
 	if p.records() != 5 {
 		t.Fatalf("%d records", p.records())
 	}
-	next := newRead("host:1", "token", p)
+	next := newRead("host:1", "token", p, 0, p.records())
 	seen := map[string]bool{}
 	for range 500 {
 		r, _ := parse(t, next())
@@ -77,6 +77,15 @@ func TestReadsReachEveryRecordAndNoOther(t *testing.T) {
 	}
 	if len(seen) != 5 {
 		t.Errorf("only %v were read", seen)
+	}
+	next = newRead("host:1", "token", p, 1, 3)
+	seen = map[string]bool{}
+	for range 100 {
+		r, _ := parse(t, next())
+		seen[r.URL.Path] = true
+	}
+	if len(seen) != 2 || !seen["/v1/blocks/9/records/1"] || !seen["/v1/blocks/3/records/0"] {
+		t.Errorf("records 1 and 2 are wanted, %v were read", seen)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chainstore/chainstore/bench/raftceiling"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -24,7 +25,7 @@ type Config struct {
 	Runs        int           // of each scenario
 	Duration    time.Duration // of each run
 	Warmup      time.Duration // before the first run of each scenario
-	ReadRecords int           // minimum number of records in the chain when reads begin
+	ReadRecords int           // number of records that are read, and minimum number in the chain when reads begin
 	ChainMiB    int           // size of the chain that is checked and repaired, in records of 1 KiB
 	Only        []string      // names of scenarios, or their prefixes up to a "-"; nil for all
 	// Profiles is a folder for CPU profiles of the cluster's processes, "" for none. They are taken during the last
@@ -91,18 +92,34 @@ type scenario struct {
 	at      place
 	long    bool // make the chain as long as for reads first, so that checks take a while
 	checked bool // check the storage nodes during the load, one after the other
+
+	tick  time.Duration        // of the clock that all requests to gin share; 0 for none
+	log   raftceiling.LogStore // of bare raft
+	stale bool                 // etcd reads without asking its leader: serializable, not linearizable
+	hot   bool                 // read few records again and again
 }
 
 // scenarios are in the order in which they are measured: the ceilings first, while no cluster runs.
 var scenarios = [...]scenario{
 	{name: "gin-64", title: "bare gin: body of 256 B, 201", system: systemGin, clients: 64, batch: 1},
+	{name: "gin-tick-64", title: "bare gin, answers every 2 ms", system: systemGin, clients: 64, batch: 1,
+		tick: 2 * time.Millisecond},
 	{name: "raft-64", title: "bare raft: entries of 100 x 256 B", system: systemRaft, clients: 64, batch: batchSize},
+	{name: "raft-wal-64", title: "bare raft on raft-wal, the same", system: systemRaft, clients: 64, batch: batchSize,
+		log: raftceiling.WAL},
+	{name: "raft-segments-64", title: "bare raft on package logstore, the same", system: systemRaft, clients: 64,
+		batch: batchSize, log: raftceiling.Segments},
 	{name: "etcd-put-64", title: "etcd: put of 256 B", system: systemEtcd, clients: 64, batch: 1},
+	{name: "etcd-put-256", title: "etcd: put of 256 B", system: systemEtcd, clients: 256, batch: 1},
 	{name: "etcd-put-1-leader", title: "etcd: put of 256 B, at the leader", system: systemEtcd, clients: 1, batch: 1,
 		at: atLeader},
 	{name: "etcd-put-1-follower", title: "etcd: put of 256 B, at a follower", system: systemEtcd, clients: 1, batch: 1,
 		at: atFollower},
 	{name: "etcd-txn-64", title: "etcd: transaction of 100 puts", system: systemEtcd, clients: 64, batch: batchSize},
+	{name: "etcd-read-64", title: "etcd: linearizable read of 256 B", system: systemEtcd, clients: 64, batch: 1,
+		work: workRead},
+	{name: "etcd-read-serializable-64", title: "etcd: serializable read of 256 B", system: systemEtcd, clients: 64,
+		batch: 1, work: workRead, stale: true},
 	{name: "check-sha", title: "bare SHA-256 of 1 KiB", system: systemCheck, clients: 1, batch: 1, work: workHash},
 	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1,
 		work: workCheck},
@@ -126,6 +143,8 @@ var scenarios = [...]scenario{
 		work: workBatch},
 	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1,
 		work: workRead},
+	{name: "read-hot-64", title: "read of 256 B, few records", system: systemChainStore, clients: 64, batch: 1,
+		work: workRead, hot: true},
 	{name: "read-checked-64", title: "read of 256 B, checks go on", system: systemChainStore, clients: 64, batch: 1,
 		work: workRead, checked: true},
 	{name: "append-unchecked-64", title: "append of 256 B to a long chain", system: systemChainStore, clients: 64,
@@ -229,7 +248,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		b.note("Data and logs are in %s.", dir)
 	}
 	err = b.run(ctx, chosen)
-	b.report.Ratios = ratios(b.report.Results)
+	b.report.Ratios, b.report.Targets = ratios(b.report.Results), targets(b.report.Results)
 	return b.report, err
 }
 
@@ -238,7 +257,8 @@ func newReport(cfg Config) *Report {
 		Time: time.Now(), Runs: cfg.Runs, Duration: cfg.Duration.Seconds(), Warmup: cfg.Warmup.Seconds(),
 		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
 			runtime.Version()),
-		Results: []Result{}, Ratios: []Ratio{}, Memory: []Memory{}, Processes: []Process{}, Notes: []string{},
+		Results: []Result{}, Ratios: []Ratio{}, Targets: []Target{}, Memory: []Memory{}, Processes: []Process{},
+		Notes: []string{},
 	}
 }
 
@@ -285,8 +305,8 @@ func (b *bench) run(ctx context.Context, chosen []scenario) error {
 }
 
 // measure loads a system and enters the result in the report.
-func (b *bench) measure(ctx context.Context, s scenario, f fleet, g groups) error {
-	r, err := b.load(ctx, s, f, g)
+func (b *bench) measure(ctx context.Context, s scenario, f fleet, p processes) error {
+	r, err := b.load(ctx, s, f, p)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -295,7 +315,7 @@ func (b *bench) measure(ctx context.Context, s scenario, f fleet, g groups) erro
 }
 
 // load connects, warms up, runs without a pause in between, and closes the connections.
-func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Result, err error) {
+func (b *bench) load(ctx context.Context, s scenario, f fleet, p processes) (r Result, err error) {
 	r = s.result()
 	b.progress(s, "connecting %d clients", len(f))
 	if err := f.connect(ctx); err != nil {
@@ -306,6 +326,10 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 		if s.system == systemChainStore && s.work != workRead {
 			b.acknowledged += t.answered * uint64(s.batch)
 		}
+	}
+	m := newMeter(p)
+	if err := m.reset(); err != nil {
+		return r, err
 	}
 	if b.cfg.Warmup > 0 {
 		b.progress(s, "warming up")
@@ -318,11 +342,6 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 			return r, fmt.Errorf("no request succeeded; the first error: %w", t.first)
 		}
 	}
-	before, err := g.cpu()
-	if err != nil {
-		return r, err
-	}
-	begin := time.Now()
 	var rates, p50, p99 []float64
 	for i := range b.cfg.Runs {
 		b.progress(s, "run %d of %d", i+1, b.cfg.Runs)
@@ -330,11 +349,15 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 		if i == b.cfg.Runs-1 && s.system == systemChainStore {
 			profiled = b.profiler.start(ctx, s.name, b.cfg.Duration)
 		}
-		t, err := f.run(ctx, b.cfg.Duration)
-		count(t)
-		if err := errors.Join(err, profiled()); err != nil {
+		if err := m.begin(); err != nil {
 			return r, err
 		}
+		t, err := f.run(ctx, b.cfg.Duration)
+		count(t)
+		if err := errors.Join(err, m.end(), profiled()); err != nil {
+			return r, err
+		}
+		m.count(t.answered * uint64(s.batch))
 		rates = append(rates, float64(len(t.latencies)*s.batch)/t.elapsed.Seconds())
 		p50 = append(p50, quantile(t.latencies, 0.50))
 		p99 = append(p99, quantile(t.latencies, 0.99))
@@ -343,15 +366,10 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 			r.First = t.first.Error()
 		}
 	}
-	after, err := g.cpu()
-	if err != nil {
-		return r, err
-	}
-	r.Cores = cores(before, after, time.Since(begin))
 	r.Rate = newSpread(rates)
 	spread50, spread99 := newSpread(p50), newSpread(p99)
 	r.P50, r.P99 = &spread50, &spread99
-	return r, nil
+	return r, m.report(&r)
 }
 
 // done enters a result in the report.
@@ -360,6 +378,9 @@ func (b *bench) done(s scenario, r Result) {
 	line := fmt.Sprintf("%s: %s records/s", s.name, thousands(r.Rate.Median))
 	if r.Throughput != nil {
 		line += fmt.Sprintf(", %.0f MiB/s", r.Throughput.Median)
+	}
+	if r.CPU != nil {
+		line += fmt.Sprintf(", %.1f us of processor time per record", r.CPU.Median)
 	}
 	if r.Errors > 0 {
 		line += fmt.Sprintf(", %d errors, the first: %s", r.Errors, r.First)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -192,9 +191,4 @@ func (s *storage) fill(ctx context.Context, to *storage, c built) error {
 		err = fmt.Errorf("%d blocks with head %v, sent were %d, %v", has.Height, has.Hash, c.height, c.hash)
 	}
 	return err
-}
-
-// resetPeak resets the peak of the process's resident memory: proc_pid_clear_refs(5).
-func (s *storage) resetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
 }
