@@ -15,16 +15,22 @@ SEEDS   ?=
 FUZZ    ?= 1000x
 # The time of all fuzz targets together, in seconds, for example FUZZTOTAL=3600; instead of FUZZ.
 FUZZTOTAL ?=
-# The same settings for test-all, which runs both at the same time.
+# The same settings for test-all. SHORTSOAK is the duration of TestRandomFaults and of TestRandomDamage.
 SHORTSOAK ?= 1m
 SHORTFUZZ ?= 100x
-# Arguments that exclude tests from test-all. The gate excludes the end-to-end tests that make test has just run.
+# Arguments that exclude end-to-end tests from test-all. The gate excludes those that make test has just run.
 SKIP    ?=
+# More targets that test-all runs next to the end-to-end tests. The gate gives lint.
+ALSO    ?=
 BENCH   ?=
 # Run by version, so that go.mod does not list modules that only a check needs.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The number of records by which a restarted master is behind in `make behind`.
 BEHIND  ?= 10000000
+# The number of records of `make scale`, and the time after which it appends no more, such as 30m; without a time it
+# appends all of them.
+SCALE   ?= 50000000
+SCALETIME ?=
 
 # Only the race detector needs a C compiler. Without one the tests run without the race detector and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
@@ -32,8 +38,8 @@ RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 # By default each program with the race detector sleeps for one second at its end.
 export GORACE ?= atexit_sleep_ms=0
 
-.PHONY: build test test-short test-all test-long fmt vet fuzz bench bench-test lint lint-lines times behind \
-	soak soak-damage soak-short screenshots
+.PHONY: build test test-short test-shortened test-same test-all test-long test-e2e test-packages fmt vet fuzz bench \
+	bench-test lint lint-lines times behind scale soak soak-damage soak-short screenshots
 
 build: ## build the binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -41,15 +47,28 @@ build: ## build the binary
 test: ## all unit tests with the race detector, and a short end-to-end run: at most five minutes on two cores
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-short && echo "make test took $$(($$(date +%s) - began)) s"
 
-# Many tests wait for elections and disks. Six packages at a time keep two cores busy. The slowest packages come first,
-# so that none of them runs alone at the end.
-SLOWEST := ./storagenode ./raftstore ./e2e ./httpapi/masterapi ./internal/roles ./masternode
+# The packages with tests that -short shortens. All others run with the same flags in make test and in make test-all, so
+# that the second one takes their results from the cache of go test.
+ALL        = $(shell $(GO) list ./...)
+SHORTENED  = $(shell $(GO) list $(sort $(dir $(shell grep -rl --include='*_test.go' 'testing\.Short()' .))))
+TEST      := $(GO) test $(RACE) -vet=off -timeout 30m
 
+# The slowest packages come first, so that none of them runs alone at the end.
+SLOWEST   := storagenode raftstore e2e httpapi/masterapi internal/roles masternode masterfsm verify
+ordered    = $(foreach p,$(SLOWEST),$(filter %/chainstore/$(p),$(1))) $(1)
+
+# Many tests wait for elections and disks. Six packages at a time keep two cores busy.
 test-short: vet
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
-	$(GO) test $(RACE) -vet=off -short -p 6 -timeout 10m $(SLOWEST) ./...
+	@$(MAKE) --no-print-directory -j 2 test-shortened test-same
 
-test-all: vet bench-test ## everything: all end-to-end tests, the browser, all seeds, random faults, a short run of every fuzz target
+test-shortened:
+	@$(TEST) -short -p 4 $(call ordered,$(SHORTENED))
+
+test-same:
+	@$(TEST) -p 2 $(call ordered,$(filter-out $(SHORTENED),$(ALL)))
+
+test-all: vet ## everything: all end-to-end tests, the browser, all seeds, random faults, a short run of every fuzz target
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-long && echo "make test-all took $$(($$(date +%s) - began)) s"
 
 test-long:
@@ -59,8 +78,15 @@ test-long:
 	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
 	@git cat-file -e b74b8ae 2>/dev/null || \
 		echo "NO HISTORY: upgrades from earlier versions are not tested (git fetch --unshallow)"
-	$(GO) test $(RACE) -vet=off -timeout 30m $(SKIP) ./...
-	$(MAKE) --no-print-directory -j 2 soak-short fuzz SOAK=$(SHORTSOAK) FUZZ=$(SHORTFUZZ)
+	@$(MAKE) --no-print-directory -j 2 test-e2e test-packages bench-test fuzz $(ALSO) FUZZ=$(SHORTFUZZ)
+
+# Most end-to-end tests wait, so everything else runs next to them, one target after the other. Three of them at a time,
+# next to the other packages, keep two cores busy.
+test-e2e:
+	CHAINSTORE_SOAK=$(SHORTSOAK) $(TEST) -parallel 3 $(SKIP) ./e2e
+
+test-packages:
+	@$(TEST) -p 2 $(call ordered,$(filter-out %/e2e,$(ALL)))
 
 fmt:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
@@ -78,9 +104,8 @@ lint-lines: ## lines over 120 columns in code, over 100 in Markdown (part of vet
 	@$(GO) run .ci/lines.go
 
 fuzz: ## run every fuzz target for FUZZ, or all of them for FUZZTOTAL seconds together
-	@targets=$$(for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do echo "$$pkg,$$target"; done; \
-	done); \
+	@targets=$$(grep -ro --include='*_test.go' --exclude-dir=bench '^func Fuzz[[:alnum:]_]*' . | \
+		sed 's,/[^/]*:func ,\,,' | sort); \
 	count=$$(echo "$$targets" | wc -l); each=$(FUZZ); log=$$(mktemp); began=$$(date +%s); \
 	if [ -n "$(FUZZTOTAL)" ]; then each=$$(( $(or $(FUZZTOTAL),0) / count ))s; fi; \
 	for entry in $$targets; do \
@@ -105,6 +130,10 @@ times: ## measure failovers, restarts and snapshots on an otherwise idle machine
 
 behind: ## restart a master that is BEHIND records behind, so that it catches up by snapshot; docs/performance.md
 	CHAINSTORE_BEHIND=$(BEHIND) $(GO) test -timeout 0 -count 1 -v -run TestMasterFarBehind ./e2e
+
+scale: ## measure memory, restarts, reads and appends at 1 million to SCALE records, for SCALETIME; docs/performance.md
+	CHAINSTORE_SCALE=$(SCALE) CHAINSTORE_SCALE_TIME=$(SCALETIME) \
+		$(GO) test -timeout 0 -count 1 -v -run 'TestScale$$' ./e2e
 
 # each runs a random test once for each seed.
 each = for seed in $(or $(SEEDS),random); do \
