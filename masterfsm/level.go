@@ -59,6 +59,9 @@ const (
 	// LevelReports is the level from which reports of storage nodes say that they are complete.
 	LevelReports = 3
 
+	// LevelSegments is the level from which a master moves its log out of raft.db: see package raftstore.
+	LevelSegments = 3
+
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel
 )

@@ -45,7 +45,7 @@ func TestLostLogRefused(t *testing.T) {
 func TestFolderWithoutItsIdentity(t *testing.T) {
 	t.Parallel()
 	cfg := snapshotted(t)
-	files := []string{"raft.db", "snapshots", "starts"}
+	files := []string{"raft.db", "log", "snapshots", "starts"}
 	for _, kept := range files {
 		t.Run(kept, func(t *testing.T) {
 			own := cfg
@@ -109,7 +109,7 @@ func TestFolderWithAnOlderIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := identity{Version: formatVersion, ID: id.ID, Boot: 1, VoteSums: true}
+	first := identity{Version: id.Version, ID: id.ID, Boot: 1, VoteSums: true}
 	if err := first.save(cfg.Dir); err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,13 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
@@ -26,12 +29,21 @@ type dataFolder struct {
 	reserved func(bytes uint64) error // see Config.Reserved
 	fsync    histogram.Histogram      // of writes of the log
 
+	segmentBytes int // of the log, 0 for the default
+
 	// Set by open.
-	bolt  *raftboltdb.BoltStore
-	logs  *logStore
-	votes *stableStore
-	snaps *snapshotStore
+	bolt     *raftboltdb.BoltStore // raft.db
+	segments *logstore.Log         // the folder log, nil where the log is in raft.db
+	logs     *logStore             // one of the two
+	votes    *stableStore          // raft.db
+	snaps    *snapshotStore
 }
+
+// databasePath returns the path of the stable store, which may have the log too.
+func databasePath(dir string) string { return filepath.Join(dir, "raft.db") }
+
+// logPath returns the path of the folder with the segments of the log.
+func logPath(dir string) string { return filepath.Join(dir, "log") }
 
 // lockFolder locks a folder, which it creates if it is missing, and reads the identity.
 func lockFolder(dir string, log hclog.Logger) (*dataFolder, error) {
@@ -59,7 +71,7 @@ func (f *dataFolder) checkNew() error {
 	if !f.identity.isNew {
 		return nil
 	}
-	for _, name := range []string{"raft.db", "snapshots", filepath.Base(startsPath(f.dir))} {
+	for _, name := range []string{"raft.db", "log", "snapshots", filepath.Base(startsPath(f.dir))} {
 		_, err := os.Lstat(filepath.Join(f.dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -77,7 +89,7 @@ func noLimit(uint64) error { return nil }
 
 // open opens the log, the stable store and the snapshots.
 func (f *dataFolder) open() (err error) {
-	path := filepath.Join(f.dir, "raft.db")
+	path := databasePath(f.dir)
 	if err := durable.CheckFile(path, true); err != nil {
 		return diskError("open the log", err)
 	}
@@ -93,11 +105,274 @@ func (f *dataFolder) open() (err error) {
 	f.votes = &stableStore{
 		StableStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, summed: f.identity.VoteSums,
 	}
-	f.logs = &logStore{
-		LogStore: f.bolt, name: path, fail: f.fail, watchdog: f.watchdog, snaps: f.snaps,
-		reserved: f.reserved, fsync: f.fsync,
+	f.logs = &logStore{fail: f.fail, watchdog: f.watchdog, snaps: f.snaps, reserved: f.reserved, fsync: f.fsync}
+	return f.openLog()
+}
+
+// openLog opens the log where the identity says that it is.
+func (f *dataFolder) openLog() error {
+	if f.identity.Version == logInSegments {
+		return f.openSegments()
+	}
+	var moved bool
+	err := readMapped(func() (err error) {
+		moved, err = raftconfig.Moved(f.bolt)
+		return err
+	})
+	path := databasePath(f.dir)
+	if err == nil && moved {
+		err = fmt.Errorf("master.json is from before the log was moved from it to %s: put the newer master.json back, "+
+			"or %s", logPath(f.dir), raftconfig.Remedy)
+	}
+	if err != nil {
+		return diskError("open "+path, err)
+	}
+	f.logs.LogStore, f.logs.name = f.bolt, path
+	return nil
+}
+
+func (f *dataFolder) openSegments() error {
+	path := logPath(f.dir)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return diskError("open "+path, fmt.Errorf("it is missing, and has the log of this master (%s)", raftconfig.Remedy))
+	case err == nil && !info.IsDir():
+		err = fmt.Errorf("it is a %s, not a folder (%s)", durable.KindOf(info.Mode()), raftconfig.Remedy)
+	}
+	if err == nil {
+		f.segments, err = logstore.Open(path, f.logOptions())
+	}
+	if err != nil {
+		return diskError("open "+path, err)
+	}
+	f.logs.LogStore, f.logs.name, f.logs.segments = f.segments, path, f.segments
+	return nil
+}
+
+func (f *dataFolder) logOptions() logstore.Options {
+	return logstore.Options{
+		Aside: filepath.Join(f.dir, "damaged"), SegmentBytes: f.segmentBytes, Logger: raftconfig.WarningsOnly(f.log),
+		Failed: func(err error) { _ = f.fail.disk("write to "+logPath(f.dir), err) },
+	}
+}
+
+// moveLog moves the log from raft.db to segments. A folder that lacks the room keeps its log in raft.db. The log must
+// not be in use.
+func (f *dataFolder) moveLog() error {
+	for _, step := range f.moveSteps() {
+		err := step()
+		if failed := f.fail.get(); failed != nil {
+			return failed
+		}
+		if f.identity.Version == logInDatabase && canWait(err) {
+			f.log.Warn("the log stays in raft.db until the next start", "folder", f.dir, "error", err)
+			return os.RemoveAll(logPath(f.dir))
+		}
+		if err != nil {
+			f.fail.report(err)
+			return err
+		}
 	}
 	return nil
+}
+
+// moveIfDue moves the log to segments once the group's level forbids programs that know only raft.db. It also finishes
+// an interrupted move.
+func (f *dataFolder) moveIfDue() error {
+	switch id := f.identity; {
+	case id.Version == logInSegments:
+		return f.finishMove()
+	case id.Group != "" && id.Level >= masterfsm.LevelSegments && !id.Stale:
+		return f.moveLog()
+	}
+	return nil
+}
+
+// segmentBytes returns the size of the segments of a log of which so many bytes are between two snapshots.
+func segmentBytes(betweenSnapshots uint64) int {
+	return int(min(max(betweenSnapshots/4, 64<<10), 64<<20))
+}
+
+// canWait reports whether an error says that a move of the log lacked a resource, and that it may be done later.
+func canWait(err error) bool {
+	return !durable.IsSync(err) && (durable.NoSpace(err) || durable.NoResources(err) ||
+		errors.Is(err, durable.ErrExhausted) || errors.Is(err, logstore.ErrTooLarge))
+}
+
+// moveSteps returns the steps of moveLog. After a kill between two of them the next start finds the whole log: in
+// raft.db until master.json has the new version, also by an older program, and in segments from then on.
+func (f *dataFolder) moveSteps() []func() error {
+	return []func() error{
+		f.copyLog,
+		func() error {
+			id := f.identity
+			id.Version = logInSegments
+			return f.saveIdentity(id)
+		},
+		f.finishMove,
+		f.openSegments,
+	}
+}
+
+// copyLog copies the log from raft.db to segments, in place of what an interrupted move has left there.
+func (f *dataFolder) copyLog() error {
+	to := logPath(f.dir)
+	failed := func(err error) error { return diskError("move the log from "+f.logs.name+" to "+to, err) }
+	if err := f.snaps.checkAll(); err != nil {
+		return err
+	}
+	first, last, err := f.logs.bounds()
+	if err != nil {
+		return err
+	}
+	if newest := f.snaps.newest.Load(); last > 0 && first <= newest {
+		first, err = f.behindGaps(first, min(last, newest))
+		if err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return failed(err)
+	}
+	info, err := os.Stat(databasePath(f.dir))
+	if err != nil {
+		return failed(err)
+	}
+	if err := f.reserved(uint64(info.Size())); last > 0 && err != nil {
+		return failed(fmt.Errorf("%w: %w", durable.ErrExhausted, err))
+	}
+	err = readMapped(func() error { return logstore.Copy(to, f.bolt, first, last, f.copyOptions()) })
+	if err == nil {
+		err = durable.SyncDir(f.dir)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	return nil
+}
+
+// copyOptions are those of a log that is not in use: the errors of its operations are returned.
+func (f *dataFolder) copyOptions() logstore.Options {
+	o := f.logOptions()
+	o.Failed = nil
+	return o
+}
+
+// behindGaps returns the first entry behind which no entry is missing, up to index last. A snapshot from the leader
+// leaves a gap in raft.db, and the entries in front of it are in the snapshot.
+func (f *dataFolder) behindGaps(first, last uint64) (uint64, error) {
+	for index := first; index <= last; index++ {
+		err := readMapped(func() error { return f.bolt.GetLog(index, new(raft.Log)) })
+		if errors.Is(err, raft.ErrLogNotFound) {
+			first, err = index+1, nil
+		}
+		if err != nil {
+			return 0, diskError("read "+f.logs.name, err)
+		}
+	}
+	return first, nil
+}
+
+// finishMove removes the log from raft.db after it was moved. Without room for the smaller file, it does that at the
+// next start.
+func (f *dataFolder) finishMove() error {
+	var moved bool
+	err := readMapped(func() (err error) {
+		moved, err = raftconfig.Moved(f.bolt)
+		return err
+	})
+	if err == nil && !moved {
+		err = f.replaceDatabase(nil, 0, 0)
+	}
+	if canWait(err) {
+		f.log.Warn("raft.db still has the log that was moved, and takes its room", "error", err)
+		return nil
+	}
+	return err
+}
+
+// replaceDatabase replaces raft.db by one with the same term and vote, and with those entries of a log. Where the error
+// says that it can wait, raft.db is as it was.
+func (f *dataFolder) replaceDatabase(log raft.LogStore, first, last uint64) error {
+	path := databasePath(f.dir)
+	err := f.bolt.Close()
+	if err == nil {
+		err = readMapped(func() error { return raftconfig.ReplaceLog(path, log, first, last) })
+	}
+	if err != nil && !canWait(err) {
+		return diskError("write "+path, err)
+	}
+	bolt, openErr := raftconfig.OpenLog(path)
+	if openErr != nil {
+		return diskError("open "+path, openErr)
+	}
+	f.bolt, f.votes.StableStore = bolt, bolt
+	if err != nil {
+		return diskError("write "+path, err)
+	}
+	return nil
+}
+
+// LogToDatabase moves the log of a stopped master from its segments back to raft.db, for a program that knows only
+// that. moved is false where it is there already. This program moves it to segments again at the next start if the
+// group's level allows that. After a kill the next start finds the whole log, in one of the two. mark remembers a failed
+// sync; nil for none.
+func LogToDatabase(dir string, mark *durable.SyncMark, log hclog.Logger) (moved bool, err error) {
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	if _, err := os.Stat(filepath.Join(dir, "master.json")); err != nil {
+		return false, fmt.Errorf("%s is not the folder of a master: %w", dir, err)
+	}
+	f, err := lockFolder(dir, log)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if f.identity.Version == logInDatabase {
+		return false, nil
+	}
+	f.fail.mark = mark
+	for _, step := range f.backSteps() {
+		if err := f.fail.guard(step); err != nil {
+			f.fail.report(err)
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// backSteps returns the steps of LogToDatabase. The log is that in segments until master.json has the older version.
+func (f *dataFolder) backSteps() []func() error {
+	return []func() error{
+		func() error {
+			if err := f.open(); err != nil {
+				return err
+			}
+			if err := f.votes.check(f.identity); err != nil {
+				return err
+			}
+			first, last, err := f.logs.bounds()
+			if err != nil {
+				return err
+			}
+			return f.replaceDatabase(f.segments, first, last)
+		},
+		func() error {
+			id := f.identity
+			id.Version = logInDatabase
+			return f.saveIdentity(id)
+		},
+		func() error {
+			err := f.segments.Close(true)
+			f.segments = nil
+			if err = errors.Join(err, os.RemoveAll(logPath(f.dir))); err != nil {
+				return diskError("remove "+logPath(f.dir), err)
+			}
+			return durable.SyncDir(f.dir)
+		},
+	}
 }
 
 // saveIdentity writes the identity to disk and replaces the present one. A failure is reported, unless nothing was
@@ -117,8 +392,11 @@ func (f *dataFolder) saveIdentity(id identity) error {
 func (f *dataFolder) Close() error {
 	f.watchdog.close()
 	var err error
+	if f.segments != nil {
+		err = f.segments.Close(f.fail.get() == nil)
+	}
 	if f.bolt != nil {
-		err = f.bolt.Close()
+		err = errors.Join(err, f.bolt.Close())
 	}
 	return errors.Join(err, f.lock.Close())
 }

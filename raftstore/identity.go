@@ -16,7 +16,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-const formatVersion = 1
+// Versions of a data folder. A program refuses a version that it does not know.
+const (
+	logInDatabase = 1 // raft's log is in raft.db
+	logInSegments = 2 // raft's log is in the folder log, and raft.db has term and vote
+
+	formatVersion = logInSegments // the newest
+)
 
 // identity is the content of the file master.json.
 type identity struct {
@@ -52,7 +58,7 @@ func loadIdentity(dir string) (identity, error) {
 	path := filepath.Join(dir, "master.json")
 	data, err := durable.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return identity{Version: formatVersion, ID: newMemberID(), isNew: true}, nil
+		return identity{Version: logInDatabase, ID: newMemberID(), isNew: true}, nil
 	}
 	if err != nil {
 		return identity{}, err
@@ -65,9 +71,9 @@ func loadIdentity(dir string) (identity, error) {
 	if id.Version > formatVersion {
 		return identity{}, fmt.Errorf("%s: %w", path, durable.NewerVersion(id.Version, formatVersion))
 	}
-	if id.Version != formatVersion || id.ID == "" || strings.Contains(id.ID, "@") {
-		return identity{}, fmt.Errorf("%w: %s is not an identity of version %d "+
-			"(move the folder away to join as a new master)", ErrDisk, path, formatVersion)
+	if id.Version < logInDatabase || id.ID == "" || strings.Contains(id.ID, "@") {
+		return identity{}, fmt.Errorf("%w: %s is not an identity of version %d to %d "+
+			"(move the folder away to join as a new master)", ErrDisk, path, logInDatabase, formatVersion)
 	}
 	if id.Checksum != "" {
 		summed := data[:max(0, bytes.LastIndex(data, []byte(`"checksum"`)))]

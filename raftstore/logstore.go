@@ -1,8 +1,6 @@
 package raftstore
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -10,9 +8,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
-	"github.com/chainstore/chainstore/raftstore/raftconfig"
+	"github.com/chainstore/chainstore/raftstore/logstore"
 )
 
 const (
@@ -29,7 +26,8 @@ const (
 // after the first failure. Any goroutine may call its methods.
 type logStore struct {
 	raft.LogStore
-	name     string // of the file, for errors
+	segments *logstore.Log // the same as LogStore, nil where the log is in raft.db
+	name     string        // of the file or folder, for errors
 	fail     *failure
 	watchdog *watchdog
 	snaps    *snapshotStore
@@ -88,24 +86,6 @@ func (w *window[T]) remove(low, high uint64) {
 	}
 }
 
-// checksum returns the value of an entry's extension field: CRC-32C of index u64 ‖ term u64 ‖ type u8 ‖ data, big
-// endian.
-func checksum(l *raft.Log) [4]byte {
-	var head [17]byte
-	binary.BigEndian.PutUint64(head[:], l.Index)
-	binary.BigEndian.PutUint64(head[8:], l.Term)
-	head[16] = byte(l.Type)
-	return [4]byte(binary.BigEndian.AppendUint32(nil, durable.Checksum(head[:], l.Data)))
-}
-
-func checkEntry(l *raft.Log) error {
-	if sum := checksum(l); !bytes.Equal(l.Extensions, sum[:]) {
-		return fmt.Errorf("%w: entry %d has checksum %x, its bytes have %x (%s)", durable.ErrDamaged, l.Index,
-			l.Extensions, sum, raftconfig.Remedy)
-	}
-	return nil
-}
-
 // GetLog returns an entry. A damaged entry is a failure, and ends the calling goroutine.
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	if cached, ok := s.cached(index); ok {
@@ -123,10 +103,10 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 		err = fmt.Errorf("entry %d is in the place of entry %d", l.Index, index)
 	}
 	if err == nil {
-		err = checkEntry(l)
+		err = logstore.CheckEntry(l)
 	}
 	if err != nil {
-		s.fail.exit(diskError("read "+s.name, err))
+		s.fail.exit(diskError("read "+s.fileOf(index), err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,6 +118,14 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 		}
 	}
 	return nil
+}
+
+// fileOf returns the name of the file that has an entry.
+func (s *logStore) fileOf(index uint64) string {
+	if s.segments != nil {
+		return s.segments.FileOf(index)
+	}
+	return s.name
 }
 
 // isLost reports whether a missing entry should exist. Below the newest snapshot there may be a gap: a snapshot from
@@ -185,15 +173,18 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.mu.RUnlock()
 	for _, l := range logs {
 		if len(l.Extensions) == 0 {
-			sum := checksum(l)
+			sum := logstore.Checksum(l)
 			l.Extensions = sum[:]
-		} else if err := checkEntry(l); err != nil {
+		} else if err := logstore.CheckEntry(l); err != nil {
 			err = fmt.Errorf("from the leader: %w", err)
 			if truncated {
 				s.fail.exit(fmt.Errorf("replace the end of %s: %w", s.name, err))
 			}
 			return err
 		}
+	}
+	if err := s.follows(logs); err != nil {
+		return err
 	}
 	// Raft takes this for a log that cannot be written now: a leader steps down, and a follower refuses the entries,
 	// which the leader sends again.
@@ -225,6 +216,18 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
+// follows returns an error if entries do not follow the last one in a log that can have no gap.
+func (s *logStore) follows(logs []*raft.Log) error {
+	if !s.IsMonotonic() {
+		return nil
+	}
+	_, last, err := s.bounds()
+	if err == nil && last > 0 && len(logs) > 0 && logs[0].Index != last+1 {
+		err = fmt.Errorf("entry %d does not follow the last one, %d", logs[0].Index, last)
+	}
+	return err
+}
+
 // appendSize returns about how many bytes the log grows by.
 func appendSize(logs []*raft.Log) (bytes uint64) {
 	for _, l := range logs {
@@ -248,6 +251,9 @@ func (s *logStore) evict(low, high uint64) {
 // DeleteRange deletes entries at one end of the log. At the front it deletes them in pieces, so that appends can run in
 // between. At the end it deletes nothing while there is no room for other entries. It deletes no entry that is
 // committed and in no snapshot. A failure is reported and returned.
+//
+// A range of the whole log, with the end of the newest snapshot in it, is what raft deletes after it has installed a
+// snapshot of the leader: see installed.
 func (s *logStore) DeleteRange(low, high uint64) error {
 	if err := s.fail.get(); err != nil {
 		return err
@@ -256,9 +262,17 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	if err != nil {
 		return err
 	}
+	newest := s.snaps.newest.Load()
+	if s.IsMonotonic() && low <= first && high >= last && low <= newest && newest <= high {
+		contradicts, err := s.installed(newest)
+		if err == nil && contradicts {
+			s.fail.exit(errContradicts)
+		}
+		return err
+	}
 	if s.applied != nil {
 		// A trim ends at a snapshot, and entries that are replaced were not committed.
-		if from, to := max(low, s.snaps.newest.Load()+1), min(high, s.applied()); from <= to {
+		if from, to := max(low, newest+1), min(high, s.applied()); from <= to {
 			return fmt.Errorf("the leader contradicts committed entries: it replaces entries %d to %d", from, to)
 		}
 	}
@@ -268,13 +282,13 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 		}
 	}
 	s.mu.Lock()
-	s.truncated = s.truncated || high >= last
+	s.truncated = s.truncated || high >= last && high > newest
 	s.evict(low, high)
 	s.replay.remove(low, high)
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
 	piece := uint64(deleteBatch)
-	if low > first {
+	if low > first || s.segments != nil { // segments are removed as whole files
 		piece = high - low + 1
 	}
 	for ; low <= high; low += piece {
@@ -286,6 +300,48 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 		}
 	}
 	return nil
+}
+
+// IsMonotonic reports whether the log can have no gap: see [raft.MonotonicLogStore]. Raft then deletes the log after it
+// has installed a snapshot.
+func (s *logStore) IsMonotonic() bool { return s.segments != nil }
+
+// errContradicts is the failure after a snapshot of the leader has replaced the end of the log. Raft continues as if it
+// had the deleted entries, and would refuse those of the leader.
+var errContradicts = errors.New("a snapshot from the leader has replaced the end of this master's log, which was never " +
+	"committed: start the master again")
+
+// installed makes the log one that begins at or before a snapshot and continues behind it. An installed snapshot may
+// end behind the log, which is then deleted. If the log has the snapshot's last entry, it stays, although raft would
+// delete it: this master may have acknowledged the entries behind the snapshot. If the log has another entry there, the
+// entries behind it were never committed. They are deleted, and contradicts is true.
+func (s *logStore) installed(snapshot uint64) (contradicts bool, err error) {
+	first, last, err := s.bounds()
+	if err != nil || last == 0 || first > snapshot {
+		return false, err
+	}
+	if last >= snapshot {
+		term, err := s.snaps.newestTerm()
+		if err != nil {
+			return false, err
+		}
+		var l raft.Log
+		if err := s.GetLog(snapshot, &l); err != nil {
+			return false, err
+		}
+		if l.Term == term {
+			return false, nil
+		}
+	}
+	s.mu.Lock()
+	s.evict(first, last)
+	s.replay, s.sizes = window[raft.Log]{}, window[uint32]{}
+	s.mu.Unlock()
+	defer s.watchdog.watch("empty " + s.name)()
+	if err := readMapped(func() error { return s.LogStore.DeleteRange(first, last) }); err != nil {
+		return false, s.fail.disk("empty "+s.name, err)
+	}
+	return last >= snapshot, nil
 }
 
 // FirstIndex returns the index of the first entry, 0 if there is none.

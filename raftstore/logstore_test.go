@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
@@ -137,7 +138,7 @@ func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
 // snapshot are not kept.
 func TestStartReadsOnce(t *testing.T) {
 	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
-	s := &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure()}
+	s := &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
 	for i := uint64(1); i <= 2000; i++ {
 		if err := s.StoreLog(entry(i, "data")); err != nil {
 			t.Fatal(err)
@@ -154,7 +155,8 @@ func TestStartReadsOnce(t *testing.T) {
 	}
 	restart := func() {
 		t.Helper()
-		s, disk.reads = &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure()}, 0
+		s = &logStore{reserved: noLimit, LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
+		disk.reads = 0
 		read(2000, 2000)
 		read(1001, 2000)
 	}
@@ -257,7 +259,7 @@ func TestLogStoreDetectsDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, disk := testLogs()
 			l := entry(1, "data")
-			sum := checksum(l)
+			sum := logstore.Checksum(l)
 			l.Extensions = bytes.Clone(sum[:])
 			damage(l)
 			if name != "checksum" {

@@ -73,6 +73,13 @@ func (s *Store) join(group string, epoch uint64, founding []wire.Member) error {
 			return err
 		}
 	}
+	// A new group has no member with an older program. In another one the log moves at the first start after its level
+	// was raised.
+	if len(founding) > 0 && s.identity.Version == logInDatabase {
+		if err := s.fail.guard(s.moveLog); err != nil {
+			return err
+		}
+	}
 	next := s.identity
 	next.Group, next.Epoch, next.Founding = group, epoch, slices.Clone(founding)
 	if err := s.saveIdentity(next); err != nil {

@@ -6,12 +6,20 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/logstore"
 )
 
 // Propose appends a command to the log and waits until it is applied here. It returns the result of the command, or
 // its refusal, which is an error of package masterfsm. Otherwise the error wraps [ErrNotLeader], and nothing was
 // appended, or [ErrUnknownOutcome]. The caller must not use cmd afterwards, whatever is returned.
+// A command of more than [logstore.MaxCommand] bytes is refused with [masterfsm.ErrBadCommand].
 func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
+	if len(cmd) > logstore.MaxCommand {
+		return nil, fmt.Errorf("%w: it has %d bytes, at most %d can be stored", masterfsm.ErrBadCommand, len(cmd),
+			logstore.MaxCommand)
+	}
 	return s.callLeader(ctx, func(r *raft.Raft) (any, error) {
 		future := r.Apply(cmd, 0)
 		if err := future.Error(); err != nil {

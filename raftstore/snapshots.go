@@ -106,6 +106,15 @@ func (s *snapshotStore) findNewest() error {
 	return err
 }
 
+// newestTerm returns the term of the last entry of the newest snapshot, 0 if there is none.
+func (s *snapshotStore) newestTerm() (uint64, error) {
+	list, err := s.List()
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[0].Term, nil
+}
+
 // checkKinds checks that the files of all snapshots are files: raft would wait for a pipe.
 func (s *snapshotStore) checkKinds(entries []os.DirEntry) error {
 	for _, e := range entries {

@@ -142,15 +142,53 @@ func (s *Store) checkFolder() error {
 	if err := s.snaps.checkAll(); err != nil {
 		return err
 	}
+	snapshot := s.snaps.newest.Load()
+	if s.logs.IsMonotonic() {
+		// The process may have ended between the installation of a snapshot and the deletion of the log.
+		if _, err := s.logs.installed(snapshot); err != nil {
+			return err
+		}
+	}
 	// The log must not begin behind the end of the newest snapshot.
 	first, err := s.logs.FirstIndex()
 	if err != nil {
 		return err
 	}
-	if snapshot := s.snaps.newest.Load(); first > snapshot+1 {
+	if first > snapshot+1 {
 		return diskError(s.logs.name,
 			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d: %s", first, snapshot,
 				raftconfig.Remedy))
+	}
+	return s.checkTerm()
+}
+
+// checkTerm returns an error if raft.db is older than the log or the snapshots: it has an earlier term, so it may lack
+// a vote.
+func (s *Store) checkTerm() error {
+	if !s.identity.Begun {
+		return nil
+	}
+	newest, err := s.snaps.newestTerm()
+	if err != nil {
+		return err
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last > 0 {
+		var l raft.Log
+		if err := s.logs.GetLog(last, &l); err != nil {
+			return err
+		}
+		newest = max(newest, l.Term)
+	}
+	switch term, err := s.votes.GetUint64([]byte(keyTerm)); {
+	case err != nil:
+		return err
+	case term < newest:
+		return diskError(s.votes.name, fmt.Errorf("it has term %d, the log and the snapshots have %d: it is an older copy, "+
+			"which may lack a vote: put the newer raft.db back, or %s", term, newest, raftconfig.Remedy))
 	}
 	return nil
 }

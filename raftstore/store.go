@@ -173,6 +173,7 @@ func Open(cfg Config) (_ *Store, err error) {
 
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
 	folder.reserved, folder.fsync = cfg.Reserved, cfg.Histograms.Fsync
+	folder.segmentBytes = segmentBytes(cfg.SnapshotBytes)
 	if id.isNew { // before the log, which is not opened without it
 		if err := folder.saveIdentity(id); err != nil {
 			return nil, err
@@ -181,6 +182,10 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err := folder.open(); err != nil {
 		return nil, err
 	}
+	if err := folder.fail.guard(func() error { return folder.moveIfDue() }); err != nil {
+		return nil, err
+	}
+	id = folder.identity
 	s := &Store{
 		dataFolder: folder, cfg: cfg, id: id.ID, boot: id.Boot + 1,
 		due: make(chan struct{}, 1), reads: make(chan struct{}, 1),

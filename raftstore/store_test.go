@@ -16,6 +16,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -94,7 +95,10 @@ func TestDiskFailureOfLeader(t *testing.T) {
 	var members []wire.Member
 	for i := range 3 {
 		n := openNode(t, testConfig(t, filepath.Join(t.TempDir(), fmt.Sprint(i))))
-		disks[n.Store] = &realDisk{LogStore: n.bolt}
+		if err := n.fail.guard(n.moveLog); err != nil { // else the founding does it
+			t.Fatal(err)
+		}
+		disks[n.Store] = &realDisk{LogStore: n.segments}
 		n.logs.LogStore = disks[n.Store]
 		nodes, members = append(nodes, n), append(members, n.Member())
 	}
@@ -400,7 +404,7 @@ func TestRunAsLeaderAlone(t *testing.T) {
 
 // TestDamagedEntryNamesTheWayBack checks that the error says what to do.
 func TestDamagedEntryNamesTheWayBack(t *testing.T) {
-	err := checkEntry(&raft.Log{Index: 7, Extensions: []byte("sum?")})
+	err := logstore.CheckEntry(&raft.Log{Index: 7, Extensions: []byte("sum?")})
 	if !errors.Is(err, durable.ErrDamaged) || !strings.Contains(err.Error(), "entry 7") ||
 		!strings.Contains(err.Error(), "--join") {
 		t.Error(err)

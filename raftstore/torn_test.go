@@ -92,6 +92,9 @@ func writeLog(t *testing.T, dir string, id identity) {
 		return errors.Join(f.votes.SetUint64([]byte(keyTerm), 7), f.votes.SetUint64([]byte(keyVoteTerm), 7),
 			f.votes.Set([]byte(keyVoteCandidate), []byte("member@127.0.0.1:8000")))
 	})
+	if f.segments != nil {
+		err = errors.Join(err, f.segments.Close(true))
+	}
 	if err := errors.Join(err, f.bolt.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func tornLog(whole []byte, step, seeds int, torn func(name string, data []byte))
 // names it, or reads as it was written. Package bbolt alone panics, ends the process, or returns another vote.
 func TestTornLog(t *testing.T) {
 	dir := t.TempDir()
-	id := identity{Version: formatVersion, ID: "m", Group: "g", Begun: true, VoteSums: true}
+	id := identity{Version: logInDatabase, ID: "m", Group: "g", Begun: true, VoteSums: true}
 	writeLog(t, dir, id)
 	path := filepath.Join(dir, "raft.db")
 	whole, err := os.ReadFile(path)

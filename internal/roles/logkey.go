@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 )
@@ -82,4 +83,18 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Ke
 		log.Warn("some keys do not open: back them up with the former cluster token", "error", err)
 	}
 	return keys, nil
+}
+
+// LogToDatabase moves the log of a stopped master to raft.db: see [raftstore.LogToDatabase]. A folder in which a sync
+// has failed is refused as at a start.
+func LogToDatabase(data string, log hclog.Logger) (moved bool, err error) {
+	if _, err := os.Stat(data); err != nil {
+		return false, err
+	}
+	mark, err := durable.OpenSyncMark(data, false)
+	if err != nil {
+		return false, err
+	}
+	moved, err = raftstore.LogToDatabase(data, mark, log)
+	return moved, errors.Join(err, mark.Close())
 }

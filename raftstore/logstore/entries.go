@@ -3,6 +3,7 @@ package logstore
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
@@ -15,6 +16,9 @@ import (
 // MaxCommand is the largest command in bytes that a segment can hold: the library does not read frames of more than
 // 64 MiB back, and a frame has up to 64 bytes besides the command.
 const MaxCommand = 64<<20 - 64
+
+// ErrTooLarge is returned for an entry of more than [MaxCommand] bytes.
+var ErrTooLarge = errors.New("the entry is too large")
 
 // Checksum returns the value of an entry's extension field: CRC-32C of index u64 ‖ term u64 ‖ type u8 ‖ data, big
 // endian.

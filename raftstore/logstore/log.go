@@ -121,6 +121,9 @@ func (l *Log) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
 // LastIndex returns the index of the last entry, 0 if there is none.
 func (l *Log) LastIndex() (uint64, error) { return l.wal.LastIndex() }
 
+// FileOf returns the path of the segment that has an entry, and that of the folder if there is none.
+func (l *Log) FileOf(index uint64) string { return l.meta.fileOf(index) }
+
 // GetLog reads an entry. The error is [raft.ErrLogNotFound], or names the file. It may panic where the file is damaged.
 // The caller checks the entry.
 func (l *Log) GetLog(index uint64, entry *raft.Log) error {
@@ -135,7 +138,8 @@ func (l *Log) GetLog(index uint64, entry *raft.Log) error {
 func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs appends entries, which must follow the last one. They are durable when it returns. Entries without a
-// checksum in their extension field get it.
+// checksum in their extension field get it. The error wraps [ErrTooLarge] if one has more than [MaxCommand] bytes; then
+// none is stored.
 func (l *Log) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -144,8 +148,8 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 	defer l.mu.Unlock()
 	for _, entry := range logs {
 		if len(entry.Data) > MaxCommand {
-			return fmt.Errorf("entry %d has %d bytes, at most %d can be read back", entry.Index, len(entry.Data),
-				MaxCommand)
+			return fmt.Errorf("%w: entry %d has %d bytes, at most %d can be read back", ErrTooLarge, entry.Index,
+				len(entry.Data), MaxCommand)
 		}
 		if len(entry.Extensions) == 0 {
 			sum := Checksum(entry)
