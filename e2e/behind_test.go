@@ -237,18 +237,18 @@ func (c *cluster) snapshotsRead(master string) (entries []uint64) {
 
 // folderSizes returns the size in bytes of a master's log and snapshots. It ignores files that disappear meanwhile.
 func folderSizes(data string) (log, snapshots int64) {
-	if info, err := os.Stat(filepath.Join(data, "raft.db")); err == nil {
-		log = info.Size()
-	}
-	_ = filepath.WalkDir(filepath.Join(data, "snapshots"), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			if info, err := d.Info(); err == nil {
-				snapshots += info.Size()
+	sizeOf := func(name string) (size int64) {
+		_ = filepath.WalkDir(filepath.Join(data, name), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				if info, err := d.Info(); err == nil {
+					size += info.Size()
+				}
 			}
-		}
-		return nil
-	})
-	return log, snapshots
+			return nil
+		})
+		return size
+	}
+	return sizeOf("raft.db") + sizeOf("log"), sizeOf("snapshots")
 }
 
 // tellSizes logs the folder size and the peak memory of each master.
@@ -267,8 +267,8 @@ func (c *cluster) tellSizes(when string) {
 	}
 }
 
-// mostLog is the maximum size of raft.db by default while the state is small, including the overhead of bbolt. See
-// raftstore/DESIGN.md.
+// mostLog is the maximum size of the log and raft.db by default while the state is small, including the overhead of
+// segments and of bbolt. See raftstore/DESIGN.md.
 const mostLog = 288 << 20
 
 // checkFolder checks that a master's folder is within its bound.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -240,18 +241,29 @@ func (c *cluster) urlOf(id string) string {
 }
 
 // flipInEntry flips a bit in the newest large entry of a log, in the payload of a record.
-func flipInEntry(t *testing.T, path string) {
+func flipInEntry(t *testing.T, dir string) {
 	t.Helper()
-	data, err := os.ReadFile(path)
+	segments, err := filepath.Glob(filepath.Join(dir, "*.wal"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	flipped := 0
 	text := []byte("writer ")
-	for at := bytes.LastIndex(data, text); at >= 0; at = bytes.LastIndex(data[:at], text) {
-		data[at] ^= 1
+	for _, path := range segments {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := bytes.LastIndex(data, text); at >= 0; at = bytes.LastIndex(data[:at], text) {
+			data[at] ^= 1
+			flipped++
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
+	if flipped == 0 {
+		t.Fatalf("no entry in %s has a record of a writer", dir)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/raftstore/raftconfig"
+	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -61,19 +60,19 @@ func newFullFolder(t *testing.T) *fullFolder {
 	leaderOf(t, n)
 	n.stop()
 
-	bolt, err := raftconfig.OpenLog(filepath.Join(cfg.Dir, "raft.db"))
+	log, err := logstore.Open(logPath(cfg.Dir), logstore.Options{SegmentBytes: segmentBytes(cfg.SnapshotBytes)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	fail := newFailure()
 	dog := newWatchdog(time.Minute, fail)
 	f.logs = &logStore{
-		LogStore: bolt, name: "raft.db", fail: fail, watchdog: dog, snaps: &snapshotStore{}, reserved: noLimit,
+		LogStore: log, segments: log, name: "log", fail: fail, watchdog: dog, snaps: &snapshotStore{}, reserved: noLimit,
 	}
 	f.close = func() {
 		f.flush()
 		dog.close()
-		if err := bolt.Close(); err != nil {
+		if err := log.Close(true); err != nil {
 			t.Fatal(err)
 		}
 	}
