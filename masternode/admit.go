@@ -88,6 +88,9 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 		return wire.Announced{}, fmt.Errorf("%w: %s", masterfsm.ErrMasterRemoved, m.ID)
 	}
 	answer := wire.Announced{Group: own.Group, Epoch: own.Epoch}
+	if v.Level >= masterfsm.LevelSegments { // older masters do not know the field
+		answer.Level = v.Level
+	}
 	if memberOf(members, v, m) {
 		return answer, nil
 	}

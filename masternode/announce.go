@@ -96,7 +96,8 @@ func (n *Node) announceOnce(ctx context.Context) error {
 		var answer wire.Announced
 		if answer, err = n.announceTo(ctx, url, own); err == nil {
 			if own.Group == "" {
-				err = n.cfg.Membership.Adopt(answer.Group, answer.Epoch, own.ID)
+				err = n.cfg.Membership.Adopt(wire.Adoption{Group: answer.Group, Epoch: answer.Epoch, Level: answer.Level,
+					Member: own.ID})
 			}
 			return err
 		}

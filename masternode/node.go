@@ -274,7 +274,7 @@ type Membership interface {
 	// UpdateAddress sets the address at which a member is reached, whatever raft's configuration has.
 	UpdateAddress(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.
-	Adopt(group string, epoch uint64, id string, founding ...wire.Member) error
+	Adopt(wire.Adoption) error
 	// Refused returns why this master takes part in nothing and must not serve, because its data folder is an older
 	// copy, and how to rejoin. It is nil if this master may serve.
 	Refused() error

@@ -147,7 +147,7 @@ func testGroup(t testing.TB, size int, change func(*Config)) []*node {
 		t.Fatal(err)
 	}
 	for _, n := range nodes[1:] {
-		if err := n.Adopt("group-1", 1, n.Member().ID, members...); err != nil {
+		if err := n.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: n.Member().ID, Founding: members}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -321,11 +321,11 @@ func TestFounderLost(t *testing.T) {
 		nodes = append(nodes, openNode(t, testConfig(t, filepath.Join(t.TempDir(), fmt.Sprint("master", i)))))
 		members = append(members, nodes[i].Member())
 	}
-	if err := nodes[1].Adopt("g", 1, members[1].ID, members[0], members[2]); err == nil {
+	if err := nodes[1].Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: members[1].ID, Founding: []wire.Member{members[0], members[2]}}); err == nil {
 		t.Error("adopted into a group of others")
 	}
 	for i, n := range nodes[1:] {
-		if err := n.Adopt("g", 1, members[i+1].ID, members...); err != nil {
+		if err := n.Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: members[i+1].ID, Founding: members}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -346,7 +346,7 @@ func TestFoundAndAdopt(t *testing.T) {
 	if _, err := s.Propose(t.Context(), project("x")); !errors.Is(err, ErrNotLeader) {
 		t.Fatalf("a new master answers %v", err)
 	}
-	if err := s.Adopt("g", 1, "somebody else"); !errors.Is(err, ErrOtherMember) {
+	if err := s.Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: "somebody else"}); !errors.Is(err, ErrOtherMember) {
 		t.Fatalf("adopting another: %v", err)
 	}
 	for name, members := range map[string][]wire.Member{
@@ -367,10 +367,10 @@ func TestFoundAndAdopt(t *testing.T) {
 	if err := s.Found("h", []wire.Member{self}); !errors.Is(err, ErrOtherGroup) {
 		t.Fatalf("a second founding: %v", err)
 	}
-	if err := s.Adopt("h", 1, self.ID); !errors.Is(err, ErrOtherGroup) {
+	if err := s.Adopt(wire.Adoption{Group: "h", Epoch: 1, Member: self.ID}); !errors.Is(err, ErrOtherGroup) {
 		t.Fatalf("an adoption by another group: %v", err)
 	}
-	if err := s.Adopt("g", 1, self.ID); err != nil {
+	if err := s.Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: self.ID}); err != nil {
 		t.Fatalf("an adoption by its own group: %v", err)
 	}
 	if s.Member().Group != "g" {
@@ -539,10 +539,10 @@ func TestWipedMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	wiped := openNode(t, old.cfg)
-	if err := wiped.Adopt("group-1", 1, old.Member().ID); !errors.Is(err, ErrOtherMember) {
+	if err := wiped.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: old.Member().ID}); !errors.Is(err, ErrOtherMember) {
 		t.Fatalf("the wiped master passes for the old one: %v", err)
 	}
-	if err := wiped.Adopt("group-1", 1, wiped.Member().ID); err != nil {
+	if err := wiped.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: wiped.Member().ID}); err != nil {
 		t.Fatal(err)
 	}
 	// Only the leader and the wiped master are left: none may be elected.

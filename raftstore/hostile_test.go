@@ -23,6 +23,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 	"github.com/chainstore/chainstore/raftstore/transport"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // The first byte of raft's requests.
@@ -71,7 +72,7 @@ func newHostile(t *testing.T) *hostile {
 		MustStop:     func(transport.KernelDigest) bool { return false }, Log: hclog.NewNullLogger(),
 	})
 	h.Open("group-1#1")
-	if err := h.to.Adopt("group-1", 1, h.to.Member().ID); err != nil {
+	if err := h.to.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: h.to.Member().ID}); err != nil {
 		t.Fatal(err)
 	}
 	config := raftconfig.Transport(hclog.NewNullLogger())

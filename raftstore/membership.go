@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -22,7 +23,7 @@ func (s *Store) Found(group string, members []wire.Member) error {
 	if len(members) == 0 {
 		return errors.New("a group needs members")
 	}
-	return s.join(group, 1, members)
+	return s.join(wire.Adoption{Group: group, Epoch: 1, Founding: members})
 }
 
 // Founding returns the members that the group was founded with. It returns nil unless this master founded the group
@@ -33,24 +34,25 @@ func (s *Store) Founding() []wire.Member {
 	return slices.Clone(s.identity.Founding)
 }
 
-// Adopt makes this master part of a group permanently. The error wraps [ErrOtherMember] if member is not the id of this
-// master, and [ErrOtherGroup] if this master belongs to another group. A second call does nothing.
+// Adopt makes this master part of a group permanently. The error wraps [ErrOtherMember] if the adoption is of another
+// member than this master, and [ErrOtherGroup] if this master belongs to another group. A second call does nothing.
 //
-// founding are the members of [Store.Found], given if the founder itself calls. They become the first entry of this
-// master's log, as in the founder's: when the founder is lost right after, the group still knows its members.
-func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wire.Member) error {
+// The founding members are those of [Store.Found], given if the founder itself calls. They become the first entry of
+// this master's log, as in the founder's: when the founder is lost right after, the group still knows its members.
+func (s *Store) Adopt(a wire.Adoption) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if member != s.identity.ID {
+	if a.Member != s.identity.ID {
 		return fmt.Errorf("%w: %q, this is %q (a wiped data folder makes a new member)",
-			ErrOtherMember, member, s.identity.ID)
+			ErrOtherMember, a.Member, s.identity.ID)
 	}
-	return s.join(group, epoch, founding)
+	return s.join(a)
 }
 
-// join makes this master part of a group, unless it already is. founding are the members of a new group, of which this
-// master is one; they are empty for a group that exists. The caller holds mu.
-func (s *Store) join(group string, epoch uint64, founding []wire.Member) error {
+// join makes this master part of a group, unless it already is. The founding members are those of a new group, of which
+// this master is one; they are empty for a group that exists. The caller holds mu.
+func (s *Store) join(a wire.Adoption) error {
+	group, founding := a.Group, a.Founding
 	s.callsMu.Lock()
 	closing := s.closing
 	s.callsMu.Unlock()
@@ -65,7 +67,7 @@ func (s *Store) join(group string, epoch uint64, founding []wire.Member) error {
 		return nil
 	case own != "":
 		return fmt.Errorf("%w: %q, not %q", ErrOtherGroup, own, group)
-	case group == "" || epoch == 0:
+	case group == "" || a.Epoch == 0:
 		return errors.New("a group needs an id and an epoch")
 	}
 	if len(founding) > 0 {
@@ -73,15 +75,15 @@ func (s *Store) join(group string, epoch uint64, founding []wire.Member) error {
 			return err
 		}
 	}
-	// A new group has no member with an older program. In another one the log moves at the first start after its level
-	// was raised.
-	if len(founding) > 0 && s.identity.Version == logInDatabase {
+	// A new group has no member with an older program. Below the level, the log moves at the first start after the
+	// level was raised.
+	if (len(founding) > 0 || a.Level >= masterfsm.LevelSegments) && s.identity.Version == logInDatabase {
 		if err := s.fail.guard(s.moveLog); err != nil {
 			return err
 		}
 	}
 	next := s.identity
-	next.Group, next.Epoch, next.Founding = group, epoch, slices.Clone(founding)
+	next.Group, next.Epoch, next.Founding = group, a.Epoch, slices.Clone(founding)
 	if err := s.saveIdentity(next); err != nil {
 		return err
 	}

@@ -417,7 +417,7 @@ func TestLostSegments(t *testing.T) {
 // TestTornSegments alters parts of all files of a log in segments. The folder is refused with the name of a file, or
 // the log is read as it was written.
 func TestTornSegments(t *testing.T) {
-	dir := t.TempDir()
+	dir := memDir(t)
 	id := identity{Version: logInSegments, ID: "m", Group: "g", Begun: true, VoteSums: true}
 	if err := logstore.Create(logPath(dir)); err != nil {
 		t.Fatal(err)
@@ -427,7 +427,7 @@ func TestTornSegments(t *testing.T) {
 	if err != nil || strings.Count(want, "\n") != 284 {
 		t.Fatal(want, err)
 	}
-	kept := filepath.Join(t.TempDir(), "kept")
+	kept := filepath.Join(memDir(t), "kept")
 	copyFolder(t, dir, kept)
 	files, err := os.ReadDir(logPath(kept))
 	if err != nil {
@@ -468,7 +468,7 @@ func TestTornSegments(t *testing.T) {
 			}
 		}
 		if len(whole) < 4096 {
-			for bit := 0; bit < 8*len(whole); bit += step {
+			for bit := 0; bit < 8*len(whole); bit += 9 * step { // all of them: TestFlippedBytes of package logstore
 				data := bytes.Clone(whole)
 				data[bit/8] ^= 1 << (bit % 8)
 				alter(fmt.Sprint("bit ", bit), data)
@@ -498,4 +498,21 @@ func TestTooLargeCommand(t *testing.T) {
 		t.Errorf("the log ends at %d instead of %d, %v", after, last, err)
 	}
 	create(t, "after", n)
+}
+
+// TestJoinerWritesSegments checks that a master which joins a group of the level has its log in segments from the
+// start, and one that joins a group below it in raft.db.
+func TestJoinerWritesSegments(t *testing.T) {
+	t.Parallel()
+	for level, version := range map[uint64]int{
+		0: logInDatabase, masterfsm.LevelSegments - 1: logInDatabase, masterfsm.LevelSegments: logInSegments,
+	} {
+		s := openStore(t, testConfig(t, t.TempDir()))
+		if err := s.Adopt(wire.Adoption{Group: "g", Epoch: 1, Level: level, Member: s.Member().ID}); err != nil {
+			t.Fatal(err)
+		}
+		if s.identity.Version != version || (s.segments != nil) != (version == logInSegments) {
+			t.Errorf("joined a group of level %d with a folder of version %d", level, s.identity.Version)
+		}
+	}
 }

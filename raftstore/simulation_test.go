@@ -185,7 +185,7 @@ func (s *simulation) begin(members int) {
 		s.t.Fatal(err)
 	}
 	for _, n := range s.nodes[1:] {
-		if err := n.Adopt("group-1", 1, n.Member().ID); err != nil {
+		if err := n.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: n.Member().ID, Level: masterfsm.LevelSegments}); err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -106,7 +106,7 @@ func TestDiskFailureOfLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range nodes[1:] {
-		if err := n.Adopt("g", 1, n.Member().ID); err != nil {
+		if err := n.Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: n.Member().ID}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,6 +44,8 @@ type Adoption struct {
 	Epoch uint64 `json:"epoch"`
 	// Member is the master that is addressed: a master that was wiped since then refuses.
 	Member string `json:"member"`
+	// Level is the group's protocol level, 0 if it is not known.
+	Level uint64 `json:"level,omitempty"`
 	// Founding are the members that the group was founded with, empty unless its founder asks.
 	Founding []Member `json:"founding,omitempty"`
 }
@@ -52,6 +54,7 @@ type Adoption struct {
 type Announced struct {
 	Group string `json:"group"`
 	Epoch uint64 `json:"epoch"`
+	Level uint64 `json:"level,omitempty"` // the group's protocol level from 3 on, else 0
 }
 
 // StateHash is the hash of a master's state. Two masters have equal hashes at equal indices.

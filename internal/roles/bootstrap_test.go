@@ -104,7 +104,7 @@ func TestFounderIsLostWhileItFounds(t *testing.T) {
 		founding = append(founding, seats[i].member)
 	}
 	seats[2].inStore(t, func(store *raftstore.Store) {
-		if err := store.Adopt("cs-lost", 1, seats[2].member.ID, founding...); err != nil {
+		if err := store.Adopt(wire.Adoption{Group: "cs-lost", Epoch: 1, Member: seats[2].member.ID, Founding: founding}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -110,7 +110,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
-		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
+		Adopt:        m.store.Adopt,
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {

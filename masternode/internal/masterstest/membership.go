@@ -124,13 +124,13 @@ func (f *Membership) UpdateAddress(m wire.Member) {
 	f.Met = append(f.Met, m)
 }
 
-func (f *Membership) Adopt(group string, epoch uint64, id string, _ ...wire.Member) error {
+func (f *Membership) Adopt(a wire.Adoption) error {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
-	if id != f.Self.ID || f.Self.Group != "" {
-		return fmt.Errorf("adopted as %s by %s", id, group)
+	if a.Member != f.Self.ID || f.Self.Group != "" {
+		return fmt.Errorf("adopted as %s by %s", a.Member, a.Group)
 	}
-	f.Self.Group, f.Self.Epoch = group, epoch
+	f.Self.Group, f.Self.Epoch = a.Group, a.Epoch
 	return nil
 }
 
