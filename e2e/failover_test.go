@@ -228,8 +228,8 @@ func TestHungDisk(t *testing.T) {
 	c.verify(o)
 }
 
-// TestFlippedBitInMaster flips bits in a master's log. It checks that the start finds the damage and names the file. The
-// master recovers by joining with an empty folder.
+// TestFlippedBitInMaster flips bits in a master's log. It checks that the start finds the damage and names the file.
+// The master recovers by joining with an empty folder.
 func TestFlippedBitInMaster(t *testing.T) {
 	c, o := start(t), newOracle()
 	a := c.appendAlways(o)

@@ -96,8 +96,9 @@ func (n *Node) announceOnce(ctx context.Context) error {
 		var answer wire.Announced
 		if answer, err = n.announceTo(ctx, url, own); err == nil {
 			if own.Group == "" {
-				err = n.cfg.Membership.Adopt(wire.Adoption{Group: answer.Group, Epoch: answer.Epoch, Level: answer.Level,
-					Member: own.ID})
+				err = n.cfg.Membership.Adopt(wire.Adoption{
+					Group: answer.Group, Epoch: answer.Epoch, Level: answer.Level, Member: own.ID,
+				})
 			}
 			return err
 		}

@@ -136,7 +136,7 @@ func (f *dataFolder) openSegments() error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return diskError("open "+path, fmt.Errorf("it is missing, and has the log of this master (%s)", raftconfig.Remedy))
+		return diskError("open "+path, fmt.Errorf("it is missing, and had this master's log (%s)", raftconfig.Remedy))
 	case err == nil && !info.IsDir():
 		err = fmt.Errorf("it is a %s, not a folder (%s)", durable.KindOf(info.Mode()), raftconfig.Remedy)
 	}
@@ -316,8 +316,8 @@ func (f *dataFolder) replaceDatabase(log raft.LogStore, first, last uint64) erro
 
 // LogToDatabase moves the log of a stopped master from its segments back to raft.db, for a program that knows only
 // that. moved is false where it is there already. This program moves it to segments again at the next start if the
-// group's level allows that. After a kill the next start finds the whole log, in one of the two. mark remembers a failed
-// sync; nil for none.
+// group's level allows that. After a kill the next start finds the whole log, in one of the two. mark remembers a
+// failed sync; nil for none.
 func LogToDatabase(dir string, mark *durable.SyncMark, log hclog.Logger) (moved bool, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()

@@ -68,7 +68,8 @@ func newFullFolder(t *testing.T) *fullFolder {
 	fail := newFailure()
 	dog := newWatchdog(time.Minute, fail)
 	f.logs = &logStore{
-		LogStore: log, segments: log, name: "log", fail: fail, watchdog: dog, snaps: &snapshotStore{}, reserved: noLimit,
+		LogStore: log, segments: log, name: "log", fail: fail, watchdog: dog, snaps: &snapshotStore{},
+		reserved: noLimit,
 	}
 	f.close = func() {
 		f.flush()

@@ -147,7 +147,8 @@ func testGroup(t testing.TB, size int, change func(*Config)) []*node {
 		t.Fatal(err)
 	}
 	for _, n := range nodes[1:] {
-		if err := n.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: n.Member().ID, Founding: members}); err != nil {
+		adoption := wire.Adoption{Group: "group-1", Epoch: 1, Member: n.Member().ID, Founding: members}
+		if err := n.Adopt(adoption); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -321,11 +322,14 @@ func TestFounderLost(t *testing.T) {
 		nodes = append(nodes, openNode(t, testConfig(t, filepath.Join(t.TempDir(), fmt.Sprint("master", i)))))
 		members = append(members, nodes[i].Member())
 	}
-	if err := nodes[1].Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: members[1].ID, Founding: []wire.Member{members[0], members[2]}}); err == nil {
+	adoption := wire.Adoption{Group: "g", Epoch: 1, Member: members[1].ID,
+		Founding: []wire.Member{members[0], members[2]}}
+	if err := nodes[1].Adopt(adoption); err == nil {
 		t.Error("adopted into a group of others")
 	}
 	for i, n := range nodes[1:] {
-		if err := n.Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: members[i+1].ID, Founding: members}); err != nil {
+		adoption := wire.Adoption{Group: "g", Epoch: 1, Member: members[i+1].ID, Founding: members}
+		if err := n.Adopt(adoption); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -346,7 +350,8 @@ func TestFoundAndAdopt(t *testing.T) {
 	if _, err := s.Propose(t.Context(), project("x")); !errors.Is(err, ErrNotLeader) {
 		t.Fatalf("a new master answers %v", err)
 	}
-	if err := s.Adopt(wire.Adoption{Group: "g", Epoch: 1, Member: "somebody else"}); !errors.Is(err, ErrOtherMember) {
+	adoption := wire.Adoption{Group: "g", Epoch: 1, Member: "somebody else"}
+	if err := s.Adopt(adoption); !errors.Is(err, ErrOtherMember) {
 		t.Fatalf("adopting another: %v", err)
 	}
 	for name, members := range map[string][]wire.Member{
@@ -539,7 +544,8 @@ func TestWipedMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	wiped := openNode(t, old.cfg)
-	if err := wiped.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: old.Member().ID}); !errors.Is(err, ErrOtherMember) {
+	adoption := wire.Adoption{Group: "group-1", Epoch: 1, Member: old.Member().ID}
+	if err := wiped.Adopt(adoption); !errors.Is(err, ErrOtherMember) {
 		t.Fatalf("the wiped master passes for the old one: %v", err)
 	}
 	if err := wiped.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: wiped.Member().ID}); err != nil {

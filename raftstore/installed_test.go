@@ -130,7 +130,8 @@ func (f *follower) append(prev, prevTerm uint64, count int) error {
 	request := &raft.AppendEntriesRequest{RPCHeader: header(), Term: followerTerm, Leader: header().Addr,
 		PrevLogEntry: prev, PrevLogTerm: prevTerm}
 	for i := range uint64(count) {
-		request.Entries = append(request.Entries, &raft.Log{Index: prev + 1 + i, Term: followerTerm, Type: raft.LogNoop})
+		entry := &raft.Log{Index: prev + 1 + i, Term: followerTerm, Type: raft.LogNoop}
+		request.Entries = append(request.Entries, entry)
 	}
 	var answer raft.AppendEntriesResponse
 	err := f.leader.AppendEntries("f", f.own.LocalAddr(), request, &answer)

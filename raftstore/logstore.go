@@ -308,8 +308,8 @@ func (s *logStore) IsMonotonic() bool { return s.segments != nil }
 
 // errContradicts is the failure after a snapshot of the leader has replaced the end of the log. Raft continues as if it
 // had the deleted entries, and would refuse those of the leader.
-var errContradicts = errors.New("a snapshot from the leader has replaced the end of this master's log, which was never " +
-	"committed: start the master again")
+var errContradicts = errors.New("a snapshot from the leader has replaced the end of this master's log, which was " +
+	"never committed: start the master again")
 
 // installed makes the log one that begins at or before a snapshot and continues behind it. An installed snapshot may
 // end behind the log, which is then deleted. If the log has the snapshot's last entry, it stays, although raft would

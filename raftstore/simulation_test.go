@@ -185,7 +185,8 @@ func (s *simulation) begin(members int) {
 		s.t.Fatal(err)
 	}
 	for _, n := range s.nodes[1:] {
-		if err := n.Adopt(wire.Adoption{Group: "group-1", Epoch: 1, Member: n.Member().ID, Level: masterfsm.LevelSegments}); err != nil {
+		adoption := wire.Adoption{Group: "group-1", Epoch: 1, Member: n.Member().ID, Level: masterfsm.LevelSegments}
+		if err := n.Adopt(adoption); err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -187,8 +187,8 @@ func (s *Store) checkTerm() error {
 	case err != nil:
 		return err
 	case term < newest:
-		return diskError(s.votes.name, fmt.Errorf("it has term %d, the log and the snapshots have %d: it is an older copy, "+
-			"which may lack a vote: put the newer raft.db back, or %s", term, newest, raftconfig.Remedy))
+		return diskError(s.votes.name, fmt.Errorf("it has term %d, the log and the snapshots have %d: it is an "+
+			"older copy, which may lack a vote: put the newer raft.db back, or %s", term, newest, raftconfig.Remedy))
 	}
 	return nil
 }

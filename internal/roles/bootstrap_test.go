@@ -104,7 +104,8 @@ func TestFounderIsLostWhileItFounds(t *testing.T) {
 		founding = append(founding, seats[i].member)
 	}
 	seats[2].inStore(t, func(store *raftstore.Store) {
-		if err := store.Adopt(wire.Adoption{Group: "cs-lost", Epoch: 1, Member: seats[2].member.ID, Founding: founding}); err != nil {
+		adoption := wire.Adoption{Group: "cs-lost", Epoch: 1, Member: seats[2].member.ID, Founding: founding}
+		if err := store.Adopt(adoption); err != nil {
 			t.Fatal(err)
 		}
 	})
