@@ -116,6 +116,10 @@ const (
 	eagerCommits, commitLanes         = 1, 4
 )
 
+// gatherTime is how long a submission or a commit waits at most for the clients that were just answered. It waits only
+// where they come back in time (see [batch.Config.Gather]).
+const gatherTime = 2 * time.Millisecond
+
 // New makes a master. It does nothing until Run is called.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
@@ -146,11 +150,12 @@ func New(cfg Config) (*Node, error) {
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
 	n.appends = batch.New(batch.Config[*appendRequest, masterfsm.Placement]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
-		Size: (*appendRequest).size, Handle: n.submit, Closed: stopping,
+		Size: (*appendRequest).size, Gather: gatherTime, Handle: n.submit, Closed: stopping,
 	})
 	n.commits = batch.New(batch.Config[[]byte, []masterfsm.Placement]{
 		Lanes: commitLanes, Eager: eagerCommits, MaxCount: 256, MaxSize: submissionBytes,
 		Size:   func(submission []byte) int { return len(submission) },
+		Gather: gatherTime, Callers: func(s []byte) int { return int(masterfsm.SubmissionRequests(s)) },
 		Handle: n.commitBatch, Closed: fmt.Errorf("%w: it is stopping", wire.ErrNotLeader),
 	})
 	n.confirms = batch.New(batch.Config[struct{}, struct{}]{
