@@ -18,8 +18,10 @@ type Config[T, R any] struct {
 	Size     func(T) int // of one value; nil if only MaxCount bounds a batch
 
 	// Gather is how long a batch that is not full waits at most for the callers of the batches before it, see
-	// [gathering]; 0: it does not wait. Callers is how many callers a value stands for; nil: one.
+	// [gathering]; 0: it does not wait. A batch of Enough callers does not wait; 0: any batch may. Callers is how many
+	// callers a value stands for; nil: one.
 	Gather  time.Duration
+	Enough  int
 	Callers func(T) int
 
 	Handle func(context.Context, []*Call[T, R]) // processes a batch; must end every call in it
@@ -81,6 +83,7 @@ type Batcher[T, R any] struct {
 	mu       sync.Mutex // guards all below
 	waiting  []*Call[T, R]
 	bytes    int // sum of Size over waiting
+	callers  int // sum of Callers over waiting
 	inFlight int // batches
 	gather   gathering
 	timer    *time.Timer // for the end of a wait; nil without Gather
@@ -109,7 +112,9 @@ func (b *Batcher[T, R]) Start(value T) *Call[T, R] {
 	c := &Call[T, R]{Value: value, Done: make(chan struct{})}
 	b.waiting = append(b.waiting, c)
 	b.bytes += b.cfg.Size(value)
-	b.gather.came(b.cfg.Callers(value))
+	callers := b.cfg.Callers(value)
+	b.callers += callers
+	b.gather.came(callers)
 	due := b.due()
 	b.mu.Unlock()
 	if due {
@@ -130,7 +135,7 @@ func (b *Batcher[T, R]) due() bool {
 	if b.inFlight >= b.cfg.Eager {
 		return false
 	}
-	if b.gather.owed == 0 {
+	if b.gather.owed == 0 || b.cfg.Enough > 0 && b.callers >= b.cfg.Enough {
 		return true
 	}
 	left := b.gather.wait(time.Now())
@@ -177,23 +182,25 @@ func (b *Batcher[T, R]) next() []*Call[T, R] {
 	if !b.due() {
 		return nil
 	}
-	n, size := 0, 0
+	n, size, callers := 0, 0, 0
 	for n < len(b.waiting) && n < b.cfg.MaxCount {
 		s := b.cfg.Size(b.waiting[n].Value)
 		if n > 0 && size+s > b.cfg.MaxSize {
 			break
 		}
 		size += s
+		callers += b.cfg.Callers(b.waiting[n].Value)
 		n++
 	}
 	batch := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
 	b.bytes -= size
+	b.callers -= callers
 	b.inFlight++
 	if b.cfg.Gather > 0 {
 		// A caller may call again before the last one of its batch has its answer, so the first answer counts.
 		began := time.Now()
-		answering := sync.OnceFunc(func() { b.answered(batch, began) })
+		answering := sync.OnceFunc(func() { b.answered(callers, began) })
 		for _, c := range batch {
 			c.answering = answering
 		}
@@ -207,11 +214,7 @@ func (b *Batcher[T, R]) next() []*Call[T, R] {
 }
 
 // answered notes that the callers of a batch, which left the queue at a time, are about to get their answers.
-func (b *Batcher[T, R]) answered(batch []*Call[T, R], began time.Time) {
-	callers := 0
-	for _, c := range batch {
-		callers += b.cfg.Callers(c.Value)
-	}
+func (b *Batcher[T, R]) answered(callers int, began time.Time) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -254,7 +257,7 @@ func (b *Batcher[T, R]) Run(ctx context.Context) {
 	b.mu.Lock()
 	b.closed = fmt.Errorf("%w: %w", b.cfg.Closed, context.Cause(ctx))
 	rest := b.waiting
-	b.waiting, b.bytes = nil, 0
+	b.waiting, b.bytes, b.callers = nil, 0, 0
 	if b.timer != nil {
 		b.timer.Stop()
 	}

@@ -142,6 +142,36 @@ func TestCallersShareABatch(t *testing.T) {
 	}
 }
 
+// TestEnoughCallers checks that a batch of enough callers waits for nobody.
+func TestEnoughCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := recorder{took: 10 * time.Millisecond}
+		cfg := r.batcher(2, 1, 100, 1000).cfg
+		cfg.Gather, cfg.Enough, cfg.Callers = 2*time.Millisecond, 10, func(v int) int { return v }
+		b := New(cfg)
+		stop := run(t, b)
+		for range 30 { // until the usual duration is known
+			call := b.Start(40)
+			<-call.Done
+		}
+		for want, values := range map[time.Duration][]int{
+			10 * time.Millisecond: {4, 6}, 12 * time.Millisecond: {4, 5},
+		} {
+			<-b.Start(40).Done // 40 callers were answered
+			began := time.Now()
+			first, second := b.Start(values[0]), b.Start(values[1])
+			<-first.Done
+			<-second.Done
+			if took := time.Since(began); took != want {
+				t.Errorf("%v callers took %v, want %v", values, took, want)
+			}
+			time.Sleep(time.Second)
+			<-b.Start(40).Done // it was no miss
+		}
+		stop()
+	})
+}
+
 // TestGatherIsBounded checks that a call waits at most for the limit if the others stay away, and not at all while a
 // batch is full or the batcher is about to stop.
 func TestGatherIsBounded(t *testing.T) {
