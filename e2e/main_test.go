@@ -6,12 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/chainstore/chainstore/e2e/powercut"
 )
 
 // binary is the path of the chainstore program that the tests run. Only TestMain sets it.
 var binary string
 
 func TestMain(m *testing.M) {
+	powercut.RunFiltered()
 	flag.Parse()
 	os.Exit(run(m))
 }
