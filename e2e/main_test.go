@@ -14,7 +14,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	powercut.RunFiltered()
+	if err := powercut.RunFiltered(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -30,15 +30,13 @@ func FilteredCommand(trace, socket string) ([]string, error) {
 	return append([]string{self, filterArgument, socket}, traced...), nil
 }
 
-// RunFiltered does nothing unless this process was started by a [FilteredCommand]. Then it does not return: it sends
-// the descriptor for the decisions to the socket, and executes the rest of the command line.
-func RunFiltered() {
+// RunFiltered does nothing unless this process was started by a [FilteredCommand]. Then it sends the descriptor for the
+// decisions to the socket, and executes the rest of the command line. It returns only if that fails.
+func RunFiltered() error {
 	if len(os.Args) < 4 || os.Args[1] != filterArgument {
-		return
+		return nil
 	}
-	err := runFiltered(os.Args[2], os.Args[3:])
-	fmt.Fprintln(os.Stderr, "filter the syncs of a program:", err)
-	os.Exit(1)
+	return fmt.Errorf("filter the syncs of %s: %w", os.Args[3], runFiltered(os.Args[2], os.Args[3:]))
 }
 
 func runFiltered(socket string, line []string) error {
