@@ -435,7 +435,7 @@ func TestSeveralNodesDamaged(t *testing.T) {
 
 // TestLostBlock damages a block on all nodes. It checks that the block is reported as lost by number, that everything
 // else is still served, and that appends continue and are stored. After an administrator accepts the loss the nodes are
-// Valid, and every verifier reports the missing block.
+// Valid, and every verifier reports the missing block. An outsider without a token still checks the blocks beside it.
 func TestLostBlock(t *testing.T) {
 	c, o := startWithSegments(t) // without load: its readers would request the lost records
 	lost := (&damaged{cluster: c, name: "storage-1"}).disk().header.Block
@@ -508,6 +508,7 @@ func TestLostBlock(t *testing.T) {
 		return ""
 	})
 	c.appendStored(o, "after the confirmation")
+	c.auditBesideLost(lost)
 	c.stop()
 	for _, name := range c.storageNames() {
 		found, err := audit.Verify(t.Context(), roleOf(c.Topology(), name).Data, nil)

@@ -2,6 +2,7 @@ package masternode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -145,7 +146,8 @@ func (r *Record) Position() wire.Position {
 	}
 }
 
-// Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable.
+// Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable, and
+// wire.ErrLost if no storage node has the header and a person has confirmed that the block is lost.
 func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
 	err := n.confirmed(ctx, func() error {
@@ -168,6 +170,9 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 		}
 		var err error
 		h, err = n.prover.Header(ctx, number)
+		if errors.Is(err, prover.ErrNoHeader) { // and not if no node answers now: the header may be there
+			err = n.prover.ExplainLost(number, err)
+		}
 		return err
 	})
 	return h, err

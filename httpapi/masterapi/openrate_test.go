@@ -16,8 +16,8 @@ import (
 func TestOpenRate(t *testing.T) {
 	for path, limited := range map[string]bool{
 		"/checkpoint": true, "/tile/0/000": true, "/tile/entries/000": true, "/v1/consistency?from=0&to=1": true,
-		"/v1/log": true, "/admin/project": true, "/metrics": false, "/livez": false, "/console/": false,
-		"/openapi.yaml": false, "/v1/records": false,
+		"/v1/log": true, "/v1/blocks/0": true, "/admin/project": true, "/metrics": false, "/livez": false,
+		"/console/": false, "/openapi.yaml": false, "/v1/records": false, "/v1/blocks": false,
 	} {
 		h := masterapi.New(masterapi.Config{
 			Options: masterapi.Options{OriginalAPI: true, OpenRate: 1}, Refused: func() error { return nil },
