@@ -36,6 +36,7 @@ type logStore struct {
 	reserved func(bytes uint64) error
 	fsync    histogram.Histogram // of successful writes
 	applied  func() uint64       // returns the newest entry in the state; nil in a recovery
+	follows  func() bool         // reports whether this master does not lead; nil for never
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
@@ -114,6 +115,9 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	}
 	err := readMapped(func() error { return s.LogStore.GetLog(index, l) })
 	if errors.Is(err, raft.ErrLogNotFound) {
+		if s.endsSnapshot(index, l) {
+			return nil
+		}
 		if !s.isLost(index) {
 			return err
 		}
@@ -140,11 +144,47 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
+// endsSnapshot answers a follower's question for the last entry of its newest snapshot, which is not in its log. Raft
+// 1.7.3 compares the term of that entry with the one that the leader has, and uses the term of the snapshot only if no
+// entry follows. Without an answer it refuses whatever the leader sends, and the leader sends its snapshot over and
+// over: https://github.com/hashicorp/raft/issues/697.
+//
+// A leader sends the entries that it has, so it must not get this one. If it gets it in the moment at which it stops to
+// lead, the checksum is wrong, and the receiver refuses the entry.
+func (s *logStore) endsSnapshot(index uint64, l *raft.Log) bool {
+	last := s.snaps.newest()
+	if last.index != index || s.follows == nil || !s.follows() {
+		return false
+	}
+	*l = raft.Log{Index: index, Term: last.term, Type: raft.LogNoop, Extensions: []byte{0}}
+	return true
+}
+
+// dropUnmatched deletes the entries up to the end of the newest snapshot, unless its last entry is among them. Without
+// it, they may be entries that were never committed (figure 13 of the Raft paper, rule 7). If this master became the
+// leader, it would send them to a member that lacks them, and that member would apply them.
+func (s *logStore) dropUnmatched() error {
+	last := s.snaps.newest()
+	first, end, err := s.bounds()
+	if err != nil || first == 0 || first > last.index {
+		return err
+	}
+	var l raft.Log
+	err = readMapped(func() error { return s.LogStore.GetLog(last.index, &l) })
+	switch {
+	case err == nil && l.Term == last.term:
+		return nil
+	case err != nil && !errors.Is(err, raft.ErrLogNotFound):
+		return s.fail.disk("read "+s.name, err)
+	}
+	return s.remove(first, min(last.index, end), deleteBatch)
+}
+
 // isLost reports whether a missing entry should exist. Below the newest snapshot there may be a gap: a snapshot from
 // the leader leaves one.
 func (s *logStore) isLost(index uint64) bool {
 	first, last, err := s.bounds()
-	return err == nil && index > s.snaps.newest.Load() && index >= first && index <= last
+	return err == nil && index > s.snaps.newest().index && index >= first && index <= last
 }
 
 // cached returns an entry that is in memory.
@@ -258,25 +298,33 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	}
 	if s.applied != nil {
 		// A trim ends at a snapshot, and entries that are replaced were not committed.
-		if from, to := max(low, s.snaps.newest.Load()+1), min(high, s.applied()); from <= to {
+		if from, to := max(low, s.snaps.newest().index+1), min(high, s.applied()); from <= to {
 			return fmt.Errorf("the leader contradicts committed entries: it replaces entries %d to %d", from, to)
 		}
 	}
+	if last == 0 || high < first {
+		return nil
+	}
+	piece := uint64(deleteBatch)
 	if low > first {
 		if err := s.reserved(0); err != nil {
 			return fmt.Errorf("replace the end of %s: %w", s.name, err)
 		}
+		piece = high - low + 1
 	}
 	s.mu.Lock()
 	s.truncated = s.truncated || high >= last
+	s.mu.Unlock()
+	return s.remove(low, high, piece)
+}
+
+// remove deletes entries at one end of the log, so many at once.
+func (s *logStore) remove(low, high, piece uint64) error {
+	s.mu.Lock()
 	s.evict(low, high)
 	s.replay.remove(low, high)
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
-	piece := uint64(deleteBatch)
-	if low > first {
-		piece = high - low + 1
-	}
 	for ; low <= high; low += piece {
 		done := s.watchdog.watch("trim " + s.name)
 		err := readMapped(func() error { return s.LogStore.DeleteRange(low, min(low+piece-1, high)) })

@@ -22,8 +22,14 @@ func (s *Store) startRaft() error {
 	config.NotifyCh = s.leadership.notify
 	trans := transport.NewInbound(raftconfig.Transport(log), s.stream, s.cfg.Reserved)
 	group := s.identity.Group
-	s.snaps.arrivals = arrivals{group: func() string { return group }, abort: s.stream.CloseRequests}
+	s.snaps.arrivals = arrivals{
+		group: func() string { return group }, abort: s.stream.CloseRequests, installed: s.logs.dropUnmatched,
+	}
 	s.logs.applied = s.machine.appliedIndex
+	s.logs.follows = func() bool {
+		r := s.raft.Load()
+		return r != nil && r.State() != raft.Leader
+	}
 	s.tasks.Go(s.readNotifications)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {
@@ -117,7 +123,7 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 	if err != nil {
 		return err
 	}
-	if last > 0 || s.snaps.newest.Load() > 0 {
+	if last > 0 || s.snaps.newest().index > 0 {
 		return nil
 	}
 	// Raft writes the term before the configuration. If it finds a term, it assumes that both exist.
@@ -147,12 +153,12 @@ func (s *Store) checkFolder() error {
 	if err != nil {
 		return err
 	}
-	if snapshot := s.snaps.newest.Load(); first > snapshot+1 {
+	if snapshot := s.snaps.newest().index; first > snapshot+1 {
 		return diskError(s.logs.name,
 			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d: %s", first, snapshot,
 				raftconfig.Remedy))
 	}
-	return nil
+	return s.logs.dropUnmatched() // an earlier version may have kept them
 }
 
 // checkUnused returns an error if the folder of a master without a group has data of one. master.json is then older
@@ -166,7 +172,7 @@ func (s *Store) checkUnused() error {
 	if err != nil && !errors.Is(err, errNoValue) {
 		return err
 	}
-	if last == 0 && err != nil && s.snaps.newest.Load() == 0 {
+	if last == 0 && err != nil && s.snaps.newest().index == 0 {
 		return nil
 	}
 	return diskError(s.cfg.Dir, fmt.Errorf("master.json names no group, and the folder has data of one: put the newer "+
