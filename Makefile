@@ -18,10 +18,8 @@ FUZZTOTAL ?=
 # The same settings for test-all. SHORTSOAK is the duration of TestRandomFaults and of TestRandomDamage.
 SHORTSOAK ?= 1m
 SHORTFUZZ ?= 100x
-# Arguments that exclude end-to-end tests from test-all. The gate excludes those that make test has just run.
+# Arguments that exclude end-to-end tests. The gate excludes those that make test has just run.
 SKIP    ?=
-# More targets that test-all runs next to the end-to-end tests. The gate gives lint.
-ALSO    ?=
 BENCH   ?=
 # Run by version, so that go.mod does not list modules that only a check needs.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -38,8 +36,8 @@ RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 # By default each program with the race detector sleeps for one second at its end.
 export GORACE ?= atexit_sleep_ms=0
 
-.PHONY: build test test-short test-shortened test-same test-all test-long test-e2e test-packages fmt vet fuzz bench \
-	bench-test lint lint-lines times behind scale soak soak-damage soak-short screenshots
+.PHONY: build test test-short test-shortened test-same test-all test-long test-gate tools test-e2e test-packages fmt vet \
+	fuzz bench bench-test lint lint-lines times behind scale soak soak-damage soak-short screenshots
 
 build: ## build the binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -71,22 +69,30 @@ test-same:
 test-all: vet ## everything: all end-to-end tests, the browser, all seeds, random faults, a short run of every fuzz target
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-long && echo "make test-all took $$(($$(date +%s) - began)) s"
 
-test-long:
+test-long: tools
+	@$(MAKE) --no-print-directory -j 2 test-e2e test-packages bench-test fuzz FUZZ=$(SHORTFUZZ)
+
+# What the gate runs after make test. The seeds and inputs that -short leaves out would take another quarter of an hour
+# on two cores, and slow the end-to-end tests down: make test-all runs them.
+test-gate: tools
+	@$(MAKE) --no-print-directory -j 2 test-e2e bench-test lint SKIP="-skip '^Test(Short|CheckersNotice)\b'"
+
+# tools names the tests that are skipped on this machine.
+tools:
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
 	@for b in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$b >/dev/null && exit; done; \
 		echo "NO CHROMIUM: the console is not tested in a browser"
 	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
 	@git cat-file -e b74b8ae 2>/dev/null || \
 		echo "NO HISTORY: upgrades from earlier versions are not tested (git fetch --unshallow)"
-	@$(MAKE) --no-print-directory -j 2 test-e2e test-packages bench-test fuzz $(ALSO) FUZZ=$(SHORTFUZZ)
 
-# Most end-to-end tests wait, so everything else runs next to them, one target after the other. Three of them at a time,
-# next to the other packages, keep two cores busy.
+# Most end-to-end tests wait, so other targets run next to them. Three of them at a time, next to the other packages,
+# keep two cores busy.
 test-e2e:
-	CHAINSTORE_SOAK=$(SHORTSOAK) $(TEST) -parallel 3 $(SKIP) ./e2e
+	CHAINSTORE_SOAK=$(SHORTSOAK) $(TEST) -parallel 3 $(SKIP) ./e2e ./e2e/console
 
 test-packages:
-	@$(TEST) -p 2 $(call ordered,$(filter-out %/e2e,$(ALL)))
+	@$(TEST) -p 2 $(call ordered,$(filter-out %/e2e %/e2e/console,$(ALL)))
 
 fmt:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

@@ -109,7 +109,8 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 }
 
 // Block reads a block's header and checks its hash and its proof of work. The error wraps [wire.ErrNotMined]
-// for a block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
+// for a block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist, [wire.ErrLost] for
+// one whose header is lost.
 func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
 	path := "/v1/blocks/" + strconv.FormatUint(number, 10)
 	return read(ctx, c, path, exchange.MaxSmall, func(b *wire.Block) error {

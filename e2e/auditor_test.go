@@ -161,3 +161,22 @@ func newForger(t *testing.T, master, path string) *forger {
 	t.Cleanup(f.Close)
 	return f
 }
+
+// auditBesideLost audits the log without a token. The audit must check the headers of the blocks beside a lost one, say
+// that it could not check everything, and find a header that was altered.
+func (c *cluster) auditBesideLost(lost uint64) {
+	c.t.Helper()
+	key := c.knownLog().keys[0]
+	for _, url := range c.File().Masters {
+		status, said := c.refusedBy("verify", "--url", url, "--key", key)
+		if said = strings.Join(strings.Fields(said), " "); status != 2 || // it is wrapped
+			!strings.Contains(said, "were checked only in part") ||
+			!strings.Contains(said, "everything else is good") {
+			c.t.Errorf("an audit beside block %d through %s: exit status %d, %s", lost, url, status, said)
+		}
+	}
+	p := newForger(c.t, c.File().Masters[0], fmt.Sprintf("/v1/blocks/%d", lost))
+	if status, said := c.refusedBy("verify", "--url", p.URL, "--key", key); status != 1 || !p.forged.Load() {
+		c.t.Errorf("an altered header of block %d: exit status %d, %s", lost, status, said)
+	}
+}

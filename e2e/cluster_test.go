@@ -544,7 +544,7 @@ func (c *cluster) awaitStorage(name string) {
 func (c *cluster) incomplete(s wire.Cluster, storages int) string {
 	well, masters := 0, len(c.File().Masters)
 	for _, m := range s.Masters {
-		if m.State == "leader" || m.State == "follower" {
+		if (m.State == "leader" || m.State == "follower") && m.Voter {
 			well++
 		}
 	}

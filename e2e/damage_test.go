@@ -239,24 +239,29 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 // awaitHealed waits until a node has been checked, or repaired if it had nothing to check, and all nodes are Valid.
 func (c *damaged) awaitHealed(before wire.Integrity, url string, was wire.NodeIntegrity) (now wire.Integrity) {
 	c.t.Helper()
-	c.await("all valid again", func() string {
-		i, err := c.tryStory()
-		if err != nil {
-			return err.Error()
-		}
-		now = i
-		n := nodeAt(i, url)
-		if n.Checked <= was.Checked && !told(before, i, url, "repair") {
-			return fmt.Sprintf("%s was not checked: %+v", c.name, n)
-		}
-		for _, n := range i.Nodes {
-			if n.State != "valid" || !n.Live || n.Due != "" || len(n.Bad) > 0 {
-				return fmt.Sprintf("%+v; the integrity log: %+v", n, i.Events[:min(4, len(i.Events))])
-			}
-		}
-		return ""
+	c.await("all valid again", func() (text string) {
+		now, text = c.unhealed(before, url, was)
+		return text
 	})
 	return now
+}
+
+// unhealed says why not all nodes are valid again, or "" if they are.
+func (c *damaged) unhealed(before wire.Integrity, url string, was wire.NodeIntegrity) (now wire.Integrity, why string) {
+	now, err := c.tryStory()
+	if err != nil {
+		return now, err.Error()
+	}
+	n := nodeAt(now, url)
+	if n.Checked <= was.Checked && !told(before, now, url, "repair") {
+		return now, fmt.Sprintf("%s was not checked: %+v", c.name, n)
+	}
+	for _, n := range now.Nodes {
+		if n.State != "valid" || !n.Live || n.Due != "" || len(n.Bad) > 0 {
+			return now, fmt.Sprintf("%+v; the integrity log: %+v", n, now.Events[:min(4, len(now.Events))])
+		}
+	}
+	return now, ""
 }
 
 // told reports whether the integrity log has a new event of a kind.
@@ -430,7 +435,7 @@ func TestSeveralNodesDamaged(t *testing.T) {
 
 // TestLostBlock damages a block on all nodes. It checks that the block is reported as lost by number, that everything
 // else is still served, and that appends continue and are stored. After an administrator accepts the loss the nodes are
-// Valid, and every verifier reports the missing block.
+// Valid, and every verifier reports the missing block. An outsider without a token still checks the blocks beside it.
 func TestLostBlock(t *testing.T) {
 	c, o := startWithSegments(t) // without load: its readers would request the lost records
 	lost := (&damaged{cluster: c, name: "storage-1"}).disk().header.Block
@@ -503,6 +508,7 @@ func TestLostBlock(t *testing.T) {
 		return ""
 	})
 	c.appendStored(o, "after the confirmation")
+	c.auditBesideLost(lost)
 	c.stop()
 	for _, name := range c.storageNames() {
 		found, err := audit.Verify(t.Context(), roleOf(c.Topology(), name).Data, nil)

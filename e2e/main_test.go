@@ -6,12 +6,18 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/chainstore/chainstore/e2e/powercut"
 )
 
 // binary is the path of the chainstore program that the tests run. Only TestMain sets it.
 var binary string
 
 func TestMain(m *testing.M) {
+	if err := powercut.RunFiltered(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

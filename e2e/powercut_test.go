@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -35,19 +36,11 @@ func TestPowerCuts(t *testing.T) {
 		t.Skipf("NO POWER CUTS: the roles cannot be traced by strace: %v: %s", err, out)
 	}
 	logSettings(t)
-	c, topology := prepared(t, smallSegments)
-	c.program = altered(t, "early-snapshots")
-	p := &powered{cluster: c, disks: map[string]*powercut.Disk{}, traces: map[string]chan error{},
-		kinds:  map[string]bool{},
-		random: rand.New(rand.NewPCG(settings.seed, 0))}
-	for _, r := range topology.Roles() {
-		p.disks[r.Name] = powercut.New(r.Data)
-		if err := unix.Mkfifo(p.pipe(r.Name), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p.follow(r.Name)
+	p, topology := preparedPowered(t, smallSegments)
+	for name := range p.disks {
+		p.follow(name)
 	}
-	topology.Adjust = func(_ int, r *devcluster.Role) { r.Enter = powercut.Command(p.pipe(r.Name), "") }
+	c := p.cluster
 	c.begin(topology)
 	o := newOracle()
 	l := c.startLoad(o)
@@ -69,7 +62,9 @@ func TestPowerCuts(t *testing.T) {
 	l.more(some / 2)
 	l.end()
 	c.verify(o)
+	p.allEnded()
 	p.checkKinds()
+	p.checkSynced()
 }
 
 // powered is a cluster whose folders are also kept as a power cut would leave them.
@@ -79,7 +74,32 @@ type powered struct {
 	traces map[string]chan error     // the ends of the traces that are being replayed, by role
 	kinds  map[string]bool           // of files that were made
 	random *rand.Rand
+
+	synced    map[devcluster.Kind]map[string]bool // files and folders that the roles of a kind have synced
+	decisions sync.WaitGroup                      // about syncs
 }
+
+// preparedPowered prepares a cluster all of whose roles are traced.
+func preparedPowered(t *testing.T, change func(*devcluster.Topology)) (*powered, devcluster.Topology) {
+	t.Helper()
+	c, topology := prepared(t, change)
+	c.program = altered(t, "early-snapshots")
+	p := &powered{cluster: c, disks: map[string]*powercut.Disk{}, traces: map[string]chan error{},
+		kinds: map[string]bool{}, synced: map[devcluster.Kind]map[string]bool{},
+		random: rand.New(rand.NewPCG(settings.seed, 0))}
+	t.Cleanup(p.decisions.Wait)
+	for _, r := range topology.Roles() {
+		p.disks[r.Name] = powercut.New(r.Data)
+		if err := unix.Mkfifo(p.pipe(r.Name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	topology.Adjust = p.traced
+	return p, topology
+}
+
+// traced makes a role run under strace.
+func (p *powered) traced(_ int, r *devcluster.Role) { r.Enter = powercut.Command(p.pipe(r.Name), "") }
 
 // pipe returns the path of the pipe for the system calls of a role.
 func (p *powered) pipe(name string) string { return filepath.Join(p.dir, name+".calls") }
@@ -108,6 +128,31 @@ func (p *powered) ended(name string) {
 	p.t.Helper()
 	if err := cmp.Or(<-p.traces[name], p.disks[name].Compare()); err != nil {
 		p.t.Fatalf("the system calls of %s: %v", name, err)
+	}
+	kind := roleOf(p.Topology(), name).Kind
+	if p.synced[kind] == nil {
+		p.synced[kind] = map[string]bool{}
+	}
+	for _, file := range p.disks[name].Synced() {
+		p.synced[kind][file] = true
+	}
+}
+
+// allEnded is ended for all roles.
+func (p *powered) allEnded() {
+	p.t.Helper()
+	for name := range p.disks {
+		p.ended(name)
+	}
+}
+
+// load takes over changes that the test has made to the folder of a role that does not run.
+func (p *powered) load(name string) {
+	p.t.Helper()
+	p.note(name)
+	var err error
+	if p.disks[name], err = powercut.Load(roleOf(p.Topology(), name).Data); err != nil {
+		p.t.Fatal(err)
 	}
 }
 
@@ -156,6 +201,15 @@ func (p *powered) failSync() {
 	if err := p.StartAs(r); err != nil {
 		p.t.Fatal(err)
 	}
+	p.awaitFailedSync(name)
+	p.again(name)
+	p.awaitComplete(3)
+}
+
+// awaitFailedSync waits until a role has ended by itself. From now on it is started as by an operator who accepts the
+// failed sync.
+func (p *powered) awaitFailedSync(name string) {
+	p.t.Helper()
 	p.await(name+" to end", func() string {
 		if p.Alive(name) {
 			return "it runs"
@@ -167,8 +221,6 @@ func (p *powered) failSync() {
 	}
 	p.ended(name)
 	p.failedSyncs[name] = true
-	p.again(name)
-	p.awaitComplete(3)
 }
 
 // numbers matches the parts of file names that differ between files of a kind.
@@ -198,7 +250,6 @@ var someKinds = []string{
 func (p *powered) checkKinds() {
 	p.t.Helper()
 	for name := range p.disks {
-		p.ended(name)
 		p.note(name)
 	}
 	for _, kind := range someKinds {
@@ -219,11 +270,7 @@ func (p *powered) repairSegment() {
 	p.ended(name)
 	damaged := &damaged{cluster: p.cluster, name: name}
 	damages[0].do(damaged.disk())
-	p.note(name)
-	var err error
-	if p.disks[name], err = powercut.Load(role.Data); err != nil {
-		p.t.Fatal(err)
-	}
+	p.load(name)
 	p.again(name)
 	if _, err := p.admin().CheckStorage(p.t.Context(), was.ID); err != nil {
 		p.t.Fatal(err)
@@ -244,24 +291,27 @@ func (p *powered) cut(strict bool) {
 	p.kill(names...)
 	for _, name := range names {
 		p.ended(name)
-		data := roleOf(p.Topology(), name).Data
-		if err := os.Rename(data, fmt.Sprintf("%s.before-%d", data, p.random.Uint32())); err != nil {
-			p.t.Fatal(err)
-		}
-		if err := p.disks[name].Write(data, func() bool { return !strict && p.random.IntN(2) == 0 }); err != nil {
-			p.t.Fatal(err)
-		}
-		p.note(name)
-		if p.disks[name], err = powercut.Load(data); err != nil {
-			p.t.Fatal(err)
-		}
+		p.cutFolder(name, strict)
 	}
 	p.t.Logf("power cut, only what was synced is left: %v", strict)
 	for _, n := range before.Storages {
 		p.checkHeight(p.nameOf(n.URL), n.Height)
 	}
 	p.again(names...)
-	p.awaitComplete(3)
+	p.awaitComplete(p.Topology().Storages)
+}
+
+// cutFolder replaces the folder of a role, which does not run, by what a power cut leaves.
+func (p *powered) cutFolder(name string, strict bool) {
+	p.t.Helper()
+	data := roleOf(p.Topology(), name).Data
+	if err := os.Rename(data, fmt.Sprintf("%s.before-%d", data, p.random.Uint32())); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.disks[name].Write(data, func() bool { return !strict && p.random.IntN(2) == 0 }); err != nil {
+		p.t.Fatal(err)
+	}
+	p.load(name)
 }
 
 // checkHeight checks that the folder of a storage node, which does not run, has the blocks that the node had reported.

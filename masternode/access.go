@@ -58,16 +58,31 @@ func couldBeToken(token string) bool {
 	return len(token) >= 26 && strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// MayRead returns the project of an id if a reader may read its records. Every path to a record calls it. The error is
-// wire.ErrForbidden, which reveals only that there is a record.
-func (n *Node) MayRead(reader masterfsm.Access, owner uint32) (masterfsm.Project, error) {
+// MayRead returns the project of an id if a reader may read its records. Every path to a record calls it or readable.
+// A refusal is confirmed with the leader: the project may have been made public. Errors: wire.ErrForbidden, which
+// reveals only that there is a record, and wire.ErrNoLeader.
+func (n *Node) MayRead(ctx context.Context, reader masterfsm.Access, owner uint32) (masterfsm.Project, error) {
+	if p, ok := n.readable(reader, owner); ok {
+		return p, nil
+	}
+	if err := n.confirm(ctx); err != nil {
+		return masterfsm.Project{}, err
+	}
+	if p, ok := n.readable(reader, owner); ok {
+		return p, nil
+	}
+	return masterfsm.Project{}, wire.ErrForbidden
+}
+
+// readable returns the project of an id if a reader may read its records, as far as this master knows.
+func (n *Node) readable(reader masterfsm.Access, owner uint32) (masterfsm.Project, bool) {
 	var p masterfsm.Project
 	var ok bool
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.Project(owner) })
 	if !ok || !reader.MayRead(&p) {
-		return masterfsm.Project{}, wire.ErrForbidden
+		return masterfsm.Project{}, false
 	}
-	return p, nil
+	return p, true
 }
 
 // MayAppend checks that a token may append to its project. The error wraps wire.ErrForbidden.

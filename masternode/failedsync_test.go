@@ -52,3 +52,48 @@ func TestMasterAfterAFailedSync(t *testing.T) {
 		})
 	}
 }
+
+// TestOverriddenFailedSyncInAnOldTable checks that a master does not stop because its table, which is behind after a
+// start, has a failed sync that is over in the leader's table; and that it asks until a leader confirms its table.
+func TestOverriddenFailedSyncInAnOldTable(t *testing.T) {
+	for name, over := range map[string]bool{"over": true, "not over": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 0, func(cfg *Config, _ *rig) { cfg.Kernel = "one" })
+				time.Sleep(10 * time.Second) // until the level is raised
+				r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
+				for _, command := range []masterfsm.Command{
+					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now()},
+					&masterfsm.ReportFailedSync{ID: "m1", Kernel: "one", Detail: "EIO", Time: r.leader.Now()},
+				} {
+					if _, err := r.leader.Propose(t.Context(), command); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				select {
+				case err := <-r.ended:
+					t.Fatalf("without a leader: %v", err)
+				default:
+				}
+				r.ledger.SetConfirm(func() error {
+					r.ledger.SetConfirm(func() error { return nil })
+					if over {
+						_, err := r.leader.Propose(t.Context(), &masterfsm.ReportFailedSync{
+							ID: "m1", Kernel: "one", Over: true, Time: r.leader.Now()})
+						return err
+					}
+					return nil
+				})
+				if !over {
+					if err := <-r.ended; !errors.Is(err, wire.ErrFailedSync) {
+						t.Error(err)
+					}
+					return
+				}
+				time.Sleep(time.Minute)
+				r.stop()
+			})
+		})
+	}
+}

@@ -77,7 +77,7 @@ func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*
 			return nil, err
 		}
 	}
-	if owner, err = n.MayRead(reader, owner.ID); err != nil {
+	if owner, err = n.MayRead(ctx, reader, owner.ID); err != nil {
 		return nil, err
 	}
 	return &walk{n: n, q: q, owner: owner, next: q.From}, nil
@@ -254,21 +254,72 @@ type BlockRecord struct {
 }
 
 // BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more
-// means that others follow. An open block may get more later. Errors: wire.ErrNotFound, wire.ErrLost,
-// wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
+// means that others may follow. That none follows is confirmed with the leader, and so is that records are hidden. An
+// open block may get more later. Errors: wire.ErrNotFound, wire.ErrLost, wire.ErrBadRequest, wire.ErrNoLeader,
+// wire.ErrUnavailable.
 func (n *Node) BlockRecords(
 	ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int,
 ) (list []BlockRecord, more bool, err error) {
 	if limit < 1 || limit > wire.MaxPage {
 		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
+	p := blockPage{
+		n: n, reader: reader, block: block, next: from, limit: limit, bytes: wire.PageBytes,
+		owners: map[uint32]masterfsm.Project{},
+	}
+	complete, err := p.run(ctx)
+	if err == nil && !complete && !p.full() {
+		// The end of an open block must be confirmed.
+		if err = p.confirm(ctx); err == nil {
+			complete, err = p.run(ctx)
+			complete = complete || !p.full()
+		}
+	}
+	switch {
+	case err == nil:
+		return p.list, !complete, nil
+	case errors.Is(err, wire.ErrNoLeader) && len(p.list) > 0:
+		return p.list, true, nil
+	default:
+		return nil, false, err
+	}
+}
+
+// blockPage is a page of a block's records. It belongs to one goroutine.
+type blockPage struct {
+	n      *Node
+	reader masterfsm.Access
+	block  uint64
+	next   uint32                       // offset: all before were looked at
+	owners map[uint32]masterfsm.Project // by id; the zero one where the reader may not read
+	list   []BlockRecord
+	limit  int
+	bytes  int
+	// confirmed: the leader was asked since the request arrived.
+	confirmed bool
+}
+
+func (p *blockPage) full() bool { return len(p.list) >= p.limit || p.bytes <= 0 }
+
+func (p *blockPage) confirm(ctx context.Context) error {
+	if err := p.n.confirm(ctx); err != nil {
+		return err
+	}
+	p.confirmed = true
+	return nil
+}
+
+// run continues until the page is full, or has all of the block's records that this master's state has. complete means
+// that the block gets no more.
+func (p *blockPage) run(ctx context.Context) (complete bool, err error) {
 	var body masterfsm.HeldBlock
-	var held bool
-	err = n.confirmed(ctx, func() error {
+	var held, open bool
+	err = p.n.confirmed(ctx, func() error {
 		var before bool
-		n.cfg.Ledger.Read(func(s *masterfsm.State) {
-			body, held = s.HeldBlock(block)
-			found, _, _, _ := s.Record(block, 0)
+		p.n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			body, held = s.HeldBlock(p.block)
+			open = s.Height() == p.block
+			found, _, _, _ := s.Record(p.block, 0)
 			before = found == masterfsm.FoundElsewhere
 		})
 		if !held && !before {
@@ -277,9 +328,8 @@ func (n *Node) BlockRecords(
 		return nil
 	})
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
-	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
 	var first uint64
 	var count uint32
 	var read func(at masterfsm.Position) (Record, error)
@@ -289,62 +339,57 @@ func (n *Node) BlockRecords(
 			return heldRecord(body.Encoded(at.Offset), at, body.Header != nil, body.Stored)
 		}
 	} else {
-		h, err := n.prover.Header(ctx, block)
+		h, err := p.n.prover.Header(ctx, p.block)
 		if err != nil {
-			return nil, false, n.prover.ExplainLost(block, err)
+			return false, p.n.prover.ExplainLost(p.block, err)
 		}
 		first, count = h.First, h.Count
 		var ahead []*prover.RecordRead // of the next records
 		read = func(at masterfsm.Position) (Record, error) {
 			if len(ahead) == 0 {
 				for next := at.Offset; next < min(h.Count, at.Offset+firstHits); next++ {
-					ahead = append(ahead, n.prover.StartRecord(h, next))
+					ahead = append(ahead, p.n.prover.StartRecord(h, next))
 				}
 			}
 			found, err := ahead[0].Wait(ctx)
 			ahead = ahead[1:]
 			if err != nil {
-				return Record{}, n.prover.ExplainLost(block, err)
+				return Record{}, p.n.prover.ExplainLost(p.block, err)
 			}
 			return newRecord(found, at, true, true)
 		}
 	}
-	for offset := from; offset < count; offset++ {
-		if p.full() {
-			return p.list, true, nil
+	for ; p.next < count && !p.full(); p.next++ {
+		r, err := read(masterfsm.Position{Block: p.block, Offset: p.next, Index: first + uint64(p.next)})
+		if err == nil {
+			err = p.add(ctx, r)
 		}
-		r, err := read(masterfsm.Position{Block: block, Offset: offset, Index: first + uint64(offset)})
 		if err != nil {
-			return nil, false, err
+			return false, err
 		}
-		p.add(r)
 	}
-	return p.list, false, nil
+	return p.next >= count && !open, nil
 }
 
-// blockPage is a page of a block's records.
-type blockPage struct {
-	n      *Node
-	reader masterfsm.Access
-	owners map[uint32]masterfsm.Project // by id; the zero one where the reader may not read
-	list   []BlockRecord
-	limit  int
-	bytes  int
-}
-
-func (p *blockPage) full() bool { return len(p.list) >= p.limit || p.bytes <= 0 }
-
-func (p *blockPage) add(r Record) {
+// add adds a record to the page.
+func (p *blockPage) add(ctx context.Context, r Record) error {
 	owner, ok := p.owners[r.Project]
 	if !ok {
-		owner, _ = p.n.MayRead(p.reader, r.Project)
+		owner, ok = p.n.readable(p.reader, r.Project)
+		if !ok && !p.confirmed { // once for all projects: see MayRead
+			if err := p.confirm(ctx); err != nil {
+				return err
+			}
+			owner, _ = p.n.readable(p.reader, r.Project)
+		}
 		p.owners[r.Project] = owner
 	}
 	if owner.ID == 0 {
 		p.list = append(p.list, BlockRecord{Record: Record{At: r.At}, Hidden: true})
-		return
+		return nil
 	}
 	r.ProjectName = owner.Name
 	p.bytes -= len(r.Payload)
 	p.list = append(p.list, BlockRecord{Record: r})
+	return nil
 }

@@ -142,14 +142,21 @@ func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) e
 // LegacyProject is the name of the project that the legacy routes without a token use.
 const LegacyProject = "legacy"
 
-// Legacy returns the project of the legacy routes without a token. Errors: wire.ErrNotFound if there is none,
-// wire.ErrForbidden if it was made private, wire.ErrNoLeader.
+// Legacy returns the project of the legacy routes without a token. Errors, which are confirmed with the leader:
+// wire.ErrNotFound if there is none, wire.ErrForbidden if it was made private. Others: wire.ErrNoLeader.
 func (n *Node) Legacy(ctx context.Context) (masterfsm.Project, error) {
-	p, err := find(ctx, n, func(s *masterfsm.State) (masterfsm.Project, bool) { return s.ProjectByName(LegacyProject) })
-	if err == nil && !p.Public {
+	exists := false // in the state that was looked at last
+	p, err := find(ctx, n, func(s *masterfsm.State) (p masterfsm.Project, public bool) {
+		p, exists = s.ProjectByName(LegacyProject)
+		return p, exists && p.Public
+	})
+	switch {
+	case err == nil:
+		return p, nil
+	case exists && errors.Is(err, wire.ErrNotFound):
 		err = fmt.Errorf("%w: the project %q is not public", wire.ErrForbidden, LegacyProject)
 	}
-	return p, err
+	return masterfsm.Project{}, err
 }
 
 // CreateLegacy makes the legacy project, public and without a token, unless it exists. This master must lead. The error

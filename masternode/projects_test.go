@@ -130,7 +130,7 @@ func TestLegacyProject(t *testing.T) {
 		if err != nil || !p.Public || len(p.Tokens) != 0 {
 			t.Errorf("%+v, %v", p, err)
 		}
-		if _, err := r.MayRead(r.access, p.ID); err != nil {
+		if _, err := r.MayRead(t.Context(), r.access, p.ID); err != nil {
 			t.Error(err)
 		}
 		private := false
@@ -141,7 +141,7 @@ func TestLegacyProject(t *testing.T) {
 			t.Errorf("made private: %v", err)
 		}
 		for _, owner := range []uint32{p.ID, 99} {
-			if _, err := r.MayRead(r.access, owner); !errors.Is(err, wire.ErrForbidden) {
+			if _, err := r.MayRead(t.Context(), r.access, owner); !errors.Is(err, wire.ErrForbidden) {
 				t.Errorf("project %d: %v", owner, err)
 			}
 		}

@@ -2,6 +2,7 @@ package masternode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,7 +30,7 @@ func (n *Node) Record(
 ) (_ Record, err error) {
 	defer n.cfg.Histograms.Read.Done(time.Now(), &err)
 	r, err := n.anyRecord(ctx, block, offset)
-	return n.permitted(reader, r, err)
+	return n.permitted(ctx, reader, r, err)
 }
 
 // anyRecord reads a record without checking permission.
@@ -64,15 +65,15 @@ func (n *Node) RecordByIndex(
 		r, err = n.lookUp(ctx, at.Block, at.Offset)
 		return err
 	})
-	return n.permitted(reader, r, err)
+	return n.permitted(ctx, reader, r, err)
 }
 
 // permitted adds the project's name to the result of a read, if the reader may read the record.
-func (n *Node) permitted(reader masterfsm.Access, r Record, err error) (Record, error) {
+func (n *Node) permitted(ctx context.Context, reader masterfsm.Access, r Record, err error) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	owner, err := n.MayRead(reader, r.Project)
+	owner, err := n.MayRead(ctx, reader, r.Project)
 	if err != nil {
 		return Record{}, err
 	}
@@ -145,7 +146,8 @@ func (r *Record) Position() wire.Position {
 	}
 }
 
-// Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable.
+// Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable, and
+// wire.ErrLost if no storage node has the header and a person has confirmed that the block is lost.
 func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
 	err := n.confirmed(ctx, func() error {
@@ -168,6 +170,9 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 		}
 		var err error
 		h, err = n.prover.Header(ctx, number)
+		if errors.Is(err, prover.ErrNoHeader) { // and not if no node answers now: the header may be there
+			err = n.prover.ExplainLost(number, err)
+		}
 		return err
 	})
 	return h, err
@@ -177,13 +182,19 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 const MaxBlocksPage = 256
 
 // Blocks lists mined blocks, the newest first: up to limit headers of blocks before a number (math.MaxUint64 for the
-// newest).
+// newest). A full page may begin at an older block than the newest one; that a page has less is confirmed with the
+// leader. Errors: wire.ErrBadRequest, wire.ErrNoLeader, and those of Block.
 func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.Header, error) {
 	if limit < 1 || limit > MaxBlocksPage {
 		return nil, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, MaxBlocksPage)
 	}
-	var height uint64
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Head().Height })
+	height := n.height()
+	if height < before && height < uint64(limit) { // another master may know of more blocks
+		if err := n.confirm(ctx); err != nil {
+			return nil, err
+		}
+		height = n.height()
+	}
 	before = min(before, height)
 	headers := make([]chain.Header, 0, min(uint64(limit), before))
 	for before > 0 && len(headers) < limit {
@@ -195,6 +206,12 @@ func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.He
 		headers = append(headers, h)
 	}
 	return headers, nil
+}
+
+// height is the number of blocks that are mined, as far as this master knows.
+func (n *Node) height() (height uint64) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Head().Height })
+	return height
 }
 
 // WaitStored waits until enough storage nodes have a block on disk.

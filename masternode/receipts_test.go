@@ -3,6 +3,8 @@ package masternode
 import (
 	"context"
 	"errors"
+	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +181,9 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("consistency: %v", err)
 		}
+		if _, err := r.PublishedBlock(t.Context(), 1); !errors.Is(err, wire.ErrNotFound) {
+			t.Errorf("a header: %v", err)
+		}
 		r.ledger.Mu.Lock()
 		r.ledger.Leads = false
 		r.ledger.Mu.Unlock()
@@ -188,11 +193,15 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 		if _, err := r.Consistency(t.Context(), 1, nil); err != nil {
 			t.Errorf("consistency up to what is there: %v", err)
 		}
+		if _, err := r.PublishedBlock(t.Context(), 0); err != nil {
+			t.Errorf("a header that is there: %v", err)
+		}
 		for name, ask := range map[string]func() error{
 			"a tile":      func() error { _, err := r.Tile(t.Context(), 0, 0, int(beyond)); return err },
 			"a level":     func() error { _, err := r.Tile(t.Context(), 63, 1<<63, 256); return err },
 			"entries":     func() error { _, err := r.Entries(t.Context(), 1, 1); return err },
 			"consistency": func() error { _, err := r.Consistency(t.Context(), 1, &beyond); return err },
+			"a header":    func() error { _, err := r.PublishedBlock(t.Context(), 1); return err },
 		} {
 			if err := ask(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: %v", name, err)
@@ -232,6 +241,112 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {
 			t.Errorf("consistency: %v", err)
+		}
+	})
+}
+
+// TestPublishedBlocks checks that PublishedBlock has the blocks that the newest checkpoint covers. Its error for blocks
+// that are not published is the one for blocks that do not exist.
+func TestPublishedBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f := newWitnessedRig(t, 1, "w1")
+		defer r.stop()
+		r.store(t)
+		f.change("w1", func(w *fakeWitness) {
+			w.before = func(context.Context) error { return wire.ErrNoAnswer }
+		})
+		r.store(t) // stored, and not cosigned
+		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("not mined")}}, ""); err != nil {
+			t.Fatal(err)
+		}
+		published := table(r, (*masterfsm.State).Published).Boundary
+		if height := table(r, (*masterfsm.State).Boundary).Height; published.Height != 1 || height != 2 {
+			t.Fatalf("%d of %d blocks are published", published.Height, height)
+		}
+		want, err := r.Block(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, err := r.PublishedBlock(t.Context(), 0); err != nil || h != want || h.Count != 1 {
+			t.Errorf("the published block: %+v, %v, want %+v", h, err, want)
+		}
+		if _, err := r.Block(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		_, absent := r.PublishedBlock(t.Context(), 1<<40)
+		for _, number := range []uint64{1, 2, 3, math.MaxUint64} {
+			h, err := r.PublishedBlock(t.Context(), number)
+			if !errors.Is(err, wire.ErrNotFound) || err.Error() != absent.Error() || h != (chain.Header{}) {
+				t.Errorf("block %d: %+v, %v, want %v", number, h, err, absent)
+			}
+		}
+		f.change("w1", func(w *fakeWitness) { w.before = nil })
+		time.Sleep(time.Hour) // virtual time in which the witness is asked again
+		if h, err := r.PublishedBlock(t.Context(), 1); err != nil || h.Block != 1 {
+			t.Errorf("once it is cosigned: %+v, %v", h, err)
+		}
+	})
+}
+
+// TestHeaderOfALostBlock checks that the header of a lost block is served while a storage node can prove it. If none
+// can, a person's confirmation makes the answer final: an audit must be able to go on without that header.
+func TestHeaderOfALostBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil)
+		defer r.stop()
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) {
+				s.Bad[3], s.Bad[5] = true, true
+				s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
+					at := slices.IndexFunc(list, func(h wire.ProvenHeader) bool { return h.Header.Block == 5 })
+					if at >= 0 {
+						return list[:at]
+					}
+					return list
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		read := func(block uint64) map[string]error {
+			_, any := r.Block(t.Context(), block)
+			_, published := r.PublishedBlock(t.Context(), block)
+			_, page := r.Blocks(t.Context(), block+1, 1)
+			return map[string]error{"any": any, "published": published, "page": page}
+		}
+		for name, err := range read(5) {
+			if !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
+				t.Errorf("%s: before the loss is confirmed: %v", name, err)
+			}
+		}
+		for _, block := range []uint64{3, 5} {
+			if _, err := r.ConfirmLost(t.Context(), block); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, err := range read(5) {
+			if !errors.Is(err, wire.ErrLost) {
+				t.Errorf("%s: the header of a lost block: %v", name, err)
+			}
+		}
+		r.on("http://s1", func(s *masterstest.Storage) { s.Down = true }) // one that answers is enough
+		for name, err := range read(5) {
+			if !errors.Is(err, wire.ErrLost) {
+				t.Errorf("%s: while a node is down: %v", name, err)
+			}
+		}
+		r.onAll(func(s *masterstest.Storage) { s.Down = true })
+		for name, err := range read(5) {
+			if !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
+				t.Errorf("%s: while all nodes are down: %v", name, err)
+			}
+		}
+		r.onAll(func(s *masterstest.Storage) { s.Down = false })
+		for _, block := range []uint64{3, 4, 6} {
+			for name, err := range read(block) {
+				if err != nil {
+					t.Errorf("%s: block %d: %v", name, block, err)
+				}
+			}
 		}
 	})
 }

@@ -49,6 +49,7 @@ func TestRefusalsOfStorageNodesAreNotPassedOn(t *testing.T) {
 				"by its index":  func() error { _, err := r.RecordByIndex(ctx, r.access, 3); return err },
 				"a list":        func() error { _, err := r.List(ctx, r.access, Query{Key: "k"}, 5); return err },
 				"a block":       func() error { _, _, err := r.BlockRecords(ctx, r.access, 0, 0, 5); return err },
+				"a header":      func() error { _, err := r.PublishedBlock(ctx, 0); return err },
 				"the entries":   func() error { _, err := r.Entries(ctx, 0, 16); return err },
 				"a hash":        func() error { _, err := r.FindHash(ctx, chain.Hash{9}); return err },
 				"a tile":        func() error { _, err := r.Tile(ctx, 0, 0, 16); return err },

@@ -218,14 +218,22 @@ func (n *Node) reportFailedSync(ctx context.Context, f wire.FailedSync) error {
 }
 
 // checkFailedSync compares what the table has of a failed sync of this master's folder with the kernel that runs now.
-// If it is over, the table gets to know that. The error wraps [wire.ErrFailedSync] if this master must stop.
+// If it is over, the table gets to know that. The error wraps [wire.ErrFailedSync] if this master must stop. After a
+// start this master's table may be behind, and not yet know that an operator overrode the failed sync. So the leader
+// confirms that the table is current before this master stops; without a leader, the next call asks again.
 func (n *Node) checkFailedSync(ctx context.Context) error {
-	var f masterfsm.FailedSync
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { f = s.FailedSyncOf(n.cfg.Member.ID) })
+	f, forbidden := n.ownFailedSync()
+	if forbidden {
+		if err := n.confirm(ctx); err != nil {
+			n.log.Debug("no leader confirms that a failed sync of this master is not over", "error", err)
+			return nil
+		}
+		f, forbidden = n.ownFailedSync()
+	}
 	switch {
 	case f.ID == "":
 		return nil
-	case f.Forbids(n.cfg.Kernel) && !n.cfg.AfterFailedSync:
+	case forbidden:
 		return fmt.Errorf("%w since the machine was started, according to the table: %s", wire.ErrFailedSync, f.Detail)
 	}
 	err := n.ReportFailedSync(ctx, wire.FailedSync{
@@ -235,6 +243,12 @@ func (n *Node) checkFailedSync(ctx context.Context) error {
 		n.log.Warn("the table does not know yet that a failed sync is over", "error", err)
 	}
 	return nil
+}
+
+// ownFailedSync returns the failed sync of this master's folder in the table, and whether it forbids this start.
+func (n *Node) ownFailedSync() (f masterfsm.FailedSync, forbidden bool) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { f = s.FailedSyncOf(n.cfg.Member.ID) })
+	return f, f.Forbids(n.cfg.Kernel) && !n.cfg.AfterFailedSync
 }
 
 // orderOf returns the order of the leader that the table has.

@@ -256,6 +256,7 @@ func TestRefusingNodesAreNoticed(t *testing.T) {
 			at          string // the master that answers at the URL of m2
 			want        []string
 			stale, urls int
+			joining     bool // m2 does not know its group yet
 		}{
 			{name: "all answer", raft: "follower", at: "m2"},
 			{name: "folders are copies", m2: problem(wire.ErrStaleFolder), workers: problem(wire.ErrStaleFolder),
@@ -264,6 +265,7 @@ func TestRefusingNodesAreNoticed(t *testing.T) {
 			{name: "stopped", m2: masterstest.ErrNoMaster, workers: masterstest.ErrDown, raft: "unreachable", at: "m2",
 				want: []string{"master-silent m2", "storage-silent s1"}},
 			{name: "started again", raft: "follower", at: "m2"},
+			{name: "does not know its group", raft: "follower", at: "m2", joining: true},
 			{name: "other nodes", workers: problem(wire.ErrUnauthorized), raft: "unreachable", at: "m9",
 				want: []string{"other-node-at-url m2 http://m2", "other-node-at-url miner http://miner",
 					"other-node-at-url s1 http://s1"}, urls: 3},
@@ -275,6 +277,9 @@ func TestRefusingNodesAreNoticed(t *testing.T) {
 		} {
 			there := member(step.at)
 			there.URL = "http://m2"
+			if step.joining {
+				there.Group = ""
+			}
 			masters.set(there)
 			for url, err := range map[string]error{
 				"http://m2": step.m2, "http://s1": step.workers, "http://miner": step.workers,

@@ -24,6 +24,8 @@ type readRequest func(context.Context, *Node) (any, error)
 func reads(access masterfsm.Access, header chain.Header, size uint64, leaf chain.Hash) map[string]readRequest {
 	return map[string]readRequest{
 		"a header":       func(ctx context.Context, n *Node) (any, error) { return n.Block(ctx, 0) },
+		"an open header": func(ctx context.Context, n *Node) (any, error) { return n.PublishedBlock(ctx, 0) },
+		"no open header": func(ctx context.Context, n *Node) (any, error) { return n.PublishedBlock(ctx, 1000) },
 		"a page":         func(ctx context.Context, n *Node) (any, error) { return n.Blocks(ctx, math.MaxUint64, 2) },
 		"a record":       func(ctx context.Context, n *Node) (any, error) { return n.Record(ctx, access, 0, 3) },
 		"a leaf index":   func(ctx context.Context, n *Node) (any, error) { return n.RecordByIndex(ctx, access, 3) },

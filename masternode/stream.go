@@ -83,7 +83,7 @@ func (n *Node) follow(
 		if err != nil {
 			return err
 		}
-		if w.owner, err = n.MayRead(reader, w.owner.ID); err != nil {
+		if w.owner, err = n.MayRead(ctx, reader, w.owner.ID); err != nil {
 			return err
 		}
 		w.startPage(streamRecords, streamBytes)

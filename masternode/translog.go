@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
@@ -195,8 +196,8 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 
 // published checks that the tree of the newest checkpoint has a tile. A negative answer is confirmed.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
-	err := n.newestHas(ctx, func(size uint64) error {
-		if wire.WidthOfTile(level, index, size) < width {
+	err := n.newestHas(ctx, func(newest masterfsm.Boundary) error {
+		if wire.WidthOfTile(level, index, newest.Size) < width {
 			return errNotHere
 		}
 		return nil
@@ -207,19 +208,34 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 	return err
 }
 
-// newestHas runs look with the size of the newest checkpoint, and confirms that look does not find what it needs.
-func (n *Node) newestHas(ctx context.Context, look func(size uint64) error) error {
-	var size uint64
+// PublishedBlock reads the header of a block that the newest checkpoint covers. It is final. The error for another
+// block does not show whether it exists. Errors: those of Tile, and those of Block.
+func (n *Node) PublishedBlock(ctx context.Context, number uint64) (chain.Header, error) {
+	err := n.newestHas(ctx, func(newest masterfsm.Boundary) error {
+		if number >= newest.Height {
+			return errNotHere
+		}
+		return nil
+	})
+	if err != nil {
+		return chain.Header{}, err
+	}
+	return n.Block(ctx, number)
+}
+
+// newestHas runs look with the boundary of the newest checkpoint. That look does not find what it needs is confirmed.
+func (n *Node) newestHas(ctx context.Context, look func(newest masterfsm.Boundary) error) error {
+	var newest masterfsm.Boundary
 	err := n.confirmed(ctx, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
 		}
-		size = checkpoint.Boundary.Size
-		return look(size)
+		newest = checkpoint.Boundary
+		return look(newest)
 	})
 	if errors.Is(err, wire.ErrNotFound) {
-		return fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
+		return fmt.Errorf("%w: the newest checkpoint has %d leaves in %d blocks", err, newest.Size, newest.Height)
 	}
 	return err
 }
@@ -229,14 +245,14 @@ func (n *Node) newestHas(ctx context.Context, look func(size uint64) error) erro
 // wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
-	err := n.newestHas(ctx, func(size uint64) error {
-		if answer.To = size; to != nil {
+	err := n.newestHas(ctx, func(newest masterfsm.Boundary) error {
+		if answer.To = newest.Size; to != nil {
 			answer.To = *to
 		}
 		switch {
 		case to != nil && from > *to:
 			return fmt.Errorf("%w: from %d is beyond to %d", wire.ErrBadRequest, from, *to)
-		case max(from, answer.To) > size:
+		case max(from, answer.To) > newest.Size:
 			return errNotHere
 		}
 		return nil

@@ -226,7 +226,7 @@ func (f *dataFolder) copyLog() error {
 	if err != nil {
 		return err
 	}
-	if newest := f.snaps.newest.Load(); last > 0 && first <= newest {
+	if newest := f.snaps.newest().index; last > 0 && first <= newest {
 		first, err = f.behindGaps(first, min(last, newest))
 		if err != nil {
 			return err

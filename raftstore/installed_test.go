@@ -71,7 +71,8 @@ func startFollower(t *testing.T, dir string) *follower {
 	leader, f.leader = raft.NewInmemTransport(raft.ServerAddress(transport.ServerAddress("l", "127.0.0.1:2")))
 	f.own.Connect(leader, f.leader)
 	f.leader.Connect(owner, f.own)
-	f.snaps.arrivals = arrivals{group: func() string { return "" }, abort: func() {}}
+	f.snaps.arrivals = arrivals{group: func() string { return "" }, abort: func() {}, installed: f.logs.installed}
+	f.logs.follows = func() bool { return true }
 	changed, began := new(broadcast), new(broadcast)
 	m := &machine{log: hclog.NewNullLogger(), fail: f.fail, changed: changed, termBegan: began,
 		due: make(chan struct{}, 1), state: masterfsm.New(), policy: snapshotPolicy{entries: 1 << 30, bytes: 1 << 40}}
@@ -159,7 +160,7 @@ func TestInstalledSnapshot(t *testing.T) {
 		{"longer log", 31, unchanged, 31, false},
 		{"longer log, another term behind it", 31, 25, 31, false},
 		{"log that contradicts it", 20, 18, 0, true},
-		{"longer log that contradicts it", 31, 18, 0, true},
+		{"longer log that contradicts it", 31, 18, 31, false},
 	} {
 		for _, kill := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, ", restart first ", kill), func(t *testing.T) {
@@ -185,7 +186,7 @@ func TestInstalledSnapshot(t *testing.T) {
 					prevTerm = followerTerm - 1
 				}
 				if c.changed < unchanged && c.kept > followerIndex { // the leader has other entries there
-					prev, prevTerm = c.changed-1, followerTerm-1
+					prev, prevTerm = max(c.changed-1, followerIndex), followerTerm-1
 				}
 				for range 2 {
 					if err := f.append(prev, prevTerm, 3); err != nil {
@@ -204,23 +205,26 @@ func TestInstalledSnapshot(t *testing.T) {
 	}
 }
 
-// TestInstalledSnapshotKilled ends the process between the installation of a snapshot and the deletion of the log. The
-// next start finishes it.
+// TestInstalledSnapshotKilled ends the process between the installation of a snapshot and the deletion of entries in
+// front of it. The next start deletes them.
 func TestInstalledSnapshotKilled(t *testing.T) {
 	for last, changed := range map[uint64]uint64{0: unchanged, 12: unchanged, 20: unchanged, 31: unchanged, 30: 18} {
 		dir := newFollower(t, last, changed)
 		f := openFolder(t, dir)
 		f.snapshotAt(t, followerIndex, followerTerm-1)
 		f.kill(t)
-		kept := last
-		if last < followerIndex || changed <= followerIndex {
+		kept, prev := last, max(last, followerIndex)
+		switch {
+		case last < followerIndex:
 			kept = 0
+		case changed < unchanged:
+			prev = followerIndex // the leader has other entries there
 		}
 		g := startFollower(t, dir)
 		if _, got, err := g.logs.bounds(); err != nil || got != kept {
 			t.Errorf("a log of %d entries ends at %d, not %d: %v", last, got, kept, err)
 		}
-		if err := g.append(max(kept, followerIndex), followerTerm-1, 2); err != nil {
+		if err := g.append(prev, followerTerm-1, 2); err != nil {
 			t.Errorf("a log of %d entries: %v", last, err)
 		}
 		g.end()

@@ -34,6 +34,7 @@ type logStore struct {
 	reserved func(bytes uint64) error
 	fsync    histogram.Histogram // of successful writes
 	applied  func() uint64       // returns the newest entry in the state; nil in a recovery
+	follows  func() bool         // reports whether this master does not lead; nil for never
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
@@ -94,6 +95,9 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	}
 	err := readMapped(func() error { return s.LogStore.GetLog(index, l) })
 	if errors.Is(err, raft.ErrLogNotFound) {
+		if s.endsSnapshot(index, l) {
+			return nil
+		}
 		if !s.isLost(index) {
 			return err
 		}
@@ -128,11 +132,70 @@ func (s *logStore) fileOf(index uint64) string {
 	return s.name
 }
 
+// endsSnapshot answers a follower's question for the last entry of its newest snapshot, which is not in its log. Raft
+// 1.7.3 compares the term of that entry with the one that the leader has, and uses the term of the snapshot only if no
+// entry follows. Without an answer it refuses whatever the leader sends, and the leader sends its snapshot over and
+// over: https://github.com/hashicorp/raft/issues/697.
+//
+// A leader sends the entries that it has, so it must not get this one. If it gets it in the moment at which it stops to
+// lead, the checksum is wrong, and the receiver refuses the entry.
+func (s *logStore) endsSnapshot(index uint64, l *raft.Log) bool {
+	last := s.snaps.newest()
+	if last.index != index || s.follows == nil || !s.follows() {
+		return false
+	}
+	*l = raft.Log{Index: index, Term: last.term, Type: raft.LogNoop, Extensions: []byte{0}}
+	return true
+}
+
+// errContradicts is the failure after a snapshot of the leader has replaced the last entry of the log.
+var errContradicts = errors.New("a snapshot from the leader has replaced the last entries of this master's log, " +
+	"which were never committed: start the master again")
+
+// installed runs when a snapshot of the leader has become the newest, before raft uses it. Where the snapshot ends at
+// the last entry of the log, and that was another one, raft keeps its term in memory, and would refuse all that the
+// leader sends. Then the calling goroutine ends with a failure.
+func (s *logStore) installed() error {
+	_, end, err := s.bounds()
+	if err != nil {
+		return err
+	}
+	if err := s.dropUnmatched(); err != nil {
+		return err
+	}
+	if _, last, err := s.bounds(); err != nil || last > 0 || end != s.snaps.newest().index {
+		return err
+	}
+	s.fail.exit(errContradicts)
+	return nil
+}
+
+// dropUnmatched deletes the entries up to the end of the newest snapshot, unless its last entry is among them. Without
+// it, they may be entries that were never committed (figure 13 of the Raft paper, rule 7). If this master became the
+// leader, it would send them to a member that lacks them, and that member would apply them. It also closes the gap that
+// a snapshot behind the log leaves: segments cannot have one.
+func (s *logStore) dropUnmatched() error {
+	last := s.snaps.newest()
+	first, end, err := s.bounds()
+	if err != nil || first == 0 || first > last.index {
+		return err
+	}
+	var l raft.Log
+	err = readMapped(func() error { return s.LogStore.GetLog(last.index, &l) })
+	switch {
+	case err == nil && l.Term == last.term:
+		return nil
+	case err != nil && !errors.Is(err, raft.ErrLogNotFound):
+		return s.fail.disk("read "+s.fileOf(last.index), err)
+	}
+	return s.remove(first, min(last.index, end), deleteBatch)
+}
+
 // isLost reports whether a missing entry should exist. Below the newest snapshot there may be a gap: a snapshot from
 // the leader leaves one.
 func (s *logStore) isLost(index uint64) bool {
 	first, last, err := s.bounds()
-	return err == nil && index > s.snaps.newest.Load() && index >= first && index <= last
+	return err == nil && index > s.snaps.newest().index && index >= first && index <= last
 }
 
 // cached returns an entry that is in memory.
@@ -183,7 +246,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return err
 		}
 	}
-	if err := s.follows(logs); err != nil {
+	if err := s.checkNext(logs); err != nil {
 		return err
 	}
 	// Raft takes this for a log that cannot be written now: a leader steps down, and a follower refuses the entries,
@@ -216,14 +279,14 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// follows returns an error if entries do not follow the last one in a log that can have no gap.
-func (s *logStore) follows(logs []*raft.Log) error {
-	if !s.IsMonotonic() {
+// checkNext returns an error if entries do not follow the last one of segments, which can have no gap.
+func (s *logStore) checkNext(logs []*raft.Log) error {
+	if s.segments == nil {
 		return nil
 	}
 	_, last, err := s.bounds()
 	if err == nil && last > 0 && len(logs) > 0 && logs[0].Index != last+1 {
-		err = fmt.Errorf("entry %d does not follow the last one, %d", logs[0].Index, last)
+		err = fmt.Errorf("append to %s: entry %d does not follow the last one, %d", s.name, logs[0].Index, last)
 	}
 	return err
 }
@@ -251,9 +314,6 @@ func (s *logStore) evict(low, high uint64) {
 // DeleteRange deletes entries at one end of the log. At the front it deletes them in pieces, so that appends can run in
 // between. At the end it deletes nothing while there is no room for other entries. It deletes no entry that is
 // committed and in no snapshot. A failure is reported and returned.
-//
-// A range of the whole log, with the end of the newest snapshot in it, is what raft deletes after it has installed a
-// snapshot of the leader: see installed.
 func (s *logStore) DeleteRange(low, high uint64) error {
 	if err := s.fail.get(); err != nil {
 		return err
@@ -262,35 +322,38 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	if err != nil {
 		return err
 	}
-	newest := s.snaps.newest.Load()
-	if s.IsMonotonic() && low <= first && high >= last && low <= newest && newest <= high {
-		contradicts, err := s.installed(newest)
-		if err == nil && contradicts {
-			s.fail.exit(errContradicts)
-		}
-		return err
-	}
 	if s.applied != nil {
 		// A trim ends at a snapshot, and entries that are replaced were not committed.
-		if from, to := max(low, newest+1), min(high, s.applied()); from <= to {
+		if from, to := max(low, s.snaps.newest().index+1), min(high, s.applied()); from <= to {
 			return fmt.Errorf("the leader contradicts committed entries: it replaces entries %d to %d", from, to)
 		}
 	}
+	if last == 0 || high < first {
+		return nil
+	}
+	piece := uint64(deleteBatch)
 	if low > first {
 		if err := s.reserved(0); err != nil {
 			return fmt.Errorf("replace the end of %s: %w", s.name, err)
 		}
+		piece = high - low + 1
 	}
 	s.mu.Lock()
-	s.truncated = s.truncated || high >= last && high > newest
+	s.truncated = s.truncated || high >= last
+	s.mu.Unlock()
+	return s.remove(low, high, piece)
+}
+
+// remove deletes entries at one end of the log, so many at once. Segments are removed as whole files, all at once.
+func (s *logStore) remove(low, high, piece uint64) error {
+	if s.segments != nil {
+		piece = high - low + 1
+	}
+	s.mu.Lock()
 	s.evict(low, high)
 	s.replay.remove(low, high)
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
-	piece := uint64(deleteBatch)
-	if low > first || s.segments != nil { // segments are removed as whole files
-		piece = high - low + 1
-	}
 	for ; low <= high; low += piece {
 		done := s.watchdog.watch("trim " + s.name)
 		err := readMapped(func() error { return s.LogStore.DeleteRange(low, min(low+piece-1, high)) })
@@ -300,48 +363,6 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 		}
 	}
 	return nil
-}
-
-// IsMonotonic reports whether the log can have no gap: see [raft.MonotonicLogStore]. Raft then deletes the log after it
-// has installed a snapshot.
-func (s *logStore) IsMonotonic() bool { return s.segments != nil }
-
-// errContradicts is the failure after a snapshot of the leader has replaced the end of the log. Raft continues as if it
-// had the deleted entries, and would refuse those of the leader.
-var errContradicts = errors.New("a snapshot from the leader has replaced the end of this master's log, which was " +
-	"never committed: start the master again")
-
-// installed makes the log one that begins at or before a snapshot and continues behind it. An installed snapshot may
-// end behind the log, which is then deleted. If the log has the snapshot's last entry, it stays, although raft would
-// delete it: this master may have acknowledged the entries behind the snapshot. If the log has another entry there, the
-// entries behind it were never committed. They are deleted, and contradicts is true.
-func (s *logStore) installed(snapshot uint64) (contradicts bool, err error) {
-	first, last, err := s.bounds()
-	if err != nil || last == 0 || first > snapshot {
-		return false, err
-	}
-	if last >= snapshot {
-		term, err := s.snaps.newestTerm()
-		if err != nil {
-			return false, err
-		}
-		var l raft.Log
-		if err := s.GetLog(snapshot, &l); err != nil {
-			return false, err
-		}
-		if l.Term == term {
-			return false, nil
-		}
-	}
-	s.mu.Lock()
-	s.evict(first, last)
-	s.replay, s.sizes = window[raft.Log]{}, window[uint32]{}
-	s.mu.Unlock()
-	defer s.watchdog.watch("empty " + s.name)()
-	if err := readMapped(func() error { return s.LogStore.DeleteRange(first, last) }); err != nil {
-		return false, s.fail.disk("empty "+s.name, err)
-	}
-	return last >= snapshot, nil
 }
 
 // FirstIndex returns the index of the first entry, 0 if there is none.

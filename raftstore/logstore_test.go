@@ -286,7 +286,7 @@ func TestLogStoreDetectsHole(t *testing.T) {
 		lost            bool
 	}{{3, 0, true}, {3, 2, true}, {3, 3, false}, {6, 0, false}, {1, 0, false}} {
 		s, disk := testLogs()
-		s.snaps.newest.Store(c.snapshot)
+		s.snaps.last.Store(&entryID{index: c.snapshot})
 		for _, i := range []uint64{2, 4, 5} {
 			if err := disk.StoreLog(entry(i, "data")); err != nil {
 				t.Fatal(err)

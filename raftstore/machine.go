@@ -182,6 +182,8 @@ func (m *machine) appliedIndex() uint64 {
 type arrivals struct {
 	group func() string // of this master
 	abort func()        // ends the connection on which a snapshot arrives; raft would read it to its end
+	// installed is called when a snapshot has become the newest, before raft uses it; nil for nothing.
+	installed func() error
 }
 
 // arrival is the check of one snapshot.

@@ -20,9 +20,11 @@ const (
 	killAll      fault = "kill all"   // members at the same time
 	deafStart    fault = "deaf start" // a restart while what another member sends does not arrive
 	putBack      fault = "older copy" // of a folder is put back
+	halt         fault = "halt"       // of processes
 )
 
-var everyFault = []fault{partition, oneWay, cutOffLeader, restart, kill, killAll, deafStart, putBack}
+var everyFault = []fault{partition, oneWay, cutOffLeader, restart, kill, killAll, deafStart, putBack,
+	halt}
 
 // inject injects one fault and lets it last. Two times in three the network heals afterwards; otherwise it stays cut
 // during the next faults.
@@ -53,6 +55,8 @@ func (s *simulation) inject() {
 		s.kill(victim)
 	case putBack:
 		s.putBack(victim)
+	case halt:
+		s.halt(victim)
 	}
 	time.Sleep(lasts)
 	if s.rng.IntN(3) > 0 {

@@ -48,9 +48,9 @@ type snapshotStore struct {
 	fail     *failure
 	watchdog *watchdog
 	reserved func(bytes uint64) error
-	newest   atomic.Uint64         // the highest index of a snapshot
-	size     atomic.Uint64         // bytes of the newest snapshot, as far as it is known
-	lacking  atomic.Pointer[error] // what the last snapshot lacked; nil once one was begun
+	last     atomic.Pointer[entryID] // the last entry in the newest snapshot; nil if there is none
+	size     atomic.Uint64           // bytes of the newest snapshot, as far as it is known
+	lacking  atomic.Pointer[error]   // what the last snapshot lacked; nil once one was begun
 	arrivals arrivals
 
 	creating sync.Mutex      // held while a snapshot begins; guards open
@@ -94,25 +94,27 @@ func openSnapshots(
 	return s, s.findNewest()
 }
 
+// entryID is the position of an entry in the log, and the term in which it was written.
+type entryID struct{ index, term uint64 }
+
+// newest returns the last entry that the newest snapshot has, zero if there is no snapshot.
+func (s *snapshotStore) newest() (last entryID) {
+	if noted := s.last.Load(); noted != nil {
+		last = *noted
+	}
+	return last
+}
+
 // findNewest notes the newest snapshot.
 func (s *snapshotStore) findNewest() error {
 	list, err := s.FileSnapshotStore.List()
-	s.newest.Store(0)
+	s.last.Store(nil)
 	s.size.Store(0)
 	if len(list) > 0 {
-		s.newest.Store(list[0].Index)
+		s.last.Store(&entryID{index: list[0].Index, term: list[0].Term})
 		s.size.Store(uint64(list[0].Size))
 	}
 	return err
-}
-
-// newestTerm returns the term of the last entry of the newest snapshot, 0 if there is none.
-func (s *snapshotStore) newestTerm() (uint64, error) {
-	list, err := s.List()
-	if err != nil || len(list) == 0 {
-		return 0, err
-	}
-	return list[0].Term, nil
 }
 
 // checkKinds checks that the files of all snapshots are files: raft would wait for a pipe.
@@ -296,7 +298,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		return nil, errors.Join(s.fail.disk("begin a snapshot in "+s.dir, err), sink.Cancel())
 	}
 	s.lacking.Store(nil)
-	return &snapshotSink{SnapshotSink: sink, store: s, dir: dir, index: index}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, dir: dir, last: entryID{index: index, term: term}}, nil
 }
 
 // isTaken reports whether a snapshot exists, or is being written, that has the name which raft would give to another
@@ -386,8 +388,8 @@ func (s *snapshotStore) openReader(id string) (*snapshotReader, error) {
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshotStore
-	dir   string // of the unfinished snapshot
-	index uint64
+	dir   string  // of the unfinished snapshot
+	last  entryID // of the entries that are in the snapshot
 
 	own     bool     // this master takes it; else the leader sends it
 	arrival *arrival // the check of one that the leader sends; nil before its first byte
@@ -451,7 +453,14 @@ func (k *snapshotSink) Close() error {
 	if err != nil {
 		return k.store.fail.disk("finish a snapshot in "+k.store.dir, err)
 	}
-	k.store.newest.Store(max(k.index, k.store.newest.Load()))
+	if k.last.index >= k.store.newest().index {
+		k.store.last.Store(&k.last)
+	}
+	if !k.own && k.store.arrivals.installed != nil {
+		if err := k.store.arrivals.installed(); err != nil {
+			return err
+		}
+	}
 	if err := k.store.removeOld(); err != nil {
 		return k.store.failed("remove old snapshots in "+k.store.dir, err)
 	}

@@ -22,8 +22,14 @@ func (s *Store) startRaft() error {
 	config.NotifyCh = s.leadership.notify
 	trans := transport.NewInbound(raftconfig.Transport(log), s.stream, s.cfg.Reserved)
 	group := s.identity.Group
-	s.snaps.arrivals = arrivals{group: func() string { return group }, abort: s.stream.CloseRequests}
+	s.snaps.arrivals = arrivals{
+		group: func() string { return group }, abort: s.stream.CloseRequests, installed: s.logs.installed,
+	}
 	s.logs.applied = s.machine.appliedIndex
+	s.logs.follows = func() bool {
+		r := s.raft.Load()
+		return r != nil && r.State() != raft.Leader
+	}
 	s.tasks.Go(s.readNotifications)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {
@@ -117,7 +123,7 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 	if err != nil {
 		return err
 	}
-	if last > 0 || s.snaps.newest.Load() > 0 {
+	if last > 0 || s.snaps.newest().index > 0 {
 		return nil
 	}
 	// Raft writes the term before the configuration. If it finds a term, it assumes that both exist.
@@ -142,22 +148,18 @@ func (s *Store) checkFolder() error {
 	if err := s.snaps.checkAll(); err != nil {
 		return err
 	}
-	snapshot := s.snaps.newest.Load()
-	if s.logs.IsMonotonic() {
-		// The process may have ended between the installation of a snapshot and the deletion of the log.
-		if _, err := s.logs.installed(snapshot); err != nil {
-			return err
-		}
-	}
 	// The log must not begin behind the end of the newest snapshot.
 	first, err := s.logs.FirstIndex()
 	if err != nil {
 		return err
 	}
-	if first > snapshot+1 {
+	if snapshot := s.snaps.newest().index; first > snapshot+1 {
 		return diskError(s.logs.name,
 			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d: %s", first, snapshot,
 				raftconfig.Remedy))
+	}
+	if err := s.logs.dropUnmatched(); err != nil { // an earlier version, or a kill, may have kept them
+		return err
 	}
 	return s.checkTerm()
 }
@@ -168,10 +170,7 @@ func (s *Store) checkTerm() error {
 	if !s.identity.Begun {
 		return nil
 	}
-	newest, err := s.snaps.newestTerm()
-	if err != nil {
-		return err
-	}
+	newest := s.snaps.newest().term
 	last, err := s.logs.LastIndex()
 	if err != nil {
 		return err
@@ -204,7 +203,7 @@ func (s *Store) checkUnused() error {
 	if err != nil && !errors.Is(err, errNoValue) {
 		return err
 	}
-	if last == 0 && err != nil && s.snaps.newest.Load() == 0 {
+	if last == 0 && err != nil && s.snaps.newest().index == 0 {
 		return nil
 	}
 	return diskError(s.cfg.Dir, fmt.Errorf("master.json names no group, and the folder has data of one: put the newer "+

@@ -337,7 +337,7 @@ func (a *audit) finish() LogReport {
 	if a.hole != nil {
 		r.UncheckedLeaves += a.hole.tree.Size() - a.verifier.Head().Tree.Size()
 	}
-	r.remarkPartly(a.partly)
+	r.remarkPartly(a.partly, a.o.Token != "")
 	r.Payloads, r.Hidden = a.payloads.checked, a.payloads.hidden
 	if a.o.Token != "" && a.start > 0 {
 		r.Remarks = append(r.Remarks, fmt.Sprintf("this run checked payloads from leaf %d on; those before it were "+

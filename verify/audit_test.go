@@ -498,7 +498,11 @@ func TestLogLost(t *testing.T) {
 		})
 	}
 	// Blocks end at 201, 402, 603, 804, 1005; a bundle holds 256 leaves.
-	make := func() *testLog { return newTestLog(t, 200, 200, 200, 200, 200) }
+	make := func() *testLog {
+		l := newTestLog(t, 200, 200, 200, 200, 200)
+		l.closed = true
+		return l
+	}
 	l := make()
 	gone(l, "tile/entries/001")
 	report, state, err := l.audit(l.serve(), nil)
@@ -591,6 +595,7 @@ func TestLogLostWithinABundle(t *testing.T) {
 		{[]int{99, 99, 99, 99, 99}, 250, 0, chain.Range{From: 2, To: 3}, 100},
 	} {
 		l := newTestLog(t, c.counts...)
+		l.closed = true
 		var state *State
 		if c.since > 0 {
 			var err error
@@ -715,6 +720,7 @@ func TestLogReportBehindAHole(t *testing.T) {
 		return path == "tile/entries/000"
 	}
 	l := newTestLog(t, 600)
+	l.closed = true
 	l.answers(gone)
 	report, _, err := l.audit(l.serve(), nil)
 	if err != nil || report.Difficulty != workBits || report.New != 0 || report.UncheckedLeaves != 601 ||
@@ -722,6 +728,7 @@ func TestLogReportBehindAHole(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 	l = newTestLog(t, 100, 100)
+	l.closed = true
 	l.answers(func(w http.ResponseWriter, path string) bool {
 		path, _, _ = strings.Cut(path, ".p/")
 		return gone(w, path)

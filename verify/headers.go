@@ -17,13 +17,10 @@ import (
 const maxHeader = 4096
 
 // takeHeaders takes the rest of a bundle that has lost leaves: their hashes, data, which are those of the tile, and the
-// blocks' headers, which the log gives to those with a token. A header stands in for its seal if it has the seal's
-// hash. So everything is checked except what is in the leaves, and the order of their times. It returns false before
-// the end of the bundle if the log does not give a header.
+// headers of their blocks. A header stands in for its seal if it has the seal's hash. So everything is checked except
+// what is in the leaves, and the order of their times. It returns false before the end of the bundle if the log does
+// not give a header: one of an older version gives none without a token, and a header may be lost itself.
 func (a *audit) takeHeaders(ctx context.Context, b *bundle, data []byte) (taken bool, err error) {
-	if a.o.Token == "" {
-		return false, nil
-	}
 	first := b.number * tileWidth
 	hash := func(leaf uint64) chain.Hash { return chain.Hash(data[(leaf-first)*chain.HashSize:][:chain.HashSize]) }
 	for end := first + b.width; a.at < end; {
@@ -34,7 +31,9 @@ func (a *audit) takeHeaders(ctx context.Context, b *bundle, data []byte) (taken 
 		seal := h.Seal()
 		for a.at < min(seal, end) {
 			a.hashed = true
-			a.payloads.addHash(hash(a.at))
+			if a.o.Token != "" {
+				a.payloads.addHash(hash(a.at))
+			}
 			a.verifier.TakeHashes(hash(a.at))
 			a.at++
 			if err := a.meet(a.verifier.Open()); err != nil {
@@ -82,8 +81,9 @@ func (a *audit) header(ctx context.Context) (*chain.Header, error) {
 	return &h, nil
 }
 
-// remarkPartly adds which blocks were checked by their headers and hashes only.
-func (r *LogReport) remarkPartly(blocks []chain.Range) {
+// remarkPartly adds which blocks were checked by their headers and hashes only. With a token the records that it may
+// read were checked too.
+func (r *LogReport) remarkPartly(blocks []chain.Range, token bool) {
 	if len(blocks) == 0 {
 		return
 	}
@@ -91,8 +91,12 @@ func (r *LogReport) remarkPartly(blocks []chain.Range) {
 	for _, b := range blocks {
 		list = append(list, fmt.Sprintf("%d to %d", b.From, b.To-1))
 	}
+	checked, rest := "Their headers and the hashes of their leaves", "The leaves themselves"
+	if token {
+		checked = "Their headers, the hashes of their leaves and the records that the log shows"
+		rest = "The other leaves"
+	}
 	r.Remarks = append(r.Remarks, fmt.Sprintf("blocks %s were checked only in part: a leaf of them is lost, or one in "+
-		"the same bundle of %d. Their headers, the hashes of their leaves and the records that the log shows were "+
-		"checked. The other leaves, and the order of the times within these blocks, were not",
-		strings.Join(list, ", "), tileWidth))
+		"the same bundle of %d. %s were checked. %s, and the order of the times within these blocks, were not",
+		strings.Join(list, ", "), tileWidth, checked, rest))
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -35,8 +36,14 @@ func (l *testLog) losing(from, to, block uint64) {
 	})
 }
 
-// TestLogLostWithHeaders checks that, with a token, the blocks in a bundle with a lost leaf are checked by their
-// headers and hashes, that they are reported as only partly checked, and that later blocks are checked completely.
+// headerReaders are those to whom a log gives headers. Only one with a token may read records.
+var headerReaders = map[string]func(*Options){"no token": withoutToken, "a token": withToken}
+
+func withoutToken(o *Options) { o.Token = "" }
+
+// TestLogLostWithHeaders checks that the blocks in a bundle with a lost leaf are checked by their headers and hashes,
+// that they are reported as only partly checked, and that later blocks are checked completely. With a token the records
+// that it may read are checked too.
 func TestLogLostWithHeaders(t *testing.T) {
 	for _, c := range []struct {
 		counts    []int
@@ -63,48 +70,64 @@ func TestLogLostWithHeaders(t *testing.T) {
 		if testing.Short() && c.leaves > 300 {
 			continue // with many pages of records
 		}
-		l := newTestLog(t, c.counts...)
-		var state *State
-		if c.since > 0 {
-			var err error
-			if _, state, err = l.fork(c.since, "").audit(l.fork(c.since, "").serve(), nil); err != nil {
-				t.Fatal(err)
+		for name, reader := range headerReaders {
+			l := newTestLog(t, c.counts...)
+			var state *State
+			if c.since > 0 {
+				var err error
+				if _, state, err = l.fork(c.since, "").audit(l.fork(c.since, "").serve(), nil); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		l.losing(c.from, c.to, c.block)
-		report, state, err := l.audit(l.serve(), state, withToken)
-		blocks := uint64(len(c.counts))
-		if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{c.unchecked}) ||
-			report.UncheckedLeaves != c.leaves || report.Height != blocks || report.SignedHeight != blocks ||
-			report.Payloads != c.payloads || !slices.ContainsFunc(report.Remarks, func(r string) bool {
-			return strings.HasPrefix(r, c.remark+" checked only in part")
-		}) {
-			t.Errorf("%+v: %+v, %v", c, report, err)
-			continue
-		}
-		if again, _, err := l.audit(l.serve(), state, withToken); err != nil ||
-			!reflect.DeepEqual(again.Unchecked, report.Unchecked) {
-			t.Errorf("%+v: the next run forgets: %+v, %v", c, again, err)
+			l.losing(c.from, c.to, c.block)
+			report, state, err := l.audit(l.serve(), state, reader)
+			blocks, payloads, shown := uint64(len(c.counts)), c.payloads,
+				"Their headers, the hashes of their leaves and the records that the log shows were checked. The other "
+			if name == "no token" {
+				payloads, shown = 0, "Their headers and the hashes of their leaves were checked. The leaves themselves,"
+			}
+			if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{c.unchecked}) ||
+				report.UncheckedLeaves != c.leaves || report.Height != blocks || report.SignedHeight != blocks ||
+				report.Payloads != payloads || !slices.ContainsFunc(report.Remarks, func(r string) bool {
+				return strings.HasPrefix(r, c.remark+" checked only in part") &&
+					strings.Contains(r, shown)
+			}) {
+				t.Errorf("%s, %+v: %+v, %v", name, c, report, err)
+				continue
+			}
+			if again, _, err := l.audit(l.serve(), state, reader); err != nil ||
+				!reflect.DeepEqual(again.Unchecked, report.Unchecked) {
+				t.Errorf("%s, %+v: the next run forgets: %+v, %v", name, c, again, err)
+			}
+			records := fmt.Sprintf("v1/blocks/%d/records", blocks-1)
+			if name == "no token" && l.asked(records) > 0 {
+				t.Errorf("%+v: records were requested without a token", c)
+			}
 		}
 	}
 }
 
-// TestLogLostWithoutHeaders checks that an audit goes on as without a token if the log gives no headers, or only some.
+// TestLogLostWithoutHeaders checks that an audit goes on without headers if the log gives none, or only some: one of an
+// older version wants a token, and a header may be lost itself.
 func TestLogLostWithoutHeaders(t *testing.T) {
 	for _, refused := range []string{"v1/blocks/0", "v1/blocks/1"} {
-		l := newTestLog(t, 99, 99, 99, 99)
-		l.losing(0, 100, 0)
-		lost := l.answer
-		l.answers(func(w http.ResponseWriter, path string) bool {
-			if path == refused {
-				w.WriteHeader(http.StatusUnauthorized)
+		for _, status := range []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusGone} {
+			for name, reader := range headerReaders {
+				l := newTestLog(t, 99, 99, 99, 99)
+				l.losing(0, 100, 0)
+				lost := l.answer
+				l.answers(func(w http.ResponseWriter, path string) bool {
+					if path == refused {
+						w.WriteHeader(status)
+					}
+					return path == refused || lost(w, path)
+				})
+				report, _, err := l.audit(l.serve(), nil, reader)
+				if err != nil || !report.Good() || report.Height != 4 || report.UncheckedLeaves != 300 ||
+					!reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 0, To: 3}}) {
+					t.Errorf("%s, %s %d: %+v, %v", name, refused, status, report, err)
+				}
 			}
-			return path == refused || lost(w, path)
-		})
-		report, _, err := l.audit(l.serve(), nil, withToken)
-		if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 0, To: 3}}) ||
-			report.Height != 4 || report.UncheckedLeaves != 300 {
-			t.Errorf("%s: %+v, %v", refused, report, err)
 		}
 	}
 }
@@ -113,26 +136,28 @@ func TestLogLostWithoutHeaders(t *testing.T) {
 // would not look at them again.
 func TestLogCannotGiveHeaders(t *testing.T) {
 	for _, status := range []int{429, 500, 503} {
-		l := newTestLog(t, 3, 300, 4)
-		l.losing(0, 3, 0)
-		lost := l.answer
-		l.answers(func(w http.ResponseWriter, path string) bool {
-			if path == "v1/blocks/1" {
-				w.WriteHeader(status)
-				return true
+		for name, reader := range headerReaders {
+			l := newTestLog(t, 3, 300, 4)
+			l.losing(0, 3, 0)
+			lost := l.answer
+			l.answers(func(w http.ResponseWriter, path string) bool {
+				if path == "v1/blocks/1" {
+					w.WriteHeader(status)
+					return true
+				}
+				return lost(w, path)
+			})
+			report, state, err := l.audit(l.serve(), nil, reader)
+			if !hasStatus(err, status) || !report.Good() || report.Height > 1 {
+				t.Errorf("%s, %d: %+v, %v", name, status, report, err)
 			}
-			return lost(w, path)
-		})
-		report, state, err := l.audit(l.serve(), nil, withToken)
-		if !hasStatus(err, status) || !report.Good() || report.Height > 1 {
-			t.Errorf("%d: %+v, %v", status, report, err)
-		}
-		l.answers(lost)
-		report, _, err = l.audit(l.serve(), state, withToken)
-		if err != nil || report.Height != 3 || !slices.ContainsFunc(report.Remarks, func(r string) bool {
-			return strings.Contains(r, " checked only in part")
-		}) {
-			t.Errorf("%d, the next run: %+v, %v", status, report, err)
+			l.answers(lost)
+			report, _, err = l.audit(l.serve(), state, reader)
+			if err != nil || report.Height != 3 || !slices.ContainsFunc(report.Remarks, func(r string) bool {
+				return strings.Contains(r, " checked only in part")
+			}) {
+				t.Errorf("%s, %d, the next run: %+v, %v", name, status, report, err)
+			}
 		}
 	}
 }
@@ -186,9 +211,11 @@ func TestHostileHeaders(t *testing.T) {
 			}
 			return lost(w, path)
 		})
-		report, _, err := l.audit(l.serve(), nil, withToken)
-		if err != nil || codes(report.Findings) != c.want || report.SignedHeight > 0 || report.Height > 1 {
-			t.Errorf("%s: %+v, %v, want %q", name, report, err, c.want)
+		for who, reader := range headerReaders {
+			report, _, err := l.audit(l.serve(), nil, reader)
+			if err != nil || codes(report.Findings) != c.want || report.SignedHeight > 0 || report.Height > 1 {
+				t.Errorf("%s, %s: %+v, %v, want %q", name, who, report, err, c.want)
+			}
 		}
 	}
 }
@@ -207,9 +234,11 @@ func TestHostileHeaderWithFewRecords(t *testing.T) {
 		}
 		return lost(w, path)
 	})
-	report, _, err := l.audit(l.serve(), nil, withToken)
-	if err != nil || codes(report.Findings) != CodeHeader || report.SignedHeight > 0 {
-		t.Errorf("%+v, %v", report, err)
+	for who, reader := range headerReaders {
+		report, _, err := l.audit(l.serve(), nil, reader)
+		if err != nil || codes(report.Findings) != CodeHeader || report.SignedHeight > 0 {
+			t.Errorf("%s: %+v, %v", who, report, err)
+		}
 	}
 }
 
@@ -245,9 +274,11 @@ func TestHostileHeadersInTheTree(t *testing.T) {
 			}
 			return lost(w, path)
 		})
-		report, _, err := l.audit(l.serve(), nil, withToken)
-		if err != nil || codes(report.Findings) != c.want || report.SignedHeight > 0 {
-			t.Errorf("%s: %+v, %v, want %q", name, report, err, c.want)
+		for who, reader := range headerReaders {
+			report, _, err := l.audit(l.serve(), nil, reader)
+			if err != nil || codes(report.Findings) != c.want || report.SignedHeight > 0 {
+				t.Errorf("%s, %s: %+v, %v, want %q", name, who, report, err, c.want)
+			}
 		}
 	}
 }

@@ -15,8 +15,8 @@ type hole struct {
 	tree chain.Tree // all leaves up to here
 }
 
-// skip takes what a bundle still has before its first lost leaf, and the hashes of the other leaves. With a token, the
-// log may give the headers of their blocks.
+// skip takes what a bundle still has before its first lost leaf, and the hashes of the other leaves. The log may give
+// the headers of their blocks.
 func (a *audit) skip(ctx context.Context, b *bundle) error {
 	if a.hole == nil {
 		if err := a.takeBeforeLost(ctx, b); err != nil {

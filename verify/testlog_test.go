@@ -39,6 +39,7 @@ type testLog struct {
 	mu       sync.Mutex // guards the fields below
 	size     uint64     // of the served checkpoint
 	answer   func(w http.ResponseWriter, path string) bool
+	closed   bool // headers of blocks need a token, as those of older versions and of private logs do
 	requests map[string]int
 }
 
@@ -151,7 +152,7 @@ func (l *testLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(l.Checkpoint(l.size)))
 	case strings.HasPrefix(path, "tile/"):
 		l.serveTile(w, path)
-	case strings.HasPrefix(path, "v1/blocks/") && r.Header.Get("Authorization") == "Bearer secret":
+	case strings.HasPrefix(path, "v1/blocks/"):
 		l.serveBlock(w, r)
 	default:
 		w.WriteHeader(http.StatusNotFound)
@@ -185,12 +186,23 @@ func (l *testLog) serveTile(w http.ResponseWriter, path string) {
 	_, _ = w.Write(data)
 }
 
-// serveBlock serves the header of a block, or its records of project 1, three per page.
+// serveBlock serves the header of a block, or with the token its records of project 1, three per page. Without the
+// token it has the headers that the checkpoint covers.
 func (l *testLog) serveBlock(w http.ResponseWriter, r *http.Request) {
 	block, _ := strconv.Atoi(strings.Split(r.URL.Path, "/")[3])
 	from, _ := strconv.Atoi(r.URL.Query().Get("from"))
+	known := r.Header.Get("Authorization") == "Bearer secret"
+	records := strings.HasSuffix(r.URL.Path, "/records")
+	switch {
+	case !known && (records || l.closed):
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	case block >= len(l.Blocks), !known && l.sizes[block] > l.size:
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
 	h := l.Blocks[block].Header
-	if !strings.HasSuffix(r.URL.Path, "/records") {
+	if !records {
 		l.serveJSON(w, wire.NewBlock(h))
 		return
 	}

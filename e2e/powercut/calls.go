@@ -115,6 +115,7 @@ func (d *Disk) onDescriptor(c call) error {
 	case "fsync", "fdatasync":
 		if !c.unknown {
 			f.node.sync(c.began, c.result < 0)
+			d.noteSync(f.node, path, c.result < 0)
 		}
 		return nil
 	case "lseek":

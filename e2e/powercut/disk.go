@@ -17,6 +17,8 @@ type Disk struct {
 	made map[string]bool // names that were made since New or Load
 	// Of the process whose trace is replayed.
 	descriptors map[int]*descriptor
+	synced      map[string]bool // names whose sync was carried out or failed
+	failed      string          // the name whose sync failed first, "" for none
 }
 
 // node is a file or a folder.
@@ -77,12 +79,35 @@ func (n *node) sync(end int, failed bool) {
 
 // Replay carries out the calls of one process that has ended.
 func (d *Disk) Replay(trace io.Reader) error {
-	d.descriptors = map[int]*descriptor{}
+	d.descriptors, d.synced, d.failed = map[int]*descriptor{}, map[string]bool{}, ""
 	return readTrace(trace, d.enter, d.leave)
 }
 
 // Made lists the files that were created, renamed or linked since New or Load, relative to the folder.
 func (d *Disk) Made() []string { return slices.Sorted(maps.Keys(d.made)) }
+
+// Synced lists the files and folders that the last process synced or tried to sync, relative to the folder. The names
+// of folders end in a slash; that of the folder itself is "./".
+func (d *Disk) Synced() []string { return slices.Sorted(maps.Keys(d.synced)) }
+
+// FirstFailed returns the name of the file or folder whose sync was the first to fail in the last process, as Synced
+// does. It is "" if none failed.
+func (d *Disk) FirstFailed() string { return d.failed }
+
+// noteSync notes that a sync of a file or folder has ended.
+func (d *Disk) noteSync(n *node, path string, failed bool) {
+	name := strings.TrimPrefix(path, d.dir+"/")
+	if path == d.dir {
+		name = "."
+	}
+	if n.folder() {
+		name += "/"
+	}
+	d.synced[name] = true
+	if failed && d.failed == "" {
+		d.failed = name
+	}
+}
 
 // add is the change that adds a name to its folder.
 func (d *Disk) add(p place, n *node) change {

@@ -88,6 +88,33 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// TestSynced checks which syncs a model has seen, and which one failed first.
+func TestSynced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	d := New(dir)
+	below := `1 mkdirat(AT_FDCWD<DIR>, "DIR/sub", 0700) = 0` + "\n" +
+		`1 openat(AT_FDCWD<DIR>, "DIR/sub", O_RDONLY) = 5<DIR/sub>` + "\n"
+	subFailed := "1 fdatasync(5<DIR/sub>) = -1 EIO (Input/output error)\n"
+	for _, test := range []struct {
+		trace  string
+		synced []string
+		failed string
+	}{
+		{opened + folder + writeOne, nil, ""},
+		{opened + folder + synced, []string{"a"}, ""},
+		{opened + folder + named + below + subFailed + failed, []string{"./", "a", "sub/"}, "sub/"},
+		{opened + folder + synced, []string{"a"}, ""}, // another process
+		{opened + "1 fsync(3<DIR/a> <unfinished ...>\n", nil, ""},
+	} {
+		if err := d.Replay(strings.NewReader(escape(test.trace, dir))); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Synced(); !slices.Equal(got, test.synced) || d.FirstFailed() != test.failed {
+			t.Errorf("synced %q, failed first %q, want %q, %q", got, d.FirstFailed(), test.synced, test.failed)
+		}
+	}
+}
+
 func always() bool { return true }
 func never() bool  { return false }
 

@@ -7,6 +7,9 @@
 // [Disk.Compare] compares what processes see with the real folder: a system call that the model does not know cannot
 // go unnoticed. [Disk.Write] writes a folder as a power cut may leave it.
 //
+// [DecideSyncs] decides which syncs of a process fail, by the paths of their files. strace can only count system calls,
+// and counts those of each thread.
+//
 // The rules are those of POSIX, which are stricter than most file systems: the content of a file is durable after a
 // sync of the file, and its name after a sync of its folder. See Pillai et al., "All File Systems Are Not Created
 // Equal", OSDI 2014.

@@ -38,8 +38,8 @@ func AddRoutes(cfg Config) {
 	r.Engine.GET("/data", r.do(r.getData))
 	r.Engine.POST("/admin/project", r.do(r.addProject))
 	r.Engine.GET("/admin/project", r.do(r.Open(r.listProjects)))
-	r.Engine.POST("/saveInfo", r.do(r.saveInfo))
-	r.Engine.GET("/findBlockInfo", r.do(r.findBlockInfo))
+	r.Engine.POST("/saveInfo", r.do(r.Open(r.saveInfo)))
+	r.Engine.GET("/findBlockInfo", r.do(r.Open(r.findBlockInfo)))
 }
 
 // textType is the type of the records that the original's texts become.

@@ -58,8 +58,8 @@ var (
 	gateProject = users(401, 0, 0, 0, 0, 403, 403)
 	gateAdmin   = users(401, 403, 403, 403, 403, 0, 403)
 	gateNodes   = gate{401, map[string]int{"cluster": 0}}
-	// Registration is open here: no token is needed, but an unknown one is refused.
-	gateRegister = gate{401, map[string]int{
+	// No token is needed, but an unknown one is refused. Registration is open here.
+	gateOptional = gate{401, map[string]int{
 		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
 	}}
 	// The routes of the original API: only tokens of projects, with a different status for invalid ones.
@@ -118,7 +118,8 @@ var masterRows = []row{
 	{"GET /v1/blocks/:block/records", gateProject, "/v1/blocks/0/records", "", []int{200}},
 	{"GET /v1/hashes/:hash", gateAny, "/v1/hashes/nothing", "", []int{400}},
 	{"GET /v1/blocks", gateAny, "", "", []int{200}},
-	{"GET /v1/blocks/:block", gateAny, "/v1/blocks/0", "", []int{200}},
+	{"GET /v1/blocks/:block", gateOptional, "/v1/blocks/0", "", []int{200}},
+	{"HEAD /v1/blocks/:block", gateOptional, "/v1/blocks/0", "", []int{200}},
 	{"GET /v1/cluster", gateAny, "", "", []int{200}},
 	{"GET /v1/cluster/integrity", gateAny, "", "", []int{200}},
 
@@ -137,7 +138,7 @@ var masterRows = []row{
 	{"POST /v1/profiles", gateAdmin, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
 
 	{"GET /v1/me", gateAny, "", "", []int{200}},
-	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
+	{"POST /v1/projects", gateOptional, "", `{"name":"table NUMBER"}`, []int{201}},
 	{"GET /v1/projects", gateAny, "", "", []int{200}},
 	{"GET /v1/projects/:project", gateAny, "/v1/projects/1", "", []int{200}},
 	{"PATCH /v1/projects/:project", gateAdmin, "/v1/projects/1", `{"public":false}`, []int{200}},
@@ -147,7 +148,7 @@ var masterRows = []row{
 
 	{"POST /data", gateAddData, "", `{"token":"TOKEN","info":"x"}`, []int{200}},
 	{"GET /data", gateGetData, "/data?blockIndex=0&offset=0&token=TOKEN", "", []int{200}},
-	{"POST /admin/project", gateRegister, "", `{"projectName":"original NUMBER","isPrivate":true}`, []int{201}},
+	{"POST /admin/project", gateOptional, "", `{"projectName":"original NUMBER","isPrivate":true}`, []int{201}},
 	{"GET /admin/project", gateOpen, "", "", []int{200}},
 	{"POST /saveInfo", gateOpen, "", `{"info":"x"}`, []int{200}},
 	{"GET /findBlockInfo", gateOpen, "/findBlockInfo?blockIndex=999999&blockOffset=0", "", []int{404}},

@@ -37,7 +37,7 @@ type Config struct {
 type Options struct {
 	OpenRegistration bool // anyone may create a project
 	OriginalAPI      bool // the routes of the original system are served too
-	PrivateLog       bool // the routes of the log need a token
+	PrivateLog       bool // the routes of the log, and published headers of blocks, need a token
 	OpenRate         int  // requests per second and address to routes without a token; 0 for no limit
 }
 
@@ -118,7 +118,7 @@ func (m *master) recordRoutes() {
 	m.GetAndHead("/v1/records/:index/proof", m.withRecord(m.proof))
 	m.GetAndHead("/v1/records/:index/receipt", m.withRecord(m.receipt))
 	m.GET("/v1/blocks", m.withAnyToken(m.blocks))
-	m.GET("/v1/blocks/:block", m.withAnyToken(m.block))
+	m.GetAndHead("/v1/blocks/:block", m.blockRoute())
 	m.GET("/v1/blocks/:block/records", m.withReader(m.blockRecords))
 	m.GetAndHead("/v1/blocks/:block/records/:offset", m.withRecord(m.record))
 	m.GetAndHead("/v1/blocks/:block/records/:offset/proof", m.withRecord(m.proof))

@@ -3,6 +3,7 @@ package masterapi_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,27 +15,30 @@ import (
 // TestOpenRate checks which requests without a token are limited per address. There is no node, so those that pass the
 // limit end in a 500.
 func TestOpenRate(t *testing.T) {
-	for path, limited := range map[string]bool{
-		"/checkpoint": true, "/tile/0/000": true, "/tile/entries/000": true, "/v1/consistency?from=0&to=1": true,
-		"/v1/log": true, "/admin/project": true, "/metrics": false, "/livez": false, "/console/": false,
-		"/openapi.yaml": false, "/v1/records": false,
+	for route, limited := range map[string]bool{
+		"GET /checkpoint": true, "GET /tile/0/000": true, "GET /tile/entries/000": true,
+		"GET /v1/consistency?from=0&to=1": true, "GET /v1/log": true, "GET /v1/blocks/0": true,
+		"GET /admin/project": true, "POST /saveInfo": true, "GET /findBlockInfo?blockIndex=0&blockOffset=0": true,
+		"GET /metrics": false, "GET /livez": false, "GET /console/": false, "GET /openapi.yaml": false,
+		"GET /v1/records": false, "GET /v1/blocks": false, "POST /data": false,
 	} {
+		method, path, _ := strings.Cut(route, " ")
 		h := masterapi.New(masterapi.Config{
 			Options: masterapi.Options{OriginalAPI: true, OpenRate: 1}, Refused: func() error { return nil },
 			Logger: hclog.NewNullLogger(),
 		})
 		var refused *httptest.ResponseRecorder
 		for range 20 {
-			w := httptest.NewRecorder()
-			if h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil)); w.Code == http.StatusTooManyRequests {
+			r, w := httptest.NewRequest(method, path, strings.NewReader(`{"info":"x"}`)), httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code == http.StatusTooManyRequests {
 				refused = w
 			}
 		}
 		if (refused != nil) != limited {
-			t.Errorf("%s is limited: %v, want %v", path, refused != nil, limited)
+			t.Errorf("%s is limited: %v, want %v", route, refused != nil, limited)
 		}
 		if refused != nil && refused.Header().Get("Retry-After") == "" {
-			t.Errorf("%s is refused without Retry-After", path)
+			t.Errorf("%s is refused without Retry-After", route)
 		}
 	}
 }

@@ -168,10 +168,11 @@ func (c *Cluster) caller(r *http.Request) (caller, bool) {
 type access int
 
 const (
-	public  access = iota // without a token
-	anyone                // with any token
-	project               // with a project's token
-	admin                 // with the admin token
+	public   access = iota // without a token
+	optional               // with any token, or without one; an unknown one is refused
+	anyone                 // with any token
+	project                // with a project's token
+	admin                  // with the admin token
 )
 
 // route is the handler of a route, called with the cluster locked.
@@ -202,7 +203,7 @@ func (c *Cluster) admit(a access, do route) http.HandlerFunc {
 		switch {
 		case c.NoRoute != nil && (r.Method+r.URL.Path == "GET/v1/records" || strings.HasSuffix(r.URL.Path, "/proof")):
 			c.NoRoute(w)
-		case !known && a != public:
+		case !known && a != public && (a != optional || r.Header.Get("Authorization") != ""):
 			Problem(w, wire.ErrUnauthorized)
 		case a == admin && by.project != nil, a == project && by.project == nil:
 			Problem(w, wire.ErrForbidden)

@@ -255,15 +255,18 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		}
 		l.cfg.OnMember(member)
 		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
+		joining := member.ID == a.node && member.Group == "" // it was admitted, and does not know that yet
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
-			s.clock, s.disk, s.notice = 0, wire.Disk{}, wire.CodeOtherNodeAtURL
-			if same {
-				s.notice = ""
+			s.clock, s.disk = 0, wire.Disk{}
+			switch {
+			case same:
 				s.disk = member.Disk
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
+			case !joining:
+				s.notice = wire.CodeOtherNodeAtURL
 			}
 		}, nil
 	}

@@ -12,6 +12,8 @@ var (
 	ErrBusy = wire.ErrUnavailable.Variant("too many reads at a time")
 	// ErrNoBlock: the block is not mined, as far as this master knows.
 	ErrNoBlock = wire.ErrUnavailable.Variant("the block is not mined yet")
+	// ErrNoHeader: no storage node could prove the header of a lost block, and one answered that it does not have it.
+	ErrNoHeader = wire.ErrUnavailable.Variant("no storage node has the header of the lost block")
 	// ErrNoRecord: a storage node returned the place of a record that does not exist.
 	ErrNoRecord = errors.New("there is no such record")
 )

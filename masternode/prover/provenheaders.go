@@ -11,7 +11,8 @@ import (
 )
 
 // Header returns the proven header of a mined block. The error wraps ErrNoBlock if this master does not know that the
-// block is mined; the number may come from a storage node.
+// block is mined; the number may come from a storage node. It wraps ErrNoHeader if the block is lost, and a storage
+// node answered that it does not have the header either.
 func (p *Prover) Header(ctx context.Context, block uint64) (chain.Header, error) {
 	if h, ok := p.headers.Get(block); ok {
 		return h, nil
@@ -25,19 +26,21 @@ func (p *Prover) Header(ctx context.Context, block uint64) (chain.Header, error)
 	h, err := p.fetches.Do(ctx, page, 2*readTimeout, func(ctx context.Context) (chain.Header, error) {
 		return p.fetchHeaders(ctx, page, block)
 	})
-	if err != nil || h.Block == block {
+	absent, ok := errors.AsType[*noHeaderError](err)
+	if ofOther := ok && absent.block != block || err == nil && h.Block != block; !ofOther {
 		return h, err
 	}
 	if h, ok := p.headers.Get(block); ok {
 		return h, nil
 	}
-	// The page was fetched for an earlier block, from a node that did not have this one yet.
+	// The page was fetched for another block: from a node that did not have this one yet, or the other one is lost.
 	return p.fetchHeaders(ctx, page, block)
 }
 
 // fetchHeaders gets and keeps a page of headers, from the first node that can prove the needed one among them, which it
 // returns. A header that is lost, or that a node cannot read, does not prevent the others of its page from being read.
 func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) (chain.Header, error) {
+	absent := false
 	for node := range p.Nodes(ctx, needed+1) {
 		var boundary masterfsm.Boundary
 		var ok bool
@@ -58,10 +61,23 @@ func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) (chain.H
 			return headers[needed-from].Header, nil
 		case ok && !p.lost(needed):
 			p.Distrust(node, "a header that it cannot read", fmt.Errorf("block %d", needed))
+		case ok:
+			absent = true
 		}
+	}
+	if absent && ctx.Err() == nil {
+		return chain.Header{}, &noHeaderError{needed}
 	}
 	return chain.Header{}, Unavailable(ctx, "header of block %d", needed)
 }
+
+// noHeaderError is ErrNoHeader of a block.
+type noHeaderError struct{ block uint64 }
+
+func (e *noHeaderError) Error() string { return fmt.Sprintf("%v: block %d", ErrNoHeader, e.block) }
+
+// Unwrap gives [ErrNoHeader].
+func (e *noHeaderError) Unwrap() error { return ErrNoHeader }
 
 // headersFrom keeps and returns the headers from one block up to another that a node proves. They end before one that
 // is damaged there. The error says that the node did not answer, or answered wrong. It wraps wire.ErrUnavailable if the

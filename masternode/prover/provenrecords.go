@@ -151,7 +151,7 @@ func (p *Prover) ExplainLost(block uint64, err error) error {
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
 	switch {
 	case confirmed:
-		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands",
+		return fmt.Errorf("%w: block %d: a person has confirmed it; the hashes of its leaves are still in the tree",
 			wire.ErrLost, block)
 	case lost:
 		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or "+

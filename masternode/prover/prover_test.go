@@ -63,6 +63,30 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 	}
 }
 
+// TestHeadersReadAtOnce checks that a header is found while the one of a lost block in the same page is read.
+func TestHeadersReadAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newBlocks(t)
+		r.withoutHeader(3)
+		r.ConfirmLost(3)
+		p := r.newProver()
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			_, err := p.Header(t.Context(), 3)
+			if !errors.Is(err, ErrNoHeader) || !errors.Is(err, wire.ErrUnavailable) {
+				t.Errorf("the lost one: %v", err)
+			}
+		})
+		synctest.Wait() // it is in flight
+		reading.Go(func() {
+			if h, err := p.Header(t.Context(), 5); err != nil || h.Block != 5 {
+				t.Errorf("another one: %+v, %v", h, err)
+			}
+		})
+		reading.Wait()
+	})
+}
+
 // TestHeaderThatOneNodeCannotRead checks that a node that cannot read a header which others have becomes suspect, and
 // is asked last.
 func TestHeaderThatOneNodeCannotRead(t *testing.T) {

@@ -127,7 +127,14 @@ func (l *Log) FileOf(index uint64) string { return l.meta.fileOf(index) }
 // GetLog reads an entry. The error is [raft.ErrLogNotFound], or names the file. It may panic where the file is damaged.
 // The caller checks the entry.
 func (l *Log) GetLog(index uint64, entry *raft.Log) error {
-	err := l.wal.GetLog(index, entry)
+	first, err := l.wal.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if index < first { // the library returns it as long as the segment has it
+		return raft.ErrLogNotFound
+	}
+	err = l.wal.GetLog(index, entry)
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		err = fmt.Errorf("%s: entry %d: %w", filepath.Base(l.meta.fileOf(index)), index, err)
 	}

@@ -128,6 +128,11 @@ func (l *testLog) check() {
 	if want, err := content(memory); err != nil || got != want {
 		l.t.Fatalf("the log has %.200s, want %.200s, %v", got, want, err)
 	}
+	for _, index := range []uint64{l.first - 1, l.end()} {
+		if err := l.GetLog(index, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+			l.t.Fatalf("entry %d of a log from %d to %d: %v", index, l.first, l.end()-1, err)
+		}
+	}
 }
 
 // segmentStarts returns the first entries of the segments.

@@ -44,7 +44,7 @@ func ReplaceLog(path string, log raft.LogStore, first, last uint64) error {
 	if err := os.RemoveAll(temp); err != nil {
 		return err
 	}
-	err = writeLog(temp, stable, log, first, last)
+	err = writeReplacement(temp, stable, log, first, last)
 	if err == nil {
 		err = compareLog(temp, stable, log, first, last)
 	}
@@ -80,7 +80,7 @@ func readStable(path string) (values []stableValue, err error) {
 	return values, errors.Join(err, db.Close())
 }
 
-func writeLog(path string, stable []stableValue, log raft.LogStore, first, last uint64) (err error) {
+func writeReplacement(path string, stable []stableValue, log raft.LogStore, first, last uint64) (err error) {
 	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options(), NoSync: false})
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func writeLog(path string, stable []stableValue, log raft.LogStore, first, last 
 	return CopyEntries(store, log, first, last)
 }
 
-// compareLog returns an error unless a file has what writeLog should have written.
+// compareLog returns an error unless a file has what writeReplacement should have written.
 func compareLog(path string, stable []stableValue, log raft.LogStore, first, last uint64) (err error) {
 	written, err := readStable(path)
 	if err != nil {
