@@ -95,10 +95,8 @@ func startFollower(t *testing.T, dir string) *follower {
 // end ends raft as a kill does.
 func (f *follower) end() {
 	f.t.Helper()
-	if f.fail.get() == nil {
-		if err := f.raft.Shutdown().Error(); err != nil {
-			f.t.Fatal(err)
-		}
+	if err := f.raft.Shutdown().Error(); err != nil {
+		f.t.Fatal(err)
 	}
 	f.kill(f.t)
 }

@@ -166,7 +166,7 @@ func (s *masterSuite) announcements(t *testing.T) {
 	if _, err := s.Announce(t.Context(), s.Follower, newcomer, true); !errors.Is(err, wire.ErrNotLeader) {
 		t.Errorf("forwarded to a follower: %v", err)
 	}
-	want := wire.Announced{Group: "cs-test", Epoch: 1}
+	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterfsm.ProtocolLevel}
 	for range 2 { // the second time it is known
 		for _, url := range []string{s.Follower, s.Leader} {
 			if got, err := s.Announce(t.Context(), url, newcomer, false); err != nil || got != want {
