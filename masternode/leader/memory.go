@@ -52,11 +52,12 @@ type lastSeen struct {
 	// checked is when the last check of a storage node ended, as the table had it when checkedAt was set.
 	checked   uint64
 	checkedAt time.Time
-	caughtUp  bool      // masters: it had nearly all of this master's log when it answered
-	clock     uint64    // masters: what its wall clock showed at clockAt, unix milliseconds; 0 if it does not say
-	clockAt   time.Time // by this master's clock
-	knowsKeys bool      // masters: it knows the commands of log keys
-	level     uint64    // masters: the highest protocol level that it knows
+	caughtUp  bool             // masters: it had nearly all of this master's log when it answered
+	clock     uint64           // masters: its wall clock at clockAt, unix milliseconds; 0 if it does not say
+	clockAt   time.Time        // by this master's clock
+	knowsKeys bool             // masters: it knows the commands of log keys
+	level     uint64           // masters: the highest protocol level that it knows
+	flags     wire.AccessFlags // masters
 }
 
 // matches reports whether the last answer is about the node as the table has it. A node that was restarted or repaired
