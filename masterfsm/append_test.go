@@ -463,9 +463,15 @@ func TestSubmissionBuilder(t *testing.T) {
 
 func TestCheckSubmissionErrors(t *testing.T) {
 	good := sent(t, "m2", 1, 1, call{project: 1, payloads: payloads(2, "x")})
+	if n := SubmissionRequests(good); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
 	for n := range good {
 		if err := CheckSubmission(bytes.Clone(good[:n])); !errors.Is(err, ErrBadCommand) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+		if got := SubmissionRequests(bytes.Clone(good[:n])); got > 1 {
+			t.Fatalf("cut to %d bytes: %d requests", n, got)
 		}
 	}
 	for bit := range 8 * len(good) {

@@ -67,6 +67,10 @@ func FuzzCheckSubmission(f *testing.F) {
 			}
 			return
 		}
+		sub, err := parseSubmission(data[commandHead:])
+		if n := SubmissionRequests(data); err != nil || n != uint32(len(sub.requests)) {
+			t.Errorf("%d requests, the submission has %d; %v", n, len(sub.requests), err)
+		}
 		k, body, err := checkCommand(EncodeAppend(startTime, Leadership{Term: 1, Elapsed: 7}, data, data))
 		if err != nil || k != kindAppend {
 			t.Fatalf("kind %d, %v", k, err)

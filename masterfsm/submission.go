@@ -62,6 +62,20 @@ func (s *Submission) Bytes() []byte {
 	return s.data
 }
 
+// SubmissionRequests returns the number of requests in a submission that was made by [NewSubmission] or checked by
+// [CheckSubmission]. It returns 0 for one that is cut short.
+func SubmissionRequests(data []byte) uint32 {
+	const member = commandHead + 8 + 8 // offset of the length of the member
+	if len(data) <= member {
+		return 0
+	}
+	at := member + 1 + int(data[member])
+	if len(data) < at+4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(data[at:])
+}
+
 // CheckSubmission checks a submission of another master before it enters the log: its checksum, its form, and that each
 // record is of its request's project, is UTF-8 where it must be, and hashes to its commitment. Storage nodes would
 // refuse the block of any other record. The error wraps [ErrBadCommand].

@@ -117,6 +117,15 @@ const (
 	eagerCommits, commitLanes         = 1, 4
 )
 
+// gatherTime is how long a submission or a commit waits at most for the clients that were just answered. It waits only
+// where they come back in time (see [batch.Config.Gather]), and with fewer clients than enough: more of them share the
+// cost of a commit well, and are answered while the next commit is in progress.
+const (
+	gatherTime        = 2 * time.Millisecond
+	enoughSubmissions = 32 // of one master
+	enoughCommits     = 96 // of all masters
+)
+
 // New makes a master. It does nothing until Run is called.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
@@ -147,12 +156,15 @@ func New(cfg Config) (*Node, error) {
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
 	n.appends = batch.New(batch.Config[*appendRequest, masterfsm.Placement]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
-		Size: (*appendRequest).size, Handle: n.submit, Closed: stopping,
+		Size: (*appendRequest).size, Gather: gatherTime, Enough: enoughSubmissions,
+		Handle: n.submit, Closed: stopping,
 	})
 	n.commits = batch.New(batch.Config[[]byte, []masterfsm.Placement]{
 		Lanes: commitLanes, Eager: eagerCommits, MaxCount: 256, MaxSize: submissionBytes,
 		Size:   func(submission []byte) int { return len(submission) },
-		Handle: n.commitBatch, Closed: fmt.Errorf("%w: it is stopping", wire.ErrNotLeader),
+		Gather: gatherTime, Enough: enoughCommits,
+		Callers: func(s []byte) int { return int(masterfsm.SubmissionRequests(s)) },
+		Handle:  n.commitBatch, Closed: fmt.Errorf("%w: it is stopping", wire.ErrNotLeader),
 	})
 	n.confirms = batch.New(batch.Config[struct{}, struct{}]{
 		Lanes: 1, Eager: 1, MaxCount: math.MaxInt, Handle: n.confirmBatch, Closed: stopping,

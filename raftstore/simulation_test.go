@@ -273,6 +273,9 @@ func projectID(n *node, name string) (id uint64) {
 func (s *simulation) read(ctx context.Context, rng *rand.Rand) {
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
+		if n := s.anyNode(rng); s.process(n).waitFor(ctx) == nil {
+			s.checkContact(n)
+		}
 		s.readOnce(ctx, s.anyNode(rng), s.anyNode(rng))
 	}
 }

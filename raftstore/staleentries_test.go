@@ -114,6 +114,7 @@ func TestStaleEntriesBehindASnapshot(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
+		time.Sleep(time.Minute) // until no request waits to be sent that has entries from before the trim
 		d.rejoin(newest)
 		for index, term := range d.stale {
 			var l raft.Log

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -16,6 +17,13 @@ type Config[T, R any] struct {
 	MaxSize  int         // sum of Size over a batch, unless one value alone is larger
 	Size     func(T) int // of one value; nil if only MaxCount bounds a batch
 
+	// Gather is how long a batch that is not full waits at most for the callers of the batches before it, see
+	// [gathering]; 0: it does not wait. A batch of Enough callers does not wait; 0: any batch may. Callers is how many
+	// callers a value stands for; nil: one.
+	Gather  time.Duration
+	Enough  int
+	Callers func(T) int
+
 	Handle func(context.Context, []*Call[T, R]) // processes a batch; must end every call in it
 	Closed error                                // wrapped by the error of a call that is refused because Run has ended
 }
@@ -26,11 +34,16 @@ type Call[T, R any] struct {
 	Done   chan struct{}
 	Result R
 	Err    error
+
+	answering func() // runs before the first call of a batch ends; nil outside of a batch
 }
 
 // End sets the result and closes Done.
 func (c *Call[T, R]) End(result R, err error) {
 	c.Result, c.Err = result, err
+	if c.answering != nil {
+		c.answering()
+	}
 	close(c.Done)
 }
 
@@ -58,9 +71,9 @@ func Failed[T, R any](err error) *Call[T, R] {
 	return c
 }
 
-// Batcher groups calls that arrive while a batch is in flight, without a timer: they form the next batch. A single
-// call is handled at once, and batches grow with the load. A full batch does not wait for the one before it, since
-// waiting would not make it larger.
+// Batcher groups calls that arrive while a batch is in flight: they form the next batch. A single call is handled at
+// once, and batches grow with the load. A full batch does not wait for the one before it, since waiting would not make
+// it larger.
 //
 // Calls that start before Run wait for it.
 type Batcher[T, R any] struct {
@@ -69,9 +82,13 @@ type Batcher[T, R any] struct {
 
 	mu       sync.Mutex // guards all below
 	waiting  []*Call[T, R]
-	bytes    int   // sum of Size over waiting
-	inFlight int   // batches
-	closed   error // set when no call is accepted any more
+	bytes    int // sum of Size over waiting
+	callers  int // sum of Callers over waiting
+	inFlight int // batches
+	gather   gathering
+	timer    *time.Timer // for the end of a wait; nil without Gather
+	ticking  bool        // it is set
+	closed   error       // set when no call is accepted any more
 }
 
 // New makes a batcher.
@@ -79,7 +96,10 @@ func New[T, R any](cfg Config[T, R]) *Batcher[T, R] {
 	if cfg.Size == nil {
 		cfg.MaxSize, cfg.Size = 1, func(T) int { return 0 }
 	}
-	return &Batcher[T, R]{cfg: cfg, ready: make(chan struct{}, cfg.Lanes)}
+	if cfg.Callers == nil {
+		cfg.Callers = func(T) int { return 1 }
+	}
+	return &Batcher[T, R]{cfg: cfg, ready: make(chan struct{}, cfg.Lanes), gather: gathering{limit: cfg.Gather}}
 }
 
 // Start queues a call, or refuses it when Run has ended.
@@ -92,6 +112,9 @@ func (b *Batcher[T, R]) Start(value T) *Call[T, R] {
 	c := &Call[T, R]{Value: value, Done: make(chan struct{})}
 	b.waiting = append(b.waiting, c)
 	b.bytes += b.cfg.Size(value)
+	callers := b.cfg.Callers(value)
+	b.callers += callers
+	b.gather.came(callers)
 	due := b.due()
 	b.mu.Unlock()
 	if due {
@@ -100,10 +123,42 @@ func (b *Batcher[T, R]) Start(value T) *Call[T, R] {
 	return c
 }
 
-// due reports whether a batch should be sent now. mu is held.
+// due reports whether a batch should be sent now. If one waits for callers, due sees to it that a lane looks again. mu
+// is held.
 func (b *Batcher[T, R]) due() bool {
-	full := b.bytes >= b.cfg.MaxSize || len(b.waiting) >= b.cfg.MaxCount
-	return len(b.waiting) > 0 && (b.inFlight < b.cfg.Eager || full)
+	if len(b.waiting) == 0 {
+		return false
+	}
+	if b.bytes >= b.cfg.MaxSize || len(b.waiting) >= b.cfg.MaxCount {
+		return true
+	}
+	if b.inFlight >= b.cfg.Eager {
+		return false
+	}
+	if b.gather.owed == 0 || b.cfg.Enough > 0 && b.callers >= b.cfg.Enough {
+		return true
+	}
+	left := b.gather.wait(time.Now())
+	if left > 0 && !b.ticking {
+		b.ticking = true
+		if b.timer == nil {
+			b.timer = time.AfterFunc(left, b.waited)
+		} else {
+			b.timer.Reset(left)
+		}
+	}
+	return left == 0
+}
+
+// waited runs when a wait for callers may have ended.
+func (b *Batcher[T, R]) waited() {
+	b.mu.Lock()
+	b.ticking = false
+	due := b.due()
+	b.mu.Unlock()
+	if due {
+		b.wake()
+	}
 }
 
 // Waiting returns how many calls wait for a batch, and the sum of Size over them.
@@ -127,25 +182,43 @@ func (b *Batcher[T, R]) next() []*Call[T, R] {
 	if !b.due() {
 		return nil
 	}
-	n, size := 0, 0
+	n, size, callers := 0, 0, 0
 	for n < len(b.waiting) && n < b.cfg.MaxCount {
 		s := b.cfg.Size(b.waiting[n].Value)
 		if n > 0 && size+s > b.cfg.MaxSize {
 			break
 		}
 		size += s
+		callers += b.cfg.Callers(b.waiting[n].Value)
 		n++
 	}
 	batch := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
 	b.bytes -= size
+	b.callers -= callers
 	b.inFlight++
+	if b.cfg.Gather > 0 {
+		// A caller may call again before the last one of its batch has its answer, so the first answer counts.
+		began := time.Now()
+		answering := sync.OnceFunc(func() { b.answered(callers, began) })
+		for _, c := range batch {
+			c.answering = answering
+		}
+	}
 	if len(b.waiting) == 0 {
 		b.waiting = nil
 	} else if b.due() {
 		b.wake()
 	}
 	return batch
+}
+
+// answered notes that the callers of a batch, which left the queue at a time, are about to get their answers.
+func (b *Batcher[T, R]) answered(callers int, began time.Time) {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gather.answered(callers, now.Sub(began), now)
 }
 
 // done records that a batch has ended, so that waiting calls may be sent.
@@ -184,7 +257,10 @@ func (b *Batcher[T, R]) Run(ctx context.Context) {
 	b.mu.Lock()
 	b.closed = fmt.Errorf("%w: %w", b.cfg.Closed, context.Cause(ctx))
 	rest := b.waiting
-	b.waiting, b.bytes = nil, 0
+	b.waiting, b.bytes, b.callers = nil, 0, 0
+	if b.timer != nil {
+		b.timer.Stop()
+	}
 	b.mu.Unlock()
 	for _, c := range rest {
 		c.End(*new(R), b.closed)
