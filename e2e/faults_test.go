@@ -190,6 +190,7 @@ func TestRandomDamage(t *testing.T) {
 		s.pass(500 * time.Millisecond)
 		s.disturb()
 		l.more(some / 3)
+		var first uint64 // a check that ended after the damage, and may have begun before it
 		c.await("all valid, and checked since", func() string {
 			i, err := c.tryStory()
 			if err != nil {
@@ -202,6 +203,9 @@ func TestRandomDamage(t *testing.T) {
 			}
 			if n := nodeAt(i, url); n.Checked <= was.Checked && n.ID == was.ID || n.Checked == 0 || n.State != "valid" {
 				return fmt.Sprintf("%+v was not checked since %d", n, was.Checked)
+			} else if first == 0 || n.Checked == first {
+				first = n.Checked
+				return fmt.Sprintf("%+v was checked only once since %d", n, was.Checked)
 			}
 			return ""
 		})

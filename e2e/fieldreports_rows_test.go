@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -165,6 +166,9 @@ func readWithoutFiles(t *testing.T, c *cluster) {
 		t.Fatalf("%v: %s", err, body)
 	}
 	path := fmt.Sprintf("/v1/blocks/%d/records/%d", list.Records[0].Block, list.Records[0].Offset)
+	for _, master := range c.names(devcluster.KindMaster) { // a master may have the record in its cache
+		c.restartRole(master)
+	}
 	c.restartRole(name)
 	url := roleOf(c.Topology(), name).URL()
 	c.await("no check that is due", func() string { return nodeAt(c.integrity(), url).Due })

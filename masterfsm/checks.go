@@ -62,6 +62,8 @@ type EndCheck struct {
 	Age uint64 `json:"age,omitempty"`
 	// Result is needed from protocol level 3 on, and ignored below.
 	Result CheckResult `json:"result,omitempty"`
+	// Early is how many checks of the node in a row ended early, with this one; ignored below protocol level 3.
+	Early uint64 `json:"early,omitempty"`
 }
 
 // ResultOf is the result that the other fields say, if the check is none of several that did not end.
@@ -170,6 +172,9 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	s.elapse(c.Age)
 	target := n.Target
 	n.Target = Target{}
+	if s.level >= LevelResults {
+		n.EarlyEnds = c.Early
+	}
 	if !c.Aborted.IsZero() {
 		if n.Due.IsZero() {
 			n.Due = c.Aborted

@@ -494,3 +494,37 @@ func TestNodeThatIsNotCheckedAlone(t *testing.T) {
 	b.repair("a", "", EndRepair{})
 	b.is("a", Valid, 6)
 }
+
+// TestEarlyEnds checks that the table counts the checks in a row that ended early, from protocol level 3 on, until one
+// looks at all blocks.
+func TestEarlyEnds(t *testing.T) {
+	b := threeNodes(t)
+	is := func(want uint64) {
+		t.Helper()
+		if n := b.storage("a"); n.EarlyEnds != want {
+			t.Errorf("%d are counted, want %d", n.EarlyEnds, want)
+		}
+	}
+	b.check("a", EndCheck{Aborted: TextCause("no answer"), Early: 1})
+	is(0)
+	b.raise()
+	aborted := Cause{Code: wire.CodeCheckUnfinished}
+	b.check("a", EndCheck{Aborted: aborted, Result: CheckAborted, Early: 1})
+	is(1)
+	b.check("a", EndCheck{Result: CheckGood})
+	is(0)
+	b.check("a", EndCheck{Aborted: aborted, Result: CheckAborted, Early: 2})
+	if n := restored(t, b.State).storage("a"); n.EarlyEnds != 2 {
+		t.Errorf("restored: %d", n.EarlyEnds)
+	}
+	b.check("a", EndCheck{Aborted: aborted, Result: CheckNone, Early: 3})
+	b.repair("a", "", EndRepair{Failed: aborted, Unchecked: 1})
+	is(3)
+	b.repair("a", "", EndRepair{Unchecked: 1})
+	is(3)
+	b.repair("a", "", EndRepair{})
+	is(0)
+	b.check("a", EndCheck{Bad: ranges(1, 2), Result: CheckBad, Early: 1})
+	b.repair("a", "b", EndRepair{}) // without a check
+	is(1)
+}

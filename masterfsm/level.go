@@ -22,7 +22,8 @@ import (
 //	   their terms before a negative answer, and answers only masters that name themselves; handshake version 4;
 //	   the table keeps how long the checks of storage nodes took, which miners are dead ([MarkMiners],
 //	   [RemoveMiner]), and failed syncs of data folders ([FailedSync]); reports of storage nodes say that they are
-//	   complete; ends of checks say their result ([EndCheck]), and a node that cannot be checked is no copy
+//	   complete; ends of checks say their result ([EndCheck]), and a node that cannot be checked is no copy; the
+//	   table counts the checks in a row that ended early
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1

@@ -290,6 +290,7 @@ func (s *simulation) integrity(time uint64) Command {
 			if c.Result = CheckAborted; s.chance(2) {
 				c.Result = CheckNone
 			}
+			c.Early = n.EarlyEnds + 1
 			return c
 		}
 		c := &EndCheck{

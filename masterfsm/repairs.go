@@ -101,6 +101,9 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	// A check of a node that lacks nothing is no repair. It is tried again and again.
 	checkOnly := s.level >= LevelResults && source == "" && len(missing) == 0 && c.Failed.Code == wire.CodeCheckAborted
 	cut := n.Keep < n.Height
+	if c.Failed.IsZero() && n.Unchecked > 0 && c.Unchecked == 0 {
+		n.EarlyEnds = 0 // the check in the repair looked at all blocks
+	}
 	n.Bad, n.Unchecked = c.Bad, c.Unchecked
 	s.leaveRepair(n)
 	if !c.Failed.IsZero() {

@@ -61,6 +61,8 @@ type Storage struct {
 	CheckedAge uint64 `json:"checked_age,omitempty"`
 	// CheckMillis is how long the last check took that ended, as the node reported it; 0 below protocol level 3.
 	CheckMillis uint64 `json:"check_ms,omitempty"`
+	// EarlyEnds is how many checks in a row ended before they looked at all blocks, 0 below protocol level 3.
+	EarlyEnds uint64 `json:"early_ends,omitempty"`
 
 	// What is under way: of a node that is Validating, Receiving or Sending.
 	Target  Target        `json:"target"`

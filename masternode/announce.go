@@ -128,7 +128,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
 	defer cancel()
 	// A leader of an older version would refuse them.
-	own.Signs, own.Level, own.Time, own.Disk = false, 0, 0, wire.Disk{}
+	own.Signs, own.Level, own.Time, own.Disk, own.Flags = false, 0, 0, wire.Disk{}, wire.AccessFlags{}
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 

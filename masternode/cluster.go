@@ -156,6 +156,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	}
 	notices.addRefusals(&c, leading.Refusals)
 	notices.addDisks(leading)
+	notices.addFlags(leading.Flags)
 	notices = mostSpecific(notices)
 	c.Notices, c.NoticesCoded = wire.Texts(notices), notices
 	return c

@@ -25,6 +25,7 @@ type groupMasters struct {
 	levels    map[string]uint64             // of members whose program knows a different protocol level
 	clocks    map[string]*masterstest.Clock // by id
 	disks     map[string]wire.Disk          // by id; none if a master does not say
+	flags     map[string]wire.AccessFlags   // by id; none if a master does not say
 	announced []string                      // URLs that received an announcement
 }
 
@@ -32,7 +33,7 @@ func newGroupMasters() *groupMasters {
 	return &groupMasters{
 		Masters: masterstest.NewMasters(), at: map[string]wire.Member{}, levels: map[string]uint64{},
 		clocks: map[string]*masterstest.Clock{"m2": {}, "m3": {}, "m4": {}},
-		disks:  map[string]wire.Disk{},
+		disks:  map[string]wire.Disk{}, flags: map[string]wire.AccessFlags{},
 	}
 }
 
@@ -85,7 +86,7 @@ func (m groupMaster) Member() wire.Member {
 	if level, other := m.group.levels[self.ID]; other {
 		self.Level = level
 	}
-	self.Disk = m.group.disks[self.ID]
+	self.Disk, self.Flags = m.group.disks[self.ID], m.group.flags[self.ID]
 	if clock := m.group.clocks[self.ID]; clock != nil {
 		self.Time = uint64(max(1, clock.Now().UnixMilli()))
 	}
@@ -96,7 +97,7 @@ func (m groupMaster) Announce(_ context.Context, announced wire.Member, _ bool) 
 	m.group.mu.Lock()
 	defer m.group.mu.Unlock()
 	if announced.Signs || announced.Level != 0 || announced.Time != 0 ||
-		announced.Disk != (wire.Disk{}) {
+		announced.Disk != (wire.Disk{}) || announced.Flags != (wire.AccessFlags{}) {
 		return wire.Announced{}, errors.New("earlier masters refuse these fields")
 	}
 	m.group.announced = append(m.group.announced, m.Self.URL)

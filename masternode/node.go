@@ -43,6 +43,7 @@ type Config struct {
 	Logger    hclog.Logger
 	Clock     func() time.Time // nil for time.Now
 	Disk      func() wire.Disk // the space of the data folder, nil for unknown
+	Flags     wire.AccessFlags // of this master
 	// Histograms get all measurements except Fsync and Apply; nil for none.
 	Histograms *histogram.Master
 }
@@ -149,7 +150,7 @@ func New(cfg Config) (*Node, error) {
 		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,
 		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
-		Disk: cfg.Disk, OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
+		Disk: cfg.Disk, Flags: cfg.Flags, OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
@@ -209,7 +210,7 @@ func (n *Node) begun() {
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
-	m.Disk = n.cfg.Disk()
+	m.Disk, m.Flags = n.cfg.Disk(), n.cfg.Flags
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder

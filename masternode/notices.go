@@ -137,6 +137,32 @@ func (l *noticeList) addDisks(leading leader.Status) {
 	}
 }
 
+// addFlags adds notices about flags that only a part of the masters has.
+func (l *noticeList) addFlags(flags map[string]wire.AccessFlags) {
+	for _, flag := range []struct {
+		name string
+		of   func(wire.AccessFlags) bool
+	}{
+		{"private-log", func(f wire.AccessFlags) bool { return f.PrivateLog }},
+		{"open-registration", func(f wire.AccessFlags) bool { return f.OpenRegistration }},
+		{"original-api", func(f wire.AccessFlags) bool { return f.OriginalAPI }},
+	} {
+		var with, without []string
+		for _, id := range slices.Sorted(maps.Keys(flags)) {
+			switch {
+			case !flags[id].Known:
+			case flag.of(flags[id]):
+				with = append(with, id)
+			default:
+				without = append(without, id)
+			}
+		}
+		if len(with) > 0 && len(without) > 0 {
+			l.add(wire.CodeFlagDiffers, wire.Args{"flag": flag.name, "with": with, "without": without})
+		}
+	}
+}
+
 // addWitnesses adds the notices about the witnesses.
 func (l *noticeList) addWitnesses(list []wire.Witness, quorum int, leads bool) {
 	well := len(list)

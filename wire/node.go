@@ -30,9 +30,19 @@ type Member struct {
 	// Disk is the space of the master's data folder when it answers. It is zero in announcements, and in the answers of
 	// masters that do not know it.
 	Disk Disk `json:"disk,omitzero"`
+	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
+	Flags AccessFlags `json:"flags,omitzero"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`
+}
+
+// AccessFlags are the flags of a master that decide what its clients may do. All masters of a group need the same.
+type AccessFlags struct {
+	Known            bool `json:"known"` // the master says which it has
+	PrivateLog       bool `json:"private_log"`
+	OpenRegistration bool `json:"open_registration"`
+	OriginalAPI      bool `json:"original_api"`
 }
 
 // KnowsLogKeys reports whether the master's program knows the commands of the log's keys.

@@ -41,6 +41,13 @@ type Options struct {
 	OpenRate         int  // requests per second and address to routes without a token; 0 for no limit
 }
 
+// Access returns the options in the form in which masters compare them.
+func (o Options) Access() wire.AccessFlags {
+	return wire.AccessFlags{
+		Known: true, PrivateLog: o.PrivateLog, OpenRegistration: o.OpenRegistration, OriginalAPI: o.OriginalAPI,
+	}
+}
+
 // openBurst is how many seconds' worth of requests without a token may come at once.
 const openBurst = 10
 

@@ -28,7 +28,7 @@ const (
 // check has a Validating node check its chain, or polls that, and commits the result when it is done.
 func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 	n := view.Storage(a.node)
-	tried := m.tried(n.ID)
+	tried := m.tried(&n)
 	others := otherCopies(view, n.ID)
 	order := wire.CheckOrder{
 		Check: strconv.FormatUint(n.Version, 10), Height: n.Target.Height, Hash: n.Target.Hash,
@@ -52,6 +52,9 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 		} else {
 			end.Result = end.ResultOf()
 		}
+		if early != nil {
+			end.Early = tried.early()
+		}
 		end.Time, end.Age = l.Now(), l.age()
 		_, err = l.Propose(ctx, end)
 		if errors.Is(err, masterfsm.ErrBadCommand) {
@@ -59,7 +62,7 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 			early = &wire.Aborted{Error: clip("its report was refused: " + err.Error()), Height: n.Target.Height}
 			end = &masterfsm.EndCheck{
 				ID: n.ID, Version: n.Version, Aborted: causeOf(early), Result: tried.result(), Time: l.Now(),
-				Age: l.age(),
+				Age: l.age(), Early: tried.early(),
 			}
 			_, err = l.Propose(ctx, end)
 		}
@@ -77,7 +80,7 @@ func (l *leadership) check(a action, view masterfsm.View, m *memory) job {
 		return func(m *memory, now time.Time) {
 			m.node(n.ID).answered = now
 			delete(m.tasks, n.ID)
-			m.checkEnded(n.ID, early, l.pace, now)
+			m.checkEnded(n.ID, tried, early, l.pace, now)
 			m.node(n.ID).unread = unread
 		}, nil
 	}
@@ -89,9 +92,12 @@ type tries struct {
 	unread  unreadHistory
 }
 
+// early is how many checks in a row ended early if another one did.
+func (t tries) early() uint64 { return uint64(t.aborted) + 1 }
+
 // result is the result of a check that ended early.
 func (t tries) result() masterfsm.CheckResult {
-	if t.aborted+1 >= abortedMany {
+	if t.early() >= abortedMany {
 		return masterfsm.CheckNone
 	}
 	return masterfsm.CheckAborted
@@ -279,15 +285,16 @@ func (l *leadership) statusOf(ctx context.Context, n masterfsm.Storage) (wire.St
 // abortCheck ends a check that the node did not finish: it does not answer, or takes too long.
 func (l *leadership) abortCheck(a action, view masterfsm.View, m *memory) job {
 	n, now, taken := view.Storage(a.node), l.cfg.Clock(), m.checking
+	tried := m.tried(&n)
 	end := &masterfsm.EndCheck{
 		ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
-		Result: masterfsm.CheckAborted, Time: l.Now(), Age: l.age(),
+		Result: masterfsm.CheckAborted, Time: l.Now(), Age: l.age(), Early: uint64(tried.aborted),
 	}
 	if !m.live(a.node, now, l.pace) || taken.node != a.node || taken.version != a.version {
 		return l.propose(end)
 	}
 	took := now.Sub(taken.began)
-	end.Result = m.tried(a.node).result()
+	end.Result, end.Early = tried.result(), tried.early()
 	end.Aborted = masterfsm.Cause{Code: wire.CodeCheckOverdue, Args: wire.Args{
 		"blocks": taken.blocks, "height": n.Target.Height, "seconds": uint64(took.Seconds()),
 	}}
@@ -302,7 +309,7 @@ func (l *leadership) abortCheck(a action, view masterfsm.View, m *memory) job {
 		l.log.Error("check takes too long and stays due", "node", n.ID, "url", n.URL, "because", end.Aborted.Text())
 		return func(m *memory, now time.Time) {
 			delete(m.tasks, n.ID)
-			m.checkEnded(n.ID, early, l.pace, now)
+			m.checkEnded(n.ID, tried, early, l.pace, now)
 			// The others have as much time as this check took before its turn comes again.
 			if again := now.Add(took); again.After(m.node(n.ID).checkAgain) {
 				m.node(n.ID).checkAgain = again

@@ -259,10 +259,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
-			s.clock, s.disk = 0, wire.Disk{}
+			s.clock, s.disk, s.flags = 0, wire.Disk{}, wire.AccessFlags{}
 			switch {
 			case same:
-				s.disk = member.Disk
+				s.disk, s.flags = member.Disk, member.Flags
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			case !joining:

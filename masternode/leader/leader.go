@@ -130,7 +130,8 @@ type Config struct {
 	// OnLead is called when the term of this master has begun.
 	OnLead func()
 	// Disk is the space of this master's data folder.
-	Disk func() wire.Disk
+	Disk  func() wire.Disk
+	Flags wire.AccessFlags // of this master
 	// OnMember is called with what another master says about itself.
 	OnMember func(wire.Member)
 	// Stop ends this master permanently, for a reason.

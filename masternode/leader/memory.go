@@ -52,11 +52,12 @@ type lastSeen struct {
 	// checked is when the last check of a storage node ended, as the table had it when checkedAt was set.
 	checked   uint64
 	checkedAt time.Time
-	caughtUp  bool      // masters: it had nearly all of this master's log when it answered
-	clock     uint64    // masters: what its wall clock showed at clockAt, unix milliseconds; 0 if it does not say
-	clockAt   time.Time // by this master's clock
-	knowsKeys bool      // masters: it knows the commands of log keys
-	level     uint64    // masters: the highest protocol level that it knows
+	caughtUp  bool             // masters: it had nearly all of this master's log when it answered
+	clock     uint64           // masters: its wall clock at clockAt, unix milliseconds; 0 if it does not say
+	clockAt   time.Time        // by this master's clock
+	knowsKeys bool             // masters: it knows the commands of log keys
+	level     uint64           // masters: the highest protocol level that it knows
+	flags     wire.AccessFlags // masters
 }
 
 // matches reports whether the last answer is about the node as the table has it. A node that was restarted or repaired
@@ -80,18 +81,24 @@ func (m *memory) node(id string) *lastSeen {
 	return s
 }
 
-// tried returns what is known of the last checks of a storage node.
-func (m *memory) tried(id string) tries {
-	s := m.node(id)
-	t := tries{unread: s.unread}
-	if s.aborted != nil {
-		t.aborted = s.aborted.Count
+// tried returns what is known of the last checks of a storage node, under earlier leaders too.
+func (m *memory) tried(n *masterfsm.Storage) tries {
+	t := tries{aborted: int(min(n.EarlyEnds, maxTries))}
+	if s := m.nodes[n.ID]; s != nil {
+		t.unread = s.unread
+		if s.aborted != nil { // the table does not count checks in repairs, nor any below protocol level 3
+			t.aborted = max(t.aborted, s.aborted.Count)
+		}
 	}
 	return t
 }
 
-// checkEnded records how a check of a storage node ended. early is nil if the check looked at everything.
-func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Time) {
+// maxTries bounds what the table may say about the number of checks that ended early.
+const maxTries = 1 << 30
+
+// checkEnded records how a check of a storage node ended, after those that were tried before. early is nil if the check
+// looked at everything.
+func (m *memory) checkEnded(id string, tried tries, early *wire.Aborted, p pace, now time.Time) {
 	s := m.node(id)
 	if early == nil {
 		s.aborted, s.checkAgain = nil, time.Time{}
@@ -99,10 +106,7 @@ func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Tim
 	}
 	kept := *early
 	kept.Time, _ = wallMillis(now)
-	kept.Count = 1
-	if s.aborted != nil {
-		kept.Count += s.aborted.Count
-	}
+	kept.Count = tried.aborted + 1
 	pause := p.again
 	for i := 1; i < kept.Count && pause < p.againMost; i++ {
 		pause *= 2

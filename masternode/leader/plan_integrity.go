@@ -188,11 +188,9 @@ func (w *planner) overdue(n *masterfsm.Storage) bool {
 			limit = max(limit, 4*time.Duration(min(other.CheckMillis, maxCheckMillis))*time.Millisecond)
 		}
 	}
-	tries := 0
-	if s := w.memory.nodes[n.ID]; s != nil && s.aborted != nil {
-		tries = s.aborted.Count
-	}
-	for _, due := range []time.Time{c.moved.Add(w.pace.checkStall), c.began.Add(longer(limit, tries))} {
+	for _, due := range []time.Time{
+		c.moved.Add(w.pace.checkStall), c.began.Add(longer(limit, w.memory.tried(n).aborted)),
+	} {
 		if !w.now.Before(due) {
 			return true
 		}

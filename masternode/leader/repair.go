@@ -176,7 +176,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		r = &repair{ticket: n.Ticket, began: l.cfg.Clock(), moved: l.cfg.Clock(), heard: l.cfg.Clock()}
 		m.repairs[n.ID] = r
 	}
-	r.tried, r.others, r.level = m.tried(n.ID), otherCopies(view, n.ID), view.Level
+	r.tried, r.others, r.level = m.tried(&n), otherCopies(view, n.ID), view.Level
 	turn := l.turn(&n, view, m)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
@@ -246,11 +246,11 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 			}
 			switch {
 			case r.early != nil:
-				m.checkEnded(n.ID, r.early, l.pace, now)
+				m.checkEnded(n.ID, r.tried, r.early, l.pace, now)
 				m.node(n.ID).unread = r.unread
 				m.node(n.ID).repairAgain = m.node(n.ID).checkAgain
 			case end.Failed.IsZero() && n.Unchecked > 0: // its check has ended
-				m.checkEnded(n.ID, nil, l.pace, now)
+				m.checkEnded(n.ID, r.tried, nil, l.pace, now)
 				m.node(n.ID).unread = r.unread
 			}
 			delete(m.repairs, n.ID)

@@ -20,9 +20,10 @@ type Status struct {
 	Witnesses []wire.Witness
 	NoLogKeys []string // voters that the log's first key waits for; see planner.logKeys
 	Clocks    Clocks
-	Disks     map[string]wire.Disk // by id of a storage node or master that answered recently, and this one
-	Full      []string             // masters with a full disk, if appends are refused because of them
-	Older     []string             // members that the group's protocol level waits for; see planner.level
+	Disks     map[string]wire.Disk        // by id of a storage node or master that answered recently, and this one
+	Flags     map[string]wire.AccessFlags // by id of a master that answered recently, and this one
+	Full      []string                    // masters with a full disk, if appends are refused because of them
+	Older     []string                    // members that the group's protocol level waits for; see planner.level
 
 	Epoch     uint64
 	Later     map[string]uint64 // by worker id: the epoch that it obeys, if that is later than Epoch
@@ -55,8 +56,21 @@ func (l *Leader) Full() []string {
 	return now.status.Full
 }
 
-// diskKnown is how long the free space of a node is used after its answer. Masters are asked every five seconds.
+// diskKnown is how long the free space or flags of a node are used after its answer. Masters are asked every five
+// seconds.
 const diskKnown = 15 * time.Second
+
+// flags returns the flags of the masters that say them.
+func (l *leadership) flags(view masterfsm.View, m *memory, now time.Time) map[string]wire.AccessFlags {
+	flags := map[string]wire.AccessFlags{l.cfg.Membership.Member().ID: l.cfg.Flags}
+	for i := range view.Masters {
+		id := view.Masters[i].ID
+		if s := m.nodes[id]; s != nil && s.flags.Known && now.Sub(s.answered) < diskKnown {
+			flags[id] = s.flags
+		}
+	}
+	return flags
+}
 
 // disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
 func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks map[string]wire.Disk, full []string) {
@@ -114,6 +128,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 		s.Witnesses = append(s.Witnesses, w.Witness)
 	}
 	s.Disks, s.Full = l.disks(view, m, now)
+	s.Flags = l.flags(view, m, now)
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()
 	if wall, ok := wallMillis(now); ok && s.Clocks.Agrees {

@@ -504,6 +504,8 @@ export default {
     'leads (chainstore master transfer)',
   'code.setting-ignored': '--{setting} {asked} changes nothing: the group has {value}; settings are changed with ' +
     'chainstore master settings',
+  'code.flag-differs': '--{flag} is set on masters {with} and not on {without}, so it is in force on a part of them: ' +
+    'start all with the same flags',
   'code.failed-sync': 'a sync of the data folder of node {node} failed: {detail}; it does not start again before ' +
     'its disk was checked and its machine restarted',
   'code.master-notice': 'master {node}: {cause}',

@@ -461,6 +461,7 @@ export default {
   'code.checkpoint-key-retired': '--checkpoint-key 的密钥 {key} 已停用，不会再使用',
   'code.checkpoint-key-waits': '--checkpoint-key 的密钥尚未加入日志：此主节点成为领导者时加入（chainstore master transfer）',
   'code.setting-ignored': '--{setting} {asked} 不起作用：集群的值为 {value}；请用 chainstore master settings 更改设置',
+  'code.flag-differs': '主节点 {with} 设置了 --{flag}，而 {without} 没有，因此它只在部分主节点上生效：请用相同的参数启动所有主节点',
   'code.failed-sync': '节点 {node} 的数据目录的一次同步失败：{detail}；检查其磁盘并重启机器之前，它不会再启动',
   'code.master-notice': '主节点 {node}：{cause}',
   'code.place-unknown': '区块缺失，它在 {file} 中的位置未知',
