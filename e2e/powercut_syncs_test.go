@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -29,8 +31,9 @@ var (
 		devcluster.KindMiner:   {"identity.json", "reserve"},
 	}
 	syncedKinds = map[devcluster.Kind][]string{
-		devcluster.KindMaster: {"./", "failed-sync", "master.json", "raft.db", "reserve", "snapshots/", "snapshots/N/",
-			"snapshots/N/meta.sum", "snapshots/N.tmp/meta.json", "snapshots/N.tmp/state.bin"},
+		devcluster.KindMaster: {"./", "failed-sync", "log/", "log/mark", "log/N.wal", "log/segments", "damaged/",
+			"damaged/N.wal-N", "master.json", "raft.db", "reserve", "snapshots/", "snapshots/N/", "snapshots/N/meta.sum",
+			"snapshots/N.tmp/meta.json", "snapshots/N.tmp/state.bin"},
 		devcluster.KindStorage: {"./", "failed-sync", "fence", "inbox/", "inbox/N.block", "index", "quarantine/",
 			"quarantine/N.seg-block-N.N", "quarantine/N.seg-from-N.N", "repair", "reserve", "segments/",
 			"segments/N.seg", "segments/N.seg.new", "starts", "tiles/", "tiles/N", "tiles/synced"},
@@ -170,15 +173,43 @@ func (p *powered) failFirst(r devcluster.Role, kind string) {
 	}
 	p.kill(r.Name)
 	p.ended(r.Name)
-	if kind == "reserve" {
+	switch {
+	case kind == "reserve":
 		if err := os.Remove(filepath.Join(r.Data, "reserve")); err != nil {
 			p.t.Fatal(err)
 		}
+		p.load(r.Name)
+	case strings.HasPrefix(kind, "damaged/"):
+		p.tearLog(r.Data)
 		p.load(r.Name)
 	}
 	p.followFailing(r, kind)
 	p.awaitFailed(r, kind)
 	p.again(r.Name)
+}
+
+// tearLog adds the beginning of a batch to a master's log, as a kill during an append leaves it. The next start copies
+// it aside.
+func (p *powered) tearLog(data string) {
+	p.t.Helper()
+	segments, err := filepath.Glob(filepath.Join(data, "log", "*.wal"))
+	if err != nil || len(segments) == 0 {
+		p.t.Fatal(segments, err)
+	}
+	path := slices.Max(segments)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	end := (len(bytes.TrimRight(content, "\x00")) + 7) / 8 * 8
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, err = file.WriteAt([]byte{1, 0, 0, 0, 99, 0, 0, 0}, int64(end)) // the head of an entry of 99 bytes
+	if err := errors.Join(err, file.Close()); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // failFirstInRepair is failFirst for a kind of file that is synced in a repair. It damages a segment for that, again if
