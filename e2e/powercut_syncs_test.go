@@ -32,8 +32,8 @@ var (
 	}
 	syncedKinds = map[devcluster.Kind][]string{
 		devcluster.KindMaster: {"./", "failed-sync", "log/", "log/mark", "log/N.wal", "log/segments", "damaged/",
-			"damaged/N.wal-N", "master.json", "raft.db", "reserve", "snapshots/", "snapshots/N/", "snapshots/N/meta.sum",
-			"snapshots/N.tmp/meta.json", "snapshots/N.tmp/state.bin"},
+			"damaged/N.wal-N", "master.json", "raft.db", "reserve", "snapshots/", "snapshots/N/",
+			"snapshots/N/meta.sum", "snapshots/N.tmp/meta.json", "snapshots/N.tmp/state.bin"},
 		devcluster.KindStorage: {"./", "failed-sync", "fence", "inbox/", "inbox/N.block", "index", "quarantine/",
 			"quarantine/N.seg-block-N.N", "quarantine/N.seg-from-N.N", "repair", "reserve", "segments/",
 			"segments/N.seg", "segments/N.seg.new", "starts", "tiles/", "tiles/N", "tiles/synced"},
