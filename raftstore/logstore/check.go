@@ -193,7 +193,7 @@ func (f *folder) placeAside(name string) (string, error) {
 		} else if err != nil {
 			return "", err
 		}
-		path = filepath.Join(f.aside, fmt.Sprintf("%s.%d", name, n))
+		path = filepath.Join(f.aside, fmt.Sprintf("%s-%d", name, n))
 	}
 }
 
