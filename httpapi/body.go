@@ -73,9 +73,8 @@ func ReadBody(r *http.Request, limit int64) (data []byte, err error) {
 			held.free()
 		}
 	}()
-	if coding := contentCoding(r.Header); coding != identityCoding {
-		return nil, fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
-			wire.ErrEncoding, coding)
+	if err := CheckCoding(r); err != nil {
+		return nil, err
 	}
 	if r.ContentLength > limit {
 		return nil, overLimit(r.ContentLength, limit)
@@ -111,6 +110,15 @@ func ReadBody(r *http.Request, limit int64) (data []byte, err error) {
 			return data, nil
 		}
 	}
+}
+
+// CheckCoding refuses a body with a content coding: its bytes are not the content. The error wraps wire.ErrEncoding.
+func CheckCoding(r *http.Request) error {
+	if coding := contentCoding(r.Header); coding != identityCoding {
+		return fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
+			wire.ErrEncoding, coding)
+	}
+	return nil
 }
 
 // contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4). The field is a

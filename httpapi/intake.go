@@ -86,11 +86,14 @@ func (in *Intake) free(owner string, n int64) {
 	}
 }
 
-// body is what the body of one request holds. Only the goroutine of the request uses it.
+// body is what the body of one request holds. Only the goroutine of the request uses in and owner until its first byte
+// is counted.
 type body struct {
 	in    *Intake
 	owner string
-	held  int64
+
+	mu   sync.Mutex // guards held
+	held int64
 }
 
 // bodyKey is the key of a request's context for its body.
@@ -140,19 +143,29 @@ func (b *body) begin(atMost int64) {
 // free gives back what the body holds.
 func (b *body) free() {
 	if b != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		b.in.free(b.owner, b.held)
 		b.held = 0
 	}
 }
 
-// take counts more bytes.
+// take counts more bytes, or fewer if n is negative.
 func (b *body) take(n int64) error {
 	if b == nil {
 		return nil
 	}
-	if err := b.in.take(b.owner, n); err != nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n < 0 {
+		b.in.free(b.owner, -n)
+	} else if err := b.in.take(b.owner, n); err != nil {
 		return err
 	}
 	b.held += n
 	return nil
 }
+
+// Hold counts bytes of a tracked request whose body is read piece by piece, and not by ReadBody. n is negative to give
+// some back. Many goroutines may call it. The error wraps wire.ErrBacklog if there is no room for them.
+func Hold(r *http.Request, n int) error { return bodyOf(r).take(int64(n)) }

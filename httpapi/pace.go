@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -37,6 +38,9 @@ type pacedBody struct {
 	slow    bool // only the time without any byte counts
 	ended   bool // the end was read, or an error
 	late    bool // its time is over
+
+	mu      sync.Mutex // guards stopped, and the deadline of reads
+	stopped bool       // see StopBody
 }
 
 // pace bounds the time that the body of a request takes, and begins the account of the answer.
@@ -89,7 +93,28 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 }
 
 // until sets the deadline of reads. A server that has none, in tests, reads without.
-func (b *pacedBody) until(t time.Time) { _ = b.control.SetReadDeadline(t) }
+func (b *pacedBody) until(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		t = passed
+	}
+	_ = b.control.SetReadDeadline(t)
+}
+
+// passed is a deadline that has passed.
+var passed = time.Unix(1, 0)
+
+// StopBody makes reads of the body of a request fail, now and in the future. Another goroutine than that which reads
+// may call it. The connection cannot be used again.
+func StopBody(r *http.Request) {
+	if b, ok := r.Body.(*pacedBody); ok {
+		b.mu.Lock()
+		b.stopped = true
+		b.mu.Unlock()
+		b.until(passed)
+	}
+}
 
 // skip reads and drops up to n bytes, for some time. It reports whether the body has ended.
 func (b *pacedBody) skip(n int64, wait time.Duration) bool {

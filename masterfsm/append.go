@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm/streams"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -19,13 +20,16 @@ type Run struct {
 // Placement is the result of one request of a submission.
 type Placement struct {
 	// Runs are the positions of its records, in order. A replay has one run, without Index: the position of the first
-	// record and the number of records, which may continue in the next blocks.
+	// record and the number of records, which may continue in the next blocks. The replay of a part of a stream has all
+	// its runs, without Index.
 	Runs   []Run  `json:"runs,omitempty"`
 	Time   uint64 `json:"time,omitempty"` // of its records; 0 for a replay
 	Replay bool   `json:"replay,omitempty"`
 	Err    Reason `json:"err,omitempty"`
 	// Shortage gives the details of RefusedRate.
 	Shortage *Shortage `json:"shortage,omitempty"`
+	// Next is the number that the stream's next record gets, where the reason is RefusedGap or RefusedPassed.
+	Next uint64 `json:"next,omitempty"`
 }
 
 // Reason says why a request was refused, in a form that travels between masters.
@@ -39,6 +43,10 @@ const (
 	RefusedKey
 	RefusedRate
 	RefusedSize
+	RefusedGap    // the part of a stream does not follow its newest record, or overlaps it
+	RefusedPassed // the positions of the part are no longer remembered
+	RefusedStream // the stream is not known, and the part does not begin it
+	RefusedLevel  // the group's protocol level has no streams
 )
 
 var reasons = [...]error{
@@ -48,9 +56,17 @@ var reasons = [...]error{
 	RefusedKey:     wire.ErrKeyReused,
 	RefusedRate:    wire.ErrQuota,
 	RefusedSize:    ErrOversize,
+	RefusedGap:     wire.ErrStreamGap,
+	RefusedPassed:  wire.ErrStreamPassed,
+	RefusedStream:  wire.ErrUnknownStream,
+	RefusedLevel:   wire.ErrNoStreams,
 }
 
-// Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota or ErrOversize.
+// hasNext reports whether a placement of that reason has Next.
+func (r Reason) hasNext() bool { return r == RefusedGap || r == RefusedPassed }
+
+// Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota, ErrOversize,
+// wire.ErrStreamGap, wire.ErrStreamPassed, wire.ErrUnknownStream or wire.ErrNoStreams.
 func (r Reason) Error() error {
 	if int(r) < len(reasons) {
 		return reasons[r]
@@ -139,6 +155,9 @@ func (s *State) place(q *request) Placement {
 	if project == nil {
 		return Placement{Err: RefusedProject}
 	}
+	if q.stream != (Digest{}) {
+		return s.placePart(project, q)
+	}
 	var key Digest
 	if q.key != (Digest{}) {
 		key = scopedKey(q.project, q.key)
@@ -150,6 +169,18 @@ func (s *State) place(q *request) Placement {
 			return Placement{Runs: []Run{{Block: e.block, Offset: e.offset, Count: e.count}}, Replay: true}
 		}
 	}
+	p := s.placeNew(project, q)
+	if p.Err == Accepted && q.key != (Digest{}) {
+		s.keys.add(keyEntry{
+			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset,
+			count: uint32(len(q.records)), age: s.age,
+		})
+	}
+	return p
+}
+
+// placeNew gives records that were not placed before their positions, all or none.
+func (s *State) placeNew(project *Project, q *request) Placement {
 	if s.pendingBytes >= s.settings.MaxPendingBytes {
 		return Placement{Err: RefusedBacklog}
 	}
@@ -161,13 +192,51 @@ func (s *State) place(q *request) Placement {
 		s.put(&p, &q.records[i])
 	}
 	project.Records += uint64(len(q.records))
-	if q.key != (Digest{}) {
-		s.keys.add(keyEntry{
-			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset,
-			count: uint32(len(q.records)), age: s.age,
-		})
-	}
 	return p
+}
+
+// placePart gives the records of the part of a stream their positions if they follow the stream's newest record.
+// Records that were placed before get their first positions, if the table still has them.
+func (s *State) placePart(project *Project, q *request) Placement {
+	if s.level < LevelStreams {
+		return Placement{Err: RefusedLevel}
+	}
+	name := streams.Name(scopedKey(q.project, q.stream))
+	last, oldest, known := s.streams.Find(name)
+	count := uint64(len(q.records))
+	switch {
+	case !known && q.first != 1:
+		return Placement{Err: RefusedStream}
+	case q.first == last+1: // 1 for a new stream
+	case q.first > last:
+		return Placement{Err: RefusedGap, Next: last + 1}
+	case q.first < oldest:
+		return Placement{Err: RefusedPassed, Next: last + 1}
+	case q.first+count-1 > last: // the sender divides it
+		return Placement{Err: RefusedGap, Next: last + 1}
+	default:
+		p := Placement{Replay: true}
+		for _, r := range s.streams.Positions(name, q.first, count) {
+			p.Runs = append(p.Runs, Run{Block: r.Block, Offset: r.Offset, Count: r.Count})
+		}
+		return p
+	}
+	p := s.placeNew(project, q)
+	if p.Err != Accepted {
+		return p
+	}
+	runs := make([]streams.Run, len(p.Runs))
+	for i, r := range p.Runs {
+		runs[i] = streams.Run{Block: r.Block, Offset: r.Offset, Count: r.Count}
+	}
+	s.streams.Add(q.project, name, runs)
+	return p
+}
+
+// Stream returns the number of the newest record of a project's stream, and that of the oldest one whose position is
+// remembered. id is the digest of the stream's id.
+func (s *State) Stream(project uint32, id Digest) (last, oldest uint64, known bool) {
+	return s.streams.Find(streams.Name(scopedKey(project, id)))
 }
 
 // put gives one record its position at the end of the buffer, and cuts the buffer when it is full.

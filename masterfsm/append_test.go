@@ -434,7 +434,7 @@ func TestSubmissionBuilder(t *testing.T) {
 	if err != nil || k != kindAppend {
 		t.Fatalf("%d, %v", k, err)
 	}
-	time, _, all, err := parseAppend(body)
+	time, _, all, err := parseAppend(kindAppend, body)
 	if err != nil || time != startTime || len(all) != 1 {
 		t.Fatalf("time %d, %d submissions, %v", time, len(all), err)
 	}

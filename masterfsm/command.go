@@ -25,11 +25,13 @@ const commandHead = 4 + 1
 type kind uint8
 
 const (
-	kindAppend     kind = 2
-	kindSubmission kind = 128 // never in the log by itself
+	kindAppend           kind = 2
+	kindStreamAppend     kind = 30  // an append with parts of streams, from protocol level 4 on
+	kindSubmission       kind = 128 // never in the log by itself, as the next one
+	kindStreamSubmission kind = 129
 )
 
-// commands lists the commands by kind, other than an append. A number is never used again.
+// commands lists the commands by kind, other than appends, 2 and 30. A number is never used again.
 var commands = [...]Command{
 	1:  &BeginTerm{},
 	3:  &Cut{},

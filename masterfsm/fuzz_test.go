@@ -33,6 +33,8 @@ func FuzzApply(f *testing.F) {
 	}
 	f.Add(appendOf(f, "m1", 1, 1000, startTime, call{project: 1, key: "k", payloads: payloads(3, "x")})[4:])
 	f.Add([]byte{99})
+	f.Add(EncodeAppend(startTime, Leadership{Term: 1}, sentParts(f, "m1", 1, 1000,
+		call{project: 1, stream: "s", first: 1, payloads: payloads(3, "x")}))[4:])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Restore(bytes.NewReader(base))
 		if err != nil {
@@ -58,6 +60,8 @@ func FuzzApply(f *testing.F) {
 func FuzzCheckSubmission(f *testing.F) {
 	f.Add(sent(f, "m1", 1, 1000, call{project: 1, key: "k", payloads: payloads(3, "x")})[4:])
 	f.Add(sent(f, "", 0, 0)[4:])
+	f.Add(sentParts(f, "m1", 1, 1000, call{project: 1, stream: "s", first: 7, payloads: payloads(3, "x")},
+		call{project: 1, key: "k", payloads: payloads(2, "x")})[4:])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		data = seal(append(make([]byte, 4, len(data)+5), append(data, make([]byte, max(0, 1-len(data)))...)...))
 		kept := bytes.Clone(data)
@@ -67,22 +71,23 @@ func FuzzCheckSubmission(f *testing.F) {
 			}
 			return
 		}
-		sub, err := parseSubmission(data[commandHead:])
+		sub, err := parseSubmission(kind(data[4]), data[commandHead:])
 		if n := SubmissionRequests(data); err != nil || n != uint32(len(sub.requests)) {
 			t.Errorf("%d requests, the submission has %d; %v", n, len(sub.requests), err)
 		}
 		k, body, err := checkCommand(EncodeAppend(startTime, Leadership{Term: 1, Elapsed: 7}, data, data))
-		if err != nil || k != kindAppend {
-			t.Fatalf("kind %d, %v", k, err)
+		streams := kind(data[4]) == kindStreamSubmission
+		if err != nil || (k == kindStreamAppend) != streams || (k == kindAppend) == streams {
+			t.Fatalf("kind %d of a submission of kind %d, %v", k, data[4], err)
 		}
-		time, leadership, all, err := parseAppend(body)
+		time, leadership, all, err := parseAppend(k, body)
 		if err != nil || time != startTime || leadership != (Leadership{Term: 1, Elapsed: 7}) || len(all) != 2 {
 			t.Fatalf("time %d, %d submissions, %v", time, len(all), err)
 		}
 		// The builder creates the same bytes from the same parts.
-		again := NewSubmission(nil, all[1].member, all[1].boot, all[1].seq)
+		again := newSubmission(nil, kind(data[4]), all[1].member, all[1].boot, all[1].seq)
 		for _, q := range all[1].requests {
-			again.StartRequest(q.project, q.key, q.body)
+			again.start(q.project, q.key, q.body, q.stream, q.first)
 			for _, r := range q.records {
 				again.AddEncoded(r.commit, r.record)
 			}
@@ -96,7 +101,8 @@ func FuzzCheckSubmission(f *testing.F) {
 func FuzzParsePlacements(f *testing.F) {
 	f.Add(AppendPlacements(nil,
 		[]Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey},
-			{Err: RefusedRate, Shortage: &Shortage{Limit: 1}}}))
+			{Err: RefusedRate, Shortage: &Shortage{Limit: 1}}, {Err: RefusedGap, Next: 8},
+			{Err: RefusedPassed, Next: 9}, {Err: RefusedStream}}))
 	f.Add(AppendPlacements(nil, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		placements, err := ParsePlacements(data)
@@ -119,7 +125,9 @@ func FuzzParsePlacements(f *testing.F) {
 // FuzzRestore restores arbitrary bytes with the correct checksum. Restore must never panic or allocate much more memory
 // than the input.
 func FuzzRestore(f *testing.F) {
-	for _, s := range []*State{New(), newTable(f, smallSettings()).State, busyTable(f).State} {
+	for _, s := range []*State{
+		New(), newTable(f, smallSettings()).State, busyTable(f).State, streamingTable(f).State,
+	} {
 		data := snapshotBytes(f, s)
 		f.Add(data[:len(data)-4])
 	}

@@ -76,6 +76,9 @@ type call struct {
 	project  uint32
 	key      string // "" for none
 	payloads []string
+	// of the part of a stream, "" for none, the number of its first record
+	stream string
+	first  uint64
 }
 
 func digest(s string) Digest {
@@ -97,9 +100,22 @@ func (c *call) record(i int) chain.Record {
 // sent returns the encoding of a submission, as sent between masters.
 func sent(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
 	t.Helper()
-	s := NewSubmission(nil, member, boot, seq)
+	return encoded(NewSubmission(nil, member, boot, seq), calls...)
+}
+
+// sentParts is sent for calls of which some are parts of streams.
+func sentParts(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
+	t.Helper()
+	return encoded(NewStreamSubmission(nil, member, boot, seq), calls...)
+}
+
+func encoded(s *Submission, calls ...call) []byte {
 	for _, c := range calls {
-		s.StartRequest(c.project, digest(c.key), digest(fmt.Sprint(c.payloads)))
+		if c.stream != "" {
+			s.StartPart(c.project, digest(c.stream), c.first)
+		} else {
+			s.StartRequest(c.project, digest(c.key), digest(fmt.Sprint(c.payloads)))
+		}
 		for i := range c.payloads {
 			r := c.record(i)
 			s.AddEncoded(r.Commit(), r.AppendTo(nil))

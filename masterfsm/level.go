@@ -24,6 +24,7 @@ import (
 //	   [RemoveMiner]), and failed syncs of data folders ([FailedSync]); reports of storage nodes say that they are
 //	   complete; ends of checks say their result ([EndCheck]), and a node that cannot be checked is no copy; the
 //	   table counts the checks in a row that ended early
+//	4: append streams (package masterfsm/streams); snapshots of version 8
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -62,6 +63,9 @@ const (
 
 	// LevelSegments is the level from which a master moves its log out of raft.db: see package raftstore.
 	LevelSegments = 3
+
+	// LevelStreams is the level from which the table has append streams.
+	LevelStreams = 4
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

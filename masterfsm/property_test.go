@@ -28,7 +28,8 @@ type simulation struct {
 	heads   []chain.Head // by height
 	records map[Position][]byte
 	byIndex map[uint64]Position
-	handed  [][2][]byte // bytes that the state returned, and a copy from that moment
+	streams map[Digest][]Position // by project and stream, in order: block and offset alone
+	handed  [][2][]byte           // bytes that the state returned, and a copy from that moment
 	taken   []takenSnapshot
 	shown   int // number of published checkpoints
 }
@@ -44,7 +45,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), a: New(), b: New(), time: startTime,
 		seqs: map[string]uint64{}, boots: map[string]uint64{"m1": 1, "m2": 1},
 		v: chain.NewVerifier(chain.Head{}), heads: []chain.Head{{}},
-		records: map[Position][]byte{}, byIndex: map[uint64]Position{},
+		records: map[Position][]byte{}, byIndex: map[uint64]Position{}, streams: map[Digest][]Position{},
 	}
 }
 
@@ -83,7 +84,7 @@ func TestRandomCommands(t *testing.T) {
 }
 
 // happenings counts the events of a test.
-type happenings struct{ runs, blocks, records, handed, snapshots, shown, keys, cosigned int }
+type happenings struct{ runs, blocks, records, handed, snapshots, shown, keys, cosigned, streamed int }
 
 func (h *happenings) add(s *simulation) {
 	h.runs++
@@ -93,6 +94,9 @@ func (h *happenings) add(s *simulation) {
 	h.snapshots += len(s.taken)
 	h.shown += s.shown
 	h.keys += len(s.a.Log().Keys)
+	for _, numbered := range s.streams {
+		h.streamed += len(numbered)
+	}
 	for _, c := range s.a.Cosigned() {
 		h.cosigned += len(c.Cosignatures)
 	}
@@ -101,8 +105,8 @@ func (h *happenings) add(s *simulation) {
 // enough reports whether the runs had, on average, 20 blocks, 100 records, and some reads and snapshots to check, and
 // whether there were checkpoints, keys and cosignatures.
 func (h *happenings) enough() bool {
-	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.blocks >= 20*h.runs &&
-		h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
+	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.streamed >= 2*h.runs &&
+		h.blocks >= 20*h.runs && h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
 }
 
 // chance is true once in n times on average.
@@ -371,10 +375,60 @@ func (s *simulation) submission(time uint64) []byte {
 		}
 		calls = append(calls, c)
 	}
-	data := appendBy(s.t, s.a.Term().Term-uint64(s.rng.IntN(8)/7), member, s.boots[member], s.seqs[member], time,
-		calls...)
+	term := s.a.Term().Term - uint64(s.rng.IntN(8)/7)
+	var data []byte
+	if s.a.Level() >= LevelStreams && s.chance(2) || s.chance(20) {
+		calls = append(calls, s.part())
+		data = EncodeAppend(time, Leadership{Term: term, Elapsed: max(time, startTime) - startTime},
+			sentParts(s.t, member, s.boots[member], s.seqs[member], calls...))
+	} else {
+		data = appendBy(s.t, term, member, s.boots[member], s.seqs[member], time, calls...)
+	}
 	s.sent = append(s.sent, data)
 	return data
+}
+
+// part returns a part of a stream, usually the next one. The number of a record determines its payload.
+func (s *simulation) part() call {
+	c := call{project: uint32(1 + s.rng.IntN(3)), stream: s.id()}
+	c.first = uint64(len(s.streams[scopedKey(c.project, digest(c.stream))])) + 1
+	switch s.rng.IntN(6) {
+	case 0:
+		c.first += uint64(s.rng.IntN(4)) // a gap
+	case 1:
+		c.first -= min(c.first, uint64(s.rng.IntN(9))) // sent before, as a whole or in part; or number 0
+	}
+	for i := range 1 + s.rng.IntN(6) {
+		c.payloads = append(c.payloads, fmt.Sprintf("%d/%s/%d", c.project, c.stream, c.first+uint64(i)))
+	}
+	return c
+}
+
+// streamed checks an accepted part: it continues its stream, or its records got their first positions.
+func (s *simulation) streamed(q *request, p Placement) {
+	s.t.Helper()
+	name := scopedKey(q.project, q.stream)
+	next := uint64(len(s.streams[name])) + 1
+	again := q.first+uint64(len(q.records)) <= next // also as a repeated submission, whose placement is no replay
+	if q.first == 0 || !again && (q.first != next || p.Replay) {
+		s.t.Fatalf("a part of %d records from number %d on, replay %v, the next number is %d", len(q.records), q.first,
+			p.Replay, next)
+	}
+	number := q.first
+	for _, run := range p.Runs {
+		for i := range run.Count {
+			at := Position{Block: run.Block, Offset: run.Offset + i}
+			if !again {
+				s.streams[name] = append(s.streams[name], at)
+			} else if first := s.streams[name][number-1]; first != at {
+				s.t.Fatalf("number %d was sent again and got %+v, at first %+v", number, at, first)
+			}
+			number++
+		}
+	}
+	if last, _, ok := s.a.Stream(q.project, q.stream); !ok || last != uint64(len(s.streams[name])) {
+		s.t.Fatalf("the stream's last number is %d, %d were appended", last, len(s.streams[name]))
+	}
 }
 
 func (s *simulation) registration(time uint64) []byte {
@@ -501,11 +555,11 @@ func (s *simulation) checkSigned(signed, shown Boundary) {
 // must return the positions of the first response.
 func (s *simulation) placed(data []byte, placements []Placement) {
 	s.t.Helper()
-	_, body, err := checkCommand(data)
+	k, body, err := checkCommand(data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, _, all, err := parseAppend(body)
+	_, _, all, err := parseAppend(k, body)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -539,6 +593,9 @@ func (s *simulation) placed(data []byte, placements []Placement) {
 		}
 		if int(count) != len(q.records) {
 			s.t.Fatalf("%d records placed, %d submitted", count, len(q.records))
+		}
+		if q.stream != (Digest{}) {
+			s.streamed(q, p)
 		}
 		if start := p.Runs[0]; p.Replay {
 			var at Position

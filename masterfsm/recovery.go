@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm/streams"
 )
 
 // Recovery turns a state into the first one of a new epoch of its group, when a majority of the masters is lost. The
@@ -31,6 +32,7 @@ type Recovered struct {
 	// before
 	Dropped  int
 	Keys     int // idempotency keys that were forgotten with them
+	Streams  int // append streams that were forgotten with them, or because of blocks that were adopted
 	Projects int // that were found in records alone
 	// Single blocks are on fewer storage nodes than the settings ask, and are more than the masters may hold: those
 	// right before the first that they hold.
@@ -204,6 +206,9 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 		return Recovered{}, err
 	}
 	s.nextProject = next
+	if r.done.Blocks > 0 { // they may have records of a stream that the table does not count
+		r.done.Streams += s.streams.ForgetIf(func(streams.Run) bool { return true })
+	}
 	for _, n := range nodes {
 		if node := s.storage(n.ID); node != nil && node.Version == n.Version && n.Height <= s.head.Height {
 			node.Height = max(node.Height, n.Height)
@@ -241,8 +246,8 @@ func (r *Recovery) nextProject() (uint32, error) {
 	return uint32(max(next, (epoch-1)*MaxProjects+1)), nil
 }
 
-// forget drops the idempotency keys and the results of submissions that have a record at a position or behind it: other
-// records come there, and a retry must append again.
+// forget drops the idempotency keys, the streams and the results of submissions that have a record at a position or
+// behind it: other records come there, and a retry must append again.
 func (r *Recovery) forget(block uint64, offset uint32) {
 	s := r.s
 	kept := newKeyWindow()
@@ -254,6 +259,9 @@ func (r *Recovery) forget(block uint64, offset uint32) {
 		}
 	}
 	s.keys = kept
+	r.done.Streams += s.streams.ForgetIf(func(run streams.Run) bool {
+		return !s.endsBefore(run.Block, run.Offset, run.Count, block, offset)
+	})
 	goes := func(run Run) bool { return !s.endsBefore(run.Block, run.Offset, run.Count, block, offset) }
 	for _, w := range s.members {
 		maps.DeleteFunc(w.Results, func(_ uint64, done result) bool {

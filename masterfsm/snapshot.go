@@ -15,6 +15,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/fields"
+	"github.com/chainstore/chainstore/masterfsm/streams"
 )
 
 // A snapshot of the state (big endian; a "part" is length u64 ‖ bytes):
@@ -24,6 +25,8 @@ import (
 //	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ result × results) × members
 //	              result: seq u64 ‖ content[16] (from version 5 on) ‖ part: placements
 //	keys u64    ‖ (key[16] ‖ body[8] ‖ block u64 ‖ offset u32 ‖ count u32 ‖ age u64) × keys
+//	streams u64 ‖ (name[16] ‖ project u32 ‖ last u64 ‖ runs u64 ‖ (block u64 ‖ offset u32 ‖ count u32) × runs) …
+//	              (from version 8 on; the stream that was used least recently first)
 //	held u64    ‖ held block × held
 //	              a mined one:   1 u8 ‖ part: block as on disk
 //	              a pending one: 0 u8 ‖ pending
@@ -32,17 +35,19 @@ import (
 //	crc u32: CRC-32C of everything before it
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
-// the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 from
-// level 3 on.
+// the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 at
+// level 3, 8 from level 4 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 7
+	snapshotVersion = 8
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
+	case level >= LevelStreams:
+		return 8
 	case level >= LevelElapsed:
 		return 7 // with elapsed times of checks
 	case level >= LevelCodes:
@@ -86,7 +91,10 @@ type image struct {
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
 // the masters hold.
-type Snapshot struct{ state State }
+type Snapshot struct {
+	state   State
+	streams []streams.Image
+}
 
 // Snapshot takes a snapshot.
 func (s *State) Snapshot() *Snapshot {
@@ -101,8 +109,8 @@ func (s *State) Snapshot() *Snapshot {
 		c.members[id] = &memberWindow{Boot: w.Boot, Newest: w.Newest, Results: maps.Clone(w.Results)}
 	}
 	c.keys.slots, c.keys.pages = nil, slices.Clone(s.keys.pages)
-	c.tokens, c.names = nil, nil
-	return &Snapshot{state: c}
+	c.tokens, c.names, c.streams = nil, nil, nil
+	return &Snapshot{state: c, streams: s.streams.Images()}
 }
 
 // Digest is the SHA-256 of the snapshot's bytes: it is equal on all masters at equal log indices.
@@ -119,6 +127,7 @@ type sink struct{ *bufio.Writer }
 
 func (k *sink) raw(b []byte) { _, _ = k.Write(b) }
 func (k *sink) u8(v uint8)   { _ = k.WriteByte(v) }
+func (k *sink) u32(v uint32) { k.raw(binary.BigEndian.AppendUint32(k.AvailableBuffer(), v)) }
 func (k *sink) u64(v uint64) { k.raw(binary.BigEndian.AppendUint64(k.AvailableBuffer(), v)) }
 
 func (k *sink) part(b []byte) {
@@ -151,6 +160,9 @@ func (sn *Snapshot) Write(w io.Writer) error {
 	k.part(small)
 	s.writeMembers(k)
 	s.writeKeys(k)
+	if s.level >= LevelStreams {
+		writeStreams(k, sn.streams)
+	}
 	k.u64(uint64(len(s.held)))
 	for _, b := range s.held {
 		if b.mined {
@@ -198,6 +210,24 @@ func (s *State) writeKeys(k *sink) {
 		b = binary.BigEndian.AppendUint32(b, e.offset)
 		b = binary.BigEndian.AppendUint32(b, e.count)
 		k.raw(binary.BigEndian.AppendUint64(b, e.age))
+	}
+}
+
+func writeStreams(k *sink, all []streams.Image) {
+	k.u64(uint64(len(all)))
+	for i := range all {
+		m := &all[i]
+		k.raw(m.Name[:])
+		k.u32(m.Project)
+		k.u64(m.Last)
+		runs := uint64(0)
+		m.Each(func(streams.Run) { runs++ })
+		k.u64(runs)
+		m.Each(func(r streams.Run) {
+			k.u64(r.Block)
+			k.u32(r.Offset)
+			k.u32(r.Count)
+		})
 	}
 }
 
@@ -320,6 +350,9 @@ func restore(c *source) (*State, error) {
 	s.nextProject = max(s.nextProject, img.Next)
 	s.readMembers(c)
 	s.readKeys(c)
+	if s.level >= LevelStreams {
+		s.readStreams(c)
+	}
 	s.readBlocks(c)
 	sum := c.crc
 	if stored := c.raw(4); c.err == nil && binary.BigEndian.Uint32(stored) != sum {
@@ -366,6 +399,31 @@ func (s *State) readKeys(c *source) {
 			key: Digest(r.Fixed(16)), body: [8]byte(r.Fixed(8)),
 			block: r.Uint64(), offset: r.Uint32(), count: r.Uint32(), age: r.Uint64(),
 		})
+	}
+}
+
+func (s *State) readStreams(c *source) {
+	const runSize = 8 + 4 + 4
+	for n := c.u64(); n > 0 && c.err == nil; n-- {
+		head := fields.New(c.raw(16 + 4 + 8 + 8))
+		name, project, last := streams.Name(head.Fixed(16)), head.Uint32(), head.Uint64()
+		count := head.Uint64()
+		if c.err == nil && (count == 0 || count > streams.Window) {
+			c.fail(fmt.Errorf("stream %x has %d runs", name, count))
+		}
+		if c.err != nil {
+			return
+		}
+		r := fields.New(c.raw(count * runSize))
+		runs := make([]streams.Run, count)
+		for i := range runs {
+			runs[i] = streams.Run{Block: r.Uint64(), Offset: r.Uint32(), Count: r.Uint32()}
+		}
+		if c.err == nil {
+			if err := s.streams.Restore(project, name, last, runs); err != nil {
+				c.fail(err)
+			}
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm/streams"
 )
 
 const (
@@ -61,6 +62,9 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 	random := rand.New(rand.NewPCG(1, 1))
 	for range int(settings.MaxKeys) / part {
 		b.keys.add(keyEntry{key: randomKey(random)})
+	}
+	for i := 0; b.streams.Bytes() < streams.MaxBytes/part-1000; i++ {
+		b.streams.Add(uint32(i), streams.Name(randomKey(random)), []streams.Run{{Count: 1}})
 	}
 
 	record := chain.Record{Project: 1, Payload: make([]byte, size)}

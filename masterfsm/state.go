@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm/streams"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -69,6 +70,7 @@ type State struct {
 
 	members map[string]*memberWindow // by member id
 	keys    keyWindow
+	streams *streams.Table
 }
 
 // Group names the cluster.
@@ -95,6 +97,7 @@ func New() *State {
 		names:       map[string]uint32{},
 		members:     map[string]*memberWindow{},
 		keys:        newKeyWindow(),
+		streams:     streams.New(),
 	}
 }
 
@@ -107,8 +110,8 @@ func (s *State) Apply(data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k == kindAppend {
-		time, leadership, submissions, err := parseAppend(body)
+	if k == kindAppend || k == kindStreamAppend {
+		time, leadership, submissions, err := parseAppend(k, body)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -16,11 +17,16 @@ import (
 //	crc u32 ‖ kind u8 ‖ boot u64 ‖ seq u64 ‖ member length u8 ‖ member ‖ requests u32 ‖ request …
 //	request = project u32 ‖ key[16] ‖ body[16] ‖ count u32 ‖ (commit[32] ‖ record) × count
 //
+// A submission with parts of streams is of another kind. Each of its requests has stream[16] ‖ first u64 before the
+// count: the digest of the stream's id, zero for none, and the number of the first record in the stream. See
+// [NewStreamSubmission].
+//
 // A record has the form of [chain.Record.AppendTo], its time still zero. key is the digest of the idempotency key, zero
 // where there is none; body that of the content. The leader puts the submissions that arrive together into one command,
 // see [EncodeAppend].
 type Submission struct {
 	data     []byte
+	streams  bool // its requests have a stream
 	requests uint32
 	countAt  int // offset of the current request's count
 	fieldAt  int // offset of the number of requests
@@ -32,19 +38,43 @@ type Digest [16]byte
 // NewSubmission starts a submission of a member (at most 255 bytes), its boot number and its sequence number in that
 // boot. buf is used as the space for its bytes.
 func NewSubmission(buf []byte, member string, boot, seq uint64) *Submission {
-	data := append(buf[:0], 0, 0, 0, 0, byte(kindSubmission))
+	return newSubmission(buf, kindSubmission, member, boot, seq)
+}
+
+// NewStreamSubmission is NewSubmission for requests of which some are parts of streams. Known from protocol level 4 on.
+func NewStreamSubmission(buf []byte, member string, boot, seq uint64) *Submission {
+	return newSubmission(buf, kindStreamSubmission, member, boot, seq)
+}
+
+func newSubmission(buf []byte, k kind, member string, boot, seq uint64) *Submission {
+	data := append(buf[:0], 0, 0, 0, 0, byte(k))
 	data = binary.BigEndian.AppendUint64(data, boot)
 	data = binary.BigEndian.AppendUint64(data, seq)
 	data = append(append(data, byte(len(member))), member...)
-	return &Submission{data: binary.BigEndian.AppendUint32(data, 0), fieldAt: len(data)}
+	return &Submission{
+		data: binary.BigEndian.AppendUint32(data, 0), fieldAt: len(data), streams: k == kindStreamSubmission,
+	}
 }
 
 // StartRequest begins the next request: the records of one client call, appended all or none.
 func (s *Submission) StartRequest(project uint32, key, body Digest) {
+	s.start(project, key, body, Digest{}, 0)
+}
+
+// StartPart begins the next request of a [NewStreamSubmission]: the next records of a stream, appended all or none.
+// first is the number of the first one.
+func (s *Submission) StartPart(project uint32, stream Digest, first uint64) {
+	s.start(project, Digest{}, Digest{}, stream, first)
+}
+
+func (s *Submission) start(project uint32, key, body, stream Digest, first uint64) {
 	s.requests++
 	binary.BigEndian.PutUint32(s.data[s.fieldAt:], s.requests)
 	s.data = binary.BigEndian.AppendUint32(s.data, project)
 	s.data = append(append(s.data, key[:]...), body[:]...)
+	if s.streams {
+		s.data = binary.BigEndian.AppendUint64(append(s.data, stream[:]...), first)
+	}
 	s.countAt = len(s.data)
 	s.data = binary.BigEndian.AppendUint32(s.data, 0)
 }
@@ -81,13 +111,13 @@ func SubmissionRequests(data []byte) uint32 {
 // refuse the block of any other record. The error wraps [ErrBadCommand].
 func CheckSubmission(data []byte) error {
 	k, body, err := checkCommand(data)
-	if err == nil && k != kindSubmission {
+	if err == nil && k != kindSubmission && k != kindStreamSubmission {
 		err = fmt.Errorf("kind %d is no submission", k)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	sub, err := parseSubmission(body)
+	sub, err := parseSubmission(k, body)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
@@ -117,31 +147,46 @@ type Leadership struct{ Term, Elapsed uint64 }
 //
 //	crc u32 ‖ kind u8 ‖ time u64 ‖ term u64 ‖ elapsed u64 ‖ submissions u32 ‖
 //	(length u32 ‖ submission without crc and kind) …
+//
+// If a submission has parts of streams, the command is of kind 30, and each of its submissions has its kind:
+//
+//	(length u32 ‖ submission without crc) …
 func EncodeAppend(time uint64, leadership Leadership, submissions ...[]byte) []byte {
 	size := commandHead + 8 + 8 + 8 + 4
+	k, from := kindAppend, commandHead
 	for _, s := range submissions {
 		size += 4 + len(s)
+		if kind(s[4]) == kindStreamSubmission {
+			k, from = kindStreamAppend, commandHead-1
+		}
 	}
-	data := append(make([]byte, 0, size), 0, 0, 0, 0, byte(kindAppend))
+	data := append(make([]byte, 0, size), 0, 0, 0, 0, byte(k))
 	data = binary.BigEndian.AppendUint64(data, time)
 	data = binary.BigEndian.AppendUint64(data, leadership.Term)
 	data = binary.BigEndian.AppendUint64(data, leadership.Elapsed)
 	data = binary.BigEndian.AppendUint32(data, uint32(len(submissions)))
 	for _, s := range submissions {
-		body := s[commandHead:]
+		body := s[from:]
 		data = append(binary.BigEndian.AppendUint32(data, uint32(len(body))), body...)
 	}
 	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
 	return data
 }
 
-// parseAppend reads the body of an Append. It trusts no length.
-func parseAppend(body []byte) (time uint64, leadership Leadership, submissions []submission, err error) {
+// parseAppend reads the body of an Append of either kind. It trusts no length.
+func parseAppend(k kind, body []byte) (time uint64, leadership Leadership, submissions []submission, err error) {
 	r := fields.New(body)
 	time, leadership = r.Uint64(), Leadership{Term: r.Uint64(), Elapsed: r.Uint64()}
 	submissions = make([]submission, r.Count(4))
 	for i := range submissions {
-		if submissions[i], err = parseSubmission(r.Bytes(int(r.Uint32()))); err != nil {
+		sub, of := fields.New(r.Bytes(int(r.Uint32()))), kindSubmission
+		if k == kindStreamAppend {
+			of = kind(sub.Uint8())
+		}
+		if of != kindSubmission && of != kindStreamSubmission {
+			return 0, Leadership{}, nil, fmt.Errorf("%w: submission %d is of kind %d", ErrCommand, i, of)
+		}
+		if submissions[i], err = parseSubmission(of, sub.Rest()); err != nil {
 			return 0, Leadership{}, nil, fmt.Errorf("submission %d: %w", i, err)
 		}
 	}
@@ -160,6 +205,7 @@ type submission struct {
 
 // content is the digest of what a submission brings, whatever its name: SHA-256 of project ‖ key ‖ body ‖ count ‖
 // commit × count for each request, big endian. The commitments stand for the records' salts, keys, types and payloads.
+// The part of a stream has stream ‖ first before its commitments.
 func (a *submission) content() Digest {
 	h := sha256.New()
 	var head [4 + 16 + 16 + 4]byte
@@ -168,6 +214,9 @@ func (a *submission) content() Digest {
 		b := binary.BigEndian.AppendUint32(head[:0], q.project)
 		b = append(append(b, q.key[:]...), q.body[:]...)
 		h.Write(binary.BigEndian.AppendUint32(b, uint32(len(q.records))))
+		if q.stream != (Digest{}) {
+			h.Write(binary.BigEndian.AppendUint64(bytes.Clone(q.stream[:]), q.first))
+		}
 		for j := range q.records {
 			h.Write(q.records[j].commit[:])
 		}
@@ -178,6 +227,8 @@ func (a *submission) content() Digest {
 type request struct {
 	project   uint32
 	key, body Digest
+	stream    Digest // zero for a request that is no part of a stream
+	first     uint64 // the number of its first record in the stream
 	records   []submitted
 }
 
@@ -190,7 +241,7 @@ type submitted struct {
 func (r *submitted) payloadSize() uint32 { return chain.EncodedLeaf(r.record, r.commit).Size }
 
 // parseSubmission reads a submission without its crc and kind. It trusts no length.
-func parseSubmission(body []byte) (submission, error) {
+func parseSubmission(k kind, body []byte) (submission, error) {
 	r := fields.New(body)
 	a := submission{boot: r.Uint64(), seq: r.Uint64()}
 	a.member = r.String8()
@@ -203,6 +254,9 @@ func parseSubmission(body []byte) (submission, error) {
 		q := &a.requests[i]
 		q.project = r.Uint32()
 		q.key, q.body = Digest(r.Fixed(16)), Digest(r.Fixed(16))
+		if k == kindStreamSubmission {
+			q.stream, q.first = Digest(r.Fixed(16)), r.Uint64()
+		}
 		q.records = make([]submitted, r.Count(smallestRecord))
 		if len(q.records) == 0 {
 			return submission{}, fmt.Errorf("%w: request %d has no record, or is cut short", ErrCommand, i)
@@ -228,6 +282,7 @@ func parseSubmission(body []byte) (submission, error) {
 //	count u32 ‖ placement …
 //	placement = reason u8 ‖ replay u8 ‖ time u64 ‖ runs u32 ‖ (block u64 ‖ offset u32 ‖ count u32 ‖ index u64) × runs
 //	            ‖ (bytes u8 ‖ limit u64 ‖ left u64 ‖ wait u64), where the reason is RefusedRate
+//	            ‖ next u64, where the reason is RefusedGap or RefusedPassed
 func AppendPlacements(dst []byte, placements []Placement) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(placements)))
 	for i := range placements {
@@ -240,6 +295,9 @@ func AppendPlacements(dst []byte, placements []Placement) []byte {
 		}
 		if p.Err == RefusedRate {
 			dst, _ = binary.Append(dst, binary.BigEndian, p.Shortage)
+		}
+		if p.Err.hasNext() {
+			dst = binary.BigEndian.AppendUint64(dst, p.Next)
 		}
 	}
 	return dst
@@ -266,6 +324,9 @@ func ParsePlacements(data []byte) ([]Placement, error) {
 		}
 		if p.Err == RefusedRate {
 			p.Shortage = &Shortage{Bytes: r.Uint8() != 0, Limit: r.Uint64(), Left: r.Uint64(), Wait: r.Uint64()}
+		}
+		if p.Err.hasNext() {
+			p.Next = r.Uint64()
 		}
 	}
 	if err := r.End(); err != nil {

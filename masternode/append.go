@@ -34,6 +34,8 @@ type Appended struct {
 type appendRequest struct {
 	project   uint32
 	key, body masterfsm.Digest
+	stream    masterfsm.Digest
+	first     uint64 // the number of the first record in the stream, 0 if it is no part of one
 	commits   []chain.Hash
 	ends      []int  // where each record ends in encoded
 	encoded   []byte // the records, one behind the other
@@ -41,7 +43,7 @@ type appendRequest struct {
 }
 
 // requestOverhead is the size that a request and a record add to a submission besides the encoded record, rounded up.
-const requestOverhead = 64
+const requestOverhead = 80
 
 func (p *appendRequest) size() int {
 	return len(p.encoded) + len(p.commits)*chain.HashSize + requestOverhead

@@ -1,17 +1,25 @@
 package masternode
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/masternode/appendstream"
 	"github.com/chainstore/chainstore/wire"
 )
 
 const (
-	// maxStreams is how many streams a master serves at a time.
+	// maxStreams is how many streams a master serves at a time, and how many append streams.
 	maxStreams = 256
 	// How many records, and bytes of payloads, a stream reads before it writes them.
 	streamRecords = 256
@@ -116,4 +124,210 @@ func (n *Node) follow(
 		case <-ticker.C:
 		}
 	}
+}
+
+// AppendStream is a request that appends to a stream of a project.
+type AppendStream struct {
+	ID    string // see CheckStreamID
+	First uint64 // the number of the first record of the request, from 1
+	// Access returns what the sender may do, before each part is sent.
+	Access func(context.Context) (masterfsm.Access, error)
+	Body   AppendSource
+	Sink   AppendSink
+}
+
+// AppendSource is the body of an append stream. One goroutine calls Next and Drain, another one Stop.
+type AppendSource interface {
+	// Next reads records: at least one and at most so many. It blocks only for the first. io.EOF is the end.
+	Next(most int) ([]Entry, error)
+	// Drain reads and drops the rest of the body.
+	Drain()
+	// Stop makes Next and Drain return, now and in the future.
+	Stop()
+	// Free says that the records of which Next returned the payloads, of so many bytes in total, were answered.
+	Free(payloads int)
+}
+
+// AppendSink takes the answers of an append stream. One goroutine calls it.
+type AppendSink interface {
+	// Begin says that the stream continues with the request's first record. It comes before all answers.
+	Begin() error
+	// Answer writes the positions of consecutive records.
+	Answer(first uint64, positions []wire.Position) error
+	// Flush sends what was written.
+	Flush() error
+}
+
+// maxStreamID is the maximum length of the id of an append stream.
+const maxStreamID = 64
+
+// CheckStreamID checks the id of an append stream: 1 to 64 letters, digits, dots, hyphens and underscores of ASCII. The
+// error wraps wire.ErrBadRequest.
+func CheckStreamID(id string) error {
+	if id == "" || len(id) > maxStreamID || strings.Trim(id, streamIDCharacters) != "" {
+		return fmt.Errorf("%w: the id of an append stream has 1 to %d letters, digits, dots, hyphens and underscores",
+			wire.ErrBadRequest, maxStreamID)
+	}
+	return nil
+}
+
+const streamIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+
+func streamDigest(id string) masterfsm.Digest { return digest(sha256.Sum256([]byte(id))) }
+
+// AppendStreamState returns where an append stream of a project continues, as the leader confirms it. Errors:
+// wire.ErrUnknownStream, wire.ErrNoStreams, wire.ErrNoLeader.
+func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string) (wire.AppendStream, error) {
+	if err := n.confirm(ctx); err != nil {
+		return wire.AppendStream{}, err
+	}
+	var last, oldest, level uint64
+	var known bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		last, oldest, known = s.Stream(project, streamDigest(id))
+		level = s.Level()
+	})
+	switch {
+	case level < masterfsm.LevelStreams:
+		return wire.AppendStream{}, fmt.Errorf("%w: the group is at protocol level %d, streams need level %d",
+			wire.ErrNoStreams, level, masterfsm.LevelStreams)
+	case !known:
+		return wire.AppendStream{}, fmt.Errorf("%w: %s; a project has its %d newest ones", wire.ErrUnknownStream, id,
+			streams.PerProject)
+	}
+	return wire.AppendStream{Stream: id, Next: last + 1, Oldest: oldest, Window: streams.Window}, nil
+}
+
+// appendBytes bounds the records of an append stream that have no answer: at this size no more are read.
+const appendBytes = 4 << 20
+
+// AppendStream appends the records of a stream one after the other, answers each when it is committed, and returns the
+// number of the last one whose position is known. Records that the stream has already get their first positions. Errors
+// before Begin of the sink: wire.ErrTooManyStreams, wire.ErrStreamGap, wire.ErrUnknownStream, wire.ErrNoStreams,
+// wire.ErrNoLeader. After it also those of Append, of the request's functions, wire.ErrStreamPassed,
+// wire.ErrStreamContent, wire.ErrUnreadAnswers, and the cause of the end of ctx.
+func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q AppendStream) (last uint64, err error) {
+	select {
+	case n.appending <- struct{}{}:
+		defer func() { <-n.appending }()
+	default:
+		return 0, fmt.Errorf("%w: this master serves %d append streams, the limit; ask another, or end one",
+			wire.ErrTooManyStreams, maxStreams)
+	}
+	state, err := n.AppendStreamState(ctx, project.ID, q.ID)
+	switch {
+	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1:
+	case err != nil:
+		return 0, err
+	case q.First > state.Next:
+		return 0, fmt.Errorf("%w: its next number is %d, the request begins with %d", wire.ErrStreamGap, state.Next,
+			q.First)
+	}
+	if err := q.Sink.Begin(); err != nil {
+		return 0, err
+	}
+	// A part that is under way comes to its end when the client is gone: the next request may continue behind it.
+	parts := context.WithoutCancel(ctx)
+	return appendstream.Run(ctx, appendstream.Config[Entry]{
+		First: q.First, Window: streams.Window, Bytes: appendBytes,
+		Next: q.Body.Next, Drain: q.Body.Drain, Stop: q.Body.Stop,
+		Size: func(e Entry) int { return len(e.Key) + len(e.Type) + len(e.Payload) + chain.RecordOverhead },
+		Limit: func() (records, bytes int, err error) {
+			a, err := q.Access(parts)
+			if err == nil {
+				err = MayAppend(a)
+			}
+			const most = 1 << 30
+			return int(min(a.Project.Quota.RecordsPerSecond, most)), int(min(a.Project.Quota.BytesPerSecond, most)), err
+		},
+		Submit: func(first uint64, entries []Entry) func() ([]wire.Position, error) {
+			return n.appendPart(parts, project.ID, streamDigest(q.ID), first, entries)
+		},
+		Answer: q.Sink.Answer, Flush: q.Sink.Flush, Answered: func(entries []Entry) {
+			payloads := 0
+			for i := range entries {
+				payloads += len(entries[i].Payload)
+			}
+			q.Body.Free(payloads)
+		},
+	})
+}
+
+// appendPart begins to append a part of a stream.
+func (n *Node) appendPart(
+	ctx context.Context, project uint32, stream masterfsm.Digest, first uint64, entries []Entry,
+) (wait func() ([]wire.Position, error)) {
+	began := time.Now()
+	failed := func(err error) func() ([]wire.Position, error) {
+		return func() ([]wire.Position, error) { return nil, err }
+	}
+	for i := range entries { // each as if it came alone
+		if err := n.cfg.Limits.check(entries[i:i+1], ""); err != nil {
+			return failed(fmt.Errorf("number %d: %w", first+uint64(i), err))
+		}
+	}
+	if err := n.admitEarly(ctx, project, entries, ""); err != nil {
+		return failed(err)
+	}
+	p, err := prepare(project, entries, "")
+	if err != nil {
+		return failed(err)
+	}
+	p.stream, p.first, p.deadline = stream, first, ctx
+	call := n.appends.Start(p)
+	return func() (_ []wire.Position, err error) {
+		defer n.cfg.Histograms.Append.Done(began, &err)
+		placement, err := call.Wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		switch err := placement.Err.Error(); {
+		case errors.Is(err, wire.ErrStreamGap):
+			return nil, &appendstream.Gap{Next: placement.Next}
+		case errors.Is(err, wire.ErrStreamPassed):
+			return nil, fmt.Errorf("%w: number %d was appended, but only the newest %d positions are remembered; the "+
+				"next number is %d", err, first, streams.Window, placement.Next)
+		case err != nil:
+			return nil, n.refused(err, project, placement)
+		case placement.Replay:
+			return n.replayPart(ctx, first, entries, placement)
+		}
+		return p.positions(placement), nil
+	}
+}
+
+// replayReads is how many records of a part that was sent again are read at a time.
+const replayReads = 64
+
+// replayPart returns the first positions of records that were sent again. They are read, because the leaf depends on
+// the time and the salt that they got then. The error wraps wire.ErrStreamContent if one is another record.
+func (n *Node) replayPart(
+	ctx context.Context, first uint64, entries []Entry, p masterfsm.Placement,
+) ([]wire.Position, error) {
+	positions := make([]wire.Position, len(entries))
+	var g errgroup.Group
+	g.SetLimit(replayReads)
+	at := 0
+	for _, run := range p.Runs {
+		for i := range run.Count {
+			number, e := at, &entries[at]
+			at++
+			g.Go(func() error {
+				r, err := n.anyRecord(ctx, run.Block, run.Offset+i)
+				if err != nil {
+					return fmt.Errorf("read number %d, which was appended before: %w", first+uint64(number), err)
+				}
+				if r.Key != e.Key || r.Type != e.Type || !bytes.Equal(r.Payload, e.Payload) {
+					return fmt.Errorf("%w: number %d is at leaf %d and is another record: a record that is sent again "+
+						"must not change", wire.ErrStreamContent, first+uint64(number), r.At.Index)
+				}
+				positions[number] = r.Position()
+				return nil
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return positions, nil
 }

@@ -18,6 +18,7 @@ func (n *Node) submit(ctx context.Context, calls []*batch.Call[*appendRequest, m
 	// Appends whose client has gone are dropped before anything is sent.
 	live := calls[:0]
 	size := 64
+	start := masterfsm.NewSubmission
 	for _, c := range calls {
 		if err := context.Cause(c.Value.deadline); err != nil {
 			c.End(masterfsm.Placement{}, fmt.Errorf("%w: %w", wire.ErrNoLeader, err))
@@ -25,14 +26,21 @@ func (n *Node) submit(ctx context.Context, calls []*batch.Call[*appendRequest, m
 		}
 		live = append(live, c)
 		size += c.Value.size()
+		if c.Value.first != 0 {
+			start = masterfsm.NewStreamSubmission
+		}
 	}
 	if len(live) == 0 {
 		return
 	}
-	s := masterfsm.NewSubmission(make([]byte, 0, size), n.cfg.Member.ID, n.cfg.Boot, n.seq.Add(1))
+	s := start(make([]byte, 0, size), n.cfg.Member.ID, n.cfg.Boot, n.seq.Add(1))
 	for _, c := range live {
 		p := c.Value
-		s.StartRequest(p.project, p.key, p.body)
+		if p.first != 0 {
+			s.StartPart(p.project, p.stream, p.first)
+		} else {
+			s.StartRequest(p.project, p.key, p.body)
+		}
 		for i := range p.commits {
 			s.AddEncoded(p.commits[i], p.record(i))
 		}

@@ -12,6 +12,7 @@ const (
 	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a payload
 	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds
 	HeaderLeaf           = "Chainstore-Leaf"     // its leaf hash
+	HeaderStream         = "Chainstore-Stream"   // the id of an append stream, on its answer
 )
 
 // Media types of the binary forms.

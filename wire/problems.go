@@ -72,10 +72,15 @@ var (
 	ErrNoSuchRoute = problem("no-such-route", 404, final, "No such route")
 	// ErrSealIndex: the leaf of that index is a block's seal, not a record.
 	ErrSealIndex = special(ErrNotFound, problem("seal-index", 404, final, "Leaf is a block's seal, not a record"))
+	// ErrUnknownStream: the project has no append stream of that id, or it was forgotten, and the request does not
+	// begin one.
+	ErrUnknownStream = problem("unknown-stream", 404, final, "Unknown append stream")
 	// ErrMethod: the route does not take that method.
 	ErrMethod = problem("method-not-allowed", 405, final, "Method not allowed")
 	// ErrSlowBody: the body did not arrive in the time that it had. Nothing was changed.
 	ErrSlowBody = problem("slow-body", 408, final, "Body arrives too slowly")
+	// ErrUnreadAnswers: the client of an append stream does not read the answers. It continues with the next number.
+	ErrUnreadAnswers = problem("unread-answers", 408, final, "Answers are not read")
 	// ErrNameTaken: a project of that name exists.
 	ErrNameTaken = problem("name-taken", 409, final, "Name taken")
 	// ErrTooMany: the table takes no more projects, tokens of the project, or keys of the log.
@@ -86,6 +91,10 @@ var (
 	ErrNotMined = problem("not-mined", 409, retry, "Block not mined yet")
 	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
 	ErrNotSealed = problem("not-sealed", 409, retry, "Record not sealed yet")
+	// ErrStreamGap: the records do not follow the newest one of their append stream.
+	ErrStreamGap = problem("stream-gap", 409, final, "Append stream continues elsewhere")
+	// ErrStreamPassed: the records were appended, and their positions are no longer remembered.
+	ErrStreamPassed = problem("stream-passed", 409, final, "Positions no longer remembered")
 	// ErrNotCovered: no signed checkpoint covers the record's block yet.
 	ErrNotCovered = problem("not-covered", 409, retry, "No signed checkpoint covers the record yet")
 	// ErrLastKey: without that key nothing would sign the checkpoints.
@@ -126,6 +135,8 @@ var (
 	ErrRange = problem("range-not-satisfiable", 416, final, "Range not satisfiable")
 	// ErrKeyReused: the idempotency key was used for another body.
 	ErrKeyReused = problem("key-reused", 422, final, "Idempotency key reused for another body")
+	// ErrStreamContent: another record was appended under the same number of the append stream.
+	ErrStreamContent = problem("stream-content", 422, final, "Stream number reused for another record")
 	// ErrBadBlock: the block fails verification.
 	ErrBadBlock = problem("bad-block", 422, final, "Block fails verification")
 	// ErrQuota: the project has spent what its quota gives in a second.
@@ -134,6 +145,8 @@ var (
 	ErrTooManyRequests = problem("too-many-requests", 429, retry, "Too many requests from this address")
 	// ErrInternal: a fault of the server. The log of the node has the cause.
 	ErrInternal = problem("internal", 500, final, "Internal error")
+	// ErrNoStreams: the group's protocol level has no append streams, because a master runs an older program.
+	ErrNoStreams = problem("no-streams", 501, final, "No append streams yet")
 	// ErrBacklog: the masters hold max_pending_bytes, so appends are refused until blocks are stored.
 	ErrBacklog = problem("backlog-full", 503, retry, "Backlog full")
 	// ErrNoSpace: the disk of the node is full, or nearly: see --min-free. Nothing was changed. It takes data again

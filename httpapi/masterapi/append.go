@@ -115,25 +115,36 @@ func parseNDJSON(body []byte, limit int) ([]masternode.Entry, error) {
 		if len(line) == 0 {
 			continue
 		}
-		var l wire.BatchLine
-		if err := json.Unmarshal(line, &l); err != nil {
-			return nil, fmt.Errorf("%w: line %d is not JSON of a record: %w", wire.ErrBadRequest, number, err)
-		}
-		if err := wire.CheckRecordText(l.Key, l.Type); err != nil {
-			return nil, fmt.Errorf("%w: line %d: %w; nothing was appended", wire.ErrBadRequest, number, err)
-		}
-		entry := masternode.Entry{Key: l.Key, Type: l.Type}
-		switch {
-		case l.Payload != nil && l.Text == nil:
-			entry.Payload = *l.Payload
-		case l.Text != nil && l.Payload == nil:
-			entry.Payload = []byte(*l.Text)
-		default:
-			return nil, fmt.Errorf(`%w: line %d needs either "payload" (base64) or "text"`, wire.ErrBadRequest, number)
+		entry, err := parseLine(line, number)
+		if err != nil {
+			return nil, fmt.Errorf("%w; nothing was appended", err)
 		}
 		if entries = append(entries, entry); len(entries) > limit {
 			break
 		}
 	}
 	return entries, nil
+}
+
+// parseLine reads a record of NDJSON. The error wraps wire.ErrBadRequest and names the number of the line.
+func parseLine(line []byte, number int) (masternode.Entry, error) {
+	var l wire.BatchLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return masternode.Entry{}, fmt.Errorf("%w: line %d is not JSON of a record: %w", wire.ErrBadRequest, number,
+			err)
+	}
+	if err := wire.CheckRecordText(l.Key, l.Type); err != nil {
+		return masternode.Entry{}, fmt.Errorf("%w: line %d: %w", wire.ErrBadRequest, number, err)
+	}
+	entry := masternode.Entry{Key: l.Key, Type: l.Type}
+	switch {
+	case l.Payload != nil && l.Text == nil:
+		entry.Payload = *l.Payload
+	case l.Text != nil && l.Payload == nil:
+		entry.Payload = []byte(*l.Text)
+	default:
+		return masternode.Entry{}, fmt.Errorf(`%w: line %d needs either "payload" (base64) or "text"`,
+			wire.ErrBadRequest, number)
+	}
+	return entry, nil
 }

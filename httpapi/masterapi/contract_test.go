@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type cluster struct {
 	t     testing.TB
 	file  devcluster.ClusterFile
 	roles []devcluster.Role
+	stop  func() error // may be called twice
 }
 
 func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
@@ -38,12 +40,13 @@ func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stop := sync.OnceValue(c.Stop)
 	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &cluster{t: t, file: c.File(), roles: topology.Roles()}
+	return &cluster{t: t, file: c.File(), roles: topology.Roles(), stop: stop}
 }
 
 // freePort returns the first port of a range for a cluster.

@@ -119,6 +119,8 @@ func (m *master) recordRoutes() {
 	// In gin a bare colon starts a parameter, so the colon of records:batch is escaped.
 	m.POST("/v1/records", m.withAppender(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
+	m.POST(`/v1/records\:stream`, m.withAppender(m.appendStream))
+	m.GET("/v1/streams/:id", m.withAppender(m.appendStreamState))
 	m.GET("/v1/records", m.withReader(m.list))
 	m.GET("/v1/records/stream", m.withReader(m.stream))
 	m.GetAndHead("/v1/records/:index", m.withRecord(m.record))

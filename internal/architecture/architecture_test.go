@@ -28,7 +28,8 @@ var mayImport = map[string][]string{
 	"internal/histogram": {},
 	"wire":               {"chain"},
 	"internal/profile":   {"wire"},
-	"masterfsm":          {"chain", "internal/fields", "wire"},
+	"masterfsm":          {"chain", "internal/fields", "masterfsm/streams", "wire"},
+	"masterfsm/streams":  {},
 	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram",
 		"raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
@@ -94,9 +95,10 @@ var mayImport = map[string][]string{
 	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
 	"e2e":                             {},
 
-	"masternode": {"chain", "internal/histogram", "masterfsm", "masternode/batch", "masternode/leader",
-		"masternode/prover", "masternode/signing", "wire"},
-	"masternode/batch": {},
+	"masternode": {"chain", "internal/histogram", "masterfsm", "masterfsm/streams", "masternode/appendstream",
+		"masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
+	"masternode/appendstream": {"wire"},
+	"masternode/batch":        {},
 	"masternode/conformance": {
 		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest",
 		"masternode/leader", "masternode/signing", "wire",
@@ -126,7 +128,7 @@ var mayDial = []string{"internal/exchange", "verify"}
 var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
 // pure lists the folders without I/O, clock, randomness and goroutines.
-var pure = []string{"chain", "internal/fields", "masterfsm"}
+var pure = []string{"chain", "internal/fields", "masterfsm", "masterfsm/streams"}
 
 // impure lists the packages that a pure folder may not import.
 var impure = []string{

@@ -23,6 +23,8 @@ var decoders = map[string]string{
 	"httpapi/legacy parseText":          "FuzzParseText",
 	"httpapi/masterapi parseFrames":     "wire FuzzParseFrames",
 	"httpapi/masterapi parseNDJSON":     "FuzzParseNDJSON",
+	"httpapi/masterapi parseLine":       "FuzzParseNDJSON",
+	"httpapi/masterapi parseFrame":      "FuzzRecordSource",
 	"internal/exchange readUpTo":        "- no decoder: it reads the bytes of an answer up to a limit",
 	"internal/noderpc readChainBlock":   "FuzzReadChainBlock",
 	"masterfsm ParsePlacements":         "FuzzParsePlacements",

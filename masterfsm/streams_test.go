@@ -1,0 +1,245 @@
+package masterfsm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// streamingTable returns a busy table at the newest level, with streams.
+func streamingTable(t testing.TB) *table {
+	t.Helper()
+	b := busyTable(t)
+	b.raise()
+	b.part(1, "s", 1, 3)
+	b.part(2, "s", 1, 1)
+	b.part(1, "s", 4, 6) // over a block's end
+	b.part(1, "other", 1, 2)
+	return b
+}
+
+// numbered returns count records of a stream from a number on. The number determines the payload.
+func numbered(project uint32, stream string, first uint64, count int) call {
+	c := call{project: project, stream: stream, first: first}
+	for i := range count {
+		c.payloads = append(c.payloads, fmt.Sprintf("%d/%s/%d", project, stream, first+uint64(i)))
+	}
+	return c
+}
+
+// part appends a part of a stream in a submission of its own.
+func (b *table) part(project uint32, stream string, first uint64, count int) Placement {
+	b.t.Helper()
+	b.seq++
+	return b.submit(EncodeAppend(b.now, Leadership{},
+		sentParts(b.t, "m3", 1, b.seq, numbered(project, stream, first, count))))[0]
+}
+
+// places lists the block and the offset of each record.
+func places(runs []Run) (at [][2]uint64) {
+	for _, r := range runs {
+		for i := range uint64(r.Count) {
+			at = append(at, [2]uint64{r.Block, uint64(r.Offset) + i})
+		}
+	}
+	return at
+}
+
+// TestStream checks that records of a stream are appended in the order of their numbers, each once, and that records
+// that are sent again get their first positions.
+func TestStream(t *testing.T) {
+	b := newTable(t, smallSettings()) // 4 records a block
+	b.raise()
+	var at [][2]uint64
+	take := func(b *table, first uint64, count int) {
+		t.Helper()
+		p := b.part(1, "s", first, count)
+		if p.Err != Accepted || p.Replay {
+			t.Fatalf("%d records from %d on: %+v", count, first, p)
+		}
+		at = append(at, places(p.Runs)...)
+	}
+	take(b, 1, 3)
+	b.fill(1) // another's record between them
+	take(b, 4, 6)
+	take(b, 10, 1)
+	next := b.NextIndex()
+	for _, b := range []*table{b, {t: t, State: restored(t, b.State), seq: b.seq}} {
+		for first := uint64(1); first <= 10; first++ {
+			for count := 1; first+uint64(count) <= 11; count++ {
+				p := b.part(1, "s", first, count)
+				if want := at[first-1 : int(first)-1+count]; !p.Replay || !reflect.DeepEqual(places(p.Runs), want) {
+					t.Fatalf("%d records from %d on were sent again: %+v, want %v", count, first, p, want)
+				}
+			}
+		}
+		for _, refused := range []struct {
+			stream string
+			first  uint64
+			count  int
+			want   Placement
+		}{
+			{"s", 12, 1, Placement{Err: RefusedGap, Next: 11}},
+			{"s", 10, 2, Placement{Err: RefusedGap, Next: 11}}, // one of them was appended
+			{"s", 1, 11, Placement{Err: RefusedGap, Next: 11}},
+			{"s", 1<<64 - 1, 1, Placement{Err: RefusedGap, Next: 11}},
+			{"s", 0, 1, Placement{Err: RefusedPassed, Next: 11}},
+			{"unknown", 2, 1, Placement{Err: RefusedStream}},
+			{"unknown", 0, 1, Placement{Err: RefusedStream}},
+		} {
+			if p := b.part(1, refused.stream, refused.first, refused.count); !reflect.DeepEqual(p, refused.want) {
+				t.Errorf("%+v: got %+v", refused, p)
+			}
+		}
+		if b.NextIndex() != next {
+			t.Error("something was appended")
+		}
+	}
+	if p := b.part(2, "s", 1, 1); p.Err != Accepted || p.Replay {
+		t.Errorf("the stream of another project: %+v", p)
+	}
+	if last, oldest, ok := b.Stream(1, digest("s")); last != 10 || oldest != 1 || !ok {
+		t.Errorf("the stream is at %d, from %d on, %v", last, oldest, ok)
+	}
+	if _, _, ok := b.Stream(3, digest("s")); ok {
+		t.Error("a project without streams has one")
+	}
+}
+
+// TestStreamWindow checks that exactly the newest streams.Window records can be sent again.
+func TestStreamWindow(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	for first := uint64(1); first <= streams.Window+10; first += 7 {
+		if p := b.part(1, "s", first, 7); p.Err != Accepted {
+			t.Fatalf("from %d on: %+v", first, p)
+		}
+	}
+	last, oldest, _ := b.Stream(1, digest("s"))
+	if last-oldest+1 != streams.Window {
+		t.Errorf("the positions of %d records are known", last-oldest+1)
+	}
+	if p := b.part(1, "s", oldest, streams.Window); !p.Replay || len(places(p.Runs)) != streams.Window {
+		t.Errorf("the whole window: %+v", p)
+	}
+	if p := b.part(1, "s", oldest-1, 3); p.Err != RefusedPassed || p.Next != last+1 {
+		t.Errorf("beyond the window: %+v", p)
+	}
+}
+
+// TestStreamRefusals checks that a part which the quota or the backlog refuses leaves the stream where it is.
+func TestStreamRefusals(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	rate := uint64(2)
+	b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: &rate}, Time: startTime})
+	if p := b.part(1, "s", 1, 2); p.Err != Accepted {
+		t.Fatalf("%+v", p)
+	}
+	for want, count := range map[Reason]int{RefusedRate: 1, RefusedSize: 3} {
+		if p := b.part(1, "s", 3, count); p.Err != want {
+			t.Errorf("%d records: %+v, want %d", count, p, want)
+		}
+	}
+	if p := b.part(1, "new", 1, 1); p.Err != RefusedRate {
+		t.Errorf("a new stream: %+v", p)
+	}
+	if p := b.part(1, "s", 1, 2); !p.Replay {
+		t.Errorf("sent again, which costs nothing: %+v", p)
+	}
+	if last, _, _ := b.Stream(1, digest("s")); last != 2 {
+		t.Errorf("the stream is at %d", last)
+	}
+	if _, _, ok := b.Stream(1, digest("new")); ok {
+		t.Error("a refused part began a stream")
+	}
+}
+
+// TestStreamLevels checks that streams need their protocol level, and that a submission of the other kind is
+// distinguished by the streams and numbers of its parts.
+func TestStreamLevels(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&RaiseLevel{Level: LevelStreams - 1, Time: startTime})
+	before := b.NextIndex()
+	if p := b.part(1, "s", 1, 1); p.Err != RefusedLevel || !errors.Is(p.Err.Error(), wire.ErrNoStreams) {
+		t.Errorf("below level %d: %+v", LevelStreams, p)
+	}
+	if b.NextIndex() != before || snapshotBytes(t, b.State)[4] != snapshotVersion-1 {
+		t.Error("something was appended, or the snapshot is of the new version")
+	}
+	b.raise()
+	data := EncodeAppend(startTime, Leadership{}, sentParts(t, "m2", 1, 1, numbered(1, "s", 1, 1)))
+	first := b.submit(data)
+	if again := b.submit(data); !reflect.DeepEqual(again, first) {
+		t.Errorf("sent again: %+v, at first %+v", again, first)
+	}
+	for _, other := range []call{numbered(1, "t", 1, 1), numbered(1, "s", 2, 1)} {
+		other.payloads = numbered(1, "s", 1, 1).payloads
+		b.refusedBytes(EncodeAppend(startTime, Leadership{}, sentParts(t, "m2", 1, 1, other)), ErrNameReused)
+	}
+}
+
+// TestStreamsInSnapshots checks that a snapshot has the streams, with the order in which they were used.
+func TestStreamsInSnapshots(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	name := func(i int) string { return fmt.Sprint("s", i) }
+	for i := range streams.PerProject {
+		b.part(1, name(i), 1, 1)
+	}
+	b.part(1, name(0), 1, 1) // a replay: it is used again
+	before := snapshotBytes(t, b.State)
+	taken := b.Snapshot()
+	back := &table{t: t, State: restored(t, b.State), seq: b.seq}
+	for _, b := range []*table{b, back} {
+		b.part(1, name(0), 2, 5)
+		b.part(1, "more", 1, 1)
+		for i, want := range []bool{true, false, true} {
+			if _, _, ok := b.Stream(1, digest(name(i))); ok != want {
+				t.Errorf("stream %d is known: %v, want %v", i, ok, want)
+			}
+		}
+		if p := b.part(1, name(1), 2, 1); p.Err != RefusedStream {
+			t.Errorf("a forgotten stream: %+v", p)
+		}
+	}
+	if !bytes.Equal(snapshotBytes(t, back.State), snapshotBytes(t, b.State)) {
+		t.Error("the states have parted")
+	}
+	var late bytes.Buffer
+	if err := taken.Write(&late); err != nil || !bytes.Equal(late.Bytes(), before) {
+		t.Errorf("the snapshot changed after it was taken: %v", err)
+	}
+}
+
+// TestStreamsAfterRecovery checks that a recovery forgets a stream if the chain has other records in the place of its
+// own, and all streams if blocks were adopted, which may have records that no stream counts.
+func TestStreamsAfterRecovery(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	b.part(1, "old", 1, 4)
+	r := restored(t, b.State).Recover(Group{ID: "g", Epoch: 2})
+	done, err := r.Finish(0, nil)
+	if last, _, ok := r.s.Stream(1, digest("old")); err != nil || done.Streams != 0 || last != 4 || !ok {
+		t.Errorf("nothing was adopted: %+v, %v, the stream is at %d, %v", done, err, last, ok)
+	}
+	older := restored(t, b.State)
+	b.part(1, "old", 5, 4)
+	b.mine()
+	r = older.Recover(Group{ID: "g", Epoch: 2})
+	for number := range b.Head().Height {
+		block, _ := b.Block(number)
+		if err := r.Adopt(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done, err = r.Finish(0, nil)
+	if _, _, ok := older.Stream(1, digest("old")); err != nil || done.Streams != 1 || ok || done.Blocks == 0 {
+		t.Errorf("blocks were adopted: %+v, %v, the stream is known: %v", done, err, ok)
+	}
+}
