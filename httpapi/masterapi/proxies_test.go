@@ -15,8 +15,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Configurations as docs/api.md recommends them, with a folder, an address to listen on and that of a master. nginx must
-// have no worker process: a kill would leave it running.
+// Configurations as docs/api.md recommends them, with a folder, an address to listen on and that of a master. nginx
+// must have no worker process: a kill would leave it running.
 const (
 	nginxConfig = `
 daemon off;
@@ -55,8 +55,8 @@ backend masters
 `
 )
 
-// TestAppendStreamThroughProxies sends streams through real proxies: records that are sent while answers are read, where
-// the proxy can do that, and records that are all sent first.
+// TestAppendStreamThroughProxies sends streams through real proxies: records that are sent while answers are read,
+// where the proxy can do that, and records that are all sent first.
 func TestAppendStreamThroughProxies(t *testing.T) {
 	c := startCluster(t)
 	c.awaitStreams()
