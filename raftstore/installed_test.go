@@ -114,7 +114,7 @@ func (f *follower) install() error {
 	configuration := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{
 		{ID: "f", Address: "f@127.0.0.1:1"}, {ID: "l", Address: "l@127.0.0.1:2"}}})
 	request := &raft.InstallSnapshotRequest{RPCHeader: header(), SnapshotVersion: raft.SnapshotVersionMax,
-		Term: followerTerm, Leader: header().Addr, LastLogIndex: followerIndex, LastLogTerm: followerTerm - 1,
+		Term: followerTerm, LastLogIndex: followerIndex, LastLogTerm: followerTerm - 1,
 		Configuration: configuration, ConfigurationIndex: 1, Size: int64(state.Len())}
 	var answer raft.InstallSnapshotResponse
 	err := f.leader.InstallSnapshot("f", f.own.LocalAddr(), request, &answer, &state)
@@ -126,7 +126,7 @@ func (f *follower) install() error {
 
 // append sends entries of the leader's term behind an entry.
 func (f *follower) append(prev, prevTerm uint64, count int) error {
-	request := &raft.AppendEntriesRequest{RPCHeader: header(), Term: followerTerm, Leader: header().Addr,
+	request := &raft.AppendEntriesRequest{RPCHeader: header(), Term: followerTerm,
 		PrevLogEntry: prev, PrevLogTerm: prevTerm}
 	for i := range uint64(count) {
 		entry := &raft.Log{Index: prev + 1 + i, Term: followerTerm, Type: raft.LogNoop}
