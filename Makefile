@@ -72,10 +72,11 @@ test-all: vet ## everything: all end-to-end tests, the browser, all seeds, rando
 test-long: tools
 	@$(MAKE) --no-print-directory -j 2 test-e2e test-packages bench-test fuzz FUZZ=$(SHORTFUZZ)
 
-# What the gate runs after make test. The seeds and inputs that -short leaves out would take another quarter of an hour
-# on two cores, and slow the end-to-end tests down: make test-all runs them.
+# What the gate runs after make test. The seeds and inputs that -short leaves out, and the race detector in all processes
+# of the end-to-end tests, would take another half an hour on two cores: make test-all has them. One end-to-end test of
+# make test has the race detector too.
 test-gate: tools
-	@$(MAKE) --no-print-directory -j 2 test-e2e bench-test lint SKIP="-skip '^Test(Short|CheckersNotice)\b'"
+	@$(MAKE) --no-print-directory -j 2 test-e2e bench-test lint RACE= SKIP="-skip '^Test(Short|CheckersNotice)\b'"
 
 # tools names the tests that are skipped on this machine.
 tools:
