@@ -47,7 +47,7 @@ func TestRandomFaults(t *testing.T) {
 	for end := began.Add(soak); !o.failed() && (time.Now().Before(end) || s.steps < faults || o.appends() < appends); {
 		s.disturb()
 		if s.random.IntN(3) == 0 {
-			c.awaitComplete(3)
+			s.awaitComplete(3)
 		}
 		l.more(some / 3)
 		if s.steps%progressEvery == 0 {
@@ -64,6 +64,7 @@ func TestRandomFaults(t *testing.T) {
 			})
 		}
 	}
+	s.awaitComplete(3)
 	c.awaitProgress("after the last step")
 	l.end()
 	s.report(o, seed, time.Since(began))

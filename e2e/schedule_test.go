@@ -29,6 +29,7 @@ type schedule struct {
 	faults []fault
 	clocks string // the folder of the clock files, "" if clocks cannot be set
 	small  map[string]bool
+	full   map[string]bool // masters whose disk was full
 }
 
 // fault is one kind of fault of the cluster.
@@ -165,13 +166,11 @@ func diskFaults() []fault {
 				if err := os.Remove(path); err != nil {
 					s.c.t.Fatal(err)
 				}
-				switch {
-				case s.c.Alive(name):
-				case roleOf(s.c.Topology(), name).Kind == devcluster.KindStorage:
+				if roleOf(s.c.Topology(), name).Kind == devcluster.KindMaster {
+					s.full[name] = true
+					s.launchEnded()
+				} else if !s.c.Alive(name) {
 					s.c.t.Errorf("step %d: %s ended on a full disk", s.steps, name)
-				default: // a master ends if its log meets the full disk before it has seen that
-					s.c.Forget(name)
-					s.c.launch(name)
 				}
 			}
 		}},
@@ -192,6 +191,35 @@ func diskFaults() []fault {
 				injectSyscalls(s.c.t, s.c.PIDs()[name], fmt.Sprintf("fsync,fdatasync:delay_enter=%d", by*1000))
 		}},
 	}
+}
+
+// launchEnded starts the masters again that ended on a full disk. A master ends if its log meets the full disk before
+// it has seen that. It may still be about to end when there is room again.
+func (s *schedule) launchEnded() {
+	s.c.t.Helper()
+	for name := range s.full {
+		if s.c.Alive(name) {
+			continue
+		}
+		s.c.Forget(name)
+		if said := tail(roleOf(s.c.Topology(), name).Log, 20); !strings.Contains(said, syscall.ENOSPC.Error()) {
+			s.c.t.Errorf("step %d: %s ended, and said %s", s.steps, name, said)
+		}
+		s.c.launch(name)
+	}
+}
+
+// awaitComplete waits until the cluster is complete. All faults are over.
+func (s *schedule) awaitComplete(storages int) {
+	s.c.t.Helper()
+	s.c.await("a complete cluster", func() string {
+		s.launchEnded()
+		status, err := s.c.status()
+		if err != nil {
+			return err.Error()
+		}
+		return s.c.incomplete(status, storages)
+	})
 }
 
 // fillDisk writes a file until the file system is full.
@@ -336,6 +364,7 @@ func (u *unreliable) RoundTrip(r *http.Request) (*http.Response, error) {
 // disturb injects one or two faults, and undoes them.
 func (s *schedule) disturb() {
 	s.c.t.Helper()
+	s.launchEnded()
 	s.steps++
 	var undo []func()
 	var told []string
@@ -396,6 +425,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c, topology := prepared(t, change)
 	s := &schedule{
 		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: scratch,
+		full: map[string]bool{},
 	}
 	c.net = newNetwork(t, &topology)
 	s.faults = append(s.faults, networkFaults()...)
