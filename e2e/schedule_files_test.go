@@ -108,29 +108,35 @@ func (c *cluster) limitDescriptors(name string, spare uint64) (undo func()) {
 	return func() { limit(&was, nil) }
 }
 
-// memoryGroup is a control group with a limit of memory: for one process at a time.
-type memoryGroup struct{ root, dir, limitFile string }
+// memoryGroup makes control groups with a limit of memory. Each process gets a group of its own: what one leaves in it,
+// such as files on a tmpfs, counts against the limit, and the kernel refuses a limit below that.
+type memoryGroup struct{ root, limitFile string }
 
-// newMemoryGroup creates a control group that ends with the test.
+// newMemoryGroup checks that control groups can be made.
 func newMemoryGroup(t *testing.T) (*memoryGroup, error) {
 	g := &memoryGroup{root: "/sys/fs/cgroup", limitFile: "memory.max"} // cgroup v2
 	if _, err := os.Stat("/sys/fs/cgroup/memory/memory.limit_in_bytes"); err == nil {
 		g.root, g.limitFile = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
 	}
-	var err error
-	if g.dir, err = os.MkdirTemp(g.root, "chainstore-e2e-"); err != nil {
-		return nil, err
+	_, err := g.group(t, 1<<30)
+	return g, err
+}
+
+// group makes a control group that ends with the test.
+func (g *memoryGroup) group(t *testing.T, bytes int) (dir string, err error) {
+	if dir, err = os.MkdirTemp(g.root, "chainstore-e2e-"); err != nil {
+		return "", err
 	}
 	t.Cleanup(func() {
-		if err := whileBusy(func() error { return os.Remove(g.dir) }); err != nil {
+		if err := whileBusy(func() error { return os.Remove(dir) }); err != nil {
 			t.Error(err)
 		}
 	})
-	return g, os.WriteFile(filepath.Join(g.dir, g.limitFile), []byte(strconv.Itoa(1<<30)), 0o600)
+	return dir, os.WriteFile(filepath.Join(dir, g.limitFile), []byte(strconv.Itoa(bytes)), 0o600)
 }
 
 // whileBusy repeats a change of a control group until the kernel permits it. It refuses to remove a group while a
-// killed process is ending, and to set a limit below what earlier processes have left in it until it has freed that.
+// killed process is ending.
 func whileBusy(change func() error) (err error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -144,13 +150,15 @@ func whileBusy(change func() error) (err error) {
 // limit gives a process so many more bytes of memory. If it needs more, the kernel kills it.
 func (g *memoryGroup) limit(t *testing.T, pid, bytes int) (undo func()) {
 	t.Helper()
-	write := func(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
-	err := whileBusy(func() error { return write(filepath.Join(g.dir, g.limitFile), strconv.Itoa(bytes)) })
+	dir, err := g.group(t, bytes)
+	move := func(dir string) error {
+		return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o600)
+	}
 	if err == nil {
-		err = write(filepath.Join(g.dir, "cgroup.procs"), strconv.Itoa(pid))
+		err = move(dir)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() { _ = write(filepath.Join(g.root, "cgroup.procs"), strconv.Itoa(pid)) } // it may have ended
+	return func() { _ = move(g.root) } // it may have ended
 }
