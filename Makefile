@@ -74,9 +74,10 @@ test-long: tools
 
 # What the gate runs after make test. The seeds and inputs that -short leaves out, and the race detector in all processes
 # of the end-to-end tests, would take another half an hour on two cores: make test-all has them. One end-to-end test of
-# make test has the race detector too.
+# make test has the race detector too. TestMasterFarBehind and TestScale need the machine for themselves: `make behind`
+# and `make scale` run them.
 test-gate: tools
-	@$(MAKE) --no-print-directory -j 2 test-e2e bench-test lint RACE= SKIP="-skip '^Test(Short|CheckersNotice)\b'"
+	@$(MAKE) --no-print-directory -j 2 test-e2e bench-test lint RACE= SKIP="-skip '^Test(Short|CheckersNotice|MasterFarBehind|Scale)\b'"
 
 # tools names the tests that are skipped on this machine.
 tools:

@@ -29,7 +29,8 @@ type schedule struct {
 	faults []fault
 	clocks string // the folder of the clock files, "" if clocks cannot be set
 	small  map[string]bool
-	full   map[string]bool // masters whose disk was full
+	// mayEnd are roles that may be about to end by an earlier fault, each with the text that their log has then.
+	mayEnd map[string]string
 }
 
 // fault is one kind of fault of the cluster.
@@ -167,7 +168,7 @@ func diskFaults() []fault {
 					s.c.t.Fatal(err)
 				}
 				if roleOf(s.c.Topology(), name).Kind == devcluster.KindMaster {
-					s.full[name] = true
+					s.mayEnd[name] = syscall.ENOSPC.Error()
 					s.launchEnded()
 				} else if !s.c.Alive(name) {
 					s.c.t.Errorf("step %d: %s ended on a full disk", s.steps, name)
@@ -193,16 +194,16 @@ func diskFaults() []fault {
 	}
 }
 
-// launchEnded starts the masters again that ended on a full disk. A master ends if its log meets the full disk before
-// it has seen that. It may still be about to end when there is room again.
+// launchEnded starts the roles again that ended by an earlier fault. A master ends if its log meets the full disk
+// before it has seen that. It may still be about to end when there is room again, and so may a role that had no memory.
 func (s *schedule) launchEnded() {
 	s.c.t.Helper()
-	for name := range s.full {
+	for name, text := range s.mayEnd {
 		if s.c.Alive(name) {
 			continue
 		}
 		s.c.Forget(name)
-		if said := tail(roleOf(s.c.Topology(), name).Log, 20); !strings.Contains(said, syscall.ENOSPC.Error()) {
+		if said := tail(roleOf(s.c.Topology(), name).Log, 20); !strings.Contains(said, text) {
 			s.c.t.Errorf("step %d: %s ended, and said %s", s.steps, name, said)
 		}
 		s.c.launch(name)
@@ -425,7 +426,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c, topology := prepared(t, change)
 	s := &schedule{
 		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: scratch,
-		full: map[string]bool{},
+		mayEnd: map[string]string{},
 	}
 	c.net = newNetwork(t, &topology)
 	s.faults = append(s.faults, networkFaults()...)

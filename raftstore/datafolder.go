@@ -283,11 +283,43 @@ func (f *dataFolder) finishMove() error {
 		return err
 	})
 	if err == nil && !moved {
-		err = f.replaceDatabase(nil, 0, 0)
+		if err = f.checkMoved(); err == nil {
+			err = f.replaceDatabase(nil, 0, 0)
+		}
 	}
 	if canWait(err) {
 		f.log.Warn("raft.db still has the log that was moved, and takes its room", "error", err)
 		return nil
+	}
+	return err
+}
+
+// checkMoved returns an error if the log in raft.db is newer than that in the segments, so that it is not deleted: the
+// file may have been put back after the move of another one, which was empty or older. Of two logs, that one is newer
+// whose last entry has the higher term, or the same one and the higher index.
+func (f *dataFolder) checkMoved() error {
+	if f.segments == nil { // it was copied just now, and compared
+		return nil
+	}
+	var there, moved raft.Log
+	last, err := f.bolt.LastIndex()
+	if err == nil && last > 0 {
+		err = readMapped(func() error { return f.bolt.GetLog(last, &there) })
+	}
+	if err != nil || last == 0 {
+		return err
+	}
+	end, err := f.segments.LastIndex()
+	if err == nil && end > 0 {
+		err = f.segments.GetLog(end, &moved)
+	}
+	if newest := f.snaps.newest(); newest.index > end {
+		end, moved.Term = newest.index, newest.term
+	}
+	if err == nil && (there.Term > moved.Term || there.Term == moved.Term && last > end) {
+		err = diskError("open "+databasePath(f.dir), fmt.Errorf("it ends with entry %d of term %d, and %s with entry "+
+			"%d of term %d: it was put back after its log was moved (%s)", last, there.Term, logPath(f.dir), end,
+			moved.Term, raftconfig.Remedy))
 	}
 	return err
 }

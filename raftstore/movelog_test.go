@@ -516,3 +516,42 @@ func TestJoinerWritesSegments(t *testing.T) {
 		}
 	}
 }
+
+// TestNewerDatabaseAfterAMove moves an empty log, as after a partial restore, and then puts the file with the log back.
+// The start is refused, and the file stays as it is.
+func TestNewerDatabaseAfterAMove(t *testing.T) {
+	t.Parallel()
+	n := databaseNode(t)
+	raised(t, n)
+	n.stop()
+	path := filepath.Join(n.cfg.Dir, "raft.db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		data []byte
+		why  string
+	}{{nil, ""}, {whole, "put back after its log was moved"}, {whole, "put back after its log was moved"}} {
+		if err := os.WriteFile(path, step.data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(n.cfg)
+		if err == nil {
+			_ = s.Close()
+		}
+		if !errors.Is(err, ErrDisk) || !strings.Contains(fmt.Sprint(err), step.why) {
+			t.Errorf("%d bytes: %v", len(step.data), err)
+		}
+	}
+	bolt, err := raftconfig.OpenLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last, err := bolt.LastIndex(); err != nil || last == 0 || last > 1<<60 {
+		t.Errorf("raft.db ends at %d, %v", last, err)
+	}
+	if err := bolt.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -104,7 +104,13 @@ func (i *Inbound) check(command any) error {
 		if err := checkSender(m.RPCHeader, m.Leader, m.Term, current); err != nil {
 			return err
 		}
-		return checkEntries(m)
+		if err := checkEntries(m); err != nil {
+			return err
+		}
+		// Raft 1.7.3 would also commit entries that this master has behind those of the request, and that another
+		// leader may have sent (figure 2 of the Raft paper: up to the last new entry).
+		m.LeaderCommitIndex = min(m.LeaderCommitIndex, m.PrevLogEntry+uint64(len(m.Entries)))
+		return nil
 	case *raft.RequestVoteRequest:
 		//lint:ignore SA1019 as above
 		return checkSender(m.RPCHeader, m.Candidate, m.Term, current)
