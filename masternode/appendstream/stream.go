@@ -72,8 +72,8 @@ func (g *Gap) Unwrap() error { return wire.ErrStreamGap }
 type part[E any] struct {
 	first   uint64
 	records []E
-	asHead  bool // all parts before it were appended when it was sent
-	done    chan struct{}
+	asHead  bool          // all parts before it were appended when it was sent
+	done    chan struct{} // nil before it is started
 	// set when done is closed
 	positions []wire.Position
 	err       error
@@ -279,7 +279,7 @@ func (r *request[E]) send(ctx context.Context) (last uint64, err error) {
 	var repeat <-chan time.Time
 	ended := ctx.Done()
 	for {
-		for err == nil && len(underWay) < partsUnderWay {
+		for err == nil && len(underWay) < r.mostUnderWay(next) {
 			p, limitErr := r.nextPart(next)
 			if err = limitErr; p == nil {
 				break
@@ -321,6 +321,12 @@ func (r *request[E]) send(ctx context.Context) (last uint64, err error) {
 			underWay = underWay[1:]
 			last = p.first + uint64(len(p.records)) - 1
 			r.answer(p)
+			if len(underWay) > 0 && underWay[0].done == nil {
+				if err != nil {
+					return last, r.abandon(underWay, err)
+				}
+				r.start(underWay[0], true)
+			}
 			continue
 		}
 		if err != nil { // it is not sent again
@@ -332,8 +338,7 @@ func (r *request[E]) send(ctx context.Context) (last uint64, err error) {
 		case errors.As(p.err, &gap) && gap.Next > p.first && gap.Next-p.first < uint64(len(p.records)):
 			head, rest := p.divide(int(gap.Next - p.first))
 			underWay = append([]*part[E]{head, rest}, underWay[1:]...)
-			r.start(head, true)
-			r.start(rest, false)
+			r.start(head, true) // the rest is started when the head was compared with what the stream has
 		case !p.asHead && (gap != nil || errors.Is(p.err, wire.ErrUnknownStream)): // it overtook a part before it
 			r.start(p, true)
 		case !again:
@@ -352,9 +357,21 @@ func (r *request[E]) send(ctx context.Context) (last uint64, err error) {
 // abandon waits for the parts that are under way, and returns err.
 func (r *request[E]) abandon(underWay []*part[E], err error) error {
 	for _, p := range underWay {
-		<-p.done
+		if p.done != nil {
+			<-p.done
+		}
 	}
 	return err
+}
+
+// mostUnderWay returns how many parts may be under way when the next part begins with a number. The stream may have the
+// first records of a request, as many as the window. Another record under such a number ends the request, and nothing
+// behind it must have been appended. So these parts wait for each other.
+func (r *request[E]) mostUnderWay(next uint64) int {
+	if next-r.cfg.First <= uint64(r.cfg.Window) {
+		return 1
+	}
+	return partsUnderWay
 }
 
 // retryAfter returns whether a part should be sent again, and after which time.

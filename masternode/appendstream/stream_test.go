@@ -413,3 +413,37 @@ func TestAnswerFails(t *testing.T) {
 		}
 	})
 }
+
+// TestOtherRecordsAreRefusedWithoutEffect checks that a request with another record under a number that the stream has
+// appends nothing, although its later records would follow the stream's last one.
+func TestOtherRecordsAreRefusedWithoutEffect(t *testing.T) {
+	for _, have := range []uint64{3, 40, 100} { // of the 100 records of the window
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, have+1)
+			r.cfg.First = 1
+			other := errors.New("another record")
+			submit := r.cfg.Submit
+			r.cfg.Submit = func(first uint64, records []uint64) func() ([]wire.Position, error) {
+				wait := submit(first, records)
+				return func() ([]wire.Position, error) {
+					positions, err := wait()
+					if err == nil && first <= have { // it is compared once it is known to be there
+						time.Sleep(time.Second)
+						return nil, other
+					}
+					return positions, err
+				}
+			}
+			r.cfg.Limit = func() (int, int, error) { return 20, 0, nil }
+			r.send(1, 400, 50)
+			if _, err := Run(t.Context(), r.cfg); !errors.Is(err, other) {
+				t.Errorf("%d records are there: %v", have, err)
+			}
+			for range r.body { // until the sender has ended
+			}
+			if uint64(len(r.table)) != have {
+				t.Errorf("of %d records the table has %d afterwards", have, len(r.table))
+			}
+		})
+	}
+}
