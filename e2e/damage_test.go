@@ -483,9 +483,11 @@ func TestLostBlock(t *testing.T) {
 	// The other records of the block still have proofs, and are still served.
 	for _, r := range inHole {
 		got, err := c.masters[0].Get(t.Context(), r.at.Block, r.at.Offset)
-		if r.at.Offset == 0 && !errors.Is(err, wire.ErrLost) {
-			t.Errorf("the lost record: %+v, %v", got, err)
-		} else if r.at.Offset > 0 && (err != nil || r.differs(got) != "") {
+		if r.at.Offset == 0 && errors.Is(err, wire.ErrLost) {
+			continue
+		}
+		// A master may have the lost one in memory, because a client has read it before the loss.
+		if err != nil || r.differs(got) != "" {
 			t.Errorf("%v of the lost block: %v, %s", r, err, r.differs(got))
 		}
 	}

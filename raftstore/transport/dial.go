@@ -29,12 +29,15 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	var last error // of the last attempt that ended before the deadline
+	contact := s.contactOf(member)
 	for pause := firstRedial; ; pause = min(2*pause, slowestRedial) {
+		began := time.Now()
 		c, err := s.dialAnywhere(ctx, member, hostPort, purposeRaft)
-		s.setReachable(member, err == nil)
 		if err == nil {
-			return &outgoing{conn: c}, nil
+			contact.answered()
+			return &outgoing{conn: c, contact: contact}, nil
 		}
+		contact.failed(began)
 		if time.Now().Before(deadline) {
 			last = err
 		} else if last != nil {
@@ -70,23 +73,6 @@ func (s *Stream) SetAddress(member, hostPort string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.addresses[member] = hostPort
-}
-
-// Unreachable reports whether raft's last dial to a member failed.
-func (s *Stream) Unreachable(member string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.unreachable[member]
-}
-
-func (s *Stream) setReachable(member string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ok {
-		delete(s.unreachable, member)
-	} else {
-		s.unreachable[member] = true
-	}
 }
 
 // addressOf returns the most recent address of a member, "" if none was set.

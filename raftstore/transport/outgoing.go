@@ -25,6 +25,7 @@ const (
 // not answer is noticed after up to 21 s.
 type outgoing struct {
 	*conn
+	contact *contact
 	mu      sync.Mutex    // of the fields below
 	began   time.Time     // of the call
 	timeout time.Duration // that raft gave the call, 0 for none
@@ -80,7 +81,11 @@ func (o *outgoing) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return o.conn.Read(b)
+	n, err := o.conn.Read(b)
+	if n > 0 {
+		o.contact.answered()
+	}
+	return n, err
 }
 
 // readDeadline returns the deadline of an answer before its first read, zero for later reads or for none.

@@ -58,7 +58,7 @@ type Stream struct {
 	raftOpen    bool       // connections are for raft too, and not only for announcements
 	conns       map[*conn]struct{}
 	versions    map[string]byte   // the highest version of the handshake that a member has used, whatever the level
-	unreachable map[string]bool   // members to which the last dial failed
+	contacts    map[string]*contact
 	addresses   map[string]string // see SetAddress
 	questions   map[string]*termLink
 	proven      map[proofOf]netip.Addr
@@ -73,7 +73,7 @@ func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
 		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{},
-		conns: map[*conn]struct{}{}, versions: map[string]byte{}, unreachable: map[string]bool{},
+		conns: map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
 		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -281,3 +281,68 @@ func TestDisableIsFinal(t *testing.T) {
 		t.Errorf("it takes connections: %v", err)
 	}
 }
+
+// A dial that fails while another connection to the member works does not make it unreachable.
+func TestUnreachable(t *testing.T) {
+	a, b := testStream(t, "a", "g", testToken), testStream(t, "b", "g", testToken)
+	var cut atomic.Bool
+	a.cfg.Dial = func(ctx context.Context, network, hostPort string) (net.Conn, error) {
+		if cut.Load() {
+			return nil, errors.New("no way to it")
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, hostPort)
+	}
+	c, err := a.Dial(b.address(), 20*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := func() {
+		t.Helper()
+		if _, err := d.Write([]byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut.Store(true)
+	if _, err := a.Dial(b.address(), 10*time.Millisecond); err == nil || !a.Unreachable("b") {
+		t.Errorf("after a failed dial: %v, unreachable %v", err, a.Unreachable("b"))
+	}
+	if answer(); a.Unreachable("b") {
+		t.Error("b has answered and counts as unreachable")
+	}
+	if _, err := a.Dial(b.address(), 10*time.Millisecond); err == nil || !a.Unreachable("b") {
+		t.Errorf("after another failed dial: %v, unreachable %v", err, a.Unreachable("b"))
+	}
+	cut.Store(false)
+	again, err := a.Dial(b.address(), 20*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Accept(); err != nil || a.Unreachable("b") {
+		t.Errorf("after a dial: %v, unreachable %v", err, a.Unreachable("b"))
+	}
+	if err := errors.Join(c.Close(), again.Close(), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An attempt that began before the last answer of the member says nothing, even if it fails after it.
+func TestUnreachableWhileDialling(t *testing.T) {
+	c := &contact{}
+	began := time.Now()
+	c.answered()
+	c.failed(began.Add(-time.Second))
+	if c.lost() {
+		t.Error("a dial that failed late counts")
+	}
+	c.failed(time.Now().Add(time.Second))
+	if !c.lost() {
+		t.Error("a dial that began after the last answer does not count")
+	}
+}
