@@ -63,6 +63,9 @@ func OpenAuthority(p Pair) (*Authority, error) {
 	return &Authority{cert: c, signer: signer, domain: c.URIs[0].Host}, nil
 }
 
+// Certificate returns the certificate that others trust.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
 // Domain returns the first part of the identities.
 func (a *Authority) Domain() string { return a.domain }
 
@@ -127,4 +130,22 @@ func sign(c *x509.Certificate, a *Authority, lifetime time.Duration, now time.Ti
 		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 	}, nil
+}
+
+// Parse reads the first certificate of a file in PEM.
+func Parse(data []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("it has no certificate in PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
+// HostsOf returns the names and addresses of a certificate.
+func HostsOf(c *x509.Certificate) []string {
+	hosts := append([]string{}, c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		hosts = append(hosts, ip.String())
+	}
+	return hosts
 }

@@ -196,7 +196,7 @@ func TestKindsOfPeers(t *testing.T) {
 			expect(t, "as a client of raft", err, row.asRaft)
 			server := peer.Server("http/1.1")
 			server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				c := peer.serverFor(peer.current.Load(), NodeProtocol)
+				c := peer.serverFor(peer.current.Load(), "http/1.1")
 				c.ClientAuth, c.VerifyConnection = tls.NoClientCert, nil
 				return c, nil
 			}
@@ -224,7 +224,7 @@ func TestClientsWithoutCertificate(t *testing.T) {
 	if _, ok := PeerOf(&state); err != nil || ok || state.NegotiatedProtocol != "http/1.1" {
 		t.Errorf("a user: %v, %v, protocol %q", err, ok, state.NegotiatedProtocol)
 	}
-	_, err, _ = handshake(t, n.Server("http/1.1"), user(NodeProtocol))
+	_, err, _ = handshake(t, n.Server("http/1.1"), user(NodeProtocol, "http/1.1"))
 	expect(t, "a node without a certificate", err, "certificate")
 	_, err, _ = handshake(t, n.RaftServer(), user(RaftProtocol))
 	expect(t, "a master without a certificate", err, "certificate")

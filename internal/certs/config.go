@@ -8,10 +8,13 @@ import (
 	"slices"
 )
 
-// The protocols of ALPN by which a client says what it is.
+// The protocols of ALPN.
 const (
-	NodeProtocol = "chainstore-node/1" // HTTP/1.1 between nodes
+	// NodeProtocol is what a node offers in front of HTTP/1.1, which is what it then speaks. The server never chooses
+	// it: it only says what kind of client this is.
+	NodeProtocol = "chainstore-node/1"
 	RaftProtocol = "chainstore-raft/1" // raft, between masters
+	http1        = "http/1.1"
 )
 
 // ErrPeer is returned for the other side of a connection that is not the node which it should be.
@@ -29,7 +32,7 @@ func (s *Store) Server(protocols ...string) *tls.Config {
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		b := s.current.Load()
 		if slices.Contains(hello.SupportedProtos, NodeProtocol) {
-			return s.serverFor(b, NodeProtocol), nil
+			return s.serverFor(b, http1), nil
 		}
 		c := base()
 		c.NextProtos, c.Certificates = protocols, []tls.Certificate{b.user}
@@ -62,17 +65,18 @@ func (s *Store) serverFor(b *bundle, protocol string, roles ...string) *tls.Conf
 // Client is the configuration of a call to a node over HTTP. The certificate of the other side must be for the host, a
 // name or an address, and for one of the roles, none for any.
 func (s *Store) Client(host string, roles ...string) *tls.Config {
-	return s.client(host, NodeProtocol, roles)
+	return s.client(host, roles, NodeProtocol, http1)
 }
 
 // RaftClient is the configuration of a connection to the raft port of a master on a host.
 func (s *Store) RaftClient(host string) *tls.Config {
-	return s.client(host, RaftProtocol, []string{Master})
+	return s.client(host, []string{Master}, RaftProtocol)
 }
 
-func (s *Store) client(host, protocol string, roles []string) *tls.Config {
+// client is the configuration of a client that offers protocols. The last one must be chosen.
+func (s *Store) client(host string, roles []string, protocols ...string) *tls.Config {
 	c := base()
-	c.NextProtos, c.ServerName = []string{protocol}, host
+	c.NextProtos, c.ServerName = protocols, host
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		return &s.current.Load().node, nil
 	}
@@ -92,7 +96,7 @@ func (s *Store) client(host, protocol string, roles []string) *tls.Config {
 		if err != nil {
 			return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
 		}
-		if state.NegotiatedProtocol != protocol {
+		if protocol := protocols[len(protocols)-1]; state.NegotiatedProtocol != protocol {
 			return fmt.Errorf("%w: it does not speak %s", ErrPeer, protocol)
 		}
 		_, err = b.peer(state, roles)
@@ -117,7 +121,7 @@ func (b *bundle) peer(state tls.ConnectionState, roles []string) (Identity, erro
 
 // PeerOf returns the node at the other side of a connection of [Store.Server]. ok is false for a user.
 func PeerOf(state *tls.ConnectionState) (id Identity, ok bool) {
-	if state == nil || state.NegotiatedProtocol != NodeProtocol || len(state.VerifiedChains) == 0 {
+	if state == nil || len(state.VerifiedChains) == 0 {
 		return id, false
 	}
 	id, err := IdentityOf(state.PeerCertificates[0])

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
@@ -22,7 +23,9 @@ type NodeConfig struct {
 	HTTP         string // address to listen on
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
-	Insecure     bool // allow addresses other than loopback
+	Insecure     bool // allow addresses other than loopback without TLS
+	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
+	TLS certs.Files
 	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
 	AfterFailedSync bool
 	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
@@ -160,7 +163,13 @@ func (c *MasterConfig) validate() error {
 	case c.AdminToken == c.ClusterToken:
 		return errors.New("the admin token and the cluster token must differ")
 	}
-	return checkLoopback("--raft", c.Raft, c.Insecure)
+	if err := c.checkURLs("--peers", c.Peers); err != nil {
+		return err
+	}
+	if err := c.checkURLs("--join", c.Join); err != nil {
+		return err
+	}
+	return c.checkLoopback("--raft", c.Raft)
 }
 
 // Validate returns an error that names the first option outside its limits.
@@ -202,6 +211,9 @@ func (c *WorkerConfig) validate() error {
 		return errors.New("at least one master is needed: --masters URL,…")
 	case c.ClusterToken == "":
 		return errNoClusterToken
+	}
+	if err := c.checkURLs("--masters", c.Masters); err != nil {
+		return err
 	}
 	return c.validateSpace()
 }
