@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/console"
 	"github.com/chainstore/chainstore/httpapi/legacy"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
@@ -21,8 +22,9 @@ type Config struct {
 	Adopt        func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
-	Secured      bool // nodes have certificates
-	AdminToken   string
+	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have certificates.
+	Certificate func() certs.Report
+	AdminToken  string
 	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
 	// have the admin token, which goes to the leader only.
 	Forward exchange.Send
@@ -59,7 +61,7 @@ type master struct {
 	adopt   func(wire.Adoption) error
 	stale   func() error
 	cluster httpapi.Secret
-	secured bool // see Config.Secured
+	secured bool // nodes have certificates
 	admin   httpapi.Secret
 	leader  forwarder
 	profile func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
@@ -85,7 +87,7 @@ const (
 func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
-		cluster: httpapi.NewSecret(cfg.ClusterToken), secured: cfg.Secured, admin: httpapi.NewSecret(cfg.AdminToken),
+		cluster: httpapi.NewSecret(cfg.ClusterToken), secured: cfg.Certificate != nil, admin: httpapi.NewSecret(cfg.AdminToken),
 		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward,
 			peer: cfg.ClusterToken},
 		Options: cfg.Options, profile: cfg.Profile,

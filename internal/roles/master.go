@@ -84,8 +84,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	histograms := histogram.NewMaster()
 	var raftTLS transport.TLS
+	var certificate func() certs.Report
 	if m.certs != nil {
-		raftTLS = m.certs
+		raftTLS, certificate = m.certs, m.certs.Report
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
 		TLS: raftTLS,
@@ -125,7 +126,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        m.store.Adopt,
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Secured: m.certs != nil,
+		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
