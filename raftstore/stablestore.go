@@ -143,8 +143,8 @@ func (s *stableStore) addChecksums() error {
 	return nil
 }
 
-// check returns an error for a file that has lost what raft wrote. A master that continued with an empty file would
-// vote twice and forget what it has acknowledged.
+// check returns an error for a file that has lost what raft wrote, or whose term or vote is damaged. A master that
+// continued with an empty file would vote twice and forget what it has acknowledged.
 func (s *stableStore) check(id identity) error {
 	if !id.Begun {
 		return nil
@@ -153,6 +153,11 @@ func (s *stableStore) check(id identity) error {
 	if errors.Is(err, errNoValue) {
 		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: "+
 			"move the whole folder away and start the master with --join"))
+	}
+	if err == nil {
+		if _, err = s.GetUint64([]byte(keyVoteTerm)); errors.Is(err, errNoValue) {
+			return nil // it has not voted yet
+		}
 	}
 	return err
 }
