@@ -176,3 +176,41 @@ func TestQuotaWithNothingLeft(t *testing.T) {
 		r.check(1, uint64(len(r.table)))
 	})
 }
+
+// TestNoRoomForMore checks that a stream reads on when its answers have freed room, and ends where it holds nothing.
+func TestNoRoomForMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1)
+		var mu sync.Mutex
+		room := 30
+		next := r.cfg.Next
+		r.cfg.Next = func(most int) ([]uint64, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if most = min(most, room); most == 0 {
+				return nil, wire.ErrBacklog
+			}
+			records, err := next(most)
+			room -= len(records)
+			return records, err
+		}
+		r.cfg.Answered = func(records []uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			room += len(records)
+		}
+		r.delay = func() time.Duration { return 3 * time.Second }
+		r.send(1, 200, 50)
+		if last, err := Run(t.Context(), r.cfg); last != 200 || err != nil {
+			t.Errorf("%d, %v", last, err)
+		}
+		r.check(1, 200)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1)
+		r.cfg.Next = func(int) ([]uint64, error) { return nil, wire.ErrBacklog }
+		if last, err := Run(t.Context(), r.cfg); last != 0 || !errors.Is(err, wire.ErrBacklog) {
+			t.Errorf("%d, %v", last, err)
+		}
+	})
+}

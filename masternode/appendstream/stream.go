@@ -31,7 +31,7 @@ type Config[E any] struct {
 	Bytes  int    // their bytes, at which no more are read
 
 	// Next reads records of the body: at least one and at most so many. It blocks only for the first. [io.EOF] is the
-	// end. It is called by one goroutine.
+	// end. It is called by one goroutine. After [wire.ErrBacklog] it is called again if room was freed.
 	Next func(most int) ([]E, error)
 	// Drain reads and drops the rest of the body, so that a client that sends everything before it reads comes to read.
 	Drain func()
@@ -178,6 +178,9 @@ func (r *request[E]) read() {
 		if err == nil {
 			records, err = r.cfg.Next(room)
 		}
+		if errors.Is(err, wire.ErrBacklog) && r.freedRoom(r.cfg.Window-room) {
+			continue
+		}
 		r.mu.Lock()
 		r.queue = append(r.queue, records...)
 		r.held += len(records)
@@ -195,6 +198,19 @@ func (r *request[E]) read() {
 			return
 		}
 	}
+}
+
+// freedRoom waits until fewer records have no answer than did. It returns false if there is nothing to wait for.
+func (r *request[E]) freedRoom(did int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.held >= did {
+		if did == 0 || r.ended || r.unread {
+			return false
+		}
+		r.freed.Wait()
+	}
+	return true
 }
 
 // errEnded: the request has ended.
