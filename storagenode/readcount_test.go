@@ -60,7 +60,8 @@ func TestOneReadOfASegmentPerRecord(t *testing.T) {
 		for block := range uint64(blocks) {
 			for i := range uint32(count) {
 				at := wire.Place{Block: block, Offset: i * 7 % count}
-				if a := n.Read([]wire.Place{at}, nil)[0]; string(a.Record) != string(c.blocks[block].Encoded(at.Offset)) {
+				a := n.Read([]wire.Place{at}, nil)[0]
+				if string(a.Record) != string(c.blocks[block].Encoded(at.Offset)) {
 					t.Fatalf("%+v: status %d, another record", at, a.Status)
 				}
 			}

@@ -14,8 +14,8 @@ const (
 	slots       = 1 << slotBits
 )
 
-// MaxBytes bounds the memory of a [Cache], 20 MiB: each page has 4 bytes for each record and one more, and less than 256
-// bytes besides. It is room for the ends of four million records.
+// MaxBytes bounds the memory of a [Cache], 20 MiB: each page has 4 bytes for each record and one more, and less than
+// 256 bytes besides. It is room for the ends of four million records.
 const MaxBytes = slots * (endSize*(pageRecords+1) + 256)
 
 // Cache keeps pages of the tables of ends that were read last. Each page has one possible slot. There is no lock: a
