@@ -194,8 +194,8 @@ func restore(own, dir string, original map[string]string) error {
 	return err
 }
 
-// TestEveryFlipOfAFolder flips a bit of every byte of every file of a stopped master. Each start refuses the folder with
-// the name of the file, or finds the same identity, votes, log and state.
+// TestEveryFlipOfAFolder flips a bit of every byte of every file of a stopped master. Each start refuses the folder
+// with the name of the file, or finds the same identity, votes, log and state.
 func TestEveryFlipOfAFolder(t *testing.T) {
 	t.Parallel()
 	n := tinyMaster(t)
