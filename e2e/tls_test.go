@@ -24,7 +24,9 @@ func secure(topology *devcluster.Topology) {
 	topology.TLS = true
 	trust := trustOf(topology.Dir)
 	if topology.HTTP == nil {
-		topology.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: trust, MaxIdleConnsPerHost: maxClients}}
+		topology.HTTP = &http.Client{
+			Transport: &http.Transport{TLSClientConfig: trust, MaxIdleConnsPerHost: maxClients},
+		}
 		return
 	}
 	topology.HTTP.Transport.(*http.Transport).TLSClientConfig = trust

@@ -21,8 +21,8 @@ func Secure(l *Listener, store *certs.Store) net.Listener {
 // Peer returns the node that sends a request, by its certificate. ok is false for a user, and without TLS.
 func Peer(c *gin.Context) (id certs.Identity, ok bool) { return certs.PeerOf(c.Request.TLS) }
 
-// Only is middleware that refuses nodes whose role is another one, by their certificates. secured says whether nodes have
-// certificates: otherwise all may pass.
+// Only is middleware that refuses nodes whose role is another one, by their certificates. secured says whether nodes
+// have certificates: otherwise all may pass.
 func (e *Engine) Only(secured bool, roles ...string) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if !secured {

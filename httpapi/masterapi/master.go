@@ -22,7 +22,8 @@ type Config struct {
 	Adopt        func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
-	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have certificates.
+	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
+	// certificates.
 	Certificate func() certs.Report
 	AdminToken  string
 	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
@@ -91,7 +92,8 @@ const (
 func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
-		cluster: httpapi.NewSecret(cfg.ClusterToken), secured: cfg.Certificate != nil, admin: httpapi.NewSecret(cfg.AdminToken),
+		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
+		secured: cfg.Certificate != nil,
 		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward,
 			peer: cfg.ClusterToken},
 		Options: cfg.Options, profile: cfg.Profile,

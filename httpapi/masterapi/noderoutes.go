@@ -15,8 +15,8 @@ import (
 // maxSubmission bounds the appends that one master forwards to another, in bytes.
 const maxSubmission = 64 << 20
 
-// nodeRoutes adds the routes that masters and workers call. They take the cluster token, and with TLS the certificate of
-// a node.
+// nodeRoutes adds the routes that masters and workers call. They take the cluster token, and with TLS the certificate
+// of a node.
 func (m *master) nodeRoutes() {
 	all := m.nodeGroup(certs.Master, certs.Storage, certs.Miner)
 	all.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
@@ -39,7 +39,8 @@ func (m *master) nodeRoutes() {
 
 // nodeGroup returns the group of the routes that nodes with some roles call.
 func (m *master) nodeGroup(roles ...string) *gin.RouterGroup {
-	return m.Group("/", m.Only(m.secured, roles...), m.Requires(m.cluster), func(c *gin.Context) { m.provenNode(c.Request) })
+	return m.Group("/", m.Only(m.secured, roles...), m.Requires(m.cluster),
+		func(c *gin.Context) { m.provenNode(c.Request) })
 }
 
 // callerOf returns what a request says of the master that sends it, nothing if it says nothing.

@@ -37,7 +37,8 @@ func NewMiner(cfg MinerConfig) http.Handler {
 	e.NoRetry(minernode.ErrClosed)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
-	routes := e.Group("/", e.Only(cfg.Secured, certs.Master), e.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(e, cfg.Ready))
+	routes := e.Group("/", e.Only(cfg.Secured, certs.Master), e.Requires(httpapi.NewSecret(cfg.MasterToken)),
+		notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err

@@ -62,11 +62,13 @@ var mayImport = map[string][]string{
 	"httpapi/console":      {"wire"},
 	"httpapi/legacy":       {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
-		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "internal/certs", "internal/exchange", "masterfsm", "masternode", "wire",
+		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "internal/certs", "internal/exchange", "masterfsm",
+		"masternode", "wire",
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/certs", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
-		"chain", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram", "internal/noderpc", "httpapi",
+		"chain", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram", "internal/noderpc",
+		"httpapi",
 		"masterfsm", "masternode",
 		"minernode", "raftstore", "raftstore/transport", "storagenode", "verify", "internal/worker", "wire",
 	},

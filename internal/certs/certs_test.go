@@ -252,21 +252,23 @@ func TestClientsWithoutCertificate(t *testing.T) {
 	if _, err, _ := handshake(t, n.Server("http/1.1"), watching); err != nil || seen != "master seen-by-users" {
 		t.Errorf("a user sees %q, %v", seen, err)
 	}
-	if _, err, _ := handshake(t, n.Server("http/1.1"), newNode(t, ours.valid(Miner, "x"), ours).Client("127.0.0.1", Master)); err != nil {
+	miner := newNode(t, ours.valid(Miner, "x"), ours)
+	if _, err, _ := handshake(t, n.Server("http/1.1"), miner.Client("127.0.0.1", Master)); err != nil {
 		t.Errorf("a node: %v", err)
 	}
 }
 
-// TestAuthorityIsReplaced replaces the authority of two nodes, as docs/operations.md says. They reach each other at each
-// step.
+// TestAuthorityIsReplaced replaces the authority of two nodes, as docs/operations.md says. They reach each other at
+// each step.
 func TestAuthorityIsReplaced(t *testing.T) {
 	before, after := newIssuer(t, "bank"), newIssuer(t, "bank")
 	a, b := newNode(t, before.valid(Master, "a"), before), newNode(t, before.valid(Storage, "b"), before)
 	both := func(step string) {
 		t.Helper()
 		for _, pair := range [][2]*node{{a, b}, {b, a}} {
-			if _, err, err2 := handshake(t, pair[0].Server("http/1.1"), pair[1].Client("127.0.0.1")); err != nil || err2 != nil {
-				t.Errorf("%s: %v, %v", step, err, err2)
+			_, err1, err2 := handshake(t, pair[0].Server("http/1.1"), pair[1].Client("127.0.0.1"))
+			if err := errors.Join(err1, err2); err != nil {
+				t.Errorf("%s: %v", step, err)
 			}
 		}
 	}
@@ -327,8 +329,9 @@ func TestWrongFilesAreNotUsed(t *testing.T) {
 		if _, err := Open(n.Files, hclog.NewNullLogger()); row.name != "another role" && err == nil {
 			t.Errorf("%s: a new process starts with it", row.name)
 		}
-		if _, err, err2 := handshake(t, n.Server("http/1.1"), master.Client("127.0.0.1", Storage)); err != nil || err2 != nil {
-			t.Errorf("%s: %v, %v", row.name, err, err2)
+		_, err1, err2 := handshake(t, n.Server("http/1.1"), master.Client("127.0.0.1", Storage))
+		if err := errors.Join(err1, err2); err != nil {
+			t.Errorf("%s: %v", row.name, err)
 		}
 		fresh := ours.issue(Storage, "s1", "127.0.0.1", -time.Hour, 2*time.Hour)
 		if err := os.Remove(n.Key); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -80,8 +80,8 @@ func (s *Store) client(host string, roles []string, protocols ...string) *tls.Co
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		return &s.current.Load().node, nil
 	}
-	// Package tls would check the certificate with RootCAs, which cannot change: VerifyConnection does the same with the
-	// present authorities. The name in its argument is empty for an address.
+	// Package tls would check the certificate with RootCAs, which cannot change: VerifyConnection does the same with
+	// the present authorities. The name in its argument is empty for an address.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		b := s.current.Load()

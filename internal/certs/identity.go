@@ -21,8 +21,8 @@ var roles = []string{Master, Storage, Miner}
 // maxName bounds the names in an identity, in bytes.
 const maxName = 63
 
-// Identity names a node: spiffe://DOMAIN/ROLE/NAME. The domain is the name of the cluster's certificate authority. Domain
-// and name have 1 to 63 lower-case letters, digits, dots, dashes and underscores.
+// Identity names a node: spiffe://DOMAIN/ROLE/NAME. The domain is the name of the cluster's certificate authority.
+// Domain and name have 1 to 63 lower-case letters, digits, dots, dashes and underscores.
 type Identity struct {
 	Domain string
 	Role   string // Master, Storage or Miner
@@ -57,7 +57,8 @@ func checkName(what, text string) error {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_", r)
 	})
 	if text == "" || len(text) > maxName || wrong >= 0 {
-		return fmt.Errorf("%w: the %s %q must have 1 to %d of a-z, 0-9, '.', '-' and '_'", ErrIdentity, what, text, maxName)
+		return fmt.Errorf("%w: the %s %q must have 1 to %d of a-z, 0-9, '.', '-' and '_'", ErrIdentity, what, text,
+			maxName)
 	}
 	return nil
 }

@@ -79,7 +79,8 @@ func (s *Store) Watch(ctx context.Context) {
 	}
 }
 
-// Reload looks at the files now, and uses them if they are good and not the ones in use. Otherwise it returns the error.
+// Reload looks at the files now, and uses them if they are good and not the ones in use. Otherwise it returns the
+// error.
 func (s *Store) Reload() error { return s.look() }
 
 // Report says what is in use.
@@ -157,8 +158,8 @@ func (f *Files) read() (c contents, err error) {
 			return c, err
 		}
 		if file.secret && info.Mode().Perm()&0o007 != 0 {
-			return c, fmt.Errorf("%s: others than its owner and group may use this private key: chmod 600 %s", file.path,
-				file.path)
+			return c, fmt.Errorf("%s: others than its owner and group may use this private key: chmod 600 %s",
+				file.path, file.path)
 		}
 		if *file.to, err = os.ReadFile(file.path); err != nil {
 			return c, err

@@ -79,7 +79,7 @@ type Role struct {
 	// AfterFailedSync starts it with --after-failed-sync.
 	AfterFailedSync bool
 	TLS             certs.Files // of its certificate; empty without TLS
-	Remote          bool        // it listens on another address than the loopback address, and is started with --insecure
+	Remote          bool        // it listens on an address that is not loopback, and is started with --insecure
 	// Enter precedes the executable on the role's command line: a program that enters a network namespace, for example,
 	// and executes what follows. Roles that share a process cannot have it.
 	Enter []string

@@ -33,8 +33,8 @@ func (c *NodeConfig) Flags() []Flag {
 		{Name: "advertise", Value: &c.Advertise,
 			Usage: "`URL` at which the other nodes reach this one (default: http:// or https:// and the address)"},
 		{Name: "tls-cert", Value: &c.TLS.Cert,
-			Usage: "`file` with this node's certificate (PEM): all nodes and users then speak TLS 1.3; read again when " +
-				"it changes, as are the next two"},
+			Usage: "`file` with this node's certificate (PEM): all nodes and users then speak TLS 1.3; read again " +
+				"when it changes, as are the next two"},
 		{Name: "tls-key", Value: &c.TLS.Key, Usage: "`file` with the certificate's private key"},
 		{Name: "tls-ca", Value: &c.TLS.CA, Usage: "`file` with the authorities whose nodes are trusted"},
 		{Name: "insecure", Value: &c.Insecure,

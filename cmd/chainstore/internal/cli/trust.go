@@ -14,13 +14,13 @@ const EnvCA = "CHAINSTORE_TLS_CA"
 
 // AddCA adds the flag that names the file of a cluster's certificate authority.
 func AddCA(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "tls-ca", "", "`file` with the authorities (PEM) that may vouch for https:// URLs, besides "+
-		"those of the system (or "+EnvCA+")")
+	cmd.Flags().StringVar(file, "tls-ca", "", "`file` with the authorities (PEM) that may vouch for "+
+		"https:// URLs, besides those of the system (or "+EnvCA+")")
 	MustComplete(cmd.MarkFlagFilename("tls-ca", "pem", "crt"))
 }
 
-// TLSConfig returns the configuration of connections to masters that trusts the authorities of the system and those in a
-// file, the one in [EnvCA] if it is "". It returns nil if there is none.
+// TLSConfig returns the configuration of connections to masters that trusts the authorities of the system and those
+// in a file, the one in [EnvCA] if it is "". It returns nil if there is none.
 func TLSConfig(file string) (*tls.Config, error) {
 	if file == "" {
 		file = os.Getenv(EnvCA)

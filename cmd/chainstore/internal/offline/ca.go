@@ -125,8 +125,8 @@ func newCARenew() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "renew CERT...",
 		Short: "Replace certificates of nodes by new ones with new keys",
-		Long: `Replace certificates and their keys, in files NAME.pem and NAME-key.pem, by new ones for the same nodes and
-hosts. A node that runs reads them within ten seconds.`,
+		Long: `Replace certificates and their keys, in files NAME.pem and NAME-key.pem, by new ones for the same nodes
+and hosts. A node that runs reads them within ten seconds.`,
 		Example: "  chainstore ca renew certs/m1.pem --dir ca",
 		Args:    cobra.MinimumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -231,7 +231,8 @@ func newCAShow() *cobra.Command {
 					shown = s.Identity
 				}
 				list = append(list, s)
-				rows = append(rows, render.Row{path, shown, strings.Join(s.Hosts, " "), utcDay(s.Begins), utcDay(s.Ends)})
+				rows = append(rows, render.Row{path, shown, strings.Join(s.Hosts, " "), utcDay(s.Begins),
+					utcDay(s.Ends)})
 			}
 			return render.Print(cmd.OutOrStdout(), asJSON, list, render.Table(rows...))
 		},
