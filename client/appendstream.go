@@ -31,10 +31,10 @@ const (
 
 // AppendStreamConfig configures an [AppendStream].
 type AppendStreamConfig struct {
-	// ID names the stream in its project: 1 to 64 letters, digits, ".", "-" and "_". "" is a random one.
+	// ID names the stream in its project: 1 to 64 letters, digits, ".", "-" and "_". "" is for a random one.
 	ID string
-	// First is the number of the first entry that is added, 0 for 1. [Client.AppendStreamState] returns the number
-	// with which a stream continues.
+	// First is the number of the first entry that is added, 0 for 1. A stream continues with the number that
+	// [Client.AppendStreamState] returns.
 	First uint64
 	// MaxBuffered bounds the bytes of the unanswered entries, of which each counts for at least 64. The default, for 0,
 	// is 16 MiB, and the minimum [wire.MaxBatchBytes].
@@ -46,10 +46,10 @@ type AppendStreamConfig struct {
 // are appended in the order of their numbers, whatever fails and whichever masters the requests go to.
 //
 // So a program that was interrupted can add the same entries again, with the same numbers, under the same ID. Records
-// that the stream has already get their first positions, if they are among its newest 1,024. Another record under such a
-// number ends the stream with [wire.ErrStreamContent]. Older ones are refused with [wire.ErrStreamPassed], and a number
-// behind the next one with [wire.ErrStreamGap]. The cluster forgets streams that were not used for long if there are
-// too many. Then their numbers begin with 1 again, and only that number is accepted ([wire.ErrUnknownStream]).
+// that the stream has already get their first positions, if they are among its newest 1,024. Another record under such
+// a number ends the stream with [wire.ErrStreamContent]. Older ones are refused with [wire.ErrStreamPassed], and a
+// number behind the next one with [wire.ErrStreamGap]. The cluster forgets streams that were not used for long if there
+// are too many. Then their numbers begin with 1 again, and only that number is accepted ([wire.ErrUnknownStream]).
 //
 // One stream must have one writer at a time. At most 1,024 records are sent without an answer. Requests continue at
 // the next master when one fails, and wait while all masters are dead, have no leader or have no room, as bounded by
@@ -189,7 +189,7 @@ func (a *appender) run() (batches bool) {
 			hopeless = 0
 		}
 		if v == final || hopeless == len(a.client.masters) {
-			if !a.named && errors.Is(err, errRefused) {
+			if !a.named && errors.Is(err, errRefused) && refusedForContent(err) {
 				return true // a batch finds the entry, and the others follow
 			}
 			a.fail(err)
@@ -239,6 +239,16 @@ var (
 	// errRefused: an entry was refused for its content, and it was alone.
 	errRefused = errors.New("the entry was refused")
 )
+
+// refusedEntry is an error that wraps errRefused and the master's answer.
+type refusedEntry struct {
+	number uint64
+	err    error
+}
+
+func (e *refusedEntry) Error() string { return fmt.Sprintf("number %d: %v", e.number, e.err) }
+
+func (e *refusedEntry) Unwrap() []error { return []error{errRefused, e.err} }
 
 // judge says what to do after a request that did not end well.
 func (a *appender) judge(err error) verdict {
@@ -298,8 +308,7 @@ func (a *appender) request(base string) error {
 	if !withoutEffect(err, b.begun) {
 		a.unknown = max(a.unknown, sent)
 	}
-	e, ok := errors.AsType[*wire.Error](err)
-	if !ok || !refusedForContent(err) || sent <= answered {
+	if !refusedForContent(err) && !errors.Is(err, wire.ErrStreamContent) || sent <= answered {
 		return err
 	}
 	if sent > answered+1 { // it may be any of them
@@ -308,7 +317,7 @@ func (a *appender) request(base string) error {
 	}
 	// It is not appended, so no later number is.
 	a.unknown = answered
-	return fmt.Errorf("%w: number %d: %w", errRefused, sent, e)
+	return &refusedEntry{number: sent, err: err}
 }
 
 // withoutEffect reports whether a request that failed has appended no record without an answer. begun is whether it had

@@ -6,9 +6,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/wire"
+)
+
+// Each stream of a client appends clientBurst records every clientPace: more would make the final check long.
+const (
+	clientBurst = 10
+	clientPace  = 10 * time.Millisecond
 )
 
 // clientStream appends records with the append stream of the client until it is told to stop.
@@ -54,7 +61,12 @@ func (s *clientStream) run(ctx context.Context, cl *client.Client, first, known 
 			number++
 		}
 	})
+	pace := time.NewTicker(clientPace)
+	defer pace.Stop()
 	for number := first; !s.stop.Load() || number <= known; number++ {
+		if number%clientBurst == 0 {
+			<-pace.C
+		}
 		f, err := stream.Add(ctx, s.entry(number))
 		if err != nil {
 			s.o.fault("%s: add number %d: %v", s.id, number, err)
@@ -92,7 +104,7 @@ func TestClientStreamAcrossLeaders(t *testing.T) {
 	more := func() {
 		t.Helper()
 		for _, s := range all {
-			want := s.answered.Load() + 2*streamInReach
+			want := s.answered.Load() + streamInReach
 			c.await("answers of "+s.id, func() string {
 				if got := s.answered.Load(); got < want && !o.failed() {
 					return fmt.Sprintf("%d of %d", got, want)
