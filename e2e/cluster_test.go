@@ -392,6 +392,19 @@ func (c *cluster) status() (wire.Cluster, error) {
 	return wire.Cluster{}, why
 }
 
+// awaitStatus waits for a status of the leader: a busy machine may be between two leaders.
+func (c *cluster) awaitStatus() (s wire.Cluster) {
+	c.t.Helper()
+	c.await("the leader's status", func() string {
+		var err error
+		if s, err = c.status(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	return s
+}
+
 // leader waits for a leader other than not, which may be "", and returns the name of its role.
 func (c *cluster) leader(not string) string {
 	c.t.Helper()

@@ -83,16 +83,10 @@ func TestStorageNodeKilledUnderLoad(t *testing.T) {
 	}
 	// With two of three nodes down, the masters keep the records and report this.
 	c.kill("storage-1", "storage-3")
-	before, err := c.status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := c.awaitStatus()
 	c.awaitNotice(wire.CodeTooFewStorages)
 	l.more(some)
-	after, err := c.status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := c.awaitStatus()
 	if after.Stored > before.Head.Height+1 { // one block may have been under way
 		t.Errorf("%d blocks count as stored, %d were mined when two of three storage nodes were killed", after.Stored,
 			before.Head.Height)
@@ -150,16 +144,10 @@ func TestMinerKilled(t *testing.T) {
 	l.more(some)
 	c.kill("miner-1")
 	c.awaitNotice(wire.CodeNoMiner)
-	stuck, err := c.status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stuck := c.awaitStatus()
 	l.more(2 * some)
 	c.readBack(o, sample) // including records of blocks that are not mined
-	s, err := c.status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := c.awaitStatus()
 	if s.Head != stuck.Head || s.Pending.Blocks == 0 {
 		t.Errorf("without a miner the head went from %+v to %+v; %d blocks wait", stuck.Head, s.Head, s.Pending.Blocks)
 	}

@@ -42,10 +42,7 @@ func TestMinerOfWrongNonces(t *testing.T) {
 		return ""
 	})
 	l := c.startLoad(o)
-	before, err := c.status()
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := c.awaitStatus()
 	l.more(4 * some)
 	c.await("mined blocks", func() string {
 		if s, err := c.status(); err != nil || s.Head.Height < before.Head.Height+3 {

@@ -206,10 +206,7 @@ func (c *cluster) checkTotals(o *oracle) {
 // countedRecords returns the number of records in the open block and before it, and the sum of those of all projects.
 func (c *cluster) countedRecords() (all, byProject uint64) {
 	c.t.Helper()
-	s, err := c.status()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	s := c.awaitStatus()
 	for cursor := ""; ; {
 		page, err := c.admin().Projects(c.t.Context(), cursor, 0)
 		if err != nil {

@@ -215,10 +215,7 @@ func TestAllMastersMove(t *testing.T) {
 // masterIDs returns the ids of the masters in the status.
 func (c *cluster) masterIDs() (ids []string) {
 	c.t.Helper()
-	s, err := c.status()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	s := c.awaitStatus()
 	for _, m := range s.Masters {
 		ids = append(ids, m.ID)
 	}

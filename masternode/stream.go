@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,8 +20,10 @@ import (
 )
 
 const (
-	// maxStreams is how many streams a master serves at a time, and how many append streams.
-	maxStreams = 256
+	// maxStreams is how many streams a master serves at a time, and how many append streams. streamsEach is how many of
+	// the latter a project may have.
+	maxStreams  = 256
+	streamsEach = maxStreams / 4
 	// How many records, and bytes of payloads, a stream reads before it writes them.
 	streamRecords = 256
 	streamBytes   = 1 << 20
@@ -198,6 +201,42 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 	return wire.AppendStream{Stream: id, Next: last + 1, Oldest: oldest, Window: streams.Window}, nil
 }
 
+// slots are the append streams that a master serves.
+type slots struct {
+	mu        sync.Mutex // guards the others
+	taken     int
+	byProject map[uint32]int
+}
+
+// take takes a slot for a project. The error wraps wire.ErrTooManyStreams.
+func (s *slots) take(project uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.taken >= maxStreams:
+		return fmt.Errorf("%w: this master serves %d append streams, the limit; ask another, or end one",
+			wire.ErrTooManyStreams, maxStreams)
+	case s.byProject[project] >= streamsEach:
+		return fmt.Errorf("%w: this master serves %d append streams of the project, the limit; ask another, or end one",
+			wire.ErrTooManyStreams, streamsEach)
+	case s.byProject == nil:
+		s.byProject = map[uint32]int{}
+	}
+	s.taken++
+	s.byProject[project]++
+	return nil
+}
+
+// free gives a slot back.
+func (s *slots) free(project uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	if s.byProject[project]--; s.byProject[project] == 0 {
+		delete(s.byProject, project)
+	}
+}
+
 // appendBytes bounds the records of an append stream that have no answer: at this size no more are read.
 const appendBytes = 4 << 20
 
@@ -207,13 +246,10 @@ const appendBytes = 4 << 20
 // wire.ErrNoLeader. After it also those of Append, of the request's functions, wire.ErrStreamPassed,
 // wire.ErrStreamContent, wire.ErrUnreadAnswers, and the cause of the end of ctx.
 func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q AppendStream) (last uint64, err error) {
-	select {
-	case n.appending <- struct{}{}:
-		defer func() { <-n.appending }()
-	default:
-		return 0, fmt.Errorf("%w: this master serves %d append streams, the limit; ask another, or end one",
-			wire.ErrTooManyStreams, maxStreams)
+	if err := n.appending.take(project.ID); err != nil {
+		return 0, err
 	}
+	defer n.appending.free(project.ID)
 	state, err := n.AppendStreamState(ctx, project.ID, q.ID)
 	switch {
 	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1:
@@ -266,7 +302,8 @@ func (n *Node) appendPart(
 			return failed(fmt.Errorf("number %d: %w", first+uint64(i), err))
 		}
 	}
-	if err := n.admitEarly(ctx, project, entries, ""); err != nil {
+	d := masterfsm.Demand{Project: project, Stream: stream, First: first}
+	if err := n.admitEarly(ctx, d, entries); err != nil {
 		return failed(err)
 	}
 	p, err := prepare(project, entries, "")

@@ -74,6 +74,7 @@ func (n *Node) Check(ctx context.Context, o wire.CheckOrder) (wire.CheckStatus, 
 	answers := func(c *checkJob) bool { return c.answers(o, n.cfg.checkAgain) }
 	start := func() (*checkJob, error) {
 		o.Lost = slices.Clone(o.Lost)
+		n.files.ends.Drop() // what was read wrong stays no longer than until the check that it leads to
 		c := &checkJob{order: o, began: time.Now(), total: n.index.BytesBelow(o.Height)}
 		if n.check != nil {
 			c.job = n.check.job

@@ -2,7 +2,6 @@ package storagenode
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/recordends"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -104,8 +104,7 @@ func (e *entryRun) addRecords() error {
 	err := e.n.files.read(e.block, func(p blockindex.Place, f segment.File) (err error) {
 		from := uint32(e.next - p.First)
 		count := uint32(min(e.end-p.First, uint64(p.Count))) - from
-		raw := make([]byte, 4*(count+1))
-		if ends, err = readEnds(make([]uint32, 0, count+1), raw, f, &p, from); err != nil {
+		if ends, err = recordends.Read(make([]uint32, 0, count+1), f, &p, from, count); err != nil {
 			return err
 		}
 		fit := 2 // one record, and those that fit after it
@@ -115,7 +114,7 @@ func (e *entryRun) addRecords() error {
 		ends = ends[:fit]
 		size := int(ends[fit-1] - ends[0])
 		e.buf = slices.Grow(e.buf[:0], size)[:size]
-		_, err = f.ReadAt(e.buf, recordOffset(&p, ends[0]))
+		_, err = f.ReadAt(e.buf, recordends.Offset(&p, ends[0]))
 		return err
 	})
 	if err != nil {
@@ -133,40 +132,10 @@ func (e *entryRun) addRecords() error {
 	return nil
 }
 
-// readEnds reads where records of a block end, after where the record from begins, and appends these offsets to ends.
-// raw is memory for as many of them as are read.
-func readEnds(ends []uint32, raw []byte, f segment.File, p *blockindex.Place, from uint32) ([]uint32, error) {
-	if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
-		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
-	}
-	into, at := raw, p.Offset+segment.FrameHeader+chain.HeaderSize+4*(int64(from)-1)
-	if from == 0 { // no end precedes the first record
-		clear(raw[:4])
-		into, at = raw[4:], at+4
-	}
-	if _, err := f.ReadAt(into, at); err != nil {
-		return nil, err
-	}
-	last, limit := uint32(0), p.Length-uint32(chain.BlockOverhead(p.Count))
-	for i := 0; i < len(raw); i += 4 {
-		end := binary.BigEndian.Uint32(raw[i:])
-		if end < last || end > limit || i > 0 && end-last < chain.RecordOverhead {
-			return nil, fmt.Errorf("%w: the block's table of ends is damaged", ErrDamaged)
-		}
-		ends, last = append(ends, end), end
-	}
-	return ends, nil
-}
-
-// recordOffset is where a record is in its segment that begins at an offset of its block's records.
-func recordOffset(p *blockindex.Place, begin uint32) int64 {
-	return p.Offset + segment.FrameHeader + int64(chain.BlockOverhead(p.Count)) + int64(begin)
-}
-
 // addRecord adds the entry of an encoded record, after comparing it with its leaf hash.
 func (e *entryRun) addRecord(encoded []byte, leaf chain.Hash) error {
-	if size, err := chain.EncodedRecordSize(encoded); err != nil || size != len(encoded) {
-		return fmt.Errorf("%w: %d bytes are not a record", ErrDamaged, len(encoded))
+	if err := oneRecord(encoded); err != nil {
+		return err
 	}
 	made := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
 	if made.Hash() != leaf {

@@ -11,6 +11,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/recordends"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 	"github.com/chainstore/chainstore/wire"
@@ -21,7 +22,6 @@ import (
 type reader struct {
 	tiles *tiles.Reader
 	small [chain.HeaderSize]byte
-	ends  [2]uint32
 	left  int          // records or headers that may follow in this call
 	arena []byte       // memory for the next records
 	paths []chain.Hash // memory for the next paths
@@ -125,24 +125,33 @@ func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, e
 	return r.paths[start:len(r.paths):len(r.paths)], leaf, err
 }
 
-// record reads one record of a block: two entries of the block's table of ends, then the record.
+// record reads one record of a block. Usually its place is in the cache, and the file is read once.
 func (r *reader) record(n *Node, at wire.Place) (record []byte, err error) {
 	err = n.files.read(at.Block, func(p blockindex.Place, f segment.File) error {
-		ends, err := readEnds(r.ends[:0], r.small[:8], f, &p, at.Offset)
-		if err != nil {
-			return err
+		for {
+			begin, end, kept, err := n.files.ends.Span(f, at.Block, &p, at.Offset)
+			if err != nil {
+				return err
+			}
+			record = r.allocate(int(end - begin))
+			if _, err = f.ReadAt(record, recordends.Offset(&p, begin)); err == nil {
+				err = oneRecord(record)
+			}
+			if err == nil || !kept {
+				return err
+			}
+			n.files.ends.Forget(at.Block, at.Offset) // and read it again: it may have been read wrong
 		}
-		record = r.allocate(int(ends[1] - ends[0]))
-		_, err = f.ReadAt(record, recordOffset(&p, ends[0]))
-		return err
 	})
-	if err != nil {
-		return nil, err
+	return record, err
+}
+
+// oneRecord checks that bytes have the length of one encoded record.
+func oneRecord(encoded []byte) error {
+	if size, err := chain.EncodedRecordSize(encoded); err != nil || size != len(encoded) {
+		return fmt.Errorf("%w: %d bytes are not a record", ErrDamaged, len(encoded))
 	}
-	if size, err := chain.EncodedRecordSize(record); err != nil || size != len(record) {
-		return nil, fmt.Errorf("%w: %d bytes are not a record", ErrDamaged, len(record))
-	}
-	return record, nil
+	return nil
 }
 
 // allocate returns memory for a record, which it shares with other records of the call.

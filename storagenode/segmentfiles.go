@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/recordends"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -28,6 +29,8 @@ type segmentFiles struct {
 	mu     sync.RWMutex
 	open   map[uint64]segment.File
 	closed bool
+
+	ends recordends.Cache // of the files as they are under mu
 }
 
 func newSegmentFiles(dir string, opener segment.OpenFunc, index *blockindex.Index) *segmentFiles {
@@ -137,6 +140,7 @@ func (s *segmentFiles) forget(first uint64) error {
 }
 
 func (s *segmentFiles) forgetLocked(first uint64) error {
+	s.ends.Drop()
 	f := s.open[first]
 	if f == nil {
 		return nil

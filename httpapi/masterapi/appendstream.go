@@ -49,6 +49,7 @@ func (m *master) appendStream(c *gin.Context, project masterfsm.Project) error {
 	}
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
+	httpapi.CountAs(c.Request, m.streams, strconv.FormatUint(uint64(project.ID), 10))
 	httpapi.Endless(c.Request)
 	httpapi.SlowBody(c.Request)
 	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))

@@ -3,6 +3,7 @@ package masterapi_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -385,4 +386,58 @@ func TestHalfDuplex(t *testing.T) {
 		}
 		t.Logf("%d of %d records", number, many)
 	}
+}
+
+// TestSlowStreamsLeaveRoom checks that streams whose records do not end, of four projects, take no more memory than
+// their shares, and leave room for other bodies.
+func TestSlowStreamsLeaveRoom(t *testing.T) {
+	c := startCluster(t)
+	c.awaitStreams()
+	client := &http.Client{Transport: &http.Transport{}}
+	const each, most = 12, 8 // streams of a project; those whose buffers of 2 MiB fit in its share
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for project := range 4 {
+		_, body := c.do(0, request{name: "create", method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin,
+			body: fmt.Sprintf(`{"name":"slow%d"}`, project), status: 201})
+		var created wire.CreatedProject
+		if err := json.Unmarshal(body, &created); err != nil {
+			t.Fatal(err)
+		}
+		refused := make(chan int, each)
+		for range each {
+			line := io.MultiReader(strings.NewReader(`{"text":"`+strings.Repeat("x", 3<<19)), &silent{ctx})
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.file.Masters[0]+"/v1/records:stream", line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+created.Token)
+			go func() {
+				if answer, err := client.Do(r); err == nil {
+					_ = answer.Body.Close()
+					refused <- answer.StatusCode
+				}
+			}()
+		}
+		for i := range each - most {
+			select {
+			case status := <-refused:
+				if status != http.StatusServiceUnavailable {
+					t.Errorf("project %d: status %d", project, status)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("project %d: %d of %d streams hold memory at a time", project, each-i, each)
+			}
+		}
+		c.do(0, request{name: "a batch", method: "POST", path: "/v1/records", token: created.Token,
+			body: strings.Repeat("y", 1<<20), status: 201})
+	}
+}
+
+// silent is a body of which nothing comes until a context ends.
+type silent struct{ ctx context.Context }
+
+func (s *silent) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, io.ErrUnexpectedEOF
 }

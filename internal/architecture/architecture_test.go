@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"storagenode/tiles":      {"chain", "internal/durable", "storagenode/segment"},
 	"storagenode/records":    {"chain", "internal/durable"},
 	"storagenode/blockindex": {"chain", "internal/durable", "storagenode/segment"},
+	"storagenode/recordends": {"chain", "internal/durable", "storagenode/blockindex", "storagenode/segment"},
 	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles", "wire"},
 	"storagenode/inbox":      {"chain", "internal/durable"},
 	"storagenode/transfer":   {"chain", "internal/durable", "wire"},
