@@ -181,6 +181,8 @@ func (a *appender) exchange(base string, b *appendBody) error {
 	}
 	r.ContentLength = -1
 	r.Header["Content-Type"] = typeFrames
+	// What is refused before the first record is read was not appended. Without this it is not known.
+	r.Header["Expect"] = []string{"100-continue"}
 	if a.client.auth != nil {
 		r.Header["Authorization"] = a.client.auth
 	}

@@ -333,10 +333,8 @@ func withoutEffect(err error, begun bool) bool {
 	switch e.Type() {
 	case wire.ErrStreamGap, wire.ErrStreamContent, wire.ErrStreamPassed, wire.ErrEncoding, wire.ErrTooManyStreams:
 		return true
-	case wire.ErrUnauthorized, wire.ErrForbidden:
-		return !begun // more than one part of a stream is under way only then
 	}
-	return false
+	return false // also if the right to append was lost: the master may have sent records on before
 }
 
 // fail ends the queue with an error.

@@ -113,7 +113,8 @@ func problemResponse(t *wire.ProblemType) *http.Response {
 
 func (s *streamStore) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Path != "/v1/records:stream" || r.Method != http.MethodPost || r.Header.Get("Content-Type") !=
-		wire.TypeFrames || r.Header.Get("Authorization") != "Bearer "+testToken {
+		wire.TypeFrames || r.Header.Get("Authorization") != "Bearer "+testToken ||
+		r.Header.Get("Expect") != "100-continue" {
 		s.t.Errorf("%s %s, %v", r.Method, r.URL, r.Header)
 	}
 	q := r.URL.Query()
