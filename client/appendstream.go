@@ -1,12 +1,9 @@
 package client
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"sort"
 	"strings"
@@ -31,7 +28,8 @@ const (
 
 // AppendStreamConfig configures an [AppendStream].
 type AppendStreamConfig struct {
-	// ID names the stream in its project: 1 to 64 letters, digits, ".", "-" and "_". "" is for a random one.
+	// ID names the stream in its project: 1 to 64 letters, digits, ".", "-" and "_". That of a new
+	// stream does not begin with "_".
 	ID string
 	// First is the number of the first entry that is added, 0 for 1. A stream continues with the number that
 	// [Client.AppendStreamState] returns.
@@ -48,8 +46,9 @@ type AppendStreamConfig struct {
 // So a program that was interrupted can add the same entries again, with the same numbers, under the same ID. Records
 // that the stream has already get their first positions, if they are among its newest 1,024. Another record under such
 // a number ends the stream with [wire.ErrStreamContent]. Older ones are refused with [wire.ErrStreamPassed], and a
-// number behind the next one with [wire.ErrStreamGap]. The cluster forgets streams that were not used for long if there
-// are too many. Then their numbers begin with 1 again, and only that number is accepted ([wire.ErrUnknownStream]).
+// number behind the next one with [wire.ErrStreamGap]. A project has 64 streams: [wire.ErrTooMany]. One that was not
+// used for 7 days may be forgotten for another. Its numbers begin with 1 again, and only that number is accepted
+// ([wire.ErrUnknownStream]).
 //
 // One stream must have one writer at a time. At most 1,024 records are sent without an answer. Requests continue at
 // the next master when one fails, and wait while all masters are dead, have no leader or have no room, as bounded by
@@ -67,19 +66,16 @@ type AppendStream struct {
 // NewAppendStream starts an append stream, or continues one. No request is made before the first entry is added. The
 // error wraps [wire.ErrBadRequest]. When ctx ends every unanswered entry fails, and may or may not have been appended.
 func (c *Client) NewAppendStream(ctx context.Context, cfg AppendStreamConfig) (*AppendStream, error) {
-	if cfg.ID != "" {
-		if err := checkStreamID(cfg.ID); err != nil {
-			return nil, err
-		}
+	if err := checkStreamID(cfg.ID); err != nil {
+		return nil, err
 	}
 	if cfg.MaxBuffered <= 0 {
 		cfg.MaxBuffered = 4 * wire.MaxBatchBytes
 	}
 	q := newQueue(max(cfg.MaxBuffered, wire.MaxBatchBytes), wire.MaxBatchBytes, streamGroup, streamGroupBytes)
 	a := newAppender(ctx, c, q, cfg)
-	a.named = true
-	s := &AppendStream{id: a.id, queue: q}
-	s.work.Go(func() { a.run() })
+	s := &AppendStream{id: cfg.ID, queue: q}
+	s.work.Go(a.run)
 	return s, nil
 }
 
@@ -133,7 +129,6 @@ type appender struct {
 	ctx    context.Context
 	client *Client
 	id     string
-	named  bool // a caller has numbered the records: they are not sent in another way
 
 	// The queue's lock guards these fields.
 	sent     []*group // taken from the queue and not completely answered, oldest first
@@ -150,14 +145,13 @@ type appender struct {
 func newAppender(ctx context.Context, c *Client, q *queue, cfg AppendStreamConfig) *appender {
 	before := max(cfg.First, 1) - 1
 	return &appender{
-		queue: q, ctx: ctx, client: c, id: cmp.Or(cfg.ID, rand.Text()),
+		queue: q, ctx: ctx, client: c, id: cfg.ID,
 		taken: before, answered: before, unknown: before,
 	}
 }
 
-// run sends groups until the queue is closed and nothing is left. It returns true if the rest must be sent in batches:
-// the groups in sent, of which the first may have positions, and those in the queue.
-func (a *appender) run() (batches bool) {
+// run sends groups until the queue is closed and nothing is left.
+func (a *appender) run() {
 	at := a.client.good.Load()
 	backoff := minBackoff
 	var failing time.Time // since when requests fail without progress; zero if the last one did not
@@ -175,13 +169,10 @@ func (a *appender) run() (batches bool) {
 		}
 		if a.ctx.Err() != nil {
 			a.fail(ended(a.ctx, err))
-			return false
+			return
 		}
 		if errors.Is(err, errProbe) {
 			continue
-		}
-		if !a.named && a.unknown <= a.answered && (streamless(err) || noRoute(err)) {
-			return true
 		}
 		v := a.judge(err)
 		hopeless++
@@ -189,11 +180,8 @@ func (a *appender) run() (batches bool) {
 			hopeless = 0
 		}
 		if v == final || hopeless == len(a.client.masters) {
-			if !a.named && errors.Is(err, errRefused) && refusedForContent(err) {
-				return true // a batch finds the entry, and the others follow
-			}
 			a.fail(err)
-			return false
+			return
 		}
 		if failing.IsZero() {
 			failing = time.Now()
@@ -211,16 +199,12 @@ func (a *appender) run() (batches bool) {
 		if tried < len(a.client.masters) {
 			continue
 		}
-		if !a.named && a.unknown <= a.answered && errors.Is(err, wire.ErrTooManyStreams) {
-			return true
-		}
 		if end := a.client.pause(a.ctx, max(backoff, asked), failing, err); end != nil {
 			a.fail(end)
-			return false
+			return
 		}
 		backoff, tried, asked = min(2*backoff, maxBackoff), 0, 0
 	}
-	return false
 }
 
 // more waits for a record to send. It returns false if the queue is closed and none is left.
@@ -261,30 +245,6 @@ func (a *appender) judge(err error) verdict {
 	return judge(err)
 }
 
-// streamless reports whether a request had no effect because the master has no append streams, or has forgotten this
-// one.
-func streamless(err error) bool {
-	for _, t := range []error{wire.ErrNoStreams, wire.ErrNoSuchRoute, wire.ErrMethod, wire.ErrUnknownStream} {
-		if errors.Is(err, t) {
-			return true
-		}
-	}
-	return false
-}
-
-// noRoute reports whether a request had no effect because it did not come to a master.
-func noRoute(err error) bool {
-	e, ok := errors.AsType[*wire.Error](err)
-	if !ok || e.Name() != "" {
-		return false
-	}
-	switch e.Problem.Status {
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return true
-	}
-	return false
-}
-
 // request makes one request at a master and remembers what is not known after it.
 func (a *appender) request(base string) error {
 	b := a.newBody()
@@ -305,7 +265,7 @@ func (a *appender) request(base string) error {
 		}
 		return nil
 	}
-	if !withoutEffect(err, b.begun) {
+	if !withoutEffect(err) {
 		a.unknown = max(a.unknown, sent)
 	}
 	if !refusedForContent(err) && !errors.Is(err, wire.ErrStreamContent) || sent <= answered {
@@ -320,18 +280,18 @@ func (a *appender) request(base string) error {
 	return &refusedEntry{number: sent, err: err}
 }
 
-// withoutEffect reports whether a request that failed has appended no record without an answer. begun is whether it had
-// answers.
-func withoutEffect(err error, begun bool) bool {
+// withoutEffect reports whether a request that failed has appended no record without an answer.
+func withoutEffect(err error) bool {
 	e, ok := errors.AsType[*wire.Error](err)
 	if !ok {
 		return exchange.NotSent(err)
 	}
-	if streamless(err) || refusedForContent(err) || noRoute(err) && !begun {
+	if refusedForContent(err) {
 		return true
 	}
 	switch e.Type() {
-	case wire.ErrStreamGap, wire.ErrStreamContent, wire.ErrStreamPassed, wire.ErrEncoding, wire.ErrTooManyStreams:
+	case wire.ErrNoStreams, wire.ErrNoSuchRoute, wire.ErrMethod, wire.ErrUnknownStream, wire.ErrStreamGap,
+		wire.ErrStreamContent, wire.ErrStreamPassed, wire.ErrEncoding, wire.ErrTooManyStreams, wire.ErrTooMany:
 		return true
 	}
 	return false // also if the right to append was lost: the master may have sent records on before

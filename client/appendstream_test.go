@@ -41,6 +41,15 @@ func (s *streamStore) checkAll(id string, futures []Future, want []string) {
 	}
 }
 
+func newStream(t *testing.T, c *Client) *AppendStream {
+	t.Helper()
+	b, err := c.NewAppendStream(t.Context(), AppendStreamConfig{ID: "doors"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func numbered(n int) (list []string) {
 	for i := range n {
 		list = append(list, fmt.Sprintf("record %d", i+1))
@@ -62,13 +71,10 @@ func addAll(t *testing.T, add func(context.Context, Entry) (Future, error), payl
 }
 
 // randomFault returns what goes wrong in a request, or nothing.
-func randomFault(r *rand.Rand, named bool) streamFault {
+func randomFault(r *rand.Rand) streamFault {
 	problems := []*wire.ProblemType{
 		wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrUnknownOutcome, wire.ErrBacklog, wire.ErrQuota, wire.ErrSlowBody,
-		wire.ErrUnreadAnswers, wire.ErrNoSpace, wire.ErrInternal,
-	}
-	if named { // a Batcher would change to batches
-		problems = append(problems, wire.ErrTooManyStreams)
+		wire.ErrUnreadAnswers, wire.ErrNoSpace, wire.ErrInternal, wire.ErrTooManyStreams,
 	}
 	f := streamFault{halfDuplex: r.IntN(8) == 0}
 	switch r.IntN(9) {
@@ -123,7 +129,7 @@ func TestAppendStreamSurvivesFaults(t *testing.T) {
 					if request > failing && request%7 != 0 {
 						return streamFault{}
 					}
-					return randomFault(r, seed%2 == 0)
+					return randomFault(r)
 				}
 				want := numbered(1 + r.IntN(3000))
 				for i := range want {
@@ -132,23 +138,11 @@ func TestAppendStreamSurvivesFaults(t *testing.T) {
 					}
 				}
 				c := s.client(1, "m0", "m1", "m2")
-				if seed%2 == 0 {
-					b, err := c.NewAppendStream(t.Context(), AppendStreamConfig{ID: "doors", First: 1})
-					if err != nil {
-						t.Fatal(err)
-					}
-					futures := addAll(t, b.Add, want)
-					if err := b.Close(); err != nil {
-						t.Fatal(err)
-					}
-					s.checkAll("doors", futures, want)
-					return
-				}
-				b := c.NewBatcher(t.Context(), BatcherConfig{})
+				b := newStream(t, c)
 				var futures []Future
 				pauses := rand.New(rand.NewPCG(seed, 2))
 				for i, p := range want { // as a slow writer
-					if i > 0 && pauses.IntN(300) == 0 {
+					if i > 0 && seed%2 == 1 && pauses.IntN(300) == 0 {
 						time.Sleep(time.Duration(pauses.IntN(60_000)) * time.Millisecond)
 					}
 					futures = append(futures, addAll(t, b.Add, []string{p})...)
@@ -180,7 +174,7 @@ func TestAppendStreamCutAtEachByte(t *testing.T) {
 					}
 					return streamFault{readMost: n}
 				}
-				b := s.client(1, "m0", "m1").NewBatcher(t.Context(), BatcherConfig{})
+				b := newStream(t, s.client(1, "m0", "m1"))
 				futures := addAll(t, b.Add, want)
 				if err := b.Close(); err != nil {
 					t.Fatal(err)
@@ -241,7 +235,7 @@ func TestAppendStreamContinues(t *testing.T) {
 	if _, err := run(1, "a"); !errors.Is(err, wire.ErrStreamPassed) {
 		t.Errorf("a number behind the window: %v", err)
 	}
-	for _, id := range []string{"a/b", "ä", strings.Repeat("x", 65)} {
+	for _, id := range []string{"", "a/b", "ä", strings.Repeat("x", 65)} {
 		if _, err := c.NewAppendStream(t.Context(), AppendStreamConfig{ID: id}); !errors.Is(err, wire.ErrBadRequest) {
 			t.Errorf("id %q: %v", id, err)
 		}
@@ -325,80 +319,13 @@ func TestAppendStreamStops(t *testing.T) {
 	}
 }
 
-// TestBatcherChangesToBatches checks that a Batcher goes on with batches, once, if it cannot use its stream.
-func TestBatcherChangesToBatches(t *testing.T) {
-	want := numbered(3000)
-	for name, c := range map[string]struct {
-		fault streamFault
-		bad   int // number of a record that is refused
-		some  bool
-	}{
-		"older program":          {fault: streamFault{status: wire.ErrNoSuchRoute}},
-		"other method":           {fault: streamFault{status: wire.ErrMethod}},
-		"older protocol level":   {fault: streamFault{status: wire.ErrNoStreams}},
-		"a proxy without routes": {fault: streamFault{foreign: http.StatusNotFound}},
-		"too many streams":       {fault: streamFault{status: wire.ErrTooManyStreams}},
-		"stream forgotten":       {fault: streamFault{records: 100, problem: wire.ErrUnknownStream}, some: true},
-		"first entry refused":    {bad: 1},
-		"an entry refused":       {bad: 1234, some: true},
-		"last entry refused":     {bad: 3000, some: true},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			s := newStore(t)
-			s.part = 50
-			s.fault = func(string, int) streamFault { return c.fault }
-			l := &ledger{streams: s}
-			if c.bad > 0 {
-				s.bad = want[c.bad-1]
-				l.bad = s.bad
-			}
-			b := newClient(t, 0, l.ServeHTTP).NewBatcher(t.Context(), BatcherConfig{})
-			b.client.send = l.send(b.client.send)
-			futures := addAll(t, b.Add, want)
-			if err := b.Close(); c.bad == 0 && err != nil || c.bad > 0 && !errors.Is(err, wire.ErrTooLarge) {
-				t.Errorf("%s: %v", name, err)
-			}
-			var all []string
-			if len(s.streams) > 0 {
-				all = s.payloads("")
-			}
-			if some := len(all) > 0; some != c.some {
-				t.Errorf("%s: %d records in the stream", name, len(all))
-			}
-			all = append(all, l.payloads...)
-			left := want
-			if c.bad > 0 {
-				left = slices.Delete(slices.Clone(want), c.bad-1, c.bad)
-			}
-			if !slices.Equal(all, left) {
-				t.Errorf("%s: %d records appended, %d were added", name, len(all), len(left))
-			}
-			for i, f := range futures {
-				if _, err := f.Wait(t.Context()); (err != nil) != (i+1 == c.bad) {
-					t.Fatalf("%s: record %d: %v", name, i+1, err)
-				}
-			}
-		})
-	}
-}
-
-// send returns a transport of streams to the store, and of the rest.
-func (l *ledger) send(rest func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
-	return func(r *http.Request) (*http.Response, error) {
-		if r.URL.Path == "/v1/records:stream" {
-			return l.streams.RoundTrip(r)
-		}
-		return rest(r)
-	}
-}
-
 // TestAppendStreamThroughHalfDuplex checks a proxy that sends nothing on before the end of the body: the client finds
 // out, and then ends its requests.
 func TestAppendStreamThroughHalfDuplex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t)
 		s.fault = func(string, int) streamFault { return streamFault{halfDuplex: true} }
-		b := s.client(0, "m0").NewBatcher(t.Context(), BatcherConfig{})
+		b := newStream(t, s.client(0, "m0"))
 		began := time.Now()
 		want := numbered(10 * streamWindow)
 		futures := addAll(t, b.Add, want)
@@ -416,7 +343,7 @@ func TestAppendStreamThroughHalfDuplex(t *testing.T) {
 func TestAppendStreamIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t)
-		b := s.client(0, "m0").NewBatcher(t.Context(), BatcherConfig{})
+		b := newStream(t, s.client(0, "m0"))
 		want := numbered(3)
 		var futures []Future
 		for i := range want {
@@ -443,7 +370,7 @@ func TestAppendStreamLeavesSilentMasters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t)
 		s.fault = func(host string, _ int) streamFault { return streamFault{silent: host == "m0"} }
-		b := s.client(0, "m0", "m1").NewBatcher(t.Context(), BatcherConfig{})
+		b := newStream(t, s.client(0, "m0", "m1"))
 		began := time.Now()
 		want := numbered(100)
 		futures := addAll(t, b.Add, want)
@@ -471,7 +398,7 @@ func TestAppendStreamGivesUp(t *testing.T) {
 		}
 		c := s.client(0, "m0", "m1")
 		c.retryFor = 20 * time.Second
-		b := c.NewBatcher(t.Context(), BatcherConfig{})
+		b := newStream(t, c)
 		began := time.Now()
 		want := numbered(2000)
 		futures := addAll(t, b.Add, want)
@@ -505,7 +432,7 @@ func TestAppendStreamEndsWithItsContext(t *testing.T) {
 			s := newStore(t)
 			s.fault = func(string, int) streamFault { return f }
 			ctx, cancel := context.WithCancel(t.Context())
-			b, err := s.client(1, "m0").NewAppendStream(ctx, AppendStreamConfig{})
+			b, err := s.client(1, "m0").NewAppendStream(ctx, AppendStreamConfig{ID: "doors"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -529,7 +456,7 @@ func TestAppendStreamBoundsItsMemory(t *testing.T) {
 		s := newStore(t)
 		var free atomic.Bool
 		s.fault = func(string, int) streamFault { return streamFault{silent: !free.Load()} }
-		b, err := s.client(1, "m0").NewAppendStream(t.Context(), AppendStreamConfig{MaxBuffered: 1})
+		b, err := s.client(1, "m0").NewAppendStream(t.Context(), AppendStreamConfig{ID: "doors", MaxBuffered: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

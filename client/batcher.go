@@ -16,9 +16,8 @@ type BatcherConfig struct {
 	// MaxBuffered bounds the bytes of the unanswered entries, of which each counts for at least 64. The default, for 0,
 	// is four full batches, and the minimum one.
 	MaxBuffered int
-	// InFlight is the number of batches in flight. With 0 or 1 the Batcher uses an append stream if it can, and the
-	// chain has the records in the order in which they were added. With more it uses batches, and the order is kept
-	// only within each of them.
+	// InFlight is the number of batches in flight, by default 1. With 1 the chain has the records in the order in which
+	// they were added; with more only within each batch.
 	InFlight int
 }
 
@@ -38,22 +37,18 @@ func (cfg *BatcherConfig) setDefaults() {
 	}
 }
 
-// Batcher appends many records in few calls. It sends them through an append stream of its own: see [AppendStream].
-// There is no timer: a single entry is sent at once.
-//
-// It changes to batches if the masters have no append streams yet, if they have forgotten its stream, after an entry
-// that is refused for its content, and with more than one batch in flight. Entries that are added while a batch is in
-// flight go out together in the next one.
+// Batcher appends many records in few calls. Entries that are added while a batch is in flight go out together in the
+// next one. There is no timer: a single entry is sent at once, and batches grow with the load.
 //
 // Add returns a [Future], and blocks while too many entries are unanswered. Any goroutine may call it.
 //
-// Like a bufio.Writer, a Batcher stops when the cluster does not accept entries within the client's patience: all
-// unanswered and later entries fail with that error. An entry that is refused for its content (too large, for example)
-// fails alone: its batch is sent again in halves until the entry is found. Close must be called in any case.
+// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not accept within the client's
+// patience: all unanswered and later entries fail with that error. An entry that is refused for its content (too large,
+// for example) fails alone: its batch is sent again in halves until the entry is found. Close must be called in any
+// case.
 type Batcher struct {
 	client *Client
-	ctx    context.Context // of the requests under way
-	cfg    BatcherConfig
+	ctx    context.Context // of the batches under way
 	queue  *queue
 	work   sync.WaitGroup // the senders
 }
@@ -61,37 +56,13 @@ type Batcher struct {
 // NewBatcher starts a Batcher. When ctx ends every unanswered entry fails, and may or may not have been appended.
 func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	cfg.setDefaults()
-	b := &Batcher{client: c, ctx: ctx, cfg: cfg}
-	if cfg.InFlight > 1 {
-		b.queue = newQueue(cfg.MaxBuffered, cfg.MaxBytes, cfg.MaxRecords, cfg.MaxBytes)
-		for range cfg.InFlight {
-			b.work.Go(b.sendBatches)
-		}
-		return b
+	b := &Batcher{
+		client: c, ctx: ctx, queue: newQueue(cfg.MaxBuffered, cfg.MaxBytes, cfg.MaxRecords, cfg.MaxBytes),
 	}
-	b.queue = newQueue(cfg.MaxBuffered, cfg.MaxBytes, min(cfg.MaxRecords, streamGroup),
-		min(cfg.MaxBytes, streamGroupBytes))
-	a := newAppender(ctx, c, b.queue, AppendStreamConfig{})
-	b.work.Go(func() {
-		if a.run() {
-			b.queue.useBatches(a.sent, &cfg)
-			b.sendBatches()
-		}
-	})
+	for range cfg.InFlight {
+		b.work.Go(b.sender)
+	}
 	return b
-}
-
-// useBatches puts groups back that were taken and not answered, and makes new groups as large as a batch.
-func (q *queue) useBatches(taken []*group, cfg *BatcherConfig) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, g := range taken {
-		if g.done == 0 {
-			g.positions = nil
-		}
-	}
-	q.waiting = append(taken, q.waiting...)
-	q.groupRecords, q.groupBytes = cfg.MaxRecords, cfg.MaxBytes
 }
 
 // Add adds an entry, and waits while too many entries are unanswered. The payload is copied. The error is that of an
@@ -110,8 +81,8 @@ func (b *Batcher) Close() error {
 	return b.queue.firstError()
 }
 
-// sendBatches sends one group after the other until the Batcher is closed and nothing is left.
-func (b *Batcher) sendBatches() {
+// sender sends one group after the other until the Batcher is closed and nothing is left.
+func (b *Batcher) sender() {
 	for {
 		g, failed := b.queue.next()
 		if g == nil {
@@ -119,10 +90,8 @@ func (b *Batcher) sendBatches() {
 		}
 		g.err = failed
 		if failed == nil {
-			if g.positions == nil { // no append stream has sent it
-				g.positions = make([]wire.Position, len(g.ends))
-			}
-			g.err = b.deliver(g, g.done, len(g.ends))
+			g.positions = make([]wire.Position, len(g.ends))
+			g.err = b.deliver(g, 0, len(g.ends))
 		}
 		b.queue.answer(g)
 	}

@@ -52,7 +52,7 @@ type group struct {
 	weight int64
 
 	number uint64 // of the first entry in its append stream
-	done   int    // entries with a position, from the first on
+	done   int    // entries with a position from the stream, from the first on
 
 	answered  chan struct{}
 	positions []wire.Position // of each entry; nil for a group that was not sent

@@ -181,6 +181,7 @@ func (r Rights) Has(rights Rights) bool { return r&rights == rights }
 type Access struct {
 	Project Project
 	Rights  Rights
+	Token   uint32 // its id within the project
 }
 
 // MayRead reports whether records of a project are open to the token: those of a public project to any, those of
@@ -266,7 +267,7 @@ func (s *State) Access(hash chain.Hash) (Access, bool) {
 		return Access{}, false
 	}
 	t, ok := find(p.Tokens, func(t *Token) bool { return t.Hash == hash })
-	return Access{Project: *p, Rights: t.Rights}, ok
+	return Access{Project: *p, Rights: t.Rights, Token: t.ID}, ok
 }
 
 // Quota bounds what is appended to a project. 0 is no bound.
@@ -413,7 +414,7 @@ func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
 		}
 	}
 	if d.First != 0 { // nothing is appended: it is answered with its first positions, or refused as a gap
-		if last, _, known := s.Stream(d.Project, d.Stream); known && d.First <= last {
+		if stream, known := s.Stream(d.Project, d.Stream); known && d.First <= stream.Last {
 			return Accepted, Quota{}
 		}
 	}

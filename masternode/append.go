@@ -34,8 +34,7 @@ type Appended struct {
 type appendRequest struct {
 	project   uint32
 	key, body masterfsm.Digest
-	stream    masterfsm.Digest
-	first     uint64 // the number of the first record in the stream, 0 if it is no part of one
+	part      masterfsm.Part // its zero value for no part of a stream
 	commits   []chain.Hash
 	ends      []int  // where each record ends in encoded
 	encoded   []byte // the records, one behind the other

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masterfsm/streams"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -191,6 +193,92 @@ func TestOneProjectCannotTakeAllStreams(t *testing.T) {
 		}
 		if len(r.appending.byProject) > 0 || r.appending.taken != 0 {
 			t.Errorf("%d streams are counted in the end", r.appending.taken)
+		}
+	})
+}
+
+// TestNamedStreamsAreNotForgotten checks that a stream whose id a client has chosen does not begin again because of
+// other streams, and that there is room for one more when it was removed.
+func TestNamedStreamsAreNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		record := Entry{Payload: []byte("once")}
+		at, err := r.stream(t.Context(), r.access, "mine", 1, record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 * streams.Named {
+			_, err := r.stream(t.Context(), r.access, fmt.Sprint("other", i), 1, record)
+			if full := i >= streams.Named-1; full != errors.Is(err, wire.ErrTooMany) || !full && err != nil {
+				t.Fatalf("stream %d: %v", i, err)
+			}
+		}
+		if again, err := r.stream(t.Context(), r.access, "mine", 1, record); err != nil || again[0].Leaf != at[0].Leaf {
+			t.Errorf("sent again: %v, %v; at first %v", again, err, at)
+		}
+		if err := r.RemoveStream(t.Context(), r.project.ID, "other3"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.RemoveStream(t.Context(), r.project.ID, "other3"); !errors.Is(err, wire.ErrUnknownStream) {
+			t.Errorf("removed twice: %v", err)
+		}
+		if _, err := r.stream(t.Context(), r.access, "one more", 1, record); !errors.Is(err, nil) {
+			t.Errorf("after one was removed: %v", err)
+		}
+		if _, err := r.stream(t.Context(), r.access, "two more", 1, record); !errors.Is(err, wire.ErrTooMany) {
+			t.Errorf("a second one after one was removed: %v", err)
+		}
+	})
+}
+
+// TestOthersRecordsCannotBeGuessed checks that a token that may not read gets the same answer for a right and a wrong
+// guess of a record that another token has appended to a stream, and the positions of records of its own.
+func TestOthersRecordsCannotBeGuessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		token := func(rights ...string) masterfsm.Access {
+			created, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "l", Rights: rights})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := r.Access(t.Context(), created.Token, mayAsk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a
+		}
+		append1, append2, all := token("append"), token("append"), token("append", "read")
+		records := []Entry{{Payload: []byte("secret 1")}, {Payload: []byte("secret 2")}, {Payload: []byte("own")}}
+		wrong := Entry{Payload: []byte("a guess")}
+		at, err := r.stream(t.Context(), append1, "s", 1, records[:2]...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := r.stream(t.Context(), append2, "s", 3, records[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = append(at, own...)
+		for i, of := range records[:2] {
+			_, right := r.stream(t.Context(), append2, "s", uint64(i+1), of)
+			_, guessed := r.stream(t.Context(), append2, "s", uint64(i+1), wrong)
+			if !errors.Is(right, wire.ErrForbidden) || guessed == nil || right.Error() != guessed.Error() {
+				t.Errorf("number %d: %v for the record, %v for another one", i+1, right, guessed)
+			}
+		}
+		if _, err := r.stream(t.Context(), append1, "s", 3, records[2]); !errors.Is(err, wire.ErrForbidden) {
+			t.Errorf("the first token sends the record of the second one: %v", err)
+		}
+		if again, err := r.stream(t.Context(), append2, "s", 3, records[2]); err != nil || again[0].Leaf != at[2].Leaf {
+			t.Errorf("its own record: %v, %v", again, err)
+		}
+		if again, err := r.stream(t.Context(), all, "s", 1, records...); err != nil || again[1].Leaf != at[1].Leaf {
+			t.Errorf("a token that may read: %v, %v", again, err)
+		}
+		if _, err := r.stream(t.Context(), all, "s", 1, wrong); !errors.Is(err, wire.ErrStreamContent) {
+			t.Errorf("another record by a token that may read: %v", err)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package masternode
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -132,6 +133,7 @@ func (n *Node) follow(
 // AppendStream is a request that appends to a stream of a project.
 type AppendStream struct {
 	ID    string // see CheckStreamID
+	New   bool   // ID was made for this request, by NewStreamID
 	First uint64 // the number of the first record of the request, from 1
 	// Access returns what the sender may do, before each part is sent.
 	Access func(context.Context) (masterfsm.Access, error)
@@ -174,7 +176,26 @@ func CheckStreamID(id string) error {
 	return nil
 }
 
+// NewStreamID makes the id of a stream whose client has chosen none. A client can continue such a stream, but not begin
+// one: it would begin again when the table has forgotten it.
+func NewStreamID() string { return ownStreamID + rand.Text() }
+
+// ownStreamID is what the ids begin with that masters make.
+const ownStreamID = "_"
+
 const streamIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+
+// flags are those of the parts of the request.
+func (q *AppendStream) flags() (flags masterfsm.PartFlags) {
+	named := !strings.HasPrefix(q.ID, ownStreamID)
+	if named {
+		flags |= masterfsm.PartNamed
+	}
+	if named || q.New {
+		flags |= masterfsm.PartBegins
+	}
+	return flags
+}
 
 func streamDigest(id string) masterfsm.Digest { return digest(sha256.Sum256([]byte(id))) }
 
@@ -184,10 +205,11 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 	if err := n.confirm(ctx); err != nil {
 		return wire.AppendStream{}, err
 	}
-	var last, oldest, level uint64
+	var level uint64
+	var stream streams.State
 	var known bool
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		last, oldest, known = s.Stream(project, streamDigest(id))
+		stream, known = s.Stream(project, streamDigest(id))
 		level = s.Level()
 	})
 	switch {
@@ -195,10 +217,18 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 		return wire.AppendStream{}, fmt.Errorf("%w: the group is at protocol level %d, streams need level %d",
 			wire.ErrNoStreams, level, masterfsm.LevelStreams)
 	case !known:
-		return wire.AppendStream{}, fmt.Errorf("%w: %s; a project has its %d newest ones", wire.ErrUnknownStream, id,
-			streams.PerProject)
+		return wire.AppendStream{}, fmt.Errorf("%w: %s", wire.ErrUnknownStream, id)
 	}
-	return wire.AppendStream{Stream: id, Next: last + 1, Oldest: oldest, Window: streams.Window}, nil
+	return wire.AppendStream{Stream: id, Next: stream.Last + 1, Oldest: stream.Oldest, Window: streams.Window}, nil
+}
+
+// RemoveStream makes the group forget an append stream of a project. Its records stay, and another stream may have its
+// id. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnknownStream, wire.ErrNoStreams.
+func (n *Node) RemoveStream(ctx context.Context, project uint32, id string) error {
+	_, err := n.leader.Propose(ctx, &masterfsm.RemoveStream{
+		Project: project, Stream: streamDigest(id), Time: n.leader.Now(),
+	})
+	return err
 }
 
 // slots are the append streams that a master serves.
@@ -252,7 +282,7 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	defer n.appending.free(project.ID)
 	state, err := n.AppendStreamState(ctx, project.ID, q.ID)
 	switch {
-	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1:
+	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1 && q.flags()&masterfsm.PartBegins != 0:
 	case err != nil:
 		return 0, err
 	case q.First > state.Next:
@@ -264,20 +294,27 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	}
 	// A part that is under way comes to its end when the client is gone: the next request may continue behind it.
 	parts := context.WithoutCancel(ctx)
+	var sender masterfsm.Access // as Limit has seen it last; Limit and Submit are called in turn
 	return appendstream.Run(ctx, appendstream.Config[Entry]{
 		First: q.First, Window: streams.Window, Bytes: appendBytes,
 		Next: q.Body.Next, Drain: q.Body.Drain, Stop: q.Body.Stop,
 		Size: func(e Entry) int { return len(e.Key) + len(e.Type) + len(e.Payload) + chain.RecordOverhead },
 		Limit: func() (records, bytes int, err error) {
-			a, err := q.Access(parts)
-			if err == nil {
-				err = MayAppend(a)
+			if sender, err = q.Access(parts); err == nil {
+				err = MayAppend(sender)
 			}
 			const most = 1 << 30
-			return int(min(a.Project.Quota.RecordsPerSecond, most)), int(min(a.Project.Quota.BytesPerSecond, most)), err
+			quota := sender.Project.Quota
+			return int(min(quota.RecordsPerSecond, most)), int(min(quota.BytesPerSecond, most)), err
 		},
 		Submit: func(first uint64, entries []Entry) func() ([]wire.Position, error) {
-			return n.appendPart(parts, project.ID, streamDigest(q.ID), first, entries)
+			part := masterfsm.Part{
+				Stream: streamDigest(q.ID), First: first, Token: sender.Token, Flags: q.flags(),
+			}
+			if sender.MayRead(&sender.Project) {
+				part.Flags |= masterfsm.PartReader
+			}
+			return n.appendPart(parts, project.ID, part, entries)
 		},
 		Answer: q.Sink.Answer, Flush: q.Sink.Flush, Answered: func(entries []Entry) {
 			payloads := 0
@@ -291,9 +328,9 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 
 // appendPart begins to append a part of a stream.
 func (n *Node) appendPart(
-	ctx context.Context, project uint32, stream masterfsm.Digest, first uint64, entries []Entry,
+	ctx context.Context, project uint32, part masterfsm.Part, entries []Entry,
 ) (wait func() ([]wire.Position, error)) {
-	began := time.Now()
+	began, first := time.Now(), part.First
 	failed := func(err error) func() ([]wire.Position, error) {
 		return func() ([]wire.Position, error) { return nil, err }
 	}
@@ -302,7 +339,7 @@ func (n *Node) appendPart(
 			return failed(fmt.Errorf("number %d: %w", first+uint64(i), err))
 		}
 	}
-	d := masterfsm.Demand{Project: project, Stream: stream, First: first}
+	d := masterfsm.Demand{Project: project, Stream: part.Stream, First: first}
 	if err := n.admitEarly(ctx, d, entries); err != nil {
 		return failed(err)
 	}
@@ -310,7 +347,7 @@ func (n *Node) appendPart(
 	if err != nil {
 		return failed(err)
 	}
-	p.stream, p.first, p.deadline = stream, first, ctx
+	p.part, p.deadline = part, ctx
 	call := n.appends.Start(p)
 	return func() (_ []wire.Position, err error) {
 		defer n.cfg.Histograms.Append.Done(began, &err)
@@ -324,6 +361,14 @@ func (n *Node) appendPart(
 		case errors.Is(err, wire.ErrStreamPassed):
 			return nil, fmt.Errorf("%w: number %d was appended, but only the newest %d positions are remembered; the "+
 				"next number is %d", err, first, streams.Window, placement.Next)
+		case placement.Err == masterfsm.RefusedForeign:
+			return nil, fmt.Errorf("%w: number %d was appended before, not by this token, and records are compared "+
+				"only for the token that has sent them, or one that may read; the next number is %d", err, first,
+				placement.Next)
+		case errors.Is(err, wire.ErrTooMany):
+			return nil, fmt.Errorf("%w: the project has %d append streams whose ids were chosen by clients, or %d "+
+				"others, or all projects together have as many as the masters can remember; remove one with DELETE "+
+				"/v1/streams/{id}", err, streams.Named, streams.Unnamed)
 		case err != nil:
 			return nil, n.refused(err, project, placement)
 		case placement.Replay:

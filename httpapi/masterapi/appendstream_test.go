@@ -157,6 +157,7 @@ func TestAppendStream(t *testing.T) {
 	t.Run("many", func(t *testing.T) { c.with(t).manyInAStream(client) })
 	t.Run("sent again", func(t *testing.T) { c.with(t).streamSentAgain(client) })
 	t.Run("refused", func(t *testing.T) { c.with(t).streamsRefused() })
+	t.Run("removed", func(t *testing.T) { c.with(t).streamRemoved(client) })
 	t.Run("quota", func(t *testing.T) { c.with(t).streamQuota(client) })
 	t.Run("leader", func(t *testing.T) { c.with(t).streamAcrossLeaders(client) })
 }
@@ -266,6 +267,38 @@ func (c *cluster) streamsRefused() {
 		token: c.file.Tokens.Project, status: 200})
 	if got := string(bytes.TrimSpace(body)); got != `{"number":0,"end":true}` {
 		c.t.Errorf("a stream without records: %q", got)
+	}
+}
+
+// streamRemoved checks that a client can remove its stream, through every master, and that an id that a master has made
+// begins no stream again.
+func (c *cluster) streamRemoved(client *http.Client) {
+	remove := func(i int, id string, status int, problem string) {
+		c.do(i, request{name: "remove", method: "DELETE", path: "/v1/streams/" + id, token: c.file.Tokens.Project,
+			status: status, problem: problem})
+	}
+	for i := range 3 {
+		for range 2 {
+			d := c.openStream(client, i, "?stream=removed", wire.TypeNDJSON)
+			d.send("{\"text\":\"x\"}\n")
+			if a := d.end(); a.Number != 1 || a.Problem != nil {
+				c.t.Errorf("the last line: %+v", a)
+			}
+			remove(i, "removed", 204, "")
+			remove(i, "removed", 404, "unknown-stream")
+		}
+		d := c.openStream(client, i, "", wire.TypeNDJSON)
+		d.send("{\"text\":\"x\"}\n")
+		if a := d.end(); a.Number != 1 || a.Problem != nil {
+			c.t.Errorf("the last line: %+v", a)
+		}
+		id := d.resp.Header.Get(wire.HeaderStream)
+		again := request{name: "again", method: "POST", path: "/v1/records:stream?stream=" + id,
+			token: c.file.Tokens.Project, body: `{"text":"x"}`, status: 200}
+		c.do(i, again)
+		remove(i, id, 204, "")
+		again.status, again.problem = 404, "unknown-stream"
+		c.do(i, again)
 	}
 }
 

@@ -126,6 +126,7 @@ func (m *master) recordRoutes() {
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.POST(`/v1/records\:stream`, m.withAppender(m.appendStream))
 	m.GET("/v1/streams/:id", m.withAppender(m.appendStreamState))
+	m.DELETE("/v1/streams/:id", m.withAppender(m.removeAppendStream))
 	m.GET("/v1/records", m.withReader(m.list))
 	m.GET("/v1/records/stream", m.withReader(m.stream))
 	m.GetAndHead("/v1/records/:index", m.withRecord(m.record))

@@ -59,8 +59,8 @@ acknowledged, and up to which line. The exit status is 0 if every line is append
 
 With --stream the cluster remembers under a name how many records of the input it has. After an interruption, the same
 command with the same input appends only the others. The newest 1,024 of those that are there are compared with the
-input, and --json prints their positions again, each with its number. A project has 64 streams, and forgets those that
-were not used for the longest time. With a forgotten name everything is appended again.`,
+input, and --json prints their positions again, each with its number. A project has 64 streams. One that was not used
+for 7 days may be forgotten for another. With a forgotten name everything is appended again.`,
 		Example: `  echo hello | chainstore append --wait
   chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png
