@@ -28,7 +28,8 @@ type Placement struct {
 	Err    Reason `json:"err,omitempty"`
 	// Shortage gives the details of RefusedRate.
 	Shortage *Shortage `json:"shortage,omitempty"`
-	// Next is the number that the stream's next record gets, where the reason is RefusedGap or RefusedPassed.
+	// Next is the number that the stream's next record gets, where the reason is RefusedGap, RefusedPassed or
+	// RefusedForeign.
 	Next uint64 `json:"next,omitempty"`
 }
 
@@ -43,10 +44,12 @@ const (
 	RefusedKey
 	RefusedRate
 	RefusedSize
-	RefusedGap    // the part of a stream does not follow its newest record, or overlaps it
-	RefusedPassed // the positions of the part are no longer remembered
-	RefusedStream // the stream is not known, and the part does not begin it
-	RefusedLevel  // the group's protocol level has no streams
+	RefusedGap     // the part of a stream does not follow its newest record, or overlaps it
+	RefusedPassed  // the positions of the part are no longer remembered
+	RefusedStream  // the stream is not known, and the part does not begin it
+	RefusedLevel   // the group's protocol level has no streams
+	RefusedRoom    // the project has as many streams as it may
+	RefusedForeign // the records were appended before, with another token, and this one may not read
 )
 
 var reasons = [...]error{
@@ -60,13 +63,16 @@ var reasons = [...]error{
 	RefusedPassed:  wire.ErrStreamPassed,
 	RefusedStream:  wire.ErrUnknownStream,
 	RefusedLevel:   wire.ErrNoStreams,
+	RefusedRoom:    wire.ErrTooMany,
+	RefusedForeign: wire.ErrForbidden,
 }
 
 // hasNext reports whether a placement of that reason has Next.
-func (r Reason) hasNext() bool { return r == RefusedGap || r == RefusedPassed }
+func (r Reason) hasNext() bool { return r == RefusedGap || r == RefusedPassed || r == RefusedForeign }
 
 // Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota, ErrOversize,
-// wire.ErrStreamGap, wire.ErrStreamPassed, wire.ErrUnknownStream or wire.ErrNoStreams.
+// wire.ErrStreamGap, wire.ErrStreamPassed, wire.ErrUnknownStream, wire.ErrNoStreams, wire.ErrTooMany or
+// wire.ErrForbidden.
 func (r Reason) Error() error {
 	if int(r) < len(reasons) {
 		return reasons[r]
@@ -155,7 +161,7 @@ func (s *State) place(q *request) Placement {
 	if project == nil {
 		return Placement{Err: RefusedProject}
 	}
-	if q.stream != (Digest{}) {
+	if q.part.Stream != (Digest{}) {
 		return s.placePart(project, q)
 	}
 	var key Digest
@@ -196,27 +202,33 @@ func (s *State) placeNew(project *Project, q *request) Placement {
 }
 
 // placePart gives the records of the part of a stream their positions if they follow the stream's newest record.
-// Records that were placed before get their first positions, if the table still has them.
+// Records that were placed before get their first positions, if the table still has them, and if the sender may know
+// what they are: it compares them with its own.
 func (s *State) placePart(project *Project, q *request) Placement {
 	if s.level < LevelStreams {
 		return Placement{Err: RefusedLevel}
 	}
-	name := streams.Name(scopedKey(q.project, q.stream))
-	last, oldest, known := s.streams.Find(name)
-	count := uint64(len(q.records))
+	first, use := q.part.First, streams.Use{Age: s.age, Token: q.part.Token, Named: q.part.has(PartNamed)}
+	name := streams.Name(scopedKey(q.project, q.part.Stream))
+	stream, known := s.streams.Find(name)
+	last, count := stream.Last, uint64(len(q.records))
 	switch {
-	case !known && q.first != 1:
+	case !known && (first != 1 || !q.part.has(PartBegins)):
 		return Placement{Err: RefusedStream}
-	case q.first == last+1: // 1 for a new stream
-	case q.first > last:
+	case !known && !s.streams.Room(q.project, use):
+		return Placement{Err: RefusedRoom}
+	case first == last+1: // 1 for a new stream
+	case first > last:
 		return Placement{Err: RefusedGap, Next: last + 1}
-	case q.first < oldest:
+	case first < stream.Oldest:
 		return Placement{Err: RefusedPassed, Next: last + 1}
-	case q.first+count-1 > last: // the sender divides it
+	case first+count-1 > last: // the sender divides it
 		return Placement{Err: RefusedGap, Next: last + 1}
+	case !q.part.has(PartReader) && (stream.Token != q.part.Token || first < stream.Own):
+		return Placement{Err: RefusedForeign, Next: last + 1}
 	default:
 		p := Placement{Replay: true}
-		for _, r := range s.streams.Positions(name, q.first, count) {
+		for _, r := range s.streams.Positions(name, first, count, s.age) {
 			p.Runs = append(p.Runs, Run{Block: r.Block, Offset: r.Offset, Count: r.Count})
 		}
 		return p
@@ -229,14 +241,32 @@ func (s *State) placePart(project *Project, q *request) Placement {
 	for i, r := range p.Runs {
 		runs[i] = streams.Run{Block: r.Block, Offset: r.Offset, Count: r.Count}
 	}
-	s.streams.Add(q.project, name, runs)
+	s.streams.Add(q.project, name, runs, use)
 	return p
 }
 
-// Stream returns the number of the newest record of a project's stream, and that of the oldest one whose position is
-// remembered. id is the digest of the stream's id.
-func (s *State) Stream(project uint32, id Digest) (last, oldest uint64, known bool) {
+// Stream returns the state of a project's stream. id is the digest of the stream's id.
+func (s *State) Stream(project uint32, id Digest) (streams.State, bool) {
 	return s.streams.Find(streams.Name(scopedKey(project, id)))
+}
+
+// RemoveStream makes the table forget a stream of a project. Its records stay. Another stream may have its id. Known
+// from protocol level 4 on.
+type RemoveStream struct {
+	Project uint32 `json:"project"`
+	Stream  Digest `json:"stream"` // of its id
+	Time    uint64 `json:"time"`
+}
+
+func (c *RemoveStream) apply(s *State) (any, error) {
+	switch {
+	case s.level < LevelStreams:
+		return nil, wire.ErrNoStreams
+	case !s.streams.Remove(streams.Name(scopedKey(c.Project, c.Stream))):
+		return nil, wire.ErrUnknownStream
+	}
+	s.tick(c.Time)
+	return nil, nil
 }
 
 // put gives one record its position at the end of the buffer, and cuts the buffer when it is full.

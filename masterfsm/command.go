@@ -61,6 +61,7 @@ var commands = [...]Command{
 	27: &MarkMiners{},
 	28: &RemoveMiner{},
 	29: &ReportFailedSync{},
+	31: &RemoveStream{},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -87,7 +87,7 @@ func FuzzCheckSubmission(f *testing.F) {
 		// The builder creates the same bytes from the same parts.
 		again := newSubmission(nil, kind(data[4]), all[1].member, all[1].boot, all[1].seq)
 		for _, q := range all[1].requests {
-			again.start(q.project, q.key, q.body, q.stream, q.first)
+			again.start(q.project, q.key, q.body, q.part)
 			for _, r := range q.records {
 				again.AddEncoded(r.commit, r.record)
 			}
@@ -102,7 +102,7 @@ func FuzzParsePlacements(f *testing.F) {
 	f.Add(AppendPlacements(nil,
 		[]Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey},
 			{Err: RefusedRate, Shortage: &Shortage{Limit: 1}}, {Err: RefusedGap, Next: 8},
-			{Err: RefusedPassed, Next: 9}, {Err: RefusedStream}}))
+			{Err: RefusedPassed, Next: 9}, {Err: RefusedStream}, {Err: RefusedForeign, Next: 7}}))
 	f.Add(AppendPlacements(nil, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		placements, err := ParsePlacements(data)

@@ -76,9 +76,16 @@ type call struct {
 	project  uint32
 	key      string // "" for none
 	payloads []string
-	// of the part of a stream, "" for none, the number of its first record
-	stream string
-	first  uint64
+	// of the part of a stream, "" for none, the number of its first record, and the flags that it does not have
+	stream  string
+	first   uint64
+	token   uint32
+	without PartFlags
+}
+
+func (c *call) part() Part {
+	const all = PartBegins | PartNamed | PartReader
+	return Part{Stream: digest(c.stream), First: c.first, Token: c.token, Flags: all &^ c.without}
 }
 
 func digest(s string) Digest {
@@ -112,7 +119,7 @@ func sentParts(t testing.TB, member string, boot, seq uint64, calls ...call) []b
 func encoded(s *Submission, calls ...call) []byte {
 	for _, c := range calls {
 		if c.stream != "" {
-			s.StartPart(c.project, digest(c.stream), c.first)
+			s.StartPart(c.project, c.part())
 		} else {
 			s.StartRequest(c.project, digest(c.key), digest(fmt.Sprint(c.payloads)))
 		}

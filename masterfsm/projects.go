@@ -181,6 +181,7 @@ func (r Rights) Has(rights Rights) bool { return r&rights == rights }
 type Access struct {
 	Project Project
 	Rights  Rights
+	Token   uint32 // its id within the project
 }
 
 // MayRead reports whether records of a project are open to the token: those of a public project to any, those of
@@ -266,7 +267,7 @@ func (s *State) Access(hash chain.Hash) (Access, bool) {
 		return Access{}, false
 	}
 	t, ok := find(p.Tokens, func(t *Token) bool { return t.Hash == hash })
-	return Access{Project: *p, Rights: t.Rights}, ok
+	return Access{Project: *p, Rights: t.Rights, Token: t.ID}, ok
 }
 
 // Quota bounds what is appended to a project. 0 is no bound.
@@ -392,6 +393,8 @@ func (s *State) afford(p *Project, records []submitted) (Reason, *Shortage) {
 type Demand struct {
 	Project uint32
 	Key     Digest // of its idempotency key, zero for none
+	Stream  Digest // of the id of its stream, if First is not 0
+	First   uint64 // the number of its first record in the stream; 0 if it is no part of one
 	Records uint64
 	Bytes   uint64 // of payloads
 	Largest uint64 // bytes of its largest payload
@@ -399,7 +402,7 @@ type Demand struct {
 
 // Admits reports whether an append would be accepted now, as far as that does not depend on a rate: [RefusedBacklog] or
 // [RefusedSize] where it would not. quota is that of its project, zero where no rate applies: the append is a retry
-// under a known key, or the project is unknown. The append itself decides again.
+// under a known key, its stream has its first record, or the project is unknown. The append itself decides again.
 func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
 	p := s.projectAt(d.Project)
 	if p == nil {
@@ -407,6 +410,11 @@ func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
 	}
 	if d.Key != (Digest{}) {
 		if _, known := s.keys.find(scopedKey(d.Project, d.Key)); known {
+			return Accepted, Quota{}
+		}
+	}
+	if d.First != 0 { // nothing is appended: it is answered with its first positions, or refused as a gap
+		if stream, known := s.Stream(d.Project, d.Stream); known && d.First <= stream.Last {
 			return Accepted, Quota{}
 		}
 	}

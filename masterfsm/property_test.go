@@ -398,6 +398,9 @@ func (s *simulation) part() call {
 	case 1:
 		c.first -= min(c.first, uint64(s.rng.IntN(9))) // sent before, as a whole or in part; or number 0
 	}
+	if s.chance(8) {
+		c.token, c.without = uint32(s.rng.IntN(2)), PartFlags(s.rng.IntN(8))
+	}
 	for i := range 1 + s.rng.IntN(6) {
 		c.payloads = append(c.payloads, fmt.Sprintf("%d/%s/%d", c.project, c.stream, c.first+uint64(i)))
 	}
@@ -407,14 +410,14 @@ func (s *simulation) part() call {
 // streamed checks an accepted part: it continues its stream, or its records got their first positions.
 func (s *simulation) streamed(q *request, p Placement) {
 	s.t.Helper()
-	name := scopedKey(q.project, q.stream)
+	name := scopedKey(q.project, q.part.Stream)
 	next := uint64(len(s.streams[name])) + 1
-	again := q.first+uint64(len(q.records)) <= next // also as a repeated submission, whose placement is no replay
-	if q.first == 0 || !again && (q.first != next || p.Replay) {
-		s.t.Fatalf("a part of %d records from number %d on, replay %v, the next number is %d", len(q.records), q.first,
-			p.Replay, next)
+	again := q.part.First+uint64(len(q.records)) <= next // also as a repeated submission, whose placement is no replay
+	if q.part.First == 0 || !again && (q.part.First != next || p.Replay) {
+		s.t.Fatalf("a part of %d records from number %d on, replay %v, the next number is %d", len(q.records),
+			q.part.First, p.Replay, next)
 	}
-	number := q.first
+	number := q.part.First
 	for _, run := range p.Runs {
 		for i := range run.Count {
 			at := Position{Block: run.Block, Offset: run.Offset + i}
@@ -426,8 +429,9 @@ func (s *simulation) streamed(q *request, p Placement) {
 			number++
 		}
 	}
-	if last, _, ok := s.a.Stream(q.project, q.stream); !ok || last != uint64(len(s.streams[name])) {
-		s.t.Fatalf("the stream's last number is %d, %d were appended", last, len(s.streams[name]))
+	stream, ok := s.a.Stream(q.project, q.part.Stream)
+	if !ok || stream.Last != uint64(len(s.streams[name])) {
+		s.t.Fatalf("the stream's last number is %d, %d were appended", stream.Last, len(s.streams[name]))
 	}
 }
 
@@ -594,7 +598,7 @@ func (s *simulation) placed(data []byte, placements []Placement) {
 		if int(count) != len(q.records) {
 			s.t.Fatalf("%d records placed, %d submitted", count, len(q.records))
 		}
-		if q.stream != (Digest{}) {
+		if q.part.Stream != (Digest{}) {
 			s.streamed(q, p)
 		}
 		if start := p.Runs[0]; p.Replay {

@@ -103,10 +103,10 @@ func TestStream(t *testing.T) {
 	if p := b.part(2, "s", 1, 1); p.Err != Accepted || p.Replay {
 		t.Errorf("the stream of another project: %+v", p)
 	}
-	if last, oldest, ok := b.Stream(1, digest("s")); last != 10 || oldest != 1 || !ok {
-		t.Errorf("the stream is at %d, from %d on, %v", last, oldest, ok)
+	if s, ok := b.Stream(1, digest("s")); s.Last != 10 || s.Oldest != 1 || !ok {
+		t.Errorf("the stream is at %d, from %d on, %v", s.Last, s.Oldest, ok)
 	}
-	if _, _, ok := b.Stream(3, digest("s")); ok {
+	if _, ok := b.Stream(3, digest("s")); ok {
 		t.Error("a project without streams has one")
 	}
 }
@@ -120,7 +120,8 @@ func TestStreamWindow(t *testing.T) {
 			t.Fatalf("from %d on: %+v", first, p)
 		}
 	}
-	last, oldest, _ := b.Stream(1, digest("s"))
+	s, _ := b.Stream(1, digest("s"))
+	last, oldest := s.Last, s.Oldest
 	if last-oldest+1 != streams.Window {
 		t.Errorf("the positions of %d records are known", last-oldest+1)
 	}
@@ -152,10 +153,10 @@ func TestStreamRefusals(t *testing.T) {
 	if p := b.part(1, "s", 1, 2); !p.Replay {
 		t.Errorf("sent again, which costs nothing: %+v", p)
 	}
-	if last, _, _ := b.Stream(1, digest("s")); last != 2 {
-		t.Errorf("the stream is at %d", last)
+	if s, _ := b.Stream(1, digest("s")); s.Last != 2 {
+		t.Errorf("the stream is at %d", s.Last)
 	}
-	if _, _, ok := b.Stream(1, digest("new")); ok {
+	if _, ok := b.Stream(1, digest("new")); ok {
 		t.Error("a refused part began a stream")
 	}
 }
@@ -189,7 +190,7 @@ func TestStreamsInSnapshots(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.raise()
 	name := func(i int) string { return fmt.Sprint("s", i) }
-	for i := range streams.PerProject {
+	for i := range streams.Named {
 		b.part(1, name(i), 1, 1)
 	}
 	b.part(1, name(0), 1, 1) // a replay: it is used again
@@ -198,9 +199,21 @@ func TestStreamsInSnapshots(t *testing.T) {
 	back := &table{t: t, State: restored(t, b.State), seq: b.seq}
 	for _, b := range []*table{b, back} {
 		b.part(1, name(0), 2, 5)
-		b.part(1, "more", 1, 1)
+		if p := b.part(1, "more", 1, 1); p.Err != RefusedRoom {
+			t.Errorf("one stream more: %+v", p)
+		}
+		b.idle(streams.NamedIdle - 1)
+		b.part(1, name(0), 7, 1)
+		if p := b.part(1, "more", 1, 1); p.Err != RefusedRoom {
+			t.Errorf("one stream more, too early: %+v", p)
+		}
+		b.idle(streams.NamedIdle)
+		b.part(1, name(0), 8, 1)
+		if p := b.part(1, "more", 1, 1); p.Err != Accepted {
+			t.Errorf("one stream more, when the others are idle: %+v", p)
+		}
 		for i, want := range []bool{true, false, true} {
-			if _, _, ok := b.Stream(1, digest(name(i))); ok != want {
+			if _, ok := b.Stream(1, digest(name(i))); ok != want {
 				t.Errorf("stream %d is known: %v, want %v", i, ok, want)
 			}
 		}
@@ -217,6 +230,119 @@ func TestStreamsInSnapshots(t *testing.T) {
 	}
 }
 
+// idle lets the table's age become so many milliseconds.
+func (b *table) idle(age uint64) {
+	b.t.Helper()
+	b.seq++
+	b.submit(EncodeAppend(b.now, Leadership{Term: b.term.Term, Elapsed: age - b.begun},
+		sent(b.t, "m3", 1, b.seq, call{project: 3, payloads: []string{"x"}})))
+	if b.age != age {
+		b.t.Fatalf("the table is %d ms old, want %d", b.age, age)
+	}
+}
+
+// send appends a part in a submission of its own.
+func (b *table) send(c call) Placement {
+	b.t.Helper()
+	b.seq++
+	return b.submit(EncodeAppend(b.now, Leadership{}, sentParts(b.t, "m3", 1, b.seq, c)))[0]
+}
+
+// TestRemoveStream checks that a stream that was removed may begin again, and makes room for another.
+func TestRemoveStream(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.refused(&RemoveStream{Project: 1, Stream: digest("s0"), Time: startTime}, wire.ErrNoStreams)
+	b.raise()
+	for i := range streams.Named {
+		b.part(1, fmt.Sprint("s", i), 1, 1)
+	}
+	b.refused(&RemoveStream{Project: 2, Stream: digest("s0"), Time: startTime}, wire.ErrUnknownStream)
+	b.ok(&RemoveStream{Project: 1, Stream: digest("s0"), Time: startTime})
+	b.refused(&RemoveStream{Project: 1, Stream: digest("s0"), Time: startTime}, wire.ErrUnknownStream)
+	if p := b.part(1, "s0", 2, 1); p.Err != RefusedStream {
+		t.Errorf("it is continued: %+v", p)
+	}
+	if p := b.part(1, "s0", 1, 1); p.Err != Accepted || p.Replay {
+		t.Errorf("it begins again: %+v", p)
+	}
+	if p := b.part(1, "more", 1, 1); p.Err != RefusedRoom || !errors.Is(p.Err.Error(), wire.ErrTooMany) {
+		t.Errorf("one stream more: %+v", p)
+	}
+}
+
+// TestUnnamedStreams checks that streams whose ids no client has chosen leave the room of the others, make room for
+// each other when they are idle, and begin only with a part that may do so.
+func TestUnnamedStreams(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	send := func(i int, first uint64, without PartFlags) Reason {
+		c := numbered(1, fmt.Sprint("u", i), first, 1)
+		c.without = without | PartNamed
+		return b.send(c).Err
+	}
+	for i := range streams.Unnamed {
+		if err := send(i, 1, 0); err != Accepted {
+			t.Fatalf("stream %d: %d", i, err)
+		}
+	}
+	if p := b.part(1, "named", 1, 1); p.Err != Accepted {
+		t.Errorf("a named stream: %+v", p)
+	}
+	if err := send(streams.Unnamed, 1, 0); err != RefusedRoom {
+		t.Errorf("one stream more: %d", err)
+	}
+	b.idle(streams.UnnamedIdle)
+	if err := send(streams.Unnamed, 1, PartBegins); err != RefusedStream {
+		t.Errorf("one stream more, which may not begin: %d", err)
+	}
+	if err := send(streams.Unnamed, 1, 0); err != Accepted {
+		t.Errorf("one stream more, when the others are idle: %d", err)
+	}
+	if err := send(0, 1, PartBegins); err != RefusedStream {
+		t.Errorf("a stream that was forgotten, from its beginning: %d", err)
+	}
+	if err := send(1, 2, PartBegins); err != Accepted {
+		t.Errorf("a stream that is known is continued: %d", err)
+	}
+}
+
+// TestForeignRecords checks that records are compared only for the token that has sent them, or one that may read.
+func TestForeignRecords(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	send := func(token uint32, first uint64, count int, reads bool) Placement {
+		c := numbered(1, "s", first, count)
+		if c.token = token; !reads {
+			c.without = PartReader
+		}
+		return b.send(c)
+	}
+	send(5, 1, 3, false)
+	send(6, 4, 2, false)
+	send(6, 6, 1, false)
+	for _, b := range []*table{b, {t: t, State: restored(t, b.State), seq: b.seq}} {
+		for token, own := range map[uint32]uint64{5: 7, 6: 4, 7: 7} {
+			for first := uint64(1); first <= 6; first++ {
+				for count := 1; first+uint64(count) <= 7; count++ {
+					c := numbered(1, "s", first, count)
+					c.token, c.without = token, PartReader
+					p := b.send(c)
+					foreign := Placement{Err: RefusedForeign, Next: 7}
+					if first < own && !reflect.DeepEqual(p, foreign) || first >= own && !p.Replay {
+						t.Errorf("%d records from %d on with token %d: %+v", count, first, token, p)
+					}
+					if c.without = 0; !b.send(c).Replay {
+						t.Errorf("%d records from %d on with token %d, which may read: no replay", count, first, token)
+					}
+				}
+			}
+		}
+	}
+	if p := send(7, 7, 1, false); p.Err != Accepted {
+		t.Errorf("another token continues the stream: %+v", p)
+	}
+}
+
 // TestStreamsAfterRecovery checks that a recovery forgets a stream if the chain has other records in the place of its
 // own, and all streams if blocks were adopted, which may have records that no stream counts.
 func TestStreamsAfterRecovery(t *testing.T) {
@@ -225,8 +351,8 @@ func TestStreamsAfterRecovery(t *testing.T) {
 	b.part(1, "old", 1, 4)
 	r := restored(t, b.State).Recover(Group{ID: "g", Epoch: 2})
 	done, err := r.Finish(0, nil)
-	if last, _, ok := r.s.Stream(1, digest("old")); err != nil || done.Streams != 0 || last != 4 || !ok {
-		t.Errorf("nothing was adopted: %+v, %v, the stream is at %d, %v", done, err, last, ok)
+	if s, ok := r.s.Stream(1, digest("old")); err != nil || done.Streams != 0 || s.Last != 4 || !ok {
+		t.Errorf("nothing was adopted: %+v, %v, the stream is at %d, %v", done, err, s.Last, ok)
 	}
 	older := restored(t, b.State)
 	b.part(1, "old", 5, 4)
@@ -239,7 +365,7 @@ func TestStreamsAfterRecovery(t *testing.T) {
 		}
 	}
 	done, err = r.Finish(0, nil)
-	if _, _, ok := older.Stream(1, digest("old")); err != nil || done.Streams != 1 || ok || done.Blocks == 0 {
+	if _, ok := older.Stream(1, digest("old")); err != nil || done.Streams != 1 || ok || done.Blocks == 0 {
 		t.Errorf("blocks were adopted: %+v, %v, the stream is known: %v", done, err, ok)
 	}
 }

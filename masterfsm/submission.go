@@ -1,7 +1,6 @@
 package masterfsm
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -17,8 +16,8 @@ import (
 //	crc u32 ‖ kind u8 ‖ boot u64 ‖ seq u64 ‖ member length u8 ‖ member ‖ requests u32 ‖ request …
 //	request = project u32 ‖ key[16] ‖ body[16] ‖ count u32 ‖ (commit[32] ‖ record) × count
 //
-// A submission with parts of streams is of another kind. Each of its requests has stream[16] ‖ first u64 before the
-// count: the digest of the stream's id, zero for none, and the number of the first record in the stream. See
+// A submission with parts of streams is of another kind. Each of its requests has stream[16] ‖ first u64 ‖ token u32 ‖
+// flags u8 before the count: the digest of the stream's id, zero for none, and the rest of [Part]. See
 // [NewStreamSubmission].
 //
 // A record has the form of [chain.Record.AppendTo], its time still zero. key is the digest of the idempotency key, zero
@@ -58,22 +57,47 @@ func newSubmission(buf []byte, k kind, member string, boot, seq uint64) *Submiss
 
 // StartRequest begins the next request: the records of one client call, appended all or none.
 func (s *Submission) StartRequest(project uint32, key, body Digest) {
-	s.start(project, key, body, Digest{}, 0)
+	s.start(project, key, body, Part{})
+}
+
+// Part says what records of a stream are.
+type Part struct {
+	Stream Digest // of the stream's id; zero for records that are not of a stream
+	First  uint64 // the number of the first of the records
+	Token  uint32 // the id of the token that has sent them
+	Flags  PartFlags
+}
+
+// PartFlags are flags of a [Part].
+type PartFlags uint8
+
+// The flags of parts.
+const (
+	PartBegins PartFlags = 1 << iota // the stream begins with it, if it is not known
+	PartNamed                        // a client has chosen the stream's id
+	PartReader                       // the token may read the project's records
+)
+
+func (p *Part) has(flag PartFlags) bool { return p.Flags&flag != 0 }
+
+// append adds the part's form in submissions.
+func (p *Part) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, p.Stream[:]...), p.First)
+	return append(binary.BigEndian.AppendUint32(b, p.Token), byte(p.Flags))
 }
 
 // StartPart begins the next request of a [NewStreamSubmission]: the next records of a stream, appended all or none.
-// first is the number of the first one.
-func (s *Submission) StartPart(project uint32, stream Digest, first uint64) {
-	s.start(project, Digest{}, Digest{}, stream, first)
+func (s *Submission) StartPart(project uint32, p Part) {
+	s.start(project, Digest{}, Digest{}, p)
 }
 
-func (s *Submission) start(project uint32, key, body, stream Digest, first uint64) {
+func (s *Submission) start(project uint32, key, body Digest, p Part) {
 	s.requests++
 	binary.BigEndian.PutUint32(s.data[s.fieldAt:], s.requests)
 	s.data = binary.BigEndian.AppendUint32(s.data, project)
 	s.data = append(append(s.data, key[:]...), body[:]...)
 	if s.streams {
-		s.data = binary.BigEndian.AppendUint64(append(s.data, stream[:]...), first)
+		s.data = p.append(s.data)
 	}
 	s.countAt = len(s.data)
 	s.data = binary.BigEndian.AppendUint32(s.data, 0)
@@ -205,7 +229,7 @@ type submission struct {
 
 // content is the digest of what a submission brings, whatever its name: SHA-256 of project ‖ key ‖ body ‖ count ‖
 // commit × count for each request, big endian. The commitments stand for the records' salts, keys, types and payloads.
-// The part of a stream has stream ‖ first before its commitments.
+// The part of a stream has stream ‖ first ‖ token ‖ flags before its commitments.
 func (a *submission) content() Digest {
 	h := sha256.New()
 	var head [4 + 16 + 16 + 4]byte
@@ -214,8 +238,8 @@ func (a *submission) content() Digest {
 		b := binary.BigEndian.AppendUint32(head[:0], q.project)
 		b = append(append(b, q.key[:]...), q.body[:]...)
 		h.Write(binary.BigEndian.AppendUint32(b, uint32(len(q.records))))
-		if q.stream != (Digest{}) {
-			h.Write(binary.BigEndian.AppendUint64(bytes.Clone(q.stream[:]), q.first))
+		if q.part.Stream != (Digest{}) {
+			h.Write(q.part.append(nil))
 		}
 		for j := range q.records {
 			h.Write(q.records[j].commit[:])
@@ -227,8 +251,7 @@ func (a *submission) content() Digest {
 type request struct {
 	project   uint32
 	key, body Digest
-	stream    Digest // zero for a request that is no part of a stream
-	first     uint64 // the number of its first record in the stream
+	part      Part
 	records   []submitted
 }
 
@@ -255,7 +278,9 @@ func parseSubmission(k kind, body []byte) (submission, error) {
 		q.project = r.Uint32()
 		q.key, q.body = Digest(r.Fixed(16)), Digest(r.Fixed(16))
 		if k == kindStreamSubmission {
-			q.stream, q.first = Digest(r.Fixed(16)), r.Uint64()
+			q.part = Part{
+				Stream: Digest(r.Fixed(16)), First: r.Uint64(), Token: r.Uint32(), Flags: PartFlags(r.Uint8()),
+			}
 		}
 		q.records = make([]submitted, r.Count(smallestRecord))
 		if len(q.records) == 0 {
@@ -282,7 +307,7 @@ func parseSubmission(k kind, body []byte) (submission, error) {
 //	count u32 ‖ placement …
 //	placement = reason u8 ‖ replay u8 ‖ time u64 ‖ runs u32 ‖ (block u64 ‖ offset u32 ‖ count u32 ‖ index u64) × runs
 //	            ‖ (bytes u8 ‖ limit u64 ‖ left u64 ‖ wait u64), where the reason is RefusedRate
-//	            ‖ next u64, where the reason is RefusedGap or RefusedPassed
+//	            ‖ next u64, where the reason is RefusedGap, RefusedPassed or RefusedForeign
 func AppendPlacements(dst []byte, placements []Placement) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(placements)))
 	for i := range placements {

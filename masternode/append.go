@@ -34,8 +34,7 @@ type Appended struct {
 type appendRequest struct {
 	project   uint32
 	key, body masterfsm.Digest
-	stream    masterfsm.Digest
-	first     uint64 // the number of the first record in the stream, 0 if it is no part of one
+	part      masterfsm.Part // its zero value for no part of a stream
 	commits   []chain.Hash
 	ends      []int  // where each record ends in encoded
 	encoded   []byte // the records, one behind the other
@@ -60,7 +59,11 @@ func (n *Node) Append(
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err
 	}
-	if err := n.admitEarly(ctx, project.ID, entries, idempotencyKey); err != nil {
+	d := masterfsm.Demand{Project: project.ID}
+	if idempotencyKey != "" {
+		d.Key = digest(sha256.Sum256([]byte(idempotencyKey)))
+	}
+	if err := n.admitEarly(ctx, d, entries); err != nil {
 		return Appended{}, err
 	}
 	p, err := prepare(project.ID, entries, idempotencyKey)
@@ -85,13 +88,11 @@ func (n *Node) Append(
 
 // admitEarly refuses an append that the state machine would refuse, before its payloads are replicated and synced on
 // all masters. The state machine has the final word: this check is an estimate of the rate, twice that of the quota, by
-// what this master alone sends on. A retry under a known idempotency key passes. This master's table may be old, so a
-// refusal is confirmed first; without a leader it is left to the state machine.
-func (n *Node) admitEarly(ctx context.Context, project uint32, entries []Entry, idempotencyKey string) error {
-	d := masterfsm.Demand{Project: project, Records: uint64(len(entries))}
-	if idempotencyKey != "" {
-		d.Key = digest(sha256.Sum256([]byte(idempotencyKey)))
-	}
+// what this master alone sends on. A retry under a known idempotency key passes, and so do records that their stream
+// has. This master's table may be old, so a refusal is confirmed first; without a leader it is left to the state
+// machine. The sizes of d are set here.
+func (n *Node) admitEarly(ctx context.Context, d masterfsm.Demand, entries []Entry) error {
+	d.Records = uint64(len(entries))
 	for i := range entries {
 		size := uint64(len(entries[i].Payload))
 		d.Bytes += size
@@ -112,7 +113,7 @@ func (n *Node) admitEarly(ctx context.Context, project uint32, entries []Entry, 
 		return nil
 	}
 	if p := look(); p.Err != masterfsm.Accepted {
-		return n.refused(p.Err.Error(), project, p)
+		return n.refused(p.Err.Error(), d.Project, p)
 	}
 	return nil
 }

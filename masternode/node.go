@@ -104,7 +104,7 @@ type Node struct {
 	sent sentRates     // of appends of this master's clients
 
 	streams   chan struct{} // holds a token for each stream that is being served
-	appending chan struct{} // holds a token for each append stream that is being served
+	appending slots         // of append streams that are being served
 	searching chan struct{} // holds a token while the records that the masters hold are searched for a hash
 
 	changing sync.Mutex // held while the leader changes the members of the group
@@ -160,7 +160,6 @@ func New(cfg Config) (*Node, error) {
 		Disk: cfg.Disk, Flags: cfg.Flags, OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
-	n.appending = make(chan struct{}, maxStreams)
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
 	n.appends = batch.New(batch.Config[*appendRequest, masterfsm.Placement]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,

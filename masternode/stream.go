@@ -3,10 +3,12 @@ package masternode
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,8 +21,10 @@ import (
 )
 
 const (
-	// maxStreams is how many streams a master serves at a time, and how many append streams.
-	maxStreams = 256
+	// maxStreams is how many streams a master serves at a time, and how many append streams. streamsEach is how many of
+	// the latter a project may have.
+	maxStreams  = 256
+	streamsEach = maxStreams / 4
 	// How many records, and bytes of payloads, a stream reads before it writes them.
 	streamRecords = 256
 	streamBytes   = 1 << 20
@@ -129,6 +133,7 @@ func (n *Node) follow(
 // AppendStream is a request that appends to a stream of a project.
 type AppendStream struct {
 	ID    string // see CheckStreamID
+	New   bool   // ID was made for this request, by NewStreamID
 	First uint64 // the number of the first record of the request, from 1
 	// Access returns what the sender may do, before each part is sent.
 	Access func(context.Context) (masterfsm.Access, error)
@@ -171,7 +176,26 @@ func CheckStreamID(id string) error {
 	return nil
 }
 
+// NewStreamID makes the id of a stream whose client has chosen none. A client can continue such a stream, but not begin
+// one: it would begin again when the table has forgotten it.
+func NewStreamID() string { return ownStreamID + rand.Text() }
+
+// ownStreamID is what the ids begin with that masters make.
+const ownStreamID = "_"
+
 const streamIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+
+// flags are those of the parts of the request.
+func (q *AppendStream) flags() (flags masterfsm.PartFlags) {
+	named := !strings.HasPrefix(q.ID, ownStreamID)
+	if named {
+		flags |= masterfsm.PartNamed
+	}
+	if named || q.New {
+		flags |= masterfsm.PartBegins
+	}
+	return flags
+}
 
 func streamDigest(id string) masterfsm.Digest { return digest(sha256.Sum256([]byte(id))) }
 
@@ -181,10 +205,11 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 	if err := n.confirm(ctx); err != nil {
 		return wire.AppendStream{}, err
 	}
-	var last, oldest, level uint64
+	var level uint64
+	var stream streams.State
 	var known bool
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		last, oldest, known = s.Stream(project, streamDigest(id))
+		stream, known = s.Stream(project, streamDigest(id))
 		level = s.Level()
 	})
 	switch {
@@ -192,10 +217,54 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 		return wire.AppendStream{}, fmt.Errorf("%w: the group is at protocol level %d, streams need level %d",
 			wire.ErrNoStreams, level, masterfsm.LevelStreams)
 	case !known:
-		return wire.AppendStream{}, fmt.Errorf("%w: %s; a project has its %d newest ones", wire.ErrUnknownStream, id,
-			streams.PerProject)
+		return wire.AppendStream{}, fmt.Errorf("%w: %s", wire.ErrUnknownStream, id)
 	}
-	return wire.AppendStream{Stream: id, Next: last + 1, Oldest: oldest, Window: streams.Window}, nil
+	return wire.AppendStream{Stream: id, Next: stream.Last + 1, Oldest: stream.Oldest, Window: streams.Window}, nil
+}
+
+// RemoveStream makes the group forget an append stream of a project. Its records stay, and another stream may have its
+// id. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnknownStream, wire.ErrNoStreams.
+func (n *Node) RemoveStream(ctx context.Context, project uint32, id string) error {
+	_, err := n.leader.Propose(ctx, &masterfsm.RemoveStream{
+		Project: project, Stream: streamDigest(id), Time: n.leader.Now(),
+	})
+	return err
+}
+
+// slots are the append streams that a master serves.
+type slots struct {
+	mu        sync.Mutex // guards the others
+	taken     int
+	byProject map[uint32]int
+}
+
+// take takes a slot for a project. The error wraps wire.ErrTooManyStreams.
+func (s *slots) take(project uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.taken >= maxStreams:
+		return fmt.Errorf("%w: this master serves %d append streams, the limit; ask another, or end one",
+			wire.ErrTooManyStreams, maxStreams)
+	case s.byProject[project] >= streamsEach:
+		return fmt.Errorf("%w: this master serves %d append streams of the project, the limit; ask another, or end one",
+			wire.ErrTooManyStreams, streamsEach)
+	case s.byProject == nil:
+		s.byProject = map[uint32]int{}
+	}
+	s.taken++
+	s.byProject[project]++
+	return nil
+}
+
+// free gives a slot back.
+func (s *slots) free(project uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	if s.byProject[project]--; s.byProject[project] == 0 {
+		delete(s.byProject, project)
+	}
 }
 
 // appendBytes bounds the records of an append stream that have no answer: at this size no more are read.
@@ -207,16 +276,13 @@ const appendBytes = 4 << 20
 // wire.ErrNoLeader. After it also those of Append, of the request's functions, wire.ErrStreamPassed,
 // wire.ErrStreamContent, wire.ErrUnreadAnswers, and the cause of the end of ctx.
 func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q AppendStream) (last uint64, err error) {
-	select {
-	case n.appending <- struct{}{}:
-		defer func() { <-n.appending }()
-	default:
-		return 0, fmt.Errorf("%w: this master serves %d append streams, the limit; ask another, or end one",
-			wire.ErrTooManyStreams, maxStreams)
+	if err := n.appending.take(project.ID); err != nil {
+		return 0, err
 	}
+	defer n.appending.free(project.ID)
 	state, err := n.AppendStreamState(ctx, project.ID, q.ID)
 	switch {
-	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1:
+	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1 && q.flags()&masterfsm.PartBegins != 0:
 	case err != nil:
 		return 0, err
 	case q.First > state.Next:
@@ -228,20 +294,27 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	}
 	// A part that is under way comes to its end when the client is gone: the next request may continue behind it.
 	parts := context.WithoutCancel(ctx)
+	var sender masterfsm.Access // as Limit has seen it last; Limit and Submit are called in turn
 	return appendstream.Run(ctx, appendstream.Config[Entry]{
 		First: q.First, Window: streams.Window, Bytes: appendBytes,
 		Next: q.Body.Next, Drain: q.Body.Drain, Stop: q.Body.Stop,
 		Size: func(e Entry) int { return len(e.Key) + len(e.Type) + len(e.Payload) + chain.RecordOverhead },
 		Limit: func() (records, bytes int, err error) {
-			a, err := q.Access(parts)
-			if err == nil {
-				err = MayAppend(a)
+			if sender, err = q.Access(parts); err == nil {
+				err = MayAppend(sender)
 			}
 			const most = 1 << 30
-			return int(min(a.Project.Quota.RecordsPerSecond, most)), int(min(a.Project.Quota.BytesPerSecond, most)), err
+			quota := sender.Project.Quota
+			return int(min(quota.RecordsPerSecond, most)), int(min(quota.BytesPerSecond, most)), err
 		},
 		Submit: func(first uint64, entries []Entry) func() ([]wire.Position, error) {
-			return n.appendPart(parts, project.ID, streamDigest(q.ID), first, entries)
+			part := masterfsm.Part{
+				Stream: streamDigest(q.ID), First: first, Token: sender.Token, Flags: q.flags(),
+			}
+			if sender.MayRead(&sender.Project) {
+				part.Flags |= masterfsm.PartReader
+			}
+			return n.appendPart(parts, project.ID, part, entries)
 		},
 		Answer: q.Sink.Answer, Flush: q.Sink.Flush, Answered: func(entries []Entry) {
 			payloads := 0
@@ -255,9 +328,9 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 
 // appendPart begins to append a part of a stream.
 func (n *Node) appendPart(
-	ctx context.Context, project uint32, stream masterfsm.Digest, first uint64, entries []Entry,
+	ctx context.Context, project uint32, part masterfsm.Part, entries []Entry,
 ) (wait func() ([]wire.Position, error)) {
-	began := time.Now()
+	began, first := time.Now(), part.First
 	failed := func(err error) func() ([]wire.Position, error) {
 		return func() ([]wire.Position, error) { return nil, err }
 	}
@@ -266,14 +339,15 @@ func (n *Node) appendPart(
 			return failed(fmt.Errorf("number %d: %w", first+uint64(i), err))
 		}
 	}
-	if err := n.admitEarly(ctx, project, entries, ""); err != nil {
+	d := masterfsm.Demand{Project: project, Stream: part.Stream, First: first}
+	if err := n.admitEarly(ctx, d, entries); err != nil {
 		return failed(err)
 	}
 	p, err := prepare(project, entries, "")
 	if err != nil {
 		return failed(err)
 	}
-	p.stream, p.first, p.deadline = stream, first, ctx
+	p.part, p.deadline = part, ctx
 	call := n.appends.Start(p)
 	return func() (_ []wire.Position, err error) {
 		defer n.cfg.Histograms.Append.Done(began, &err)
@@ -287,6 +361,14 @@ func (n *Node) appendPart(
 		case errors.Is(err, wire.ErrStreamPassed):
 			return nil, fmt.Errorf("%w: number %d was appended, but only the newest %d positions are remembered; the "+
 				"next number is %d", err, first, streams.Window, placement.Next)
+		case placement.Err == masterfsm.RefusedForeign:
+			return nil, fmt.Errorf("%w: number %d was appended before, not by this token, and records are compared "+
+				"only for the token that has sent them, or one that may read; the next number is %d", err, first,
+				placement.Next)
+		case errors.Is(err, wire.ErrTooMany):
+			return nil, fmt.Errorf("%w: the project has %d append streams whose ids were chosen by clients, or %d "+
+				"others, or all projects together have as many as the masters can remember; remove one with DELETE "+
+				"/v1/streams/{id}", err, streams.Named, streams.Unnamed)
 		case err != nil:
 			return nil, n.refused(err, project, placement)
 		case placement.Replay:

@@ -26,7 +26,7 @@ func (n *Node) submit(ctx context.Context, calls []*batch.Call[*appendRequest, m
 		}
 		live = append(live, c)
 		size += c.Value.size()
-		if c.Value.first != 0 {
+		if c.Value.part.First != 0 {
 			start = masterfsm.NewStreamSubmission
 		}
 	}
@@ -36,8 +36,8 @@ func (n *Node) submit(ctx context.Context, calls []*batch.Call[*appendRequest, m
 	s := start(make([]byte, 0, size), n.cfg.Member.ID, n.cfg.Boot, n.seq.Add(1))
 	for _, c := range live {
 		p := c.Value
-		if p.first != 0 {
-			s.StartPart(p.project, p.stream, p.first)
+		if p.part.First != 0 {
+			s.StartPart(p.project, p.part)
 		} else {
 			s.StartRequest(p.project, p.key, p.body)
 		}

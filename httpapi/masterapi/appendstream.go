@@ -3,7 +3,6 @@ package masterapi
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -25,7 +24,11 @@ import (
 
 // appendStream is POST /v1/records:stream: records in, positions out, at the same time.
 func (m *master) appendStream(c *gin.Context, project masterfsm.Project) error {
-	q := masternode.AppendStream{ID: c.DefaultQuery("stream", rand.Text()), First: 1}
+	id, chosen := c.GetQuery("stream")
+	if !chosen {
+		id = masternode.NewStreamID()
+	}
+	q := masternode.AppendStream{ID: id, New: !chosen, First: 1}
 	if err := masternode.CheckStreamID(q.ID); err != nil {
 		return err
 	}
@@ -49,6 +52,7 @@ func (m *master) appendStream(c *gin.Context, project masterfsm.Project) error {
 	}
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
+	httpapi.CountAs(c.Request, m.streams, strconv.FormatUint(uint64(project.ID), 10))
 	httpapi.Endless(c.Request)
 	httpapi.SlowBody(c.Request)
 	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))
@@ -107,6 +111,17 @@ func (m *master) appendStreamState(c *gin.Context, project masterfsm.Project) er
 	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, state)
 	return nil
+}
+
+// removeAppendStream is DELETE /v1/streams/{id}: the stream's records stay, and its id may be used again.
+func (m *master) removeAppendStream(c *gin.Context, project masterfsm.Project) error {
+	id := c.Param("id")
+	if err := masternode.CheckStreamID(id); err != nil {
+		return err
+	}
+	return m.leader.do(c, nil, func() error {
+		return noContent(c, m.node.RemoveStream(c.Request.Context(), project.ID, id))
+	})
 }
 
 // answerChunk is how many bytes of answers are written at a time.

@@ -3,6 +3,7 @@ package masterapi_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -156,6 +157,7 @@ func TestAppendStream(t *testing.T) {
 	t.Run("many", func(t *testing.T) { c.with(t).manyInAStream(client) })
 	t.Run("sent again", func(t *testing.T) { c.with(t).streamSentAgain(client) })
 	t.Run("refused", func(t *testing.T) { c.with(t).streamsRefused() })
+	t.Run("removed", func(t *testing.T) { c.with(t).streamRemoved(client) })
 	t.Run("quota", func(t *testing.T) { c.with(t).streamQuota(client) })
 	t.Run("leader", func(t *testing.T) { c.with(t).streamAcrossLeaders(client) })
 }
@@ -265,6 +267,38 @@ func (c *cluster) streamsRefused() {
 		token: c.file.Tokens.Project, status: 200})
 	if got := string(bytes.TrimSpace(body)); got != `{"number":0,"end":true}` {
 		c.t.Errorf("a stream without records: %q", got)
+	}
+}
+
+// streamRemoved checks that a client can remove its stream, through every master, and that an id that a master has made
+// begins no stream again.
+func (c *cluster) streamRemoved(client *http.Client) {
+	remove := func(i int, id string, status int, problem string) {
+		c.do(i, request{name: "remove", method: "DELETE", path: "/v1/streams/" + id, token: c.file.Tokens.Project,
+			status: status, problem: problem})
+	}
+	for i := range 3 {
+		for range 2 {
+			d := c.openStream(client, i, "?stream=removed", wire.TypeNDJSON)
+			d.send("{\"text\":\"x\"}\n")
+			if a := d.end(); a.Number != 1 || a.Problem != nil {
+				c.t.Errorf("the last line: %+v", a)
+			}
+			remove(i, "removed", 204, "")
+			remove(i, "removed", 404, "unknown-stream")
+		}
+		d := c.openStream(client, i, "", wire.TypeNDJSON)
+		d.send("{\"text\":\"x\"}\n")
+		if a := d.end(); a.Number != 1 || a.Problem != nil {
+			c.t.Errorf("the last line: %+v", a)
+		}
+		id := d.resp.Header.Get(wire.HeaderStream)
+		again := request{name: "again", method: "POST", path: "/v1/records:stream?stream=" + id,
+			token: c.file.Tokens.Project, body: `{"text":"x"}`, status: 200}
+		c.do(i, again)
+		remove(i, id, 204, "")
+		again.status, again.problem = 404, "unknown-stream"
+		c.do(i, again)
 	}
 }
 
@@ -385,4 +419,58 @@ func TestHalfDuplex(t *testing.T) {
 		}
 		t.Logf("%d of %d records", number, many)
 	}
+}
+
+// TestSlowStreamsLeaveRoom checks that streams whose records do not end, of four projects, take no more memory than
+// their shares, and leave room for other bodies.
+func TestSlowStreamsLeaveRoom(t *testing.T) {
+	c := startCluster(t)
+	c.awaitStreams()
+	client := &http.Client{Transport: &http.Transport{}}
+	const each, most = 12, 8 // streams of a project; those whose buffers of 2 MiB fit in its share
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for project := range 4 {
+		_, body := c.do(0, request{name: "create", method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin,
+			body: fmt.Sprintf(`{"name":"slow%d"}`, project), status: 201})
+		var created wire.CreatedProject
+		if err := json.Unmarshal(body, &created); err != nil {
+			t.Fatal(err)
+		}
+		refused := make(chan int, each)
+		for range each {
+			line := io.MultiReader(strings.NewReader(`{"text":"`+strings.Repeat("x", 3<<19)), &silent{ctx})
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.file.Masters[0]+"/v1/records:stream", line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+created.Token)
+			go func() {
+				if answer, err := client.Do(r); err == nil {
+					_ = answer.Body.Close()
+					refused <- answer.StatusCode
+				}
+			}()
+		}
+		for i := range each - most {
+			select {
+			case status := <-refused:
+				if status != http.StatusServiceUnavailable {
+					t.Errorf("project %d: status %d", project, status)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("project %d: %d of %d streams hold memory at a time", project, each-i, each)
+			}
+		}
+		c.do(0, request{name: "a batch", method: "POST", path: "/v1/records", token: created.Token,
+			body: strings.Repeat("y", 1<<20), status: 201})
+	}
+}
+
+// silent is a body of which nothing comes until a context ends.
+type silent struct{ ctx context.Context }
+
+func (s *silent) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, io.ErrUnexpectedEOF
 }

@@ -63,6 +63,7 @@ type master struct {
 	profile func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
 	unowned *httpapi.Intake // bodies of senders that are not known yet, by address
 	users   *httpapi.Intake // bodies of users, by project
+	streams *httpapi.Intake // records of append streams, by project
 	masters *httpapi.Intake // bodies of other nodes, submissions among them, and of the administrator, by address
 	open    *httpapi.RateLimit
 	unknown *httpapi.RateLimit // of tokens
@@ -71,12 +72,15 @@ type master struct {
 }
 
 // The bytes of bodies of users that a master takes at a time: in total, of an address whose user is not known yet, and
-// of a project. Those of nodes and of the administrator count apart: see [httpapi.NewNodeIntake].
+// of a project. Append streams count apart: a stream holds records for as long as its client likes. So do the bodies of
+// nodes and of the administrator: see [httpapi.NewNodeIntake].
 const (
 	unownedBytes = 64 << 20
 	unownedShare = unownedBytes / 2
 	userBytes    = 192 << 20
 	userShare    = 64 << 20
+	streamBytes  = 64 << 20
+	streamShare  = streamBytes / 4
 )
 
 // New makes the handler of a master: its API for users, and the routes between the nodes.
@@ -89,6 +93,7 @@ func New(cfg Config) http.Handler {
 		Options: cfg.Options, profile: cfg.Profile,
 		unowned: httpapi.NewIntake(unownedBytes, unownedShare),
 		users:   httpapi.NewIntake(userBytes, userShare),
+		streams: httpapi.NewIntake(streamBytes, streamShare),
 		masters: httpapi.NewNodeIntake(maxSubmission),
 		open:    httpapi.NewRateLimit("requests without a token", cfg.OpenRate, openBurst*cfg.OpenRate, cfg.Logger),
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
@@ -121,6 +126,7 @@ func (m *master) recordRoutes() {
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.POST(`/v1/records\:stream`, m.withAppender(m.appendStream))
 	m.GET("/v1/streams/:id", m.withAppender(m.appendStreamState))
+	m.DELETE("/v1/streams/:id", m.withAppender(m.removeAppendStream))
 	m.GET("/v1/records", m.withReader(m.list))
 	m.GET("/v1/records/stream", m.withReader(m.stream))
 	m.GetAndHead("/v1/records/:index", m.withRecord(m.record))

@@ -3,8 +3,13 @@
 // package masterfsm is.
 //
 // A stream belongs to a project and numbers its records from 1. The table is bounded: a stream has the positions of its
-// newest [Window] records, a project has [PerProject] streams, and all streams take [MaxBytes]. Beyond a bound the
-// stream that was used least recently is forgotten.
+// newest [Window] records, a project has [Named] streams whose ids its clients have chosen and [Unnamed] others, and
+// all streams take [MaxBytes].
+//
+// A stream that was forgotten would begin again when its first records are sent once more, and they would be appended
+// twice. So one makes room for another only after it was idle for some time: [NamedIdle], or [UnnamedIdle] where no
+// client can begin it again. Until then another one is refused. If memory is short, streams lose positions instead: the
+// records of such a stream are refused when they are sent again, and not appended.
 //
 // # Sharing
 //

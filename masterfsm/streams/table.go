@@ -9,15 +9,20 @@ import (
 const (
 	// Window is how many records of a stream, the newest, have their positions in the table.
 	Window = 1024
-	// PerProject is how many streams of a project are remembered.
-	PerProject = 64
+	// Named and Unnamed are how many streams of each kind a project may have.
+	Named   = 64
+	Unnamed = 1024
+	// NamedIdle and UnnamedIdle are how long a stream must be idle before it makes room for another, in milliseconds of
+	// the table's age. A master sends a part again for some 20 s.
+	NamedIdle   = 7 * 24 * 60 * 60 * 1000
+	UnnamedIdle = 60 * 1000
 	// MaxBytes bounds the memory of all streams, as [Table.Bytes] counts it.
 	MaxBytes = 16 << 20
 )
 
 // The memory of a stream without its runs, and of a run, in bytes.
 const (
-	streamBytes = 320
+	streamBytes = 512
 	runBytes    = 16
 )
 
@@ -39,7 +44,12 @@ func (r Run) follows(next Run) bool {
 type Image struct {
 	Name    Name
 	Project uint32
+	Named   bool   // a client has chosen its id
+	Used    uint64 // the age of the table when it was used last, in milliseconds
 	Last    uint64 // the number of its newest record
+	// Token is the id of the token of the newest record. That token has sent all records from the number Own on.
+	Token uint32
+	Own   uint64
 	// The positions of its newest records, the newest last. Skip records at the beginning of the first run are no
 	// longer in the window.
 	Runs []Run
@@ -65,8 +75,25 @@ func (m *Image) Each(f func(Run)) {
 // stream is an image with its places in the lists of the table.
 type stream struct {
 	Image
-	held             uint64 // records that have positions
-	inAll, inProject *list.Element
+	held   uint64 // records that have positions
+	places [4]*list.Element
+}
+
+// The lists that a stream is in, by its places. The last one has only the streams that can lose positions.
+const (
+	inAll = iota
+	inKind
+	inProject
+	inWide
+)
+
+// idle reports whether a stream may make room for another at an age of the table.
+func (s *stream) idle(age uint64) bool {
+	most := uint64(UnnamedIdle)
+	if s.Named {
+		most = NamedIdle
+	}
+	return age-min(s.Used, age) >= most
 }
 
 // oldest is the number of the first record that has a position.
@@ -101,17 +128,29 @@ func (s *stream) add(r Run) {
 
 func (s *stream) bytes() int { return streamBytes + runBytes*len(s.Runs) }
 
+// kinds are lists of streams: those without and with an id that a client has chosen. Each has the stream that was used
+// least recently first.
+type kinds [2]list.List
+
+func (k *kinds) of(named bool) *list.List {
+	if named {
+		return &k[1]
+	}
+	return &k[0]
+}
+
 // Table has the streams. Make one with [New].
 type Table struct {
-	byName   map[Name]*stream
-	all      *list.List            // of *stream, the one that was used least recently first
-	projects map[uint32]*list.List // of *stream, in the same order
-	bytes    int
+	byName    map[Name]*stream
+	all, wide list.List // of *stream, the one that was used least recently first
+	kinds     kinds
+	projects  map[uint32]*kinds
+	bytes     int
 }
 
 // New returns an empty table.
 func New() *Table {
-	return &Table{byName: map[Name]*stream{}, all: list.New(), projects: map[uint32]*list.List{}}
+	return &Table{byName: map[Name]*stream{}, projects: map[uint32]*kinds{}}
 }
 
 // Len is the number of streams.
@@ -120,20 +159,58 @@ func (t *Table) Len() int { return len(t.byName) }
 // Bytes is the memory of the table, in bytes, without the reserve of slices and maps.
 func (t *Table) Bytes() int { return t.bytes }
 
-// Find returns the number of a stream's newest record, and that of the oldest one whose position is known.
-func (t *Table) Find(name Name) (last, oldest uint64, ok bool) {
+// State is what the table has of a stream, without the positions.
+type State struct {
+	Last   uint64 // the number of its newest record
+	Oldest uint64 // the number of the oldest record whose position is known
+	Token  uint32 // see [Image]
+	Own    uint64
+}
+
+// Find returns the state of a stream.
+func (t *Table) Find(name Name) (State, bool) {
 	s := t.byName[name]
 	if s == nil {
-		return 0, 0, false
+		return State{}, false
 	}
-	return s.Last, s.oldest(), true
+	return State{Last: s.Last, Oldest: s.oldest(), Token: s.Token, Own: s.Own}, true
+}
+
+// Use describes a use of a stream.
+type Use struct {
+	Age   uint64 // of the table, in milliseconds; it never falls
+	Token uint32 // the id of the token
+	Named bool   // a client has chosen the stream's id; counts for a new stream only
+}
+
+// Room reports whether a project may have another stream.
+func (t *Table) Room(project uint32, u Use) bool {
+	idle := func(l *list.List) bool {
+		front := l.Front()
+		return front != nil && front.Value.(*stream).idle(u.Age)
+	}
+	if k := t.projects[project]; k != nil && k.of(u.Named).Len() >= most(u.Named) && !idle(k.of(u.Named)) {
+		return false
+	}
+	// All others may lose their positions but not what is left of them then.
+	return (len(t.byName)+1)*smallest <= MaxBytes || idle(t.kinds.of(false)) || idle(t.kinds.of(true))
+}
+
+// smallest is the memory of a stream that can lose no more positions, in bytes.
+const smallest = streamBytes
+
+func most(named bool) int {
+	if named {
+		return Named
+	}
+	return Unnamed
 }
 
 // Positions returns the positions of count records of a stream from a number on. All of them must have positions: see
 // [Table.Find]. It makes the stream the one that was used last.
-func (t *Table) Positions(name Name, first, count uint64) []Run {
+func (t *Table) Positions(name Name, first, count, age uint64) []Run {
 	s := t.byName[name]
-	t.use(s)
+	t.use(s, age)
 	var runs []Run
 	number := s.oldest()
 	s.Each(func(r Run) {
@@ -151,54 +228,119 @@ func (t *Table) Positions(name Name, first, count uint64) []Run {
 	return runs
 }
 
-// Add appends records to a stream of a project, which begins with them if it is not in the table. runs are their
-// positions, of at least one record and in order. A stream that exceeds a bound of the table makes it forget the ones
-// that were used least recently.
-func (t *Table) Add(project uint32, name Name, runs []Run) {
+// Add appends records to a stream of a project, which begins with them if it is not in the table: see [Table.Room].
+// runs are their positions, of at least one record and in order. Other streams are forgotten or lose positions if a
+// bound is exceeded.
+func (t *Table) Add(project uint32, name Name, runs []Run, u Use) {
 	s := t.byName[name]
 	if s == nil {
-		s = &stream{Image: Image{Name: name, Project: project}}
+		s = &stream{Image: Image{Name: name, Project: project, Named: u.Named, Token: u.Token, Own: 1}}
 		t.enter(s)
+		of := t.projects[project].of(s.Named)
+		for of.Len() > most(s.Named) {
+			t.forget(of.Front().Value.(*stream))
+		}
 	}
-	t.use(s)
+	if s.Token != u.Token {
+		s.Token, s.Own = u.Token, s.Last+1
+	}
+	t.use(s, u.Age)
 	t.bytes -= s.bytes()
 	for _, r := range runs {
 		s.add(r)
 	}
 	t.bytes += s.bytes()
-	for t.projects[project].Len() > PerProject {
-		t.forget(t.projects[project].Front().Value.(*stream))
+	t.widen(s)
+	for t.bytes > MaxBytes && t.shrink(s, u.Age) {
 	}
-	for t.bytes > MaxBytes && t.all.Len() > 1 {
-		t.forget(t.all.Front().Value.(*stream))
+}
+
+// shrink frees memory, but not that of the newest record of a stream. It returns false if there is none to be freed.
+func (t *Table) shrink(but *stream, age uint64) bool {
+	for _, named := range []bool{false, true} {
+		front := t.kinds.of(named).Front()
+		if front != nil && front.Value.(*stream) != but && front.Value.(*stream).idle(age) {
+			t.forget(front.Value.(*stream))
+			return true
+		}
+		if front := t.wide.Front(); front != nil && !named {
+			t.narrow(front.Value.(*stream))
+			return true
+		}
+	}
+	return false
+}
+
+// narrow takes all positions from a stream but those of its newest run.
+func (t *Table) narrow(s *stream) {
+	t.bytes -= s.bytes()
+	s.Runs, s.Skip, s.held = nil, 0, uint64(s.Tail.Count)
+	t.bytes += s.bytes()
+	t.wide.Remove(s.places[inWide])
+	s.places[inWide] = nil
+}
+
+// widen enters a stream with the last use among those that can lose positions, or takes it out.
+func (t *Table) widen(s *stream) {
+	switch wide := len(s.Runs) > 0; {
+	case wide && s.places[inWide] == nil:
+		s.places[inWide] = t.wide.PushBack(s)
+	case !wide && s.places[inWide] != nil:
+		t.wide.Remove(s.places[inWide])
+		s.places[inWide] = nil
+	}
+}
+
+// lists are the lists that a stream may be in, by its places.
+func (t *Table) lists(s *stream) [4]*list.List {
+	return [...]*list.List{
+		inAll: &t.all, inKind: t.kinds.of(s.Named), inProject: t.projects[s.Project].of(s.Named), inWide: &t.wide,
 	}
 }
 
 // enter adds a stream as the one that was used last.
 func (t *Table) enter(s *stream) {
-	of := t.projects[s.Project]
-	if of == nil {
-		of = list.New()
-		t.projects[s.Project] = of
+	if t.projects[s.Project] == nil {
+		t.projects[s.Project] = &kinds{}
 	}
 	t.byName[s.Name] = s
-	s.inAll, s.inProject = t.all.PushBack(s), of.PushBack(s)
+	lists := t.lists(s)
+	for i := range inWide {
+		s.places[i] = lists[i].PushBack(s)
+	}
+	t.widen(s)
 	t.bytes += s.bytes()
 }
 
-func (t *Table) use(s *stream) {
-	t.all.MoveToBack(s.inAll)
-	t.projects[s.Project].MoveToBack(s.inProject)
+func (t *Table) use(s *stream, age uint64) {
+	s.Used = max(s.Used, age)
+	for i, l := range t.lists(s) {
+		if s.places[i] != nil {
+			l.MoveToBack(s.places[i])
+		}
+	}
 }
 
 func (t *Table) forget(s *stream) {
 	delete(t.byName, s.Name)
-	t.all.Remove(s.inAll)
-	of := t.projects[s.Project]
-	if of.Remove(s.inProject); of.Len() == 0 {
+	for i, l := range t.lists(s) {
+		if s.places[i] != nil {
+			l.Remove(s.places[i])
+		}
+	}
+	if k := t.projects[s.Project]; k.of(true).Len()+k.of(false).Len() == 0 {
 		delete(t.projects, s.Project)
 	}
 	t.bytes -= s.bytes()
+}
+
+// Remove forgets a stream, and reports whether there was one.
+func (t *Table) Remove(name Name) bool {
+	s := t.byName[name]
+	if s != nil {
+		t.forget(s)
+	}
+	return s != nil
 }
 
 // ForgetIf forgets the streams of which a known position is in a run that goes reports, and returns their number.
@@ -225,9 +367,10 @@ func (t *Table) Images() []Image {
 	return images
 }
 
-// Restore adds a stream that a snapshot has, as the one that was used last: its newest record's number and the
+// Restore adds a stream that a snapshot has, as the one that was used last: an image without positions, and the
 // positions of its newest records.
-func (t *Table) Restore(project uint32, name Name, last uint64, runs []Run) error {
+func (t *Table) Restore(m Image, runs []Run) error {
+	name, last := m.Name, m.Last
 	if t.byName[name] != nil {
 		return fmt.Errorf("stream %x occurs twice", name)
 	}
@@ -240,7 +383,10 @@ func (t *Table) Restore(project uint32, name Name, last uint64, runs []Run) erro
 	if held == 0 || held > min(Window, last) {
 		return fmt.Errorf("stream %x: %d positions of %d records", name, held, last)
 	}
-	s := &stream{Image: Image{Name: name, Project: project, Last: last}, held: held}
+	if m.Own == 0 || m.Own > last {
+		return fmt.Errorf("stream %x: its newest token has sent the records from %d on, of %d", name, m.Own, last)
+	}
+	s := &stream{Image: m, held: held}
 	s.Runs, s.Tail = runs[:len(runs)-1], runs[len(runs)-1]
 	t.enter(s)
 	return nil

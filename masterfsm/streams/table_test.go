@@ -18,40 +18,78 @@ func name(n int) (m Name) {
 // model is what a table should have: every position of every stream that is not forgotten, and the order of use.
 type model struct {
 	positions map[Name][]Run // of one record each
+	tokens    map[Name][]uint32
 	project   map[Name]uint32
+	named     map[Name]bool
+	used      map[Name]uint64
 	order     []Name // the one that was used least recently first
 }
 
-func (m *model) use(n Name) {
-	m.order = append(slices.DeleteFunc(m.order, func(o Name) bool { return o == n }), n)
+func newModel() *model {
+	return &model{positions: map[Name][]Run{}, tokens: map[Name][]uint32{}, project: map[Name]uint32{},
+		named: map[Name]bool{}, used: map[Name]uint64{}}
 }
 
-func (m *model) add(project uint32, n Name, runs []Run) {
-	m.use(n)
-	m.project[n] = project
+func (m *model) use(n Name, age uint64) {
+	m.order = append(slices.DeleteFunc(m.order, func(o Name) bool { return o == n }), n)
+	m.used[n] = age
+}
+
+func (m *model) remove(n Name) {
+	m.order = slices.DeleteFunc(m.order, func(o Name) bool { return o == n })
+	delete(m.positions, n)
+	delete(m.tokens, n)
+}
+
+// room returns whether a new stream has room, and the stream that must make it.
+func (m *model) room(project uint32, u Use) (instead *Name, ok bool) {
+	limit, idle := Unnamed, uint64(UnnamedIdle)
+	if u.Named {
+		limit, idle = Named, NamedIdle
+	}
+	var of []Name
+	for _, o := range m.order {
+		if m.project[o] == project && m.named[o] == u.Named {
+			of = append(of, o)
+		}
+	}
+	if len(of) < limit {
+		return nil, true
+	}
+	return &of[0], u.Age-m.used[of[0]] >= idle
+}
+
+func (m *model) add(project uint32, n Name, runs []Run, u Use) {
+	if m.positions[n] == nil {
+		if instead, _ := m.room(project, u); instead != nil {
+			m.remove(*instead)
+		}
+		m.project[n], m.named[n] = project, u.Named
+	}
+	m.use(n, u.Age)
 	for _, r := range runs {
 		for i := range r.Count {
 			m.positions[n] = append(m.positions[n], Run{r.Block, r.Offset + i, 1})
+			m.tokens[n] = append(m.tokens[n], u.Token)
 		}
 	}
-	of := func(o Name) bool { return m.project[o] == project }
-	count := 0
-	for _, o := range m.order {
-		if of(o) {
-			count++
-		}
+}
+
+// own is the number of the first of the newest records that one token has sent.
+func (m *model) own(n Name) uint64 {
+	tokens := m.tokens[n]
+	own := len(tokens)
+	for own > 1 && tokens[own-2] == tokens[len(tokens)-1] {
+		own--
 	}
-	if count > PerProject {
-		i := slices.IndexFunc(m.order, of)
-		delete(m.positions, m.order[i])
-		m.order = slices.Delete(m.order, i, i+1)
-	}
+	return uint64(own)
 }
 
 // TestRandom compares a table with a model.
 func TestRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	table, m := New(), &model{positions: map[Name][]Run{}, project: map[Name]uint32{}}
+	table, m := New(), newModel()
+	refused, age := map[bool]int{}, uint64(0)
 	block, offset := uint64(1), uint32(0)
 	var taken []Image
 	var want [][]Run
@@ -63,11 +101,33 @@ func TestRandom(t *testing.T) {
 		}
 		return all
 	}
-	for step := range 30_000 {
+	for step := range 12_000 {
 		project := uint32(rng.IntN(2))
-		n := name(int(project)*1000 + rng.IntN(PerProject+5))
-		if rng.IntN(3) > 0 { // so that some grow beyond the window
-			n = name(int(project)*1000 + rng.IntN(3))
+		u := Use{Named: rng.IntN(2) == 0, Token: uint32(rng.IntN(20) / 19)}
+		n := name(int(project)*10_000 + rng.IntN(20*Unnamed))
+		if u.Named {
+			n = name(int(project)*10_000 + 5000 + rng.IntN(Named+5))
+		}
+		if rng.IntN(3) == 0 { // so that some grow beyond the window
+			n = name(int(project)*10_000 + 5000 + rng.IntN(3))
+			u.Named = true
+		}
+		switch age += uint64(rng.IntN(10)); rng.IntN(10_000) {
+		case 0:
+			age += UnnamedIdle
+		case 1:
+			age += NamedIdle
+		}
+		u.Age = age
+		if m.positions[n] == nil {
+			_, ok := m.room(project, u)
+			if table.Room(project, u) != ok {
+				t.Fatalf("step %d: room for another stream: %v, want %v", step, !ok, ok)
+			}
+			if !ok {
+				refused[u.Named]++
+				continue
+			}
 		}
 		var runs []Run
 		for range 1 + rng.IntN(3) {
@@ -82,11 +142,25 @@ func TestRandom(t *testing.T) {
 				offset += 3
 			}
 		}
-		table.Add(project, n, runs)
-		m.add(project, n, runs)
+		table.Add(project, n, runs, u)
+		m.add(project, n, runs, u)
+		if rng.IntN(300) == 0 {
+			gone := m.order[rng.IntN(len(m.order))]
+			m.remove(gone)
+			if !table.Remove(gone) || table.Remove(gone) {
+				t.Fatalf("step %d: the stream was not there, or is still", step)
+			}
+		}
+		if len(m.order) == 0 {
+			continue
+		}
 		look := m.order[rng.IntN(len(m.order))]
-		last, oldest, ok := table.Find(look)
+		state, ok := table.Find(look)
+		last, oldest := state.Last, state.Oldest
 		all := m.positions[look]
+		if tokens := m.tokens[look]; state.Own != m.own(look) || state.Token != tokens[len(tokens)-1] {
+			t.Fatalf("step %d: %+v, want the newest token to begin at %d", step, state, m.own(look))
+		}
 		held := min(Window, len(all))
 		if !ok || last != uint64(len(all)) || last-oldest+1 != uint64(held) {
 			t.Fatalf("step %d: %d to %d, %v; want the newest %d of %d", step, oldest, last, ok, held, len(all))
@@ -94,12 +168,12 @@ func TestRandom(t *testing.T) {
 		from := oldest + uint64(rng.IntN(held))
 		count := 1 + uint64(rng.IntN(int(last-from+1)))
 		var got []Run
-		for _, r := range table.Positions(look, from, count) {
+		for _, r := range table.Positions(look, from, count, age) {
 			for i := range r.Count {
 				got = append(got, Run{r.Block, r.Offset + i, 1})
 			}
 		}
-		m.use(look)
+		m.use(look, age)
 		if want := all[from-1 : from-1+count]; !slices.Equal(got, want) {
 			t.Fatalf("step %d: numbers %d to %d are at %v, want %v", step, from, from+count-1, got, want)
 		}
@@ -113,7 +187,9 @@ func TestRandom(t *testing.T) {
 				if image.Name != m.order[i] {
 					t.Fatalf("step %d: stream %d is %x, want %x", step, i, image.Name, m.order[i])
 				}
-				if err := back.Restore(image.Project, image.Name, image.Last, list([]Image{image})[0]); err != nil {
+				runs := list([]Image{image})[0]
+				image.Runs, image.Tail, image.Skip = nil, Run{}, 0
+				if err := back.Restore(image, runs); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -128,6 +204,9 @@ func TestRandom(t *testing.T) {
 		if step%50 == 0 && !reflect.DeepEqual(list(taken), want) {
 			t.Fatalf("step %d: images changed after they were taken", step)
 		}
+	}
+	if refused[true] == 0 || refused[false] == 0 {
+		t.Errorf("refused were %d named streams and %d others: not all was tested", refused[true], refused[false])
 	}
 }
 
@@ -145,30 +224,61 @@ func TestBounds(t *testing.T) {
 	const filled = MaxBytes/(streamBytes+runBytes*Window) + 50
 	for n := range filled {
 		for i := range 2 * Window {
-			table.Add(uint32(n), name(n), []Run{{Block: uint64(i), Count: 1}})
+			table.Add(uint32(n), name(n), []Run{{Block: uint64(i), Count: 1}}, Use{Named: n%2 == 0})
 		}
 	}
 	if table.Bytes() > MaxBytes || table.Bytes() < MaxBytes*9/10 {
 		t.Errorf("the table takes %d bytes, the bound is %d", table.Bytes(), MaxBytes)
 	}
+	narrow := 0
 	for n := range filled {
-		_, _, known := table.Find(name(n))
-		if want := n >= filled-table.Len(); known != want {
-			t.Errorf("stream %d is known: %v", n, known)
+		s, known := table.Find(name(n))
+		if !known || s.Last != 2*Window {
+			t.Fatalf("stream %d is known: %v, at %d", n, known, s.Last)
+		}
+		if s.Oldest == s.Last {
+			if narrow != n {
+				t.Errorf("stream %d has lost positions before stream %d, which was not used since", n, narrow)
+			}
+			narrow++
 		}
 	}
 	// Slices keep a reserve, and positions that left the window until they grow.
-	if used := heap() - before; used > 5*MaxBytes/2 {
-		t.Errorf("the heap has %d bytes for a table of %d", used, table.Bytes())
+	if used := heap() - before; used > 5*MaxBytes/2 || narrow == 0 {
+		t.Errorf("the heap has %d bytes for a table of %d; %d streams lost positions", used, table.Bytes(), narrow)
 	}
+	runtime.KeepAlive(table)
+	before = heap()
 	small := New()
-	for n := range 2 * MaxBytes / streamBytes {
-		small.Add(uint32(n), name(n), []Run{{Count: 1}})
+	for n := range 2 * MaxBytes / smallest {
+		room := small.Room(uint32(n), Use{})
+		if want := n < MaxBytes/smallest; room != want {
+			t.Fatalf("room for stream %d: %v", n, room)
+		}
+		if room {
+			small.Add(uint32(n), name(n), []Run{{Count: 1}}, Use{})
+		}
 	}
 	if small.Bytes() > MaxBytes || len(small.projects) != small.Len() {
 		t.Errorf("%d streams of %d projects take %d bytes", small.Len(), len(small.projects), small.Bytes())
 	}
-	runtime.KeepAlive(table)
+	if used := heap() - before; used > 5*MaxBytes/2 {
+		t.Errorf("the heap has %d bytes for %d streams", used, small.Len())
+	}
+	for i := range 3 * Window { // the table is full: a stream loses its own positions
+		small.Add(0, name(0), []Run{{Block: uint64(i), Count: 1}}, Use{Age: UnnamedIdle - 1})
+		if s, known := small.Find(name(0)); small.Bytes() > MaxBytes || !known || s.Last != uint64(i+2) {
+			t.Fatalf("%d bytes, the stream is known: %v, %+v", small.Bytes(), known, s)
+		}
+	}
+	if !small.Room(1<<20, Use{Age: UnnamedIdle}) {
+		t.Error("idle streams leave no room")
+	}
+	small.Add(1<<20, name(1<<20), []Run{{Count: 1}}, Use{Age: UnnamedIdle})
+	if _, known := small.Find(name(1)); small.Bytes() > MaxBytes || known {
+		t.Errorf("%d bytes, the idle stream is known: %v", small.Bytes(), known)
+	}
+	runtime.KeepAlive(small)
 }
 
 func TestRestoreRefuses(t *testing.T) {
@@ -184,13 +294,21 @@ func TestRestoreRefuses(t *testing.T) {
 		"counts that overrun": {1 << 63, []Run{{1, 0, 1<<32 - 1}, {2, 0, 1<<32 - 1}}},
 	} {
 		table := New()
-		if err := table.Restore(1, name(1), image.last, image.runs); err == nil || table.Len() != 0 {
+		m := Image{Project: 1, Name: name(1), Last: image.last, Own: 1}
+		if err := table.Restore(m, image.runs); err == nil || table.Len() != 0 {
 			t.Errorf("%s: accepted, %d streams", what, table.Len())
 		}
 	}
 	table := New()
+	for _, own := range []uint64{0, 10} {
+		m := Image{Project: 1, Name: name(1), Last: 9, Own: own}
+		if err := table.Restore(m, []Run{{1, 0, 2}}); err == nil || table.Len() != 0 {
+			t.Errorf("a token from number %d on of 9: accepted", own)
+		}
+	}
 	for _, want := range []string{"<nil>", fmt.Sprintf("stream %x occurs twice", name(1))} {
-		if err := table.Restore(1, name(1), 9, []Run{{1, 0, 2}}); fmt.Sprint(err) != want {
+		m := Image{Project: 1, Name: name(1), Last: 9, Own: 9}
+		if err := table.Restore(m, []Run{{1, 0, 2}}); fmt.Sprint(err) != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
@@ -198,12 +316,12 @@ func TestRestoreRefuses(t *testing.T) {
 
 func TestForgetIf(t *testing.T) {
 	table := New()
-	table.Add(1, name(1), []Run{{1, 0, 5}})
-	table.Add(1, name(2), []Run{{1, 5, 5}, {2, 0, 1}})
+	table.Add(1, name(1), []Run{{1, 0, 5}}, Use{})
+	table.Add(1, name(2), []Run{{1, 5, 5}, {2, 0, 1}}, Use{})
 	if n := table.ForgetIf(func(r Run) bool { return r.Block == 2 }); n != 1 || table.Len() != 1 {
 		t.Errorf("%d were forgotten, %d are left", n, table.Len())
 	}
-	if _, _, ok := table.Find(name(1)); !ok {
+	if _, ok := table.Find(name(1)); !ok {
 		t.Error("the wrong one was forgotten")
 	}
 }

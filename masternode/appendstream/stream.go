@@ -31,7 +31,7 @@ type Config[E any] struct {
 	Bytes  int    // their bytes, at which no more are read
 
 	// Next reads records of the body: at least one and at most so many. It blocks only for the first. [io.EOF] is the
-	// end. It is called by one goroutine.
+	// end. It is called by one goroutine. After [wire.ErrBacklog] it is called again if room was freed.
 	Next func(most int) ([]E, error)
 	// Drain reads and drops the rest of the body, so that a client that sends everything before it reads comes to read.
 	Drain func()
@@ -40,7 +40,8 @@ type Config[E any] struct {
 	// Size is the number of bytes that a record takes.
 	Size func(E) int
 
-	// Limit returns how many records and bytes a part may have, 0 for no limit. Its error ends the request.
+	// Limit returns how many records and bytes a part may have, 0 for no limit. It is called each time before a part
+	// is sent. See [Run] for its errors.
 	Limit func() (records, bytes int, err error)
 	// Submit begins to append a part, all or none, and returns a function that waits for the positions. Parts that are
 	// begun later should be appended later; one that overtakes another is refused as a [Gap]. A part may be submitted
@@ -73,6 +74,7 @@ type part[E any] struct {
 	first   uint64
 	records []E
 	asHead  bool          // all parts before it were appended when it was sent
+	waits   bool          // it is to be sent when it is the first, maybe again; it is not on its way
 	done    chan struct{} // nil before it is started
 	// set when done is closed
 	positions []wire.Position
@@ -97,13 +99,16 @@ type request[E any] struct {
 
 	wake chan struct{} // holds a token when the queue or readErr has changed
 
+	most int // records of a part, because of the quota; 0 for no bound
+
 	mu      sync.Mutex // guards all below
 	freed   *sync.Cond // room was freed, or the reader must end
 	queue   []E
 	readErr error // why the reader has ended
 	held    int   // records that were read and have no answer
 	bytes   int   // of them
-	unread  bool  // an answer was not taken for unreadTime
+	writes  int   // beginnings and ends of writes
+	unread  bool  // the write that runs was not taken for unreadTime
 	ended   bool  // the reader must end
 	reading bool  // it has not ended
 }
@@ -113,9 +118,10 @@ type request[E any] struct {
 // it has started.
 //
 // A part is sent again, for some time, if its outcome is not known, there is no leader, or the masters have no room.
-// The stream waits for a quota. A part of which the stream has the first records already, as [Gap] says, is divided.
-// Every other error of a part ends the request. Errors: those of Config's functions, [wire.ErrUnreadAnswers], and the
-// cause of the end of ctx.
+// The stream waits for a quota, and divides a part that needs more than is left of it, so that others who spend the
+// same quota cannot keep it from ever passing. A part of which the stream has the first records already, as [Gap] says,
+// is divided too. Every other error of a part ends the request. The same holds for the errors of Limit. Errors: those
+// of Config's functions, [wire.ErrUnreadAnswers], and the cause of the end of ctx.
 func Run[E any](ctx context.Context, cfg Config[E]) (last uint64, err error) {
 	r := &request[E]{cfg: cfg, answers: make(chan answers[E], cfg.Window), wake: make(chan struct{}, 1)}
 	r.freed = sync.NewCond(&r.mu)
@@ -172,6 +178,9 @@ func (r *request[E]) read() {
 		if err == nil {
 			records, err = r.cfg.Next(room)
 		}
+		if errors.Is(err, wire.ErrBacklog) && r.freedRoom(r.cfg.Window-room) {
+			continue
+		}
 		r.mu.Lock()
 		r.queue = append(r.queue, records...)
 		r.held += len(records)
@@ -189,6 +198,19 @@ func (r *request[E]) read() {
 			return
 		}
 	}
+}
+
+// freedRoom waits until fewer records have no answer than did. It returns false if there is nothing to wait for.
+func (r *request[E]) freedRoom(did int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.held >= did {
+		if did == 0 || r.ended || r.unread {
+			return false
+		}
+		r.freed.Wait()
+	}
+	return true
 }
 
 // errEnded: the request has ended.
@@ -240,22 +262,28 @@ func (r *request[E]) write() error {
 	return nil
 }
 
-// watched runs a write. One that takes too long sets unread.
+// watched runs a write. While one takes too long, unread is set.
 func (r *request[E]) watched(write func() error) error {
-	set := func(unread bool) {
-		r.mu.Lock()
-		r.unread = unread
-		r.mu.Unlock()
-	}
+	number := r.nextWrite()
 	t := time.AfterFunc(unreadTime, func() {
-		set(true)
+		r.mu.Lock()
+		r.unread = r.writes == number // the write may have ended meanwhile
+		r.mu.Unlock()
 		r.freed.Broadcast()
 	})
 	err := write()
-	if !t.Stop() {
-		set(false)
-	}
+	t.Stop()
+	r.nextWrite()
 	return err
+}
+
+// nextWrite marks the beginning or the end of a write.
+func (r *request[E]) nextWrite() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unread = false
+	r.writes++
+	return r.writes
 }
 
 // free frees the room of records that were answered.
@@ -275,43 +303,64 @@ func (r *request[E]) send(ctx context.Context) (last uint64, err error) {
 	next := r.cfg.First // the number of the first record in the queue
 	last = next - 1
 	var underWay []*part[E]
-	var failing time.Time // since when the first part has failed; zero if it has not
+	var failing time.Time // since when the first part, or Limit, has failed; zero if neither has
 	var repeat <-chan time.Time
+	// failed plans another try after an error, or makes the error that of the request.
+	failed := func(cause error) {
+		wait, again := retryAfter(cause)
+		if now := time.Now(); failing.IsZero() || errors.Is(cause, wire.ErrQuota) {
+			failing = now
+		} else if now.Sub(failing) >= patience {
+			again = false
+		}
+		if !again {
+			err = cause
+			return
+		}
+		repeat = time.After(wait)
+	}
 	ended := ctx.Done()
 	for {
-		for err == nil && len(underWay) < r.mostUnderWay(next) {
+		if err == nil && repeat == nil && len(underWay) > 0 && underWay[0].waits {
+			if _, _, limitErr := r.cfg.Limit(); limitErr != nil { // the sender may have lost its rights
+				failed(limitErr)
+			} else {
+				underWay = r.divided(underWay)
+				r.start(underWay[0], true)
+			}
+		}
+		for err == nil && repeat == nil && len(underWay) < r.mostUnderWay(next) {
 			p, limitErr := r.nextPart(next)
-			if err = limitErr; p == nil {
+			if limitErr != nil {
+				failed(limitErr)
+			}
+			if p == nil {
 				break
 			}
 			next += uint64(len(p.records))
 			underWay = append(underWay, p)
 			r.start(p, len(underWay) == 1)
 		}
-		if len(underWay) == 0 {
-			if err != nil {
-				return last, err
-			}
+		if err != nil && (len(underWay) == 0 || underWay[0].waits) {
+			return last, r.abandon(underWay, err)
+		}
+		if len(underWay) == 0 && repeat == nil {
 			if readErr, end := r.readEnd(); end {
 				return last, readErr
 			}
 		}
 		var done <-chan struct{}
-		if len(underWay) > 0 && repeat == nil {
+		if len(underWay) > 0 && !underWay[0].waits {
 			done = underWay[0].done
 		}
 		select {
 		case <-r.wake:
 			continue
 		case <-ended: // parts that are under way come to their end
-			err, ended = context.Cause(ctx), nil
-			if repeat != nil {
-				return last, r.abandon(underWay, err)
-			}
+			err, ended, repeat = context.Cause(ctx), nil, nil
 			continue
 		case <-repeat:
 			repeat = nil
-			r.start(underWay[0], true)
 			continue
 		case <-done:
 		}
@@ -320,44 +369,68 @@ func (r *request[E]) send(ctx context.Context) (last uint64, err error) {
 			failing = time.Time{}
 			underWay = underWay[1:]
 			last = p.first + uint64(len(p.records)) - 1
+			r.more()
 			r.answer(p)
-			if len(underWay) > 0 && underWay[0].done == nil {
-				if err != nil {
-					return last, r.abandon(underWay, err)
-				}
-				r.start(underWay[0], true)
-			}
 			continue
 		}
+		p.waits = true
 		if err != nil { // it is not sent again
-			return last, r.abandon(underWay, err)
+			continue
 		}
 		var gap *Gap
-		wait, again := retryAfter(p.err)
 		switch {
 		case errors.As(p.err, &gap) && gap.Next > p.first && gap.Next-p.first < uint64(len(p.records)):
-			head, rest := p.divide(int(gap.Next - p.first))
-			underWay = append([]*part[E]{head, rest}, underWay[1:]...)
-			r.start(head, true) // the rest is started when the head was compared with what the stream has
+			underWay = p.divide(int(gap.Next-p.first), underWay[1:])
 		case !p.asHead && (gap != nil || errors.Is(p.err, wire.ErrUnknownStream)): // it overtook a part before it
-			r.start(p, true)
-		case !again:
-			return last, r.abandon(underWay, p.err)
 		default:
-			if now := time.Now(); failing.IsZero() || errors.Is(p.err, wire.ErrQuota) {
-				failing = now
-			} else if now.Sub(failing) >= patience {
-				return last, r.abandon(underWay, p.err)
-			}
-			repeat = time.After(wait)
+			failed(r.less(p))
 		}
 	}
+}
+
+// less bounds parts by what is left of a quota that has refused one, and returns the error of that part. If something
+// is left, there is nothing to wait for.
+func (r *request[E]) less(p *part[E]) error {
+	quota, ok := errors.AsType[*wire.QuotaError](p.err)
+	if !ok || len(p.records) == 1 {
+		return p.err
+	}
+	fits, size := 0, uint64(0)
+	for fits < len(p.records)-1 {
+		if size++; quota.Bytes {
+			size += uint64(r.cfg.Size(p.records[fits])) - 1
+		}
+		if size > quota.Left {
+			break
+		}
+		fits++
+	}
+	if r.most = fits; fits == 0 {
+		r.most = len(p.records) / 2
+		return p.err
+	}
+	return &wire.QuotaError{Bytes: quota.Bytes, Limit: quota.Limit, Left: quota.Left}
+}
+
+// more allows larger parts after one that was appended.
+func (r *request[E]) more() {
+	if r.most *= 2; r.most >= partRecords {
+		r.most = 0
+	}
+}
+
+// divided divides the first part if it is larger than the quota seems to allow.
+func (r *request[E]) divided(underWay []*part[E]) []*part[E] {
+	if p := underWay[0]; r.most > 0 && len(p.records) > r.most {
+		return p.divide(r.most, underWay[1:])
+	}
+	return underWay
 }
 
 // abandon waits for the parts that are under way, and returns err.
 func (r *request[E]) abandon(underWay []*part[E], err error) error {
 	for _, p := range underWay {
-		if p.done != nil {
+		if !p.waits {
 			<-p.done
 		}
 	}
@@ -377,7 +450,7 @@ func (r *request[E]) mostUnderWay(next uint64) int {
 // retryAfter returns whether a part should be sent again, and after which time.
 func retryAfter(err error) (wait time.Duration, again bool) {
 	if quota, ok := errors.AsType[*wire.QuotaError](err); ok {
-		return time.Duration(quota.Wait) * time.Millisecond, true
+		return max(pause, time.Duration(quota.Wait)*time.Millisecond), true
 	}
 	for _, temporary := range []error{wire.ErrUnknownOutcome, wire.ErrNoLeader, wire.ErrBacklog, wire.ErrNoSpace} {
 		if errors.Is(err, temporary) {
@@ -418,7 +491,7 @@ func (r *request[E]) nextPart(first uint64) (*part[E], error) {
 		}
 		return most
 	}
-	records, bytes = bound(records, partRecords), bound(bytes, partBytes)
+	records, bytes = bound(records, bound(r.most, partRecords)), bound(bytes, partBytes)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, size := 0, 0
@@ -437,7 +510,7 @@ func (r *request[E]) nextPart(first uint64) (*part[E], error) {
 
 // start sends a part.
 func (r *request[E]) start(p *part[E], asHead bool) {
-	p.asHead, p.done, p.positions, p.err = asHead, make(chan struct{}), nil, nil
+	p.asHead, p.waits, p.done, p.positions, p.err = asHead, false, make(chan struct{}), nil, nil
 	wait := r.cfg.Submit(p.first, p.records)
 	r.started.Go(func() {
 		defer close(p.done)
@@ -448,10 +521,13 @@ func (r *request[E]) start(p *part[E], asHead bool) {
 	})
 }
 
-// divide returns the first n records of a part, and the others.
-func (p *part[E]) divide(n int) (head, rest *part[E]) {
-	return &part[E]{first: p.first, records: p.records[:n:n]},
-		&part[E]{first: p.first + uint64(n), records: p.records[n:]}
+// divide makes two parts of one, the first of them with n records, and puts them before others. The second one is sent
+// when the first was appended, or was compared with what the stream has.
+func (p *part[E]) divide(n int, others []*part[E]) []*part[E] {
+	return append([]*part[E]{
+		{first: p.first, records: p.records[:n:n], waits: true},
+		{first: p.first + uint64(n), records: p.records[n:], waits: true},
+	}, others...)
 }
 
 // answer hands the positions of a part to the writer.

@@ -27,7 +27,8 @@ type folder struct {
 	mark   mark
 	first  uint64 // entries of the log, 0 if there is none
 	last   uint64
-	newest mark // that of the newest entry
+	end    int64 // of the content of the last segment
+	newest mark  // that of the newest entry
 }
 
 // prepare checks all files of a log and makes it ready for the library. The error names a file. It wraps
@@ -51,9 +52,13 @@ func (f *folder) prepare() (err error) {
 			return fmt.Errorf("%s: %w", segmentPath(f.dir, s), err)
 		}
 	}
-	if n := len(found); n > 0 && found[n-1].indexStart > 0 {
-		if err := f.addSegment(found[n-1]); err != nil {
-			return err
+	if n := len(found); n > 0 {
+		f.end = found[n-1].end
+		if found[n-1].indexStart > 0 {
+			f.end = 0
+			if err := f.addSegment(found[n-1]); err != nil {
+				return err
+			}
 		}
 	}
 	return durable.SyncDir(f.dir)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft-wal/types"
 
@@ -15,7 +16,10 @@ const allocateBytes = 1 << 20
 
 // files are the files of segments, for the library. The errors of some calls are not returned by the library, so they
 // are also reported.
-type files struct{ failed func(error) error }
+type files struct {
+	failed func(error) error
+	tail   *atomic.Int64 // where the content of the last segment ends
+}
 
 // ListDir lists the files of a folder.
 func (files) ListDir(dir string) (names []string, err error) {
@@ -47,7 +51,8 @@ func (v files) Create(dir, name string, size uint64) (types.WritableFile, error)
 		}
 		return nil, err
 	}
-	return &segmentFile{File: f, limit: int64(size)}, nil
+	v.tail.Store(0)
+	return &segmentFile{File: f, limit: int64(size), tail: v.tail}, nil
 }
 
 // Delete deletes a segment that the list of segments does not have any more. The name is gone durably.
@@ -70,7 +75,7 @@ func (files) OpenReader(dir, name string) (types.ReadableFile, error) {
 }
 
 // OpenWriter opens the last segment.
-func (files) OpenWriter(dir, name string) (types.WritableFile, error) {
+func (v files) OpenWriter(dir, name string) (types.WritableFile, error) {
 	f, err := durable.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -79,7 +84,7 @@ func (files) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &segmentFile{File: f, allocated: info.Size(), limit: info.Size()}, nil
+	return &segmentFile{File: f, allocated: info.Size(), limit: info.Size(), tail: v.tail}, nil
 }
 
 // segmentFile is the last segment. Its place on the disk is allocated in pieces.
@@ -87,6 +92,7 @@ type segmentFile struct {
 	*os.File
 	allocated int64 // bytes of the file that have a place, or for which that was tried
 	limit     int64 // up to where it is worth it
+	tail      *atomic.Int64
 }
 
 // WriteAt writes bytes.
@@ -97,6 +103,7 @@ func (f *segmentFile) WriteAt(b []byte, at int64) (int, error) {
 		// It saves changes of the file's size when it is synced. Without room, the write itself fails.
 		_ = allocate(f.File, from, f.allocated-from)
 	}
+	f.tail.Store(at + int64(len(b)))
 	return f.File.WriteAt(b, at)
 }
 
