@@ -26,6 +26,19 @@ type Options struct {
 	// Failed is called when an operation fails whose error no caller gets, such as the removal of a segment. nil for
 	// none.
 	Failed func(error)
+
+	disk disk
+}
+
+// disk carries out an operation that changes a file: "write", "sync", "truncate", "replace", "create" or "delete". The
+// last three are durable when they succeed. nil just does it; tests let operations fail.
+type disk func(operation, path string, do func() error) error
+
+func (d disk) do(operation, path string, do func() error) error {
+	if d == nil {
+		return do()
+	}
+	return d(operation, path, do)
 }
 
 // Log is an open log. Any goroutine may call its methods. After an error of a method that changes the log, it must be
@@ -63,7 +76,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn}
+	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn, disk: o.disk}
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
@@ -72,7 +85,8 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	}
 	l := &Log{report: o.Failed, base: f.newest, tail: new(atomic.Int64)}
 	l.tail.Store(f.end)
-	l.meta = &metaStore{dir: dir, failed: l.noteError, state: f.state}
+	l.meta = &metaStore{dir: dir, failed: l.noteError, state: f.state, disk: o.disk}
+	l.mark.disk = o.disk
 	l.mark.file, err = durable.OpenFile(markPath(dir), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -84,7 +98,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 		}
 	}()
 	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithLogger(logger),
-		wal.WithSegmentFiler(segment.NewFiler(dir, files{failed: l.noteError, tail: l.tail})),
+		wal.WithSegmentFiler(segment.NewFiler(dir, files{failed: l.noteError, tail: l.tail, disk: o.disk})),
 		wal.WithSegmentSize(cmp.Or(o.SegmentBytes, wal.DefaultSegmentSize)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -281,7 +295,7 @@ func (l *Log) Close(clean bool) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if clean && l.broken.Load() == nil {
-		err = syncData(l.mark.file)
+		err = l.mark.sync()
 	}
 	return errors.Join(err, l.wal.Close(), l.mark.file.Close())
 }
