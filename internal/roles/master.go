@@ -132,7 +132,7 @@ func (m *Master) Run(ctx context.Context) error {
 	ctx, stopServing := context.WithCancelCause(ctx)
 	defer stopServing(nil)
 	serving, ctx := errgroup.WithContext(ctx)
-	serving.Go(func() error { return httpapi.Serve(ctx, m.listener, m.handler, m.cfg.Logger) })
+	serving.Go(func() error { return httpapi.ServeUsers(ctx, m.listener, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error {
