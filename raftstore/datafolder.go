@@ -114,11 +114,7 @@ func (f *dataFolder) openLog() error {
 	if f.identity.Version == logInSegments {
 		return f.openSegments()
 	}
-	var moved bool
-	err := readMapped(func() (err error) {
-		moved, err = raftconfig.Moved(f.bolt)
-		return err
-	})
+	moved, _, err := f.movedState()
 	path := databasePath(f.dir)
 	if err == nil && moved {
 		err = fmt.Errorf("master.json is from before the log was moved from it to %s: put the newer master.json back, "+
@@ -128,7 +124,64 @@ func (f *dataFolder) openLog() error {
 		return diskError("open "+path, err)
 	}
 	f.logs.LogStore, f.logs.name = f.bolt, path
+	return f.checkCopied()
+}
+
+// movedState reports whether raft.db says that its log was moved, and whether it was also replaced by a file without
+// that log.
+func (f *dataFolder) movedState() (moved, replaced bool, err error) {
+	err = readMapped(func() (err error) {
+		moved, replaced, err = raftconfig.Moved(f.bolt)
+		return err
+	})
+	return moved, replaced, err
+}
+
+// checkCopied returns an error if the log is in raft.db and there are segments with entries that it lacks: master.json
+// and raft.db are older copies then. Else the segments are what a killed move has left.
+func (f *dataFolder) checkCopied() error {
+	path := logPath(f.dir)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	what := "compare " + path + " with " + f.logs.name
+	l, err := logstore.Open(path, f.copyOptions())
+	if err != nil {
+		return diskError(what, err)
+	}
+	copied, err := newestEntry(l)
+	err = errors.Join(err, l.Close(true))
+	var here entryID
+	if err == nil {
+		here, err = newestEntry(f.bolt)
+	}
+	if err != nil {
+		return diskError(what, err)
+	}
+	if newest := f.snaps.newest(); newest.isNewer(here) {
+		here = newest
+	}
+	if copied.isNewer(here) {
+		return diskError("open "+f.logs.name, fmt.Errorf("it ends with entry %d of term %d, and %s with entry %d of "+
+			"term %d: it is an older copy, and so is master.json: put the newer ones back, or %s", here.index,
+			here.term, path, copied.index, copied.term, raftconfig.Remedy))
+	}
 	return nil
+}
+
+// newestEntry returns the last entry of a log, zero if there is none.
+func newestEntry(log raft.LogStore) (last entryID, err error) {
+	err = readMapped(func() error {
+		index, err := log.LastIndex()
+		if err != nil || index == 0 {
+			return err
+		}
+		var l raft.Log
+		err = log.GetLog(index, &l)
+		last = entryID{index: index, term: l.Term}
+		return err
+	})
+	return last, err
 }
 
 func (f *dataFolder) openSegments() error {
@@ -167,7 +220,7 @@ func (f *dataFolder) moveLog() error {
 		}
 		if f.identity.Version == logInDatabase && canWait(err) {
 			f.log.Warn("the log stays in raft.db until the next start", "folder", f.dir, "error", err)
-			return os.RemoveAll(logPath(f.dir))
+			return os.RemoveAll(f.unused())
 		}
 		if err != nil {
 			f.fail.report(err)
@@ -177,17 +230,52 @@ func (f *dataFolder) moveLog() error {
 	return nil
 }
 
-// moveIfDue moves the log to segments once the group's level forbids programs that know only raft.db. It also finishes
-// an interrupted move.
-func (f *dataFolder) moveIfDue() error {
-	switch id := f.identity; {
-	case id.Version == logInSegments:
-		return f.finishMove()
-	case id.Group != "" && id.Level >= masterfsm.LevelSegments && !id.Stale:
-		return f.moveLog()
+// checkVotes returns an error if term and vote are damaged, or older than the log or the snapshots: with an earlier
+// term, raft.db may lack a vote.
+func (f *dataFolder) checkVotes() error {
+	if err := f.votes.check(f.identity); err != nil || !f.identity.Begun {
+		return err
+	}
+	newest := f.snaps.newest().term
+	last, err := f.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last > 0 {
+		var l raft.Log
+		if err := f.logs.GetLog(last, &l); err != nil {
+			return err
+		}
+		newest = max(newest, l.Term)
+	}
+	switch term, err := f.votes.GetUint64([]byte(keyTerm)); {
+	case err != nil:
+		return err
+	case term < newest:
+		return diskError(f.votes.name, fmt.Errorf("it has term %d, the log and the snapshots have %d: it is an "+
+			"older copy, which may lack a vote: put the newer raft.db back, or %s", term, newest, raftconfig.Remedy))
 	}
 	return nil
 }
+
+// moveIfDue moves the log to segments once the group's level forbids programs that know only raft.db. It also finishes
+// an interrupted move. Nothing is moved beside votes that are damaged.
+func (f *dataFolder) moveIfDue() error {
+	id := f.identity
+	if id.Version == logInDatabase && (id.Group == "" || id.Level < masterfsm.LevelSegments || id.Stale) {
+		return nil
+	}
+	if err := f.checkVotes(); err != nil {
+		return err
+	}
+	if id.Version == logInSegments {
+		return f.finishMove()
+	}
+	return f.moveLog()
+}
+
+// moveDescriptors is more than the number of files that a step of a move opens at a time.
+const moveDescriptors = 8
 
 // segmentBytes returns the size of the segments of a log of which so many bytes are between two snapshots.
 func segmentBytes(betweenSnapshots uint64) int {
@@ -215,10 +303,28 @@ func (f *dataFolder) moveSteps() []func() error {
 	}
 }
 
-// copyLog copies the log from raft.db to segments, in place of what an interrupted move has left there.
+// unused returns the path of a folder with segments that are no log: a copy that is being made, or what is removed.
+func (f *dataFolder) unused() string { return logPath(f.dir) + ".new" }
+
+// removeLog removes the folder log. It is gone at once, also if the process is killed meanwhile.
+func (f *dataFolder) removeLog() error {
+	if err := os.RemoveAll(f.unused()); err != nil {
+		return err
+	}
+	if err := durable.Rename(logPath(f.dir), f.unused()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(f.unused())
+}
+
+// copyLog copies the log from raft.db to segments, in place of what an interrupted move has left there: open has
+// checked that it has no other entries.
 func (f *dataFolder) copyLog() error {
 	to := logPath(f.dir)
 	failed := func(err error) error { return diskError("move the log from "+f.logs.name+" to "+to, err) }
+	if err := durable.HaveDescriptors(moveDescriptors); err != nil {
+		return failed(err)
+	}
 	if err := f.snaps.checkAll(); err != nil {
 		return err
 	}
@@ -232,7 +338,7 @@ func (f *dataFolder) copyLog() error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(to); err != nil {
+	if err := f.removeLog(); err != nil {
 		return failed(err)
 	}
 	info, err := os.Stat(databasePath(f.dir))
@@ -242,9 +348,9 @@ func (f *dataFolder) copyLog() error {
 	if err := f.reserved(uint64(info.Size())); last > 0 && err != nil {
 		return failed(fmt.Errorf("%w: %w", durable.ErrExhausted, err))
 	}
-	err = readMapped(func() error { return logstore.Copy(to, f.bolt, first, last, f.copyOptions()) })
+	err = readMapped(func() error { return logstore.Copy(f.unused(), f.bolt, first, last, f.copyOptions()) })
 	if err == nil {
-		err = durable.SyncDir(f.dir)
+		err = durable.Rename(f.unused(), to)
 	}
 	if err != nil {
 		return failed(err)
@@ -275,23 +381,34 @@ func (f *dataFolder) behindGaps(first, last uint64) (uint64, error) {
 }
 
 // finishMove removes the log from raft.db after it was moved. Without room for the smaller file, it does that at the
-// next start.
+// next start, and raft.db only gets the mark that its log was moved. Without the mark, the log is not used: if an older
+// master.json was put back, the one in raft.db would count.
 func (f *dataFolder) finishMove() error {
-	var moved bool
-	err := readMapped(func() (err error) {
-		moved, err = raftconfig.Moved(f.bolt)
+	moved, replaced, err := f.movedState()
+	if err != nil || replaced {
 		return err
-	})
-	if err == nil && !moved {
-		if err = f.checkMoved(); err == nil {
-			err = f.replaceDatabase(nil, 0, 0)
+	}
+	if !moved {
+		if err := f.checkMoved(); err != nil {
+			return err
 		}
 	}
-	if canWait(err) {
-		f.log.Warn("raft.db still has the log that was moved, and takes its room", "error", err)
+	if err = durable.HaveDescriptors(moveDescriptors); err == nil {
+		err = f.replaceDatabase(nil, 0, 0)
+	}
+	if !canWait(err) {
+		return err
+	}
+	f.log.Warn("raft.db still has the log that was moved, and takes its room", "error", err)
+	if moved {
 		return nil
 	}
-	return err
+	if err := readMapped(func() error { return raftconfig.MarkMoved(f.bolt) }); err != nil {
+		path := databasePath(f.dir)
+		return diskError("write to "+path, fmt.Errorf("it has a log that was moved, and there is no room to note that "+
+			"in it: make room on the disk: %w", err))
+	}
+	return nil
 }
 
 // checkMoved returns an error if the log in raft.db is newer than that in the segments, so that it is not deleted: the
@@ -301,25 +418,18 @@ func (f *dataFolder) checkMoved() error {
 	if f.segments == nil { // it was copied just now, and compared
 		return nil
 	}
-	var there, moved raft.Log
-	last, err := f.bolt.LastIndex()
-	if err == nil && last > 0 {
-		err = readMapped(func() error { return f.bolt.GetLog(last, &there) })
-	}
-	if err != nil || last == 0 {
+	there, err := newestEntry(f.bolt)
+	if err != nil || there.index == 0 {
 		return err
 	}
-	end, err := f.segments.LastIndex()
-	if err == nil && end > 0 {
-		err = f.segments.GetLog(end, &moved)
+	moved, err := newestEntry(f.segments)
+	if newest := f.snaps.newest(); newest.isNewer(moved) {
+		moved = newest
 	}
-	if newest := f.snaps.newest(); newest.index > end {
-		end, moved.Term = newest.index, newest.term
-	}
-	if err == nil && (there.Term > moved.Term || there.Term == moved.Term && last > end) {
+	if err == nil && there.isNewer(moved) {
 		err = diskError("open "+databasePath(f.dir), fmt.Errorf("it ends with entry %d of term %d, and %s with entry "+
-			"%d of term %d: it was put back after its log was moved (%s)", last, there.Term, logPath(f.dir), end,
-			moved.Term, raftconfig.Remedy))
+			"%d of term %d: it was put back after its log was moved (%s)", there.index, there.term, logPath(f.dir),
+			moved.index, moved.term, raftconfig.Remedy))
 	}
 	return err
 }
@@ -382,7 +492,7 @@ func (f *dataFolder) backSteps() []func() error {
 			if err := f.open(); err != nil {
 				return err
 			}
-			if err := f.votes.check(f.identity); err != nil {
+			if err := f.checkVotes(); err != nil {
 				return err
 			}
 			first, last, err := f.logs.bounds()
@@ -399,10 +509,10 @@ func (f *dataFolder) backSteps() []func() error {
 		func() error {
 			err := f.segments.Close(true)
 			f.segments = nil
-			if err = errors.Join(err, os.RemoveAll(logPath(f.dir))); err != nil {
+			if err = errors.Join(err, f.removeLog()); err != nil {
 				return diskError("remove "+logPath(f.dir), err)
 			}
-			return durable.SyncDir(f.dir)
+			return nil
 		},
 	}
 }
@@ -424,8 +534,11 @@ func (f *dataFolder) saveIdentity(id identity) error {
 func (f *dataFolder) Close() error {
 	f.watchdog.close()
 	var err error
+	if f.snaps != nil {
+		err = f.snaps.close()
+	}
 	if f.segments != nil {
-		err = f.segments.Close(f.fail.get() == nil)
+		err = errors.Join(err, f.segments.Close(f.fail.get() == nil))
 	}
 	if f.bolt != nil {
 		err = errors.Join(err, f.bolt.Close())

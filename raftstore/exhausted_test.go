@@ -31,15 +31,7 @@ func TestNoDescriptors(t *testing.T) {
 	nodes := testGroup(t, 1, smallSnapshots)
 	n := nodes[0]
 	create(t, "first", n)
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	none := limit
-	none.Cur = 0
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
-		t.Fatal(err)
-	}
+	restore := takeDescriptors(t)
 	from := n.Applied()
 	for i := range 50 {
 		create(t, fmt.Sprint("project ", i), n)
@@ -47,12 +39,27 @@ func TestNoDescriptors(t *testing.T) {
 	for n.snaps.lacking.Load() == nil && n.fail.get() == nil {
 		create(t, fmt.Sprint("project ", n.Applied()), n)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
+	restore()
 	alive(t, n)
 	awaitSnapshot(t, n, from)
 	alive(t, n)
+}
+
+// takeDescriptors lets the process open no more files until restore is called. The test must not run in parallel.
+func takeDescriptors(t *testing.T) (restore func()) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	set := func(to syscall.Rlimit) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(syscall.Rlimit{Cur: 0, Max: limit.Max})
+	t.Cleanup(func() { set(limit) })
+	return func() { set(limit) }
 }
 
 // fullDisks lets a test say for each store of a group how much may be written to its disk.

@@ -254,12 +254,13 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.reserved(appendSize(logs)); err != nil && !truncated {
 		return fmt.Errorf("append to %s: %w", s.name, err)
 	}
-	defer s.watchdog.watch("append to " + s.name)()
-	began := time.Now()
-	if err := readMapped(func() error { return s.LogStore.StoreLogs(logs) }); err != nil {
-		s.fail.exit(diskError("append to "+s.name, err))
+	for err := s.append(logs); err != nil; err = s.append(logs) {
+		if !truncated {
+			return err
+		}
+		s.fail.exitIfFailed()
+		time.Sleep(retryAppend)
 	}
-	s.fsync.Since(began)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.truncated = false
@@ -276,6 +277,25 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	for len(s.recent.items) > 1 && (s.bytes > cachedBytes || len(s.recent.items) > cachedEntries) {
 		s.evict(s.recent.first, s.recent.first)
 	}
+	return nil
+}
+
+// retryAppend is the pause between two attempts of an append that must not be put off.
+const retryAppend = 20 * time.Millisecond
+
+// append appends entries, or returns an error if file descriptors are lacking. Any other failure ends the calling
+// goroutine.
+func (s *logStore) append(logs []*raft.Log) error {
+	defer s.watchdog.watch("append to " + s.name)()
+	began := time.Now()
+	err := readMapped(func() error { return s.LogStore.StoreLogs(logs) })
+	switch {
+	case errors.Is(err, logstore.ErrPutOff):
+		return fmt.Errorf("append to %s: %w", s.name, err)
+	case err != nil:
+		s.fail.exit(diskError("append to "+s.name, err))
+	}
+	s.fsync.Since(began)
 	return nil
 }
 
@@ -338,22 +358,21 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 		}
 		piece = high - low + 1
 	}
+	if err := s.remove(low, high, piece); err != nil {
+		return err
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.truncated = s.truncated || high >= last
-	s.mu.Unlock()
-	return s.remove(low, high, piece)
+	return nil
 }
 
 // remove deletes entries at one end of the log, so many at once. Segments are removed as whole files, all at once.
 func (s *logStore) remove(low, high, piece uint64) error {
 	if s.segments != nil {
-		piece = high - low + 1
+		return s.removeSegments(low, high)
 	}
-	s.mu.Lock()
-	s.evict(low, high)
-	s.replay.remove(low, high)
-	s.sizes.remove(low, high)
-	s.mu.Unlock()
+	s.forget(low, high)
 	for ; low <= high; low += piece {
 		done := s.watchdog.watch("trim " + s.name)
 		err := readMapped(func() error { return s.LogStore.DeleteRange(low, min(low+piece-1, high)) })
@@ -363,6 +382,29 @@ func (s *logStore) remove(low, high, piece uint64) error {
 		}
 	}
 	return nil
+}
+
+// removeSegments is remove for a log in segments. A lack of file descriptors is no failure: nothing was removed.
+func (s *logStore) removeSegments(low, high uint64) error {
+	defer s.watchdog.watch("trim " + s.name)()
+	err := s.LogStore.DeleteRange(low, high)
+	if errors.Is(err, logstore.ErrPutOff) {
+		return fmt.Errorf("trim %s: %w", s.name, err)
+	}
+	s.forget(low, high)
+	if err != nil {
+		return s.fail.disk("trim "+s.name, err)
+	}
+	return nil
+}
+
+// forget drops what is in memory of entries at one end of the log.
+func (s *logStore) forget(low, high uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.evict(low, high)
+	s.replay.remove(low, high)
+	s.sizes.remove(low, high)
 }
 
 // FirstIndex returns the index of the first entry, 0 if there is none.

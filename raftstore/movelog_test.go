@@ -105,10 +105,10 @@ func TestMoveLogKilled(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return logstore.Copy(logPath(f.dir), f.bolt, first, (first+last)/2, f.copyOptions())
+		return logstore.Copy(f.unused(), f.bolt, first, (first+last)/2, f.copyOptions())
 	}
 	garbage := func(f *dataFolder) error {
-		return errors.Join(os.Mkdir(logPath(f.dir), 0o700), os.WriteFile(logPath(f.dir)+"/mark", []byte("x"), 0o600))
+		return errors.Join(os.Mkdir(f.unused(), 0o700), os.WriteFile(f.unused()+"/mark", []byte("x"), 0o600))
 	}
 	steps := len((&dataFolder{}).moveSteps())
 	for done := -2; done <= steps; done++ {
@@ -147,7 +147,7 @@ func TestMoveLogKilled(t *testing.T) {
 			startsWhole(t, cfg, logInSegments)
 			f = openFolder(t, cfg.Dir)
 			defer f.kill(t)
-			if moved, err := raftconfig.Moved(f.bolt); err != nil || !moved {
+			if _, replaced, err := raftconfig.Moved(f.bolt); err != nil || !replaced {
 				t.Errorf("raft.db still has a log: %v", err)
 			}
 		})
@@ -157,14 +157,7 @@ func TestMoveLogKilled(t *testing.T) {
 // startsInDatabase starts a master whose log is in raft.db, as a program does that does not move it.
 func startsInDatabase(t *testing.T, cfg Config) {
 	t.Helper()
-	id, err := loadIdentity(cfg.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id.Level = masterfsm.LevelSegments - 1 // the state has the level too, but the log is moved before it is read
-	if err := id.save(cfg.Dir); err != nil {
-		t.Fatal(err)
-	}
+	lowerLevel(t, cfg)
 	startsWhole(t, cfg, logInDatabase)
 }
 
@@ -514,44 +507,5 @@ func TestJoinerWritesSegments(t *testing.T) {
 		if s.identity.Version != version || (s.segments != nil) != (version == logInSegments) {
 			t.Errorf("joined a group of level %d with a folder of version %d", level, s.identity.Version)
 		}
-	}
-}
-
-// TestNewerDatabaseAfterAMove moves an empty log, as after a partial restore, and then puts the file with the log back.
-// The start is refused, and the file stays as it is.
-func TestNewerDatabaseAfterAMove(t *testing.T) {
-	t.Parallel()
-	n := databaseNode(t)
-	raised(t, n)
-	n.stop()
-	path := filepath.Join(n.cfg.Dir, "raft.db")
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct {
-		data []byte
-		why  string
-	}{{nil, ""}, {whole, "put back after its log was moved"}, {whole, "put back after its log was moved"}} {
-		if err := os.WriteFile(path, step.data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, err := Open(n.cfg)
-		if err == nil {
-			_ = s.Close()
-		}
-		if !errors.Is(err, ErrDisk) || !strings.Contains(fmt.Sprint(err), step.why) {
-			t.Errorf("%d bytes: %v", len(step.data), err)
-		}
-	}
-	bolt, err := raftconfig.OpenLog(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if last, err := bolt.LastIndex(); err != nil || last == 0 || last > 1<<60 {
-		t.Errorf("raft.db ends at %d, %v", last, err)
-	}
-	if err := bolt.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

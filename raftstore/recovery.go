@@ -15,6 +15,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -29,6 +30,7 @@ type Recovery struct {
 	snapshotHeight uint64             // number of blocks of the chain in it
 	minedAt        map[uint64]uint64  // log entry that mined a block, by block
 	damaged        []Damage
+	part           *logstore.Part     // the log, if it is damaged; nil otherwise
 	retired        []masterfsm.LogKey // keys that were retired by an entry behind the snapshot
 	last           uint64             // index of the last entry or snapshot
 	lastTerm       uint64             // its term
@@ -36,10 +38,12 @@ type Recovery struct {
 	undo           bool               // see OpenRecovery
 }
 
-// Damage is a snapshot that cannot be read. A master does not start with one, so Commit moves it to another folder.
+// Damage is a snapshot or a segment of the log that cannot be read. A master does not start with one, so Commit moves
+// it to another folder.
 type Damage struct {
 	Path, Aside string // where it is, and where Commit moves it
-	Index       uint64 // of the last entry that it includes
+	Segment     bool   // of the log: all entries that were needed could be read
+	Index       uint64 // of the last entry that a snapshot includes
 	Err         error
 	term        uint64
 }
@@ -47,7 +51,9 @@ type Damage struct {
 // OpenRecovery opens a folder and reads its state: the newest snapshot that can be read, and every log entry behind
 // it. It includes entries that may not be committed, since no majority is left to ask; see ReadBefore for the other
 // case. An empty folder gives an empty state and a new member. So does one in which a founding from such a state was
-// interrupted. Nothing but the lock file is changed. The error wraps [ErrRemoved] if the group has removed the master.
+// interrupted. No entry, vote or snapshot is changed; what an interrupted process has left is finished or removed, as
+// at a start. A log that is damaged is read if all entries behind the snapshot are good. The error wraps [ErrRemoved]
+// if the group has removed the master.
 //
 // undo is for a recovery that undoes a mistaken one. Then a folder is also accepted if it no longer starts because its
 // master has seen the other group's epoch. A folder whose own state has the master as removed is still refused: its
@@ -126,7 +132,12 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 		return nil, fmt.Errorf("%s is of a master that never belonged to a group: it has nothing to recover", dir)
 	}
 	if err := r.open(); err != nil {
-		return nil, err
+		if !errors.Is(err, durable.ErrDamaged) || r.logs == nil || r.identity.Version != logInSegments {
+			return nil, err
+		}
+		if err = r.fail.guard(func() error { return r.openPart(err) }); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.fail.guard(func() error { return errors.Join(r.votes.check(r.identity), r.read()) }); err != nil {
 		return nil, err
@@ -157,7 +168,7 @@ func (r *Recovery) Last() (term, index uint64) { return r.lastTerm, r.last }
 // SnapshotHeight returns the number of blocks in the snapshot. These are known to be committed.
 func (r *Recovery) SnapshotHeight() uint64 { return r.snapshotHeight }
 
-// Damaged returns the snapshots that cannot be read.
+// Damaged returns the snapshots and segments that cannot be read.
 func (r *Recovery) Damaged() []Damage { return r.damaged }
 
 // State returns the state in the folder. It may be changed before Commit.
@@ -216,40 +227,80 @@ func (r *Recovery) begin() error {
 
 // write writes the state as a snapshot behind every entry of the folder, and empties the log.
 func (r *Recovery) write(raftAddress string) error {
+	term, err := r.writeSnapshot(raftAddress)
+	if err != nil {
+		return err
+	}
+	if err := r.emptyLog(); err != nil {
+		return err
+	}
+	return r.votes.SetUint64([]byte(keyTerm), term)
+}
+
+// writeSnapshot returns the term of the snapshot.
+func (r *Recovery) writeSnapshot(raftAddress string) (term uint64, err error) {
 	configuration := raft.Configuration{Servers: []raft.Server{{
 		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID),
 		Address: transport.ServerAddress(r.identity.ID, raftAddress),
 	}}}
-	index, term := r.last+1, max(r.term, 1)
+	index := r.last + 1
+	term = max(r.term, 1)
 	for _, d := range r.damaged {
 		index, term = max(index, d.Index+1), max(term, d.term)
 	}
 	_, trans := raft.NewInmemTransport("") // Create asks it for a name, for an old form of snapshots
 	sink, err := r.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, trans)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := (stateSnapshot{r.state.Snapshot()}).Persist(sink); err != nil {
-		return errors.Join(err, sink.Cancel())
+		return 0, errors.Join(err, sink.Cancel())
 	}
-	if err := sink.Close(); err != nil {
-		return err
+	return term, sink.Close()
+}
+
+// openPart opens what is behind the newest snapshot of a log that is damaged.
+func (r *Recovery) openPart(refused error) error {
+	if err := r.readSnapshot(); err != nil || r.base == nil {
+		return refused
+	}
+	path := logPath(r.dir)
+	part, err := logstore.OpenPart(path, r.base.Index+1)
+	if err != nil {
+		return diskError("read the end of "+path, err)
+	}
+	for _, d := range part.Damaged {
+		aside := filepath.Join(r.dir, "damaged", filepath.Base(d.Path))
+		r.damaged = append(r.damaged, Damage{Path: d.Path, Aside: aside, Segment: true, Err: d.Err})
+	}
+	r.part, r.logs.LogStore, r.logs.name = part, part, path
+	return nil
+}
+
+// emptyLog deletes all entries. The segments of a damaged log are moved aside. It runs when a snapshot has all that was
+// read: a recovery that is repeated reads that one.
+func (r *Recovery) emptyLog() error {
+	if r.part != nil {
+		path := logPath(r.dir)
+		if err := logstore.Clear(path); err != nil {
+			return r.fail.disk("empty "+path, err)
+		}
+		r.part = nil
+		return r.openSegments()
 	}
 	first, last, err := r.logs.bounds()
-	if err != nil {
+	if err != nil || last == 0 {
 		return err
 	}
-	if last > 0 {
-		if err := r.logs.DeleteRange(first, last); err != nil {
-			return err
-		}
-	}
-	return r.votes.SetUint64([]byte(keyTerm), term)
+	return r.logs.DeleteRange(first, last)
 }
 
 // moveDamaged moves the snapshots that cannot be read to the folder "damaged".
 func (r *Recovery) moveDamaged() error {
 	for _, d := range r.damaged {
+		if d.Segment {
+			continue // emptyLog does it
+		}
 		aside := filepath.Dir(d.Aside)
 		if err := durable.MkdirAll(aside); err != nil {
 			return err
@@ -270,8 +321,10 @@ func (r *Recovery) read() error {
 	if err != nil {
 		return err
 	}
-	if err := r.readSnapshot(); err != nil {
-		return err
+	if r.part == nil { // openPart has read it
+		if err := r.readSnapshot(); err != nil {
+			return err
+		}
 	}
 	if r.base != nil {
 		r.last, r.lastTerm = r.base.Index, r.base.Term

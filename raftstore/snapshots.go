@@ -48,9 +48,10 @@ type snapshotStore struct {
 	fail     *failure
 	watchdog *watchdog
 	reserved func(bytes uint64) error
-	last     atomic.Pointer[entryID] // the last entry in the newest snapshot; nil if there is none
-	size     atomic.Uint64           // bytes of the newest snapshot, as far as it is known
-	lacking  atomic.Pointer[error]   // what the last snapshot lacked; nil once one was begun
+	last     atomic.Pointer[entryID]        // the last entry in the newest snapshot; nil if there is none
+	size     atomic.Uint64                  // bytes of the newest snapshot, as far as it is known
+	lacking  atomic.Pointer[error]          // what the last snapshot lacked; nil once one was begun
+	ready    atomic.Pointer[snapshotReader] // of the leader's last snapshot, until raft opens it
 	arrivals arrivals
 
 	creating sync.Mutex      // held while a snapshot begins; guards open
@@ -96,6 +97,12 @@ func openSnapshots(
 
 // entryID is the position of an entry in the log, and the term in which it was written.
 type entryID struct{ index, term uint64 }
+
+// isNewer reports whether a log that ends with the entry is newer than one that ends with the other: raft elects by the
+// same order.
+func (e entryID) isNewer(than entryID) bool {
+	return e.term > than.term || e.term == than.term && e.index > than.index
+}
 
 // newest returns the last entry that the newest snapshot has, zero if there is no snapshot.
 func (s *snapshotStore) newest() (last entryID) {
@@ -361,6 +368,11 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if _, err := os.Stat(filepath.Join(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err // newer ones replaced it
 	}
+	if ready := s.ready.Swap(nil); ready != nil && ready.meta.ID == id {
+		return ready.meta, ready, nil
+	} else if ready != nil {
+		_ = ready.Close() // nothing was written
+	}
 	reader, err := s.openReader(id)
 	if err != nil {
 		if !durable.NoResources(err) {
@@ -453,6 +465,11 @@ func (k *snapshotSink) Close() error {
 	if err != nil {
 		return k.store.fail.disk("finish a snapshot in "+k.store.dir, err)
 	}
+	if !k.own {
+		if err := k.open(); err != nil {
+			return k.store.failed("finish a snapshot in "+k.store.dir, err)
+		}
+	}
 	if k.last.index >= k.store.newest().index {
 		k.store.last.Store(&k.last)
 	}
@@ -462,7 +479,33 @@ func (k *snapshotSink) Close() error {
 		}
 	}
 	if err := k.store.removeOld(); err != nil {
-		return k.store.failed("remove old snapshots in "+k.store.dir, err)
+		// The snapshot is complete, and the log was trimmed for it: raft must use it. The next one removes the rest.
+		err = k.store.failed("remove old snapshots in "+k.store.dir, err)
+		if k.store.fail.get() != nil {
+			return err
+		}
+		k.store.log.Warn("old snapshots stay", "error", err)
+	}
+	return nil
+}
+
+// open opens the leader's snapshot for raft, while nothing depends on it yet. Once the log was trimmed for it, raft
+// must not lack a descriptor to read it: it would go on with a log that does not have what it believes.
+func (k *snapshotSink) open() error {
+	reader, err := k.store.openReader(k.ID())
+	if err != nil {
+		return err
+	}
+	if other := k.store.ready.Swap(reader); other != nil {
+		_ = other.Close() // nothing was written
+	}
+	return durable.HaveDescriptors(closeDescriptors)
+}
+
+// close closes a snapshot that raft has not opened.
+func (s *snapshotStore) close() error {
+	if ready := s.ready.Swap(nil); ready != nil {
+		return ready.Close()
 	}
 	return nil
 }

@@ -36,7 +36,18 @@ type stableStore struct {
 	summed   bool // no value without a checksum is valid
 
 	mu       sync.Mutex
-	voteTerm uint64 // the first half of a vote
+	voteTerm uint64            // the first half of a vote
+	known    map[string][]byte // values that were read or written, with their checksums: see get
+}
+
+// note keeps a value in memory.
+func (s *stableStore) note(key string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = map[string][]byte{}
+	}
+	s.known[key] = slices.Clone(value)
 }
 
 // Set stores a value.
@@ -53,6 +64,7 @@ func (s *stableStore) Set(key, value []byte) error {
 	if err := readMapped(func() error { return s.StableStore.Set(key, value) }); err != nil {
 		s.fail.exit(diskError("write to "+s.name, err))
 	}
+	s.note(string(key), value)
 	return nil
 }
 
@@ -91,22 +103,32 @@ func (s *stableStore) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(value), nil
 }
 
-// get returns a value of at least 8 bytes, without its checksum.
+// get returns a value of at least 8 bytes, without its checksum. A value is read once: package bbolt returns an older
+// one if the newest meta page is damaged while the master runs.
 func (s *stableStore) get(key []byte) (value []byte, err error) {
-	err = readMapped(func() (err error) {
-		value, err = s.StableStore.Get(key)
-		return err
-	})
+	s.mu.Lock()
+	value, known := s.known[string(key)]
+	s.mu.Unlock()
+	if !known {
+		err = readMapped(func() (err error) {
+			value, err = s.StableStore.Get(key)
+			return err
+		})
+	}
 	if err != nil && err.Error() == errNoValue.Error() {
 		return nil, errNoValue
 	}
+	whole := value
 	if err == nil {
 		value, err = s.checkValue(string(key), value)
 	}
 	if err != nil {
 		s.fail.exit(diskError("read "+s.name, err))
 	}
-	return value, nil
+	if !known {
+		s.note(string(key), whole)
+	}
+	return slices.Clone(value), nil
 }
 
 // checkValue returns a value without its checksum.
@@ -143,8 +165,8 @@ func (s *stableStore) addChecksums() error {
 	return nil
 }
 
-// check returns an error for a file that has lost what raft wrote. A master that continued with an empty file would
-// vote twice and forget what it has acknowledged.
+// check returns an error for a file that has lost what raft wrote, or whose term or vote is damaged. A master that
+// continued with an empty file would vote twice and forget what it has acknowledged.
 func (s *stableStore) check(id identity) error {
 	if !id.Begun {
 		return nil
@@ -153,6 +175,11 @@ func (s *stableStore) check(id identity) error {
 	if errors.Is(err, errNoValue) {
 		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: "+
 			"move the whole folder away and start the master with --join"))
+	}
+	if err == nil {
+		if _, err = s.GetUint64([]byte(keyVoteTerm)); errors.Is(err, errNoValue) {
+			return nil // it has not voted yet
+		}
 	}
 	return err
 }

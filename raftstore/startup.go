@@ -142,7 +142,7 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 // checkFolder returns an error for a folder that has lost data. Raft must not start with it: it would vote and answer
 // as if it had never had the lost data.
 func (s *Store) checkFolder() error {
-	if err := s.votes.check(s.identity); err != nil {
+	if err := s.checkVotes(); err != nil {
 		return err
 	}
 	if err := s.snaps.checkAll(); err != nil {
@@ -161,35 +161,7 @@ func (s *Store) checkFolder() error {
 	if err := s.logs.dropUnmatched(); err != nil { // an earlier version, or a kill, may have kept them
 		return err
 	}
-	return s.checkTerm()
-}
-
-// checkTerm returns an error if raft.db is older than the log or the snapshots: it has an earlier term, so it may lack
-// a vote.
-func (s *Store) checkTerm() error {
-	if !s.identity.Begun {
-		return nil
-	}
-	newest := s.snaps.newest().term
-	last, err := s.logs.LastIndex()
-	if err != nil {
-		return err
-	}
-	if last > 0 {
-		var l raft.Log
-		if err := s.logs.GetLog(last, &l); err != nil {
-			return err
-		}
-		newest = max(newest, l.Term)
-	}
-	switch term, err := s.votes.GetUint64([]byte(keyTerm)); {
-	case err != nil:
-		return err
-	case term < newest:
-		return diskError(s.votes.name, fmt.Errorf("it has term %d, the log and the snapshots have %d: it is an "+
-			"older copy, which may lack a vote: put the newer raft.db back, or %s", term, newest, raftconfig.Remedy))
-	}
-	return nil
+	return s.checkVotes()
 }
 
 // checkUnused returns an error if the folder of a master without a group has data of one. master.json is then older

@@ -144,9 +144,7 @@ func TestTornLog(t *testing.T) {
 	if err != nil || !strings.Contains(want, "member@") || strings.Count(want, "\n") != 284 {
 		t.Fatal(want, err)
 	}
-	const pages = 16 + 40 // where a meta page has the number of pages
-	used := max(binary.NativeEndian.Uint64(whole[pages:]), binary.NativeEndian.Uint64(whole[4096+pages:]))
-	whole = whole[:used*4096] // the rest was never written
+	whole = usedPages(whole)
 	step, seeds := 1, 300
 	if testing.Short() {
 		step, seeds = 19, 4
@@ -380,4 +378,11 @@ func removeAll(t *testing.T, path string) {
 	if err := os.RemoveAll(path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// usedPages returns the part of a raft.db that has been written.
+func usedPages(whole []byte) []byte {
+	const pages = 16 + 40 // where a meta page has the number of pages
+	used := max(binary.NativeEndian.Uint64(whole[pages:]), binary.NativeEndian.Uint64(whole[4096+pages:]))
+	return whole[:used*4096]
 }

@@ -88,6 +88,8 @@ func (o *MasterOptions) Flags() []Flag {
 				"(ten times as many at once); 0 for no limit"},
 		{Name: "read-cache", Value: (*mebibytes)(&o.ReadCache),
 			Usage: "`MiB` of records that a master keeps in memory after it has read and proven them; 0 for none"},
+		{Name: "tile-cache", Value: (*mebibytes)(&o.TileCache),
+			Usage: "`MiB` of proven hashes of the tree that a master keeps in memory"},
 		{Name: "original-api", Value: &o.OriginalAPI,
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}

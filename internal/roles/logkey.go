@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -66,12 +67,13 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Ke
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
 	state := folder.State()
+	damaged := slices.IndexFunc(folder.Damaged(), func(d raftstore.Damage) bool { return !d.Segment })
 	switch {
 	case folder.Fresh():
 		return nil, fmt.Errorf("%s is not the folder of a master of a group", data)
-	case len(folder.Damaged()) > 0:
+	case damaged >= 0:
 		return nil, fmt.Errorf("%s: snapshot %s cannot be read, so the keys may be outdated: use the folder of "+
-			"another master: %w", data, folder.Damaged()[0].Path, folder.Damaged()[0].Err)
+			"another master: %w", data, folder.Damaged()[damaged].Path, folder.Damaged()[damaged].Err)
 	case len(state.Log().Keys) == 0:
 		return nil, fmt.Errorf("%s: the log has no key yet: the first leader makes one", data)
 	}

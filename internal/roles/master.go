@@ -95,7 +95,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Founder: founderOf(cfg.Peers),
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
-		ReadCache: cfg.ReadCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
+		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Flags: cfg.Options.Access(), Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,

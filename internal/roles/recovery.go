@@ -102,9 +102,10 @@ type ReplacedChain struct {
 	From, To uint64 // blocks
 }
 
-// DamagedSnapshot is a snapshot of the survivor that cannot be read.
+// DamagedSnapshot is a snapshot of the survivor, or a segment of its log, that cannot be read.
 type DamagedSnapshot struct {
 	Path, Aside string // its path, and the path that it is moved to
+	Segment     bool   // of the log: all entries that were needed could be read
 	Lost        uint64 // last log entry lost with it; 0 if an older snapshot and the log have all entries
 	Reason      string
 }
@@ -240,7 +241,7 @@ func (r *recovery) planFrom(folder *raftstore.Recovery) {
 	r.plan.Stale = folder.Stale()
 	r.plan.Level = r.state().Level()
 	for _, d := range folder.Damaged() {
-		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Reason: d.Err.Error()}
+		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Segment: d.Segment, Reason: d.Err.Error()}
 		if d.Index > r.plan.LastEntry {
 			damaged.Lost = d.Index
 		}

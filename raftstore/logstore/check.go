@@ -23,11 +23,13 @@ type folder struct {
 	dir    string
 	aside  string // where files go that do not belong to the log
 	warn   func(text string, args ...any)
+	disk   disk
 	state  types.PersistentState
 	mark   mark
 	first  uint64 // entries of the log, 0 if there is none
 	last   uint64
-	newest mark // that of the newest entry
+	end    int64 // of the content of the last segment
+	newest mark  // that of the newest entry
 }
 
 // prepare checks all files of a log and makes it ready for the library. The error names a file. It wraps
@@ -51,9 +53,13 @@ func (f *folder) prepare() (err error) {
 			return fmt.Errorf("%s: %w", segmentPath(f.dir, s), err)
 		}
 	}
-	if n := len(found); n > 0 && found[n-1].indexStart > 0 {
-		if err := f.addSegment(found[n-1]); err != nil {
-			return err
+	if n := len(found); n > 0 {
+		f.end = found[n-1].end
+		if found[n-1].indexStart > 0 {
+			f.end = 0
+			if err := f.addSegment(found[n-1]); err != nil {
+				return err
+			}
 		}
 	}
 	return durable.SyncDir(f.dir)
@@ -227,11 +233,15 @@ func (f *folder) finish(s types.SegmentInfo, found scanned) (err error) {
 		if _, err := file.ReadAt(buf, at); err != nil {
 			return err
 		}
-		if _, err := file.WriteAt(buf, at); err != nil {
+		err := f.disk.do("write", file.Name(), func() error {
+			_, err := file.WriteAt(buf, at)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
-	return syncData(file)
+	return f.disk.do("sync", file.Name(), func() error { return syncData(file) })
 }
 
 // cutRest removes what is behind the last complete batch. A copy goes to the folder aside.
@@ -250,7 +260,7 @@ func (f *folder) cutRest(file *os.File, s types.SegmentInfo, found scanned) erro
 	f.warn("the end of a segment is no complete batch and was cut off: the entries in it were never acknowledged, "+
 		"or there was a power cut and they are damaged", "segment", segment.FileName(s), "bytes", found.rest,
 		"why", found.torn, "copy", to)
-	return file.Truncate(found.end)
+	return f.disk.do("truncate", file.Name(), func() error { return file.Truncate(found.end) })
 }
 
 // addSegment lists the last segment as complete, as its file is, and a new one behind it. The last process was killed
@@ -263,5 +273,5 @@ func (f *folder) addSegment(found scanned) error {
 		SizeLimit: tail.SizeLimit, CreateTime: time.Now(),
 	})
 	f.state.NextSegmentID++
-	return writeSegments(f.dir, f.state)
+	return f.disk.do("replace", segmentsPath(f.dir), func() error { return writeSegments(f.dir, f.state) })
 }

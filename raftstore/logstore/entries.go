@@ -17,6 +17,9 @@ import (
 // 64 MiB back, and a frame has up to 64 bytes besides the command.
 const MaxCommand = 64<<20 - 64
 
+// maxOverhead is more than the bytes of a segment that an entry takes besides its command.
+const maxOverhead = 96
+
 // ErrTooLarge is returned for an entry of more than [MaxCommand] bytes.
 var ErrTooLarge = errors.New("the entry is too large")
 

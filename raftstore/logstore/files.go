@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft-wal/types"
 
@@ -15,7 +16,11 @@ const allocateBytes = 1 << 20
 
 // files are the files of segments, for the library. The errors of some calls are not returned by the library, so they
 // are also reported.
-type files struct{ failed func(error) error }
+type files struct {
+	failed func(error) error
+	tail   *atomic.Int64 // where the content of the last segment ends
+	disk   disk
+}
 
 // ListDir lists the files of a folder.
 func (files) ListDir(dir string) (names []string, err error) {
@@ -35,11 +40,13 @@ func (v files) Create(dir, name string, size uint64) (types.WritableFile, error)
 		if err := durable.HaveDescriptors(2); err != nil {
 			return err
 		}
-		f, err = durable.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-		if err != nil {
-			return durable.Unchanged(err)
-		}
-		return durable.SyncDir(dir)
+		return v.disk.do("create", path, func() (err error) {
+			f, err = durable.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+			if err != nil {
+				return durable.Unchanged(err)
+			}
+			return durable.SyncDir(dir)
+		})
 	}))
 	if err != nil {
 		if f != nil {
@@ -47,21 +54,25 @@ func (v files) Create(dir, name string, size uint64) (types.WritableFile, error)
 		}
 		return nil, err
 	}
-	return &segmentFile{File: f, limit: int64(size)}, nil
+	v.tail.Store(0)
+	return &segmentFile{File: f, limit: int64(size), tail: v.tail, disk: v.disk}, nil
 }
 
 // Delete deletes a segment that the list of segments does not have any more. The name is gone durably.
 func (v files) Delete(dir, name string) error {
-	err := untilRoom(func() error {
-		if err := durable.HaveDescriptors(1); err != nil {
-			return err
+	path := filepath.Join(dir, name)
+	return v.failed(v.disk.do("delete", path, func() error {
+		err := untilRoom(func() error {
+			if err := durable.HaveDescriptors(1); err != nil {
+				return err
+			}
+			return durable.Unchanged(os.Remove(path))
+		})
+		if err == nil {
+			err = durable.SyncDir(dir)
 		}
-		return durable.Unchanged(os.Remove(filepath.Join(dir, name)))
-	})
-	if err == nil {
-		err = durable.SyncDir(dir)
-	}
-	return v.failed(err)
+		return err
+	}))
 }
 
 // OpenReader opens a complete segment.
@@ -70,7 +81,7 @@ func (files) OpenReader(dir, name string) (types.ReadableFile, error) {
 }
 
 // OpenWriter opens the last segment.
-func (files) OpenWriter(dir, name string) (types.WritableFile, error) {
+func (v files) OpenWriter(dir, name string) (types.WritableFile, error) {
 	f, err := durable.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -79,7 +90,7 @@ func (files) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &segmentFile{File: f, allocated: info.Size(), limit: info.Size()}, nil
+	return &segmentFile{File: f, allocated: info.Size(), limit: info.Size(), tail: v.tail, disk: v.disk}, nil
 }
 
 // segmentFile is the last segment. Its place on the disk is allocated in pieces.
@@ -87,6 +98,8 @@ type segmentFile struct {
 	*os.File
 	allocated int64 // bytes of the file that have a place, or for which that was tried
 	limit     int64 // up to where it is worth it
+	tail      *atomic.Int64
+	disk      disk
 }
 
 // WriteAt writes bytes.
@@ -97,8 +110,16 @@ func (f *segmentFile) WriteAt(b []byte, at int64) (int, error) {
 		// It saves changes of the file's size when it is synced. Without room, the write itself fails.
 		_ = allocate(f.File, from, f.allocated-from)
 	}
-	return f.File.WriteAt(b, at)
+	f.tail.Store(at + int64(len(b)))
+	n := 0
+	err := f.disk.do("write", f.Name(), func() (err error) {
+		n, err = f.File.WriteAt(b, at)
+		return err
+	})
+	return n, err
 }
 
 // Sync makes what was written durable.
-func (f *segmentFile) Sync() error { return syncData(f.File) }
+func (f *segmentFile) Sync() error {
+	return f.disk.do("sync", f.Name(), func() error { return syncData(f.File) })
+}

@@ -26,13 +26,28 @@ type Options struct {
 	// Failed is called when an operation fails whose error no caller gets, such as the removal of a segment. nil for
 	// none.
 	Failed func(error)
+
+	disk disk
+}
+
+// disk carries out an operation that changes a file: "write", "sync", "truncate", "replace", "create" or "delete". The
+// last three are durable when they succeed. nil just does it; tests let operations fail.
+type disk func(operation, path string, do func() error) error
+
+func (d disk) do(operation, path string, do func() error) error {
+	if d == nil {
+		return do()
+	}
+	return d(operation, path, do)
 }
 
 // Log is an open log. Any goroutine may call its methods. After an error of a method that changes the log, it must be
 // closed.
 type Log struct {
 	wal    *wal.WAL
+	read   func(index uint64, entry *raft.Log) error // of wal; tests replace it
 	meta   *metaStore
+	tail   *atomic.Int64 // where the content of the last segment ends
 	report func(error)
 	broken atomic.Pointer[error] // the first error that the library does not return
 
@@ -61,15 +76,17 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn}
+	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn, disk: o.disk}
 	if err := f.prepare(); err != nil {
 		return nil, err
 	}
 	if err := durable.RemoveUnfinished(dir); err != nil {
 		logger.Warn("temporary files stay in the folder of the log", "error", err)
 	}
-	l := &Log{report: o.Failed, base: f.newest}
-	l.meta = &metaStore{dir: dir, failed: l.noteError, state: f.state}
+	l := &Log{report: o.Failed, base: f.newest, tail: new(atomic.Int64)}
+	l.tail.Store(f.end)
+	l.meta = &metaStore{dir: dir, failed: l.noteError, state: f.state, disk: o.disk}
+	l.mark.disk = o.disk
 	l.mark.file, err = durable.OpenFile(markPath(dir), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -81,11 +98,12 @@ func Open(dir string, o Options) (_ *Log, err error) {
 		}
 	}()
 	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithLogger(logger),
-		wal.WithSegmentFiler(segment.NewFiler(dir, files{failed: l.noteError})),
+		wal.WithSegmentFiler(segment.NewFiler(dir, files{failed: l.noteError, tail: l.tail, disk: o.disk})),
 		wal.WithSegmentSize(cmp.Or(o.SegmentBytes, wal.DefaultSegmentSize)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	l.read = l.wal.GetLog
 	first, err := l.wal.FirstIndex()
 	last, err2 := l.wal.LastIndex()
 	if err = errors.Join(err, err2); err == nil && (first != f.first || last != f.last) {
@@ -126,27 +144,67 @@ func (l *Log) FileOf(index uint64) string { return l.meta.fileOf(index) }
 
 // GetLog reads an entry. The error is [raft.ErrLogNotFound], or names the file. It may panic where the file is damaged.
 // The caller checks the entry.
-func (l *Log) GetLog(index uint64, entry *raft.Log) error {
-	first, err := l.wal.FirstIndex()
-	if err != nil {
-		return err
+func (l *Log) GetLog(index uint64, entry *raft.Log) (err error) {
+	// A reader of the library has no hold on the segments before it has found its own: a deletion may close that one
+	// first. Then the entry was deleted, or the next attempt finds the right segment.
+	for range readAttempts {
+		var first uint64
+		if first, err = l.wal.FirstIndex(); err != nil {
+			return err
+		}
+		if index < first { // the library returns it as long as the segment has it
+			return raft.ErrLogNotFound
+		}
+		if err = l.read(index, entry); !errors.Is(err, os.ErrClosed) {
+			return l.readError(index, err)
+		}
 	}
-	if index < first { // the library returns it as long as the segment has it
-		return raft.ErrLogNotFound
-	}
-	err = l.wal.GetLog(index, entry)
+	return l.readError(index, err)
+}
+
+// readAttempts is how often an entry is read whose segment was closed meanwhile.
+const readAttempts = 8
+
+func (l *Log) readError(index uint64, err error) error {
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		err = fmt.Errorf("%s: entry %d: %w", filepath.Base(l.meta.fileOf(index)), index, err)
 	}
 	return err
 }
 
+// ErrPutOff is returned by an operation that lacks file descriptors. It has changed nothing, and may be tried again.
+var ErrPutOff = errors.New("file descriptors are lacking")
+
+// operationDescriptors is more than the number of files that an operation opens at a time.
+const operationDescriptors = 8
+
+// haveDescriptors returns an error that wraps [ErrPutOff] unless an operation has the descriptors that it needs.
+func haveDescriptors() error {
+	if err := durable.HaveDescriptors(operationDescriptors); err != nil {
+		return fmt.Errorf("%w: %w", ErrPutOff, err)
+	}
+	return nil
+}
+
+// rolls reports whether an append may complete the last segment, or replaces it because it is empty: the library then
+// makes a new one.
+func (l *Log) rolls(logs []*raft.Log) bool {
+	list := l.meta.segments().Segments
+	tail, last := list[len(list)-1], logs[len(logs)-1].Index
+	// With the header, the commit and the index block.
+	end := l.tail.Load() + headerBytes + 2*frameBytes + 4*int64(last+2-min(tail.BaseIndex, last))
+	for _, entry := range logs {
+		end += int64(len(entry.Data)) + maxOverhead
+	}
+	return end > int64(tail.SizeLimit) || l.base.index == 0 && logs[0].Index != tail.BaseIndex
+}
+
 // StoreLog appends one entry.
 func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs appends entries, which must follow the last one. They are durable when it returns. Entries without a
-// checksum in their extension field get it. The error wraps [ErrTooLarge] if one has more than [MaxCommand] bytes; then
-// none is stored.
+// checksum in their extension field get it. The error wraps [ErrTooLarge] if one has more than [MaxCommand] bytes, or
+// [ErrPutOff]; then none is stored.
 func (l *Log) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -161,6 +219,11 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 		if len(entry.Extensions) == 0 {
 			sum := Checksum(entry)
 			entry.Extensions = sum[:]
+		}
+	}
+	if l.rolls(logs) {
+		if err := haveDescriptors(); err != nil {
+			return err
 		}
 	}
 	if err := l.change(func() error { return l.wal.StoreLogs(logs) }); err != nil {
@@ -191,7 +254,8 @@ func (l *Log) change(operation func() error) error {
 	return err
 }
 
-// DeleteRange deletes entries at one end of the log. Before it deletes the newest one, the mark is lowered.
+// DeleteRange deletes entries at one end of the log. Before it deletes the newest one, the mark is lowered. If the
+// error wraps [ErrPutOff], none was deleted.
 func (l *Log) DeleteRange(low, high uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,6 +269,9 @@ func (l *Log) DeleteRange(low, high uint64) error {
 	}
 	if last == 0 || low > last || high < first || low > high {
 		return nil
+	}
+	if err := haveDescriptors(); err != nil {
+		return err
 	}
 	if high >= last {
 		var lower mark
@@ -228,7 +295,7 @@ func (l *Log) Close(clean bool) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if clean && l.broken.Load() == nil {
-		err = syncData(l.mark.file)
+		err = l.mark.sync()
 	}
 	return errors.Join(err, l.wal.Close(), l.mark.file.Close())
 }

@@ -117,12 +117,17 @@ func addSum(sum uint32, b []byte) uint32 {
 type markFile struct {
 	file *os.File
 	last mark
+	disk disk
 }
 
 // write writes a mark, into the slot that does not have the last one. It does not sync.
 func (f *markFile) write(m mark) error {
 	m.number = f.last.number + 1
-	if _, err := f.file.WriteAt(m.encode(), int64(m.number%slots*slotBytes)); err != nil {
+	err := f.disk.do("write", f.file.Name(), func() error {
+		_, err := f.file.WriteAt(m.encode(), int64(m.number%slots*slotBytes))
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	f.last = m
@@ -134,7 +139,11 @@ func (f *markFile) writeSynced(m mark) error {
 	if err := f.write(m); err != nil {
 		return err
 	}
-	return syncData(f.file)
+	return f.sync()
+}
+
+func (f *markFile) sync() error {
+	return f.disk.do("sync", f.file.Name(), func() error { return syncData(f.file) })
 }
 
 // checkMark follows the entries of a log, in their order, and says in the end whether the marked ones are there.

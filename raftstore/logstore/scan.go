@@ -53,7 +53,7 @@ type scanner struct {
 	at      int64  // bytes that were read
 	batch   []byte // of the present batch
 	pending []*raft.Log
-	places  []uint32 // of the entries of the file
+	places  []uint32 // of the entries of the file, 0 where it is not known
 	index   uint64   // see scanned.indexStart; of the present batch
 	result  scanned
 	ends    []batchEnd
@@ -138,7 +138,11 @@ func (s *scanner) readBatches() error {
 		}
 		return err
 	}
-	wrong := checkHeader(header, s.info)
+	return s.readFrames(checkHeader(header, s.info))
+}
+
+// readFrames reads batches up to the end. wrong is what is wrong with the header.
+func (s *scanner) readFrames(wrong error) error {
 	for {
 		complete, err := s.readFrame()
 		if err != nil {
@@ -209,7 +213,7 @@ func (s *scanner) readContent(kind uint8, at int64, length int) error {
 func (s *scanner) checkIndex(content []byte) error {
 	right := len(content) == 4*len(s.places)
 	for i := 0; right && i < len(s.places); i++ {
-		right = binary.LittleEndian.Uint32(content[4*i:]) == s.places[i]
+		right = binary.LittleEndian.Uint32(content[4*i:]) == s.places[i] || s.places[i] == 0
 	}
 	if !right {
 		return fmt.Errorf("%w: the index block at byte %d has other places of the entries", errTorn, s.index)

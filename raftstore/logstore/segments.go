@@ -87,6 +87,7 @@ func parseSegments(f *durable.Fields) (state types.PersistentState) {
 type metaStore struct {
 	dir    string
 	failed func(error) error
+	disk   disk
 
 	mu    sync.Mutex // guards state
 	state types.PersistentState
@@ -103,7 +104,10 @@ func (m *metaStore) segments() types.PersistentState {
 
 // CommitState replaces the list. The library ignores the error of some of its callers, so it is also reported.
 func (m *metaStore) CommitState(state types.PersistentState) error {
-	if err := m.failed(untilRoom(func() error { return writeSegments(m.dir, state) })); err != nil {
+	err := m.failed(untilRoom(func() error {
+		return m.disk.do("replace", segmentsPath(m.dir), func() error { return writeSegments(m.dir, state) })
+	}))
+	if err != nil {
 		return err
 	}
 	m.mu.Lock()

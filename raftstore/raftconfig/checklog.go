@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/chainstore/chainstore/internal/durable"
 )
@@ -50,6 +51,13 @@ const (
 	// readSize is what is read of a page at once. It has the elements of most pages, and the keys of small entries.
 	readSize = 4096
 )
+
+// names are the keys in each bucket of a log store, and under "" the buckets. The other bucket has the entries by their
+// index, of 8 bytes.
+var names = map[string][]string{
+	"":                   {string(logBucket), string(stableBucket)},
+	string(stableBucket): {"CurrentTerm", "LastVoteTerm", "LastVoteCand", "Vote"},
+}
 
 // native is the byte order of the file.
 var native = binary.NativeEndian
@@ -120,7 +128,7 @@ func (c *logCheck) checkAll() error {
 			return err
 		}
 	}
-	return c.checkTree(c.meta.root, nil, nil, 0, true)
+	return c.checkTree(c.meta.root, nil, nil, 0, "")
 }
 
 // readMetas reads both meta pages. The second one is at the end of the first, whose size the first one has.
@@ -270,15 +278,15 @@ func (c *logCheck) checkFreelist() error {
 }
 
 // checkTree checks a page and what is below it. Its keys are at least low, and less than high unless that is nil.
-// buckets says that the leaves have buckets, and not values.
-func (c *logCheck) checkTree(id uint64, low, high []byte, depth int, buckets bool) error {
+// bucket is the name of the bucket whose tree it is, "" for the tree of the buckets.
+func (c *logCheck) checkTree(id uint64, low, high []byte, depth int, bucket string) error {
 	p, err := c.readPage(id)
 	if err != nil {
 		return err
 	}
 	switch {
 	case p.kind == leafPage:
-		return c.checkLeaf(&p, low, high, buckets)
+		return c.checkLeaf(&p, low, high, bucket)
 	case p.kind != branchPage || p.count == 0:
 		return damage("%s: it is no page of a tree: kind %#x, %d elements", p.name, p.kind, p.count)
 	case depth == maxDepth:
@@ -298,20 +306,24 @@ func (c *logCheck) checkTree(id uint64, low, high []byte, depth int, buckets boo
 		if err != nil {
 			return err
 		}
-		if err := c.checkTree(native.Uint64(e[8:]), keys[i], keys[i+1], depth+1, buckets); err != nil {
+		if err := c.checkTree(native.Uint64(e[8:]), keys[i], keys[i+1], depth+1, bucket); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// checkLeaf checks a leaf, and the trees of its buckets.
-func (c *logCheck) checkLeaf(p *page, low, high []byte, buckets bool) error {
+// checkLeaf checks a leaf, and the trees of its buckets. What has another name would be taken for missing: an empty
+// log, or no vote.
+func (c *logCheck) checkLeaf(p *page, low, high []byte, bucket string) error {
 	return c.eachElement(p, low, high, func(key, element []byte, value uint64) error {
-		if isBucket := native.Uint32(element)&bucketFlag != 0; isBucket != buckets {
+		if isBucket := native.Uint32(element)&bucketFlag != 0; isBucket != (bucket == "") {
 			return damage("%s: the value of key %x is of another kind", p.name, key)
 		}
-		if !buckets {
+		if known, ok := names[bucket]; ok && !slices.Contains(known, string(key)) || !ok && len(key) != 8 {
+			return damage("%s: it has the key %x, which raft does not write", p.name, key)
+		}
+		if bucket != "" {
 			return nil
 		}
 		size := uint64(native.Uint32(element[12:]))
@@ -324,7 +336,7 @@ func (c *logCheck) checkLeaf(p *page, low, high []byte, buckets bool) error {
 			return err
 		}
 		if root := native.Uint64(content); root != 0 {
-			return c.checkTree(root, nil, nil, 0, false)
+			return c.checkTree(root, nil, nil, 0, name)
 		}
 		if size < bucketSize+pageHeader {
 			return damage("%s: bucket %q has %d bytes and no page", p.name, name, size)
@@ -334,7 +346,7 @@ func (c *logCheck) checkLeaf(p *page, low, high []byte, buckets bool) error {
 		if inline.kind != leafPage || inline.overflow != 0 {
 			return damage("%s: it is no leaf: kind %#x", inline.name, inline.kind)
 		}
-		return c.checkLeaf(&inline, nil, nil, false)
+		return c.checkLeaf(&inline, nil, nil, name)
 	})
 }
 

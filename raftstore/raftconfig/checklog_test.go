@@ -22,7 +22,8 @@ func writeLog(t testing.TB, path string, entries int) {
 	}
 	for i := 1; i <= entries; i++ {
 		entry := &raft.Log{Index: uint64(i), Term: 1, Data: make([]byte, i*i*97%5000)}
-		if err := errors.Join(log.StoreLogs([]*raft.Log{entry}), log.SetUint64([]byte("term"), uint64(i))); err != nil {
+		err := errors.Join(log.StoreLogs([]*raft.Log{entry}), log.SetUint64([]byte("CurrentTerm"), uint64(i)))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

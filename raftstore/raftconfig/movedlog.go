@@ -20,14 +20,19 @@ import (
 // file for the log refuses it: the log would begin behind its snapshots.
 const movedIndex = math.MaxUint64
 
-// stableBucket is raft-boltdb's name of the bucket of the stable store.
-var stableBucket = []byte("conf")
+// raft-boltdb's names of its buckets: that of the entries, and that of the stable store.
+var logBucket, stableBucket = []byte("logs"), []byte("conf")
 
-// Moved reports whether the entries of a log store are in another log: see [ReplaceLog].
-func Moved(log *raftboltdb.BoltStore) (bool, error) {
-	last, err := log.LastIndex()
-	return last == movedIndex, err
+// Moved reports whether the entries of a log store are in another log: see [ReplaceLog] and [MarkMoved]. replaced says
+// that it does not have them any more.
+func Moved(log *raftboltdb.BoltStore) (moved, replaced bool, err error) {
+	first, err := log.FirstIndex()
+	last, err2 := log.LastIndex()
+	return last == movedIndex, first == movedIndex, errors.Join(err, err2)
 }
+
+// MarkMoved notes in a log store that its entries are in another log. It keeps them, and needs little room.
+func MarkMoved(log *raftboltdb.BoltStore) error { return log.StoreLog(&raft.Log{Index: movedIndex}) }
 
 // ReplaceLog replaces the log store at a path, which must not be open, by one with the same term and vote. It gets the
 // entries from first to last of another log, none if last is 0. Without a log it says that its entries are elsewhere:
@@ -92,7 +97,7 @@ func writeReplacement(path string, stable []stableValue, log raft.LogStore, firs
 		}
 	}
 	if log == nil {
-		return store.StoreLog(&raft.Log{Index: movedIndex})
+		return MarkMoved(store)
 	}
 	return CopyEntries(store, log, first, last)
 }

@@ -33,7 +33,7 @@ func TestPowerCutDuringCommit(t *testing.T) {
 	for range steps {
 		switch rng.IntN(3) {
 		case 0:
-			err = log.SetUint64([]byte("term"), rng.Uint64())
+			err = log.SetUint64([]byte("CurrentTerm"), rng.Uint64())
 		case 1:
 			var logs []*raft.Log
 			for range 1 + rng.IntN(8) {
@@ -108,7 +108,7 @@ func contentOf(t *testing.T, path string) string {
 	defer log.Close()
 	first, err := log.FirstIndex()
 	last, err2 := log.LastIndex()
-	term, err3 := log.GetUint64([]byte("term"))
+	term, err3 := log.GetUint64([]byte("CurrentTerm"))
 	content := fmt.Sprint(first, last, term, err3)
 	for i := first; i <= last && i > 0; i++ {
 		var l raft.Log

@@ -174,7 +174,9 @@ func warnRecovery(r roles.Recovery) string {
 	w.say(r.Stale, "This folder was refused because it is an older copy: what its master acknowledged after the copy "+
 		"was made is not in it. Recover another survivor, or the newer folder, if there is one.")
 	for _, d := range r.Damaged {
-		w.say(true, "Snapshot %s cannot be read and is moved to %s: %s", d.Path, d.Aside, d.Reason)
+		w.say(d.Segment, "A part of the log, %s, cannot be read and is moved to %s. The snapshot has its entries, and "+
+			"what is behind the snapshot was read: %s", d.Path, d.Aside, d.Reason)
+		w.say(!d.Segment, "Snapshot %s cannot be read and is moved to %s: %s", d.Path, d.Aside, d.Reason)
 		w.say(d.Lost > 0, "With it this folder loses what it had of the log's entries %d to %d.", r.LastEntry+1, d.Lost)
 	}
 	w.say(r.Forked, "The storage nodes have a different block %d than its log. Its log from there on was never "+

@@ -1,0 +1,199 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+// TestReadWhileTrimmed reads entries whose segment is closed by a deletion before the library has found it. A deleted
+// entry gives [raft.ErrLogNotFound], and another one is read again.
+func TestReadWhileTrimmed(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		low, high uint64 // deleted meanwhile
+		index     uint64
+		found     bool
+	}{
+		{"trimmed", 1, 20, 5, false},
+		{"the last of the trimmed", 1, 20, 20, false},
+		{"behind the trim", 1, 20, 21, true},
+		{"cut off", 30, 40, 35, false},
+		{"in front of the cut", 30, 40, 29, true},
+		{"all", 1, 40, 7, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newTestLog(t)
+			for range 40 {
+				l.append(3, 1)
+			}
+			read := l.read
+			l.read = func(index uint64, entry *raft.Log) error {
+				l.read = read
+				l.remove(c.low, c.high)
+				return &fs.PathError{Op: "read", Path: "segment", Err: os.ErrClosed}
+			}
+			var entry raft.Log
+			err := l.GetLog(c.index, &entry)
+			if c.found && (err != nil || entry.Index != c.index) || !c.found && !errors.Is(err, raft.ErrLogNotFound) {
+				t.Errorf("entry %d, %v", entry.Index, err)
+			}
+		})
+	}
+	l := newTestLog(t)
+	l.append(3, 1)
+	l.read = func(uint64, *raft.Log) error { return os.ErrClosed }
+	if err := l.GetLog(1, new(raft.Log)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a file that stays closed: %v", err)
+	}
+}
+
+// TestPartOfADamagedLog alters every byte of every segment, and removes each, and reads the entries behind a snapshot.
+// It succeeds where only entries in front of them are damaged. No wrong or missing entry is ever passed over.
+func TestPartOfADamagedLog(t *testing.T) {
+	l := newTestLog(t)
+	for range 14 {
+		l.append(3, 1+l.rng.IntN(3))
+	}
+	l.remove(l.end()-2, l.end()-1)
+	l.append(4, 2)
+	l.remove(1, 3)
+	l.append(4, 1)
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
+	opened, refused := 0, 0
+	for _, first := range []uint64{8, l.end() - 2, l.end()} {
+		var want strings.Builder
+		for _, e := range l.want {
+			if e.Index >= first {
+				fmt.Fprintln(&want, e.Index, e.Term, e.Type, e.Data)
+			}
+		}
+		for _, s := range l.meta.segments().Segments {
+			whole, err := os.ReadFile(segmentPath(l.dir, s))
+			if err != nil {
+				t.Fatal(err)
+			}
+			needed := int64(len(whole)) // where the batch begins that has the first entry
+			found, err := scanFile(segmentPath(l.dir, s), s, func(*raft.Log) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found.last >= first {
+				needed = 0
+				if first > s.BaseIndex {
+					needed = found.contains(first - 1).end
+				}
+				if found.contains(first).last == found.contains(first-1).last {
+					needed = 0 // the entry in front of it is in the same batch: nothing is certain
+				}
+			}
+			for at := -1; at < int(found.end); at += step {
+				dir := memCopy(t, l.dir)
+				path := filepath.Join(dir, filepath.Base(segmentPath(l.dir, s)))
+				if at < 0 {
+					err = os.Remove(path)
+				} else {
+					whole[at] ^= 0xFF
+					err = os.WriteFile(path, whole, 0o600)
+					whole[at] ^= 0xFF
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := readPart(dir, first)
+				switch {
+				case err == nil && got != want.String():
+					t.Errorf("from %d, %s, byte %d: %.300s, want %.300s", first, path, at, got, want.String())
+				case err == nil:
+					opened++
+				case !strings.Contains(err.Error(), dir):
+					t.Errorf("from %d, %s, byte %d: the error names no file: %v", first, path, at, err)
+				case at >= 0 && int64(at) < needed:
+					t.Errorf("from %d, %s, byte %d of %d that are not needed: %v", first, path, at, needed, err)
+				default:
+					refused++
+				}
+				_ = os.RemoveAll(filepath.Dir(dir))
+			}
+		}
+	}
+	t.Logf("opened %d, refused %d", opened, refused)
+	if opened == 0 || refused == 0 {
+		t.Error("nothing was tested")
+	}
+}
+
+// memCopy copies a log's folder to memory, if the machine has such a file system.
+func memCopy(t *testing.T, from string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "logstore-*")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir = filepath.Join(dir, "log")
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// readPart reads the entries from first on: with Open, or where that refuses the log, with OpenPart. Then it clears the
+// log, which must be usable.
+func readPart(dir string, first uint64) (text string, err error) {
+	l, err := Open(dir, options(dir))
+	if err == nil {
+		defer func() { err = errors.Join(err, l.Close(false)) }()
+		return entriesFrom(l, first)
+	}
+	if !errors.Is(err, durable.ErrDamaged) {
+		return "", err
+	}
+	p, err := OpenPart(dir, first)
+	if err != nil {
+		return "", err
+	}
+	if text, err = entriesFrom(p, first); err != nil {
+		return "", err
+	}
+	if err := Clear(dir); err != nil {
+		return "", err
+	}
+	l, err = Open(dir, options(dir))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, l.Close(false)) }()
+	if end, err := l.LastIndex(); err != nil || end != 0 {
+		return "", fmt.Errorf("%s: the log ends at %d: %w", dir, end, err)
+	}
+	for _, d := range p.Damaged {
+		if _, err := os.Stat(d.Path); err == nil {
+			return "", fmt.Errorf("%s is still there", d.Path)
+		}
+	}
+	return text, l.StoreLog(entryOf(1000, 9, 10))
+}
+
+func entriesFrom(log raft.LogStore, first uint64) (string, error) {
+	last, err := log.LastIndex()
+	var all strings.Builder
+	for i := first; err == nil && i <= last; i++ {
+		var e raft.Log
+		if err = log.GetLog(i, &e); err == nil {
+			fmt.Fprintln(&all, e.Index, e.Term, e.Type, e.Data)
+		}
+	}
+	return all.String(), err
+}
