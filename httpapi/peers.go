@@ -13,9 +13,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Secure returns a listener whose connections have TLS. Users may speak HTTP/1.1.
-func Secure(l *Listener, store *certs.Store) net.Listener {
-	return tls.NewListener(l, store.Server("http/1.1"))
+// Secure returns a listener whose connections have TLS. Users may choose HTTP/2, which needs [ServeUsers].
+func Secure(l net.Listener, store *certs.Store) net.Listener {
+	return tls.NewListener(l, store.Server("h2", "http/1.1"))
 }
 
 // Peer returns the node that sends a request, by its certificate. ok is false for a user, and without TLS.

@@ -146,17 +146,18 @@ func checkPort(address string) error {
 	return listener.Close()
 }
 
-// serve answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files.
+// serve answers requests with a function of package httpapi until ctx ends, with TLS if there are certificates. Then it also watches their files.
 func serve(
-	ctx context.Context, l *httpapi.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
+	ctx context.Context, with func(context.Context, net.Listener, http.Handler, hclog.Logger) error,
+	l *httpapi.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
 ) error {
 	if store == nil {
-		return httpapi.Serve(ctx, l, h, log)
+		return with(ctx, l, h, log)
 	}
 	watched, end := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { store.Watch(watched) })
 	defer watching.Wait()
 	defer end()
-	return httpapi.Serve(ctx, httpapi.Secure(l, store), h, log)
+	return with(ctx, httpapi.Secure(l, store), h, log)
 }
