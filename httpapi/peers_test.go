@@ -85,7 +85,8 @@ func TestSecure(t *testing.T) {
 	}{
 		{"a user", user(), false, " 1", http.StatusForbidden},
 		{"a user of HTTP/2", user("h2"), true, " 2", http.StatusForbidden},
-		{"a master", openCerts(t, authority, certs.Master, "m2").Client("127.0.0.1"), false, "m2 1", http.StatusNoContent},
+		{"a master", openCerts(t, authority, certs.Master, "m2").Client("127.0.0.1"), false, "m2 1",
+			http.StatusNoContent},
 		{"a miner", openCerts(t, authority, certs.Miner, "x").Client("127.0.0.1"), false, "x 1", http.StatusForbidden},
 	} {
 		transport := &http.Transport{TLSClientConfig: row.config, ForceAttemptHTTP2: row.http2, DisableKeepAlives: true}

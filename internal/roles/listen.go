@@ -146,7 +146,8 @@ func checkPort(address string) error {
 	return listener.Close()
 }
 
-// serve answers requests with a function of package httpapi until ctx ends, with TLS if there are certificates. Then it also watches their files.
+// serve answers requests with a function of package httpapi until ctx ends, with TLS if there are certificates. Then it
+// also watches their files.
 func serve(
 	ctx context.Context, with func(context.Context, net.Listener, http.Handler, hclog.Logger) error,
 	l *httpapi.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
