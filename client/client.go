@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,6 +19,9 @@ type Config struct {
 	Masters []string
 	// Token is the project's, or the admin token for administration; "" for what needs none.
 	Token string
+	// TLS is the configuration of connections to masters at https:// URLs, with RootCAs for a cluster's own authority;
+	// nil for the authorities of the system. It is not used where HTTP is given.
+	TLS *tls.Config
 	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in
 	// the environment.
 	HTTP *http.Client
@@ -78,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 		return c, nil
 	}
 	c.own = exchange.NewTransport(dialTimeout, keptUsers)
-	c.own.Proxy = http.ProxyFromEnvironment
+	c.own.Proxy, c.own.TLSClientConfig = http.ProxyFromEnvironment, cfg.TLS.Clone()
 	c.send = c.own.RoundTrip // follows no redirect: masters send none, and a token goes to no other address
 	return c, nil
 }

@@ -1,7 +1,7 @@
 // Package client is the Go client for users of a ChainStore cluster.
 //
-// [Client] and [Batcher] append records, read and list them, and follow them as a stream, through any of the cluster's
-// masters. They go on with the next master when one fails, and they check what they receive.
+// [Client], [Batcher] and [AppendStream] append records, read and list them, and follow them as a stream, through any
+// of the cluster's masters. They go on with the next master when one fails, and they check what they receive.
 //
 // The client speaks HTTP/1.1 over kept connections, bounds every answer that it reads, and never puts a token into an
 // error. The error of a call is one of three kinds. It wraps [wire.ErrNoAnswer] if there was no answer, it is a

@@ -20,20 +20,27 @@ var (
 	ErrReceipt = fmt.Errorf("%w: the record is appended, and its receipt does not hold", ErrAnswer)
 	// ErrConfig: a [Config] that cannot work.
 	ErrConfig = errors.New("client configuration not acceptable")
-	// ErrClosed: the [Batcher] takes no more entries.
-	ErrClosed = errors.New("batcher is closed")
+	// ErrClosed: the [Batcher] or [AppendStream] takes no more entries.
+	ErrClosed = errors.New("it is closed and takes no more entries")
 )
 
 // UnknownOutcomeError ends a call that was given up after a try which may have been carried out. To find out, and to
-// append if it was not, call again with the same content and this IdempotencyKey. [errors.Is] finds
+// append if it was not, call again with the same content and this IdempotencyKey. A record of an append stream has
+// Stream and Number instead: continue the stream with the same record under that number. [errors.Is] finds
 // [wire.ErrUnknownOutcome] and what Err wraps.
 type UnknownOutcomeError struct {
 	IdempotencyKey string
-	Err            error // why it was given up
+	Stream         string // id of the append stream
+	Number         uint64 // of the record in it
+	Err            error  // why it was given up
 }
 
-// Error is the reason and the key to retry with.
+// Error is the reason and how to retry.
 func (e *UnknownOutcomeError) Error() string {
+	if e.Stream != "" {
+		return fmt.Sprintf("%v; number %d of the append stream %q may or may not have been appended: continue the "+
+			"stream with that number", e.Err, e.Number, e.Stream)
+	}
 	return fmt.Sprintf("%v; the records may or may not have been appended: retry with the idempotency key %q",
 		e.Err, e.IdempotencyKey)
 }

@@ -110,6 +110,50 @@ func ExampleBatcher() {
 	// 0 2 <nil>
 }
 
+func ExampleAppendStream() {
+	m, url := master()
+	defer m.Close()
+	c, err := client.New(client.Config{Masters: []string{url}, Token: "project-token"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	// The second run stands for that of a program which was interrupted: it appends only what is missing.
+	for _, lines := range []string{"first\nsecond\n", "first\nsecond\nthird\n"} {
+		s, err := c.NewAppendStream(ctx, client.AppendStreamConfig{ID: "doors"})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		var futures []client.Future
+		for line := range strings.Lines(lines) {
+			f, err := s.Add(ctx, client.Entry{Payload: []byte(line)})
+			if err != nil {
+				fmt.Println(err)
+				break
+			}
+			futures = append(futures, f)
+		}
+		if err := s.Close(); err != nil {
+			fmt.Println(err)
+		}
+		for _, f := range futures {
+			at, err := f.Wait(ctx)
+			fmt.Println(at.Block, at.Offset, err)
+		}
+	}
+	state, err := c.AppendStreamState(ctx, "doors")
+	fmt.Println(state.Next, err)
+	// Output:
+	// 0 0 <nil>
+	// 0 1 <nil>
+	// 0 0 <nil>
+	// 0 1 <nil>
+	// 0 2 <nil>
+	// 4 <nil>
+}
+
 func ExampleClient_List() {
 	m, url := master()
 	defer m.Close()

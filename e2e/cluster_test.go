@@ -166,7 +166,7 @@ func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err 
 		return s, err
 	}
 	request.Header.Set("Authorization", "Bearer "+c.File().Tokens.Cluster)
-	answer, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
+	answer, err := c.nodeHTTP().Do(request)
 	if err != nil {
 		return s, err
 	}

@@ -32,7 +32,9 @@ type connection struct {
 	inAll, inAddress *list.Element
 	counted          bool // it is among the listener's; the listener's mu guards it
 
-	// Of the answer that is being written. Only the goroutine that serves the connection uses them.
+	shared atomic.Bool // it is of HTTP/2: its answers have accounts of their own, see pacedAnswer
+
+	// Of the answer that is being written, or of all if it is shared. One goroutine at a time uses them.
 	endless  bool
 	written  int64         // to the kernel
 	taken    int64         // by the client
@@ -86,7 +88,7 @@ func (c *connection) keepsUp() bool {
 		c.taken, c.progress = taken, now
 	}
 	return now.Sub(c.progress) < grace &&
-		(c.endless || c.blocked < grace+time.Duration(c.taken)*time.Second/slowest)
+		(c.endless || c.shared.Load() || c.blocked < grace+time.Duration(c.taken)*time.Second/slowest)
 }
 
 // extend sets the deadline of the next part. Nodes have none: they end their calls themselves.
@@ -111,7 +113,12 @@ func (c *connection) beginAnswer() { c.endless, c.written, c.taken, c.blocked = 
 // Endless declares that the answer to a request has no end: its reader is cut off only if it takes nothing for some
 // time, whatever its rate.
 func Endless(r *http.Request) {
-	if c := connectionOf(r); c != nil {
+	if a, ok := r.Context().Value(answerKey{}).(*pacedAnswer); ok {
+		a.endless = true
+	} else if c := connectionOf(r); c != nil {
 		c.endless = true
 	}
 }
+
+// answerKey is the key of a request's context for its pacedAnswer.
+type answerKey struct{}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"container/list"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -260,6 +261,9 @@ type connectionKey struct{}
 
 // withConnection is the context of the requests of a connection.
 func withConnection(ctx context.Context, c net.Conn) context.Context {
+	if secured, ok := c.(*tls.Conn); ok {
+		c = secured.NetConn()
+	}
 	if c, ok := c.(*connection); ok {
 		return context.WithValue(ctx, connectionKey{}, c)
 	}

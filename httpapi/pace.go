@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,10 +46,22 @@ type pacedBody struct {
 
 // pace bounds the time that the body of a request takes, and begins the account of the answer.
 func (e *Engine) pace(c *gin.Context) {
-	if conn := connectionOf(c.Request); conn != nil {
+	multiplexed := c.Request.ProtoMajor > 1
+	conn := connectionOf(c.Request)
+	switch {
+	case multiplexed:
+		if conn != nil {
+			conn.shared.Store(true)
+		}
+		a := &pacedAnswer{ResponseWriter: c.Writer, control: http.NewResponseController(c.Writer)}
+		defer a.end()
+		c.Writer = a
+		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), answerKey{}, a))
+	case conn != nil:
 		conn.beginAnswer()
 	}
 	if c.Request.Body == nil || c.Request.Body == http.NoBody {
+		c.Next()
 		return
 	}
 	b := &pacedBody{
@@ -59,7 +72,7 @@ func (e *Engine) pace(c *gin.Context) {
 	// net/http looks at the body of its own request, which must stay as it is.
 	c.Request = c.Request.WithContext(c.Request.Context())
 	c.Request.Body = b
-	if c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
+	if !multiplexed && (c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead) {
 		c.Header("Connection", "close") // no route reads this body, and the answer must not wait for it
 	}
 	c.Next()
@@ -145,6 +158,10 @@ func unread(r *http.Request) *pacedBody {
 // refuse sends an answer to a request whose body may still be arriving. The answer does not wait for it.
 func refuse(c *gin.Context, send func()) {
 	b := unread(c.Request)
+	if c.Request.ProtoMajor > 1 { // net/http tells the client to send no more, and the connection stays
+		send()
+		return
+	}
 	if b == nil || !b.expects && !b.late && !b.chunked && b.skip(soonBytes, soon) {
 		send()
 		return

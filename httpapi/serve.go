@@ -35,8 +35,20 @@ func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // Serve answers requests on a listener until ctx ends. Then it accepts no more, waits for the running ones, and
-// returns nil. It closes the listener. The connections of a [Listener] are limited.
+// returns nil. It closes the listener. The connections of a [Listener] are limited. h must be of an [Engine] for the
+// limits of bodies and answers.
 func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog.Logger) error {
+	return serve(ctx, listener, h, log, func(*http.Server) {})
+}
+
+// ServeUsers is Serve which also accepts HTTP/2, with and without TLS.
+func ServeUsers(ctx context.Context, listener net.Listener, h http.Handler, log hclog.Logger) error {
+	return serve(ctx, listener, h, log, acceptHTTP2)
+}
+
+func serve(
+	ctx context.Context, listener net.Listener, h http.Handler, log hclog.Logger, change func(*http.Server),
+) error {
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -50,6 +62,7 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog
 			InferLevels: true, ForceLevel: hclog.Debug,
 		}),
 	}
+	change(server)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

@@ -39,6 +39,8 @@ type Config struct {
 	AfterFailedSync bool
 	// ReadCache bounds the cache of proven records, in bytes; 0 for none.
 	ReadCache int64
+	// TileCache bounds the cache of proven tiles of the tree's hashes, in bytes; 0 for [DefaultTileCache].
+	TileCache int64
 	Limits    Limits
 	Logger    hclog.Logger
 	Clock     func() time.Time // nil for time.Now
@@ -57,14 +59,18 @@ const (
 // DefaultReadCache is the default of Config.ReadCache.
 const DefaultReadCache = 16 << 20
 
+// DefaultTileCache is the default of Config.TileCache. It has the leaf hashes of half a million records.
+const DefaultTileCache = prover.DefaultTileBytes
+
 func (c *Config) validate() error {
 	switch {
 	case c.Ledger == nil || c.Masters == nil || c.Membership == nil || c.Workers == nil || c.Logger == nil:
 		return fmt.Errorf("masternode: Ledger, Masters, Membership, Workers and Logger are needed")
 	case c.Member.ID == "" || len(c.Member.ID) > 255 || c.Member.URL == "":
 		return fmt.Errorf("masternode: a member needs an id of 1 to 255 bytes and a URL")
-	case c.ReadCache < 0:
-		return fmt.Errorf("masternode: a read cache of %d bytes is negative", c.ReadCache)
+	case c.ReadCache < 0 || c.TileCache < 0:
+		return fmt.Errorf("masternode: a read cache of %d bytes or a tile cache of %d is negative",
+			c.ReadCache, c.TileCache)
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative",
 			c.MaxAge, c.CheckInterval, c.CheckRate)
@@ -145,7 +151,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Logger.Named("master"), over: make(chan error, 1)}
 	n.prover = prover.New(prover.Config{
 		Self: cfg.Member.ID, Ledger: cfg.Ledger, Storages: cfg.Workers, Logger: cfg.Logger, Clock: cfg.Clock,
-		RecordBytes: uint64(cfg.ReadCache),
+		RecordBytes: uint64(cfg.ReadCache), TileBytes: uint64(cfg.TileCache),
 	})
 	n.leader = leader.New(leader.Config{
 		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,

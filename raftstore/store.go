@@ -48,6 +48,7 @@ type Config struct {
 	// copy of the folder is recognised if it was made before a renewal.
 	RenewEvery time.Duration
 
+	TLS        transport.TLS     // of the raft port; nil for none
 	Mark       *durable.SyncMark // remembers failed syncs of the folder; nil for none
 	Histograms *histogram.Master // gets Fsync and Apply; nil for none
 	Logger     hclog.Logger      // nil for none
@@ -211,7 +212,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
 		Failed:       s.streamFailed,
-		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial,
+		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial, TLS: cfg.TLS,
 	})
 	undo = s.Close
 	switch {

@@ -125,12 +125,19 @@ func readChain(b *testing.B, blocks, count int) (*Node, Config) {
 }
 
 // BenchmarkRead reads single records, uniformly from a chain of half a million records of 256 bytes in the page cache,
-// in batches like those of a master.
+// in batches like those of a master. In the cases with known the reader knows the leaf hashes.
 func BenchmarkRead(b *testing.B) {
 	const blocks, count = 64, 8192
 	n, _ := readChain(b, blocks, count)
-	for _, batch := range []int{1, 16, 64} {
-		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+	for _, row := range []struct {
+		name         string
+		batch, known int
+	}{
+		{"batch=1", 1, 0}, {"batch=16", 16, 0}, {"batch=64", 64, 0},
+		{"batch=1/known", 1, 1}, {"batch=16/known", 16, 16}, {"batch=64/known", 64, 64},
+	} {
+		batch := row.batch
+		b.Run(row.name, func(b *testing.B) {
 			rng := rand.New(rand.NewPCG(3, 4))
 			places := make([]wire.Place, batch)
 			out := make([]wire.ProvenRecord, 0, batch)
@@ -140,7 +147,7 @@ func BenchmarkRead(b *testing.B) {
 				for i := range places {
 					places[i] = wire.Place{Block: rng.Uint64N(blocks), Offset: rng.Uint32N(count)}
 				}
-				out = n.Read(places, out[:0])
+				out = n.Read(places, row.known, out[:0])
 				for i := range out {
 					if out[i].Status != wire.ReadFound {
 						b.Fatal(out[i].Status)

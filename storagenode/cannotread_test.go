@@ -516,7 +516,7 @@ func TestReadsThatTheSystemFails(t *testing.T) {
 			on.Store(true)
 			n.files.mu.Unlock()
 			tiles := name == "the tiles' device"
-			if got := n.Read([]wire.Place{{Block: 3}}, nil)[0].Status; got != wire.ReadFailed {
+			if got := n.Read([]wire.Place{{Block: 3}}, 0, nil)[0].Status; got != wire.ReadFailed {
 				t.Errorf("a record: status %d", got)
 			}
 			e, err := n.Entries(t.Context(), 0, 5)

@@ -227,7 +227,7 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 			continue
 		}
 		for offset := range c.blocks[number].Header.Count {
-			a := n.Read([]wire.Place{{Block: number, Offset: offset}}, nil)[0]
+			a := n.Read([]wire.Place{{Block: number, Offset: offset}}, 0, nil)[0]
 			if a.Status == wire.ReadFound && c.provenRecord(number, offset, &a) == nil &&
 				string(a.Record) != string(c.blocks[number].Encoded(offset)) {
 				t.Errorf("record %d of block %d is read as %x", offset, number, a.Record)

@@ -391,7 +391,7 @@ func TestBadTileIsNoBadBlock(t *testing.T) {
 	}
 	places := 0
 	for offset := range c.blocks[block].Header.Count {
-		for _, a := range n.Read([]wire.Place{{Block: block, Offset: offset}}, nil) {
+		for _, a := range n.Read([]wire.Place{{Block: block, Offset: offset}}, 0, nil) {
 			if a.Status != 0 || string(a.Record) != string(c.blocks[block].Encoded(offset)) {
 				t.Errorf("record %d: read status %d", offset, a.Status)
 			}
@@ -427,7 +427,7 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 			t.Errorf("Put of a block that is here: %v", err)
 		}
 		for _, block := range []uint64{damaged, damaged + 1, height - 1} {
-			if a := n.Read([]wire.Place{{Block: block}}, nil); a[0].Status != 3 {
+			if a := n.Read([]wire.Place{{Block: block}}, 0, nil); a[0].Status != 3 {
 				t.Errorf("block %d: read status %d", block, a[0].Status)
 			}
 		}

@@ -83,7 +83,7 @@ func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 				t.Fatal(err)
 			}
 			good = good && number >= height
-			n.Read([]wire.Place{{Block: number}}, nil)
+			n.Read([]wire.Place{{Block: number}}, 0, nil)
 			continue
 		}
 		block, err := chain.ParseBlock(data)
@@ -96,7 +96,7 @@ func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 			continue
 		}
 		for offset := range block.Header.Count {
-			a := n.Read([]wire.Place{{Block: number, Offset: offset}}, nil)[0]
+			a := n.Read([]wire.Place{{Block: number, Offset: offset}}, 0, nil)[0]
 			proof := chain.Proof{Index: block.Header.First + uint64(offset), Size: block.Header.Seal(), Path: a.Path}
 			if number < height && (a.Status != wire.ReadFound ||
 				proof.Check(leafHash(a.Record), block.Header.Root) != nil) {

@@ -174,7 +174,7 @@ func (c *testChain) check(t testing.TB, n *Node, height int, bad ...uint64) {
 	for number := range uint64(height) {
 		c.checkBlock(t, n, number, isBad[number])
 	}
-	if got := n.Read([]wire.Place{{Block: uint64(len(c.blocks))}}, nil); got[0].Status != wire.ReadBehind {
+	if got := n.Read([]wire.Place{{Block: uint64(len(c.blocks))}}, 0, nil); got[0].Status != wire.ReadBehind {
 		t.Errorf("a block to come: read status %d", got[0].Status)
 	}
 	if len(bad) == 0 && height > 0 {
@@ -213,7 +213,7 @@ func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 	for offset := range b.Header.Count + 1 {
 		places = append(places, wire.Place{Block: number, Offset: offset})
 	}
-	for offset, a := range n.Read(places, nil) {
+	for offset, a := range n.Read(places, 0, nil) {
 		index := b.Header.First + uint64(offset)
 		refused := a.Status == wire.ReadFound && c.provenRecord(number, uint32(offset), &a) != nil // by a master
 		if bad && (a.Status == wire.ReadBad || refused) {

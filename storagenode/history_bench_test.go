@@ -73,7 +73,7 @@ func BenchmarkHistory(b *testing.B) {
 				for i, hit := range found.Hits {
 					places[i] = wire.Place{Block: hit.Block, Offset: hit.Offset}
 				}
-				for _, answer := range n.Read(places, nil) {
+				for _, answer := range n.Read(places, 0, nil) {
 					if answer.Status != wire.ReadFound {
 						b.Fatalf("%+v", answer)
 					}

@@ -133,11 +133,11 @@ func TestReadsBehindAndBeyond(t *testing.T) {
 		t.Errorf("block 5: %v", err)
 	}
 	for _, at := range []wire.Place{{Block: 5}, {Block: 1 << 63}} {
-		if got := n.Read([]wire.Place{at}, nil); got[0].Status != wire.ReadBehind {
+		if got := n.Read([]wire.Place{at}, 0, nil); got[0].Status != wire.ReadBehind {
 			t.Errorf("%+v: read status %d", at, got[0].Status)
 		}
 	}
-	if got := n.Read([]wire.Place{{Block: 2, Offset: 1<<32 - 1}}, nil); got[0].Status != wire.ReadBeyond {
+	if got := n.Read([]wire.Place{{Block: 2, Offset: 1<<32 - 1}}, 0, nil); got[0].Status != wire.ReadBeyond {
 		t.Errorf("a far offset: read status %d", got[0].Status)
 	}
 	_ = c
@@ -184,7 +184,7 @@ func TestConcurrentReads(t *testing.T) {
 				number := height - 1 - rng.Uint64N(min(height, 20))
 				b := &c.blocks[number]
 				offset := rng.Uint32N(b.Header.Count)
-				a := n.Read([]wire.Place{{Block: number, Offset: offset}}, nil)[0]
+				a := n.Read([]wire.Place{{Block: number, Offset: offset}}, 0, nil)[0]
 				proof := chain.Proof{Index: b.Header.First + uint64(offset), Size: b.Header.Seal(), Path: a.Path}
 				if a.Status != wire.ReadFound || proof.Check(leafHash(a.Record), b.Header.Root) != nil {
 					t.Errorf("record %d of block %d: read status %d", offset, number, a.Status)
@@ -242,7 +242,7 @@ func TestManyPlaces(t *testing.T) {
 		places = append(places, wire.Place{Block: i % 31, Offset: uint32(i % 5)})
 	}
 	before := wire.ProvenRecord{Status: 99}
-	out := n.Read(places, []wire.ProvenRecord{before})
+	out := n.Read(places, 0, []wire.ProvenRecord{before})
 	if len(out) != 1+len(places) || out[0].Status != 99 {
 		t.Fatalf("%d answers for %d places", len(out)-1, len(places))
 	}

@@ -52,9 +52,10 @@ const (
 )
 
 // Read looks up records and appends an answer for each place to out, in order: the encoded record and the inclusion
-// path of its leaf in the tree whose root its block's header names. Both are as they are on disk: nothing is proven.
-// The reader must check the path, and its check of the record is the only one. The answers belong to the caller.
-func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
+// path of its leaf in the tree whose root its block's header names. The first known places get no path. Both are as
+// they are on disk: nothing is proven. The reader must check the path, or compare the record with the leaf hash that it
+// knows, and its check of the record is the only one. The answers belong to the caller.
+func (n *Node) Read(places []wire.Place, known int, out []wire.ProvenRecord) []wire.ProvenRecord {
 	n.life.RLock()
 	defer n.life.RUnlock()
 	height := n.Status().Height
@@ -64,25 +65,25 @@ func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenR
 	var others sync.WaitGroup
 	share := max(readShare, (len(places)+readWorkers-1)/readWorkers)
 	for len(places) > share {
-		theirs, into := places[:share], answers[:share]
-		others.Go(func() { n.readRecords(height, theirs, into) })
-		places, answers = places[share:], answers[share:]
+		theirs, without, into := places[:share], min(known, share), answers[:share]
+		others.Go(func() { n.readRecords(height, theirs, without, into) })
+		places, known, answers = places[share:], max(0, known-share), answers[share:]
 	}
-	n.readRecords(height, places, answers)
+	n.readRecords(height, places, known, answers)
 	others.Wait()
 	return out
 }
 
-func (n *Node) readRecords(height uint64, places []wire.Place, answers []wire.ProvenRecord) {
+func (n *Node) readRecords(height uint64, places []wire.Place, known int, answers []wire.ProvenRecord) {
 	r := n.reader()
 	defer r.release(n)
 	for i, at := range places {
 		r.left = len(places) - i
-		answers[i] = n.readRecord(r, height, at)
+		answers[i] = n.readRecord(r, height, at, i >= known)
 	}
 }
 
-func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRecord {
+func (n *Node) readRecord(r *reader, height uint64, at wire.Place, withPath bool) wire.ProvenRecord {
 	p, _, ok := n.index.Get(at.Block)
 	switch {
 	case !ok || at.Block >= height && n.blocked == nil:
@@ -94,10 +95,13 @@ func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRe
 	case at.Offset >= p.Count:
 		return wire.ProvenRecord{Status: wire.ReadBeyond}
 	}
-	path, _, err := r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count))
-	if err != nil {
-		n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
-		return wire.ProvenRecord{Status: statusOf(err)}
+	var path []chain.Hash
+	if withPath {
+		var err error
+		if path, _, err = r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count)); err != nil {
+			n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
+			return wire.ProvenRecord{Status: statusOf(err)}
+		}
 	}
 	record, err := r.record(n, at)
 	if err != nil {

@@ -43,9 +43,9 @@ func (f countedFile) ReadAt(p []byte, at int64) (int, error) {
 	return f.File.ReadAt(p, at)
 }
 
-// TestOneReadOfASegmentPerRecord counts the reads of the segments: one for each record, besides one for each 256
-// records of a block when the first of them is read.
-func TestOneReadOfASegmentPerRecord(t *testing.T) {
+// TestOneReadPerRecord counts the reads of files for records whose leaf hashes the reader knows: one of the segment for
+// each record, besides one for each 256 records of a block when the first of them is read.
+func TestOneReadPerRecord(t *testing.T) {
 	const blocks, count = 3, 300
 	c := newTestChain(21)
 	counter := &readCounter{reads: map[string]int{}}
@@ -60,14 +60,15 @@ func TestOneReadOfASegmentPerRecord(t *testing.T) {
 		for block := range uint64(blocks) {
 			for i := range uint32(count) {
 				at := wire.Place{Block: block, Offset: i * 7 % count}
-				a := n.Read([]wire.Place{at}, nil)[0]
-				if string(a.Record) != string(c.blocks[block].Encoded(at.Offset)) {
+				a := n.Read([]wire.Place{at}, 1, nil)[0]
+				if string(a.Record) != string(c.blocks[block].Encoded(at.Offset)) || a.Path != nil {
 					t.Fatalf("%+v: status %d, another record", at, a.Status)
 				}
 			}
 		}
-		if got := counter.take()["segments"]; got != want {
-			t.Errorf("%d reads of segments for %d records, want %d", got, blocks*count, want)
+		got := counter.take()
+		if got["segments"] != want || len(got) > 1 {
+			t.Errorf("%v reads for %d records, want %d of segments", got, blocks*count, want)
 		}
 	}
 }
@@ -84,16 +85,16 @@ func TestEndsThatWereReadWrong(t *testing.T) {
 	at := []wire.Place{{Block: 0, Offset: offset}}
 	end := p.Offset + segment.FrameHeader + chain.HeaderSize + 4*offset + 3
 	flip(t, path, end)
-	if got := n.Read(at, nil)[0].Status; got != wire.ReadBad {
+	if got := n.Read(at, 0, nil)[0].Status; got != wire.ReadBad {
 		t.Errorf("with a wrong end: status %d", got)
 	}
 	flip(t, path, end)
-	if a := n.Read(at, nil)[0]; string(a.Record) != string(c.blocks[0].Encoded(offset)) {
+	if a := n.Read(at, 0, nil)[0]; string(a.Record) != string(c.blocks[0].Encoded(offset)) {
 		t.Errorf("with the right end: status %d", a.Status)
 	}
 	// What is in memory is good, and damage of the file afterwards does not hide the record.
 	flip(t, path, end)
-	if a := n.Read(at, nil)[0]; string(a.Record) != string(c.blocks[0].Encoded(offset)) {
+	if a := n.Read(at, 0, nil)[0]; string(a.Record) != string(c.blocks[0].Encoded(offset)) {
 		t.Errorf("with a wrong end in the file only: status %d", a.Status)
 	}
 	// A check reads the file, and finds the damage. Reads then see what the check sees.
@@ -101,7 +102,7 @@ func TestEndsThatWereReadWrong(t *testing.T) {
 	if len(report.Bad) != 1 {
 		t.Errorf("the check found %+v", report.Bad)
 	}
-	if got := n.Read(at, nil)[0].Status; got != wire.ReadBad {
+	if got := n.Read(at, 0, nil)[0].Status; got != wire.ReadBad {
 		t.Errorf("after the check: status %d", got)
 	}
 }

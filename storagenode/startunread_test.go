@@ -188,7 +188,7 @@ func TestStartWithAnUnreadBlock(t *testing.T) {
 	for number := range from {
 		c.checkBlock(t, n, number, false)
 	}
-	if got := n.Read([]wire.Place{{Block: height - 1}}, nil)[0].Status; got != wire.ReadFailed {
+	if got := n.Read([]wire.Place{{Block: height - 1}}, 0, nil)[0].Status; got != wire.ReadFailed {
 		t.Errorf("a record of an unread block: status %d", got)
 	}
 	_, err := n.Put(t.Context(), from, c.blocks[from].Bytes())

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -25,6 +26,7 @@ type Options struct {
 	Save func(*State) error
 	// Progress is called with the number of verified leaves, and of all leaves. It may be nil.
 	Progress func(done, total uint64)
+	TLS      *tls.Config  // of connections to an https:// URL, unless HTTP is given; nil for the default
 	HTTP     *http.Client // nil for one of its own
 	Parallel int          // bundles that are fetched at once, 8 where it is 0
 

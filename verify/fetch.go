@@ -112,6 +112,9 @@ func newFetcher(o *Options) (*fetcher, error) {
 		client = *o.HTTP
 	} else if shared, ok := http.DefaultTransport.(*http.Transport); ok {
 		own := shared.Clone()
+		if o.TLS != nil {
+			own.TLSClientConfig = o.TLS.Clone()
+		}
 		own.MaxIdleConnsPerHost = max(o.Parallel, defaultParallel)
 		client.Transport = own
 	}

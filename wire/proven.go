@@ -19,6 +19,10 @@ type Place struct {
 
 const placeSize = 12
 
+// ParamKnown is the parameter of [PathReadRecords] with the number of places, from the first on, whose leaf hashes the
+// master knows. A storage node answers them without a path. An older node does not know the parameter and sends paths.
+const ParamKnown = "known"
+
 // MaxPlaces is the limit of records in one read.
 const MaxPlaces = 1024
 
@@ -70,7 +74,7 @@ const (
 )
 
 // ProvenRecord answers for one place: the encoded record, and the inclusion path of its leaf in the tree up to its own
-// block's last record, whose root the block's header names.
+// block's last record, whose root the block's header names. The path is empty if the master knows the leaf hash.
 //
 //	status u8 ‖ record length u32 ‖ record ‖ path length u8 ‖ hash[32] × path length
 type ProvenRecord struct {

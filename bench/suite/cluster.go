@@ -264,6 +264,10 @@ func (sys *system) appenders(s scenario, hosts []string) fleet {
 	var f fleet
 	for i := range s.clients {
 		host := hosts[i%len(hosts)]
+		if s.work == workStream {
+			f = append(f, newStreamClient(host, sys.token, uint64(i)))
+			continue
+		}
 		request := newAppend(host, sys.token, uint64(i))
 		if s.work == workBatch {
 			request = newBatch(host, sys.token, uint64(i), s.batch)

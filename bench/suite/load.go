@@ -66,7 +66,13 @@ func (f fleet) run(ctx context.Context, d time.Duration) (tally, error) {
 	begin := time.Now()
 	end := begin.Add(d)
 	for i, c := range f {
-		wg.Go(func() { each[i] = loop(ctx, c, begin, end) })
+		wg.Go(func() {
+			if s, ok := c.(*streamClient); ok {
+				each[i] = s.load(ctx, end)
+				return
+			}
+			each[i] = loop(ctx, c, begin, end)
+		})
 	}
 	wg.Wait()
 	total := tally{elapsed: d}

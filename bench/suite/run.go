@@ -51,6 +51,7 @@ type work int
 const (
 	workAppend work = iota
 	workBatch
+	workStream // of records, with streamWindow of each client without an answer
 	workRead
 	workHash   // bare SHA-256 of the records that a check reads
 	workCheck  // on as many threads as there are clients
@@ -141,6 +142,8 @@ var scenarios = [...]scenario{
 	{name: "append-256", title: "append of 256 B", system: systemChainStore, clients: 256, batch: 1, work: workAppend},
 	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize,
 		work: workBatch},
+	{name: "stream-3", title: "append stream, 1,000 x 256 B unanswered", system: systemChainStore, clients: 3, batch: 1,
+		work: workStream},
 	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1,
 		work: workRead},
 	{name: "read-hot-64", title: "read of 256 B, few records", system: systemChainStore, clients: 64, batch: 1,

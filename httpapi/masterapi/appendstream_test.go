@@ -154,12 +154,57 @@ func TestAppendStream(t *testing.T) {
 			}
 		}
 	})
+	t.Run("HTTP/2", func(t *testing.T) { c.with(t).streamsOverHTTP2() })
 	t.Run("many", func(t *testing.T) { c.with(t).manyInAStream(client) })
 	t.Run("sent again", func(t *testing.T) { c.with(t).streamSentAgain(client) })
 	t.Run("refused", func(t *testing.T) { c.with(t).streamsRefused() })
 	t.Run("removed", func(t *testing.T) { c.with(t).streamRemoved(client) })
 	t.Run("quota", func(t *testing.T) { c.with(t).streamQuota(client) })
 	t.Run("leader", func(t *testing.T) { c.with(t).streamAcrossLeaders(client) })
+}
+
+// streamsOverHTTP2 runs several streams in full duplex on one connection, one of which does not go on.
+func (c *cluster) streamsOverHTTP2() {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	dialled := 0
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialled++
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var open []*duplex
+	for i := range 4 {
+		d := c.openStream(client, 1, fmt.Sprint("?stream=http2-", i), wire.TypeNDJSON)
+		d.send("{\"text\":\"first\"}\n")
+		if a := d.next(); a.Number != 1 || d.resp.ProtoMajor != 2 {
+			c.t.Fatalf("%+v over %s", a, d.resp.Proto)
+		}
+		open = append(open, d)
+	}
+	for n := uint64(2); n <= 20; n++ {
+		for _, d := range open[1:] {
+			d.send("{\"text\":\"another\"}\n")
+			if a := d.next(); a.Number != n || a.State != wire.StateCommitted {
+				c.t.Fatalf("record %d: %+v", n, a)
+			}
+		}
+	}
+	for i, want := range []uint64{1, 20, 20, 20} {
+		if a := open[i].end(); a.Number != want || a.Problem != nil {
+			c.t.Errorf("the last line of stream %d: %+v", i, a)
+		}
+	}
+	d := c.openStream(client, 1, "?stream=http2-1&first=21", wire.TypeNDJSON)
+	d.send("{\"text\":\"x\"}\nno JSON\n" + strings.Repeat("{\"text\":\"x\"}\n", 10))
+	if a := d.last(); a.Number != 21 || a.Problem == nil {
+		c.t.Errorf("after a malformed line: %+v", a)
+	}
+	_ = d.body.Close()
+	if dialled != 1 {
+		c.t.Errorf("%d connections", dialled)
+	}
 }
 
 // manyInAStream sends more records than a window holds, as frames, without a number or an id.

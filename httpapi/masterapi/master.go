@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/console"
 	"github.com/chainstore/chainstore/httpapi/legacy"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
@@ -21,7 +22,10 @@ type Config struct {
 	Adopt        func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
-	AdminToken   string
+	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
+	// certificates.
+	Certificate func() certs.Report
+	AdminToken  string
 	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
 	// have the admin token, which goes to the leader only.
 	Forward exchange.Send
@@ -58,6 +62,7 @@ type master struct {
 	adopt   func(wire.Adoption) error
 	stale   func() error
 	cluster httpapi.Secret
+	secured bool // nodes have certificates
 	admin   httpapi.Secret
 	leader  forwarder
 	profile func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
@@ -88,6 +93,7 @@ func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
+		secured: cfg.Certificate != nil,
 		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward,
 			peer: cfg.ClusterToken},
 		Options: cfg.Options, profile: cfg.Profile,

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/masternode"
 )
 
@@ -21,7 +22,7 @@ func (m *master) newMetrics(cfg *Config) http.Handler {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
 	own := metrics{
-		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
+		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut, certificate: cfg.Certificate,
 		open: m.open, unknown: m.unknown, scrapes: m.scrapes,
 	}
 	registry.MustRegister(own, collectors.NewGoCollector(), process)
@@ -52,6 +53,7 @@ type metrics struct {
 	node        *masternode.Node
 	connections func() httpapi.Connections
 	raftCut     func() uint64
+	certificate func() certs.Report // nil without TLS
 
 	open, unknown, scrapes *httpapi.RateLimit
 }
@@ -139,6 +141,13 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	counter("unknown_tokens_refused",
 		"requests with unknown tokens that were refused without a question to the leader: too many from an address",
 		m.unknown.Refused())
+	if m.certificate != nil {
+		report := m.certificate()
+		collect(prometheus.GaugeValue, "certificate_expires_timestamp_seconds",
+			"unix time at which the first of this master's certificates ends", float64(report.NotAfter.Unix()))
+		gauge("certificate_files_wrong", "1 while this master's files of certificates are not used, because they are "+
+			"wrong; the ones before them still are", flag(report.Err != nil))
+	}
 	if m.connections != nil {
 		c := m.connections()
 		gauge("http_connections", "open connections to HTTP", uint64(c.Open))

@@ -8,23 +8,27 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // maxSubmission bounds the appends that one master forwards to another, in bytes.
 const maxSubmission = 64 << 20
 
-// nodeRoutes adds the routes that masters and workers call. They take the cluster token.
+// nodeRoutes adds the routes that masters and workers call. They take the cluster token, and with TLS the certificate
+// of a node.
 func (m *master) nodeRoutes() {
-	nodes := m.nodeGroup()
-	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
+	all := m.nodeGroup(certs.Master, certs.Storage, certs.Miner)
+	all.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
+	reports := all.Group("/", m.forwardedByMember)
+	reports.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
+	reports.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
+	nodes := m.nodeGroup(certs.Master)
 	nodes.POST(wire.PathAdopt, m.Do(httpapi.WithJSON(m.adoptGroup)))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
 	nodes.POST(wire.PathProfile, m.OwnProfile())
 	news := nodes.Group("/", m.forwardedByMember)
 	news.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
-	news.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
-	news.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
 	leader := nodes.Group("/", m.fromMember)
 	leader.POST(wire.PathSubmissions, m.Do(m.submission))
 	leader.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
@@ -33,9 +37,10 @@ func (m *master) nodeRoutes() {
 	leader.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
 }
 
-// nodeGroup returns the group of the routes that nodes call.
-func (m *master) nodeGroup() *gin.RouterGroup {
-	return m.Group("/", m.Requires(m.cluster), func(c *gin.Context) { m.provenNode(c.Request) })
+// nodeGroup returns the group of the routes that nodes with some roles call.
+func (m *master) nodeGroup(roles ...string) *gin.RouterGroup {
+	return m.Group("/", m.Only(m.secured, roles...), m.Requires(m.cluster),
+		func(c *gin.Context) { m.provenNode(c.Request) })
 }
 
 // callerOf returns what a request says of the master that sends it, nothing if it says nothing.
@@ -145,6 +150,9 @@ func (m *master) suspect(c *gin.Context, s wire.Suspicion) error {
 
 // register registers a worker.
 func (m *master) register(c *gin.Context, r wire.Registration) error {
+	if id, ok := httpapi.Peer(c); ok && id.Role != certs.Master && id.Role != r.Role {
+		return fmt.Errorf("%w: %s cannot register as a %s", wire.ErrForbidden, id, r.Role)
+	}
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
 }
 

@@ -81,7 +81,9 @@ func (e *events) Alive(next uint64) error {
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Accel-Buffering", "no") // nginx would keep events back to fill its buffer
-		h.Set("Connection", "close")     // the stream ends with its connection
+		if e.c.Request.ProtoMajor == 1 {
+			h.Set("Connection", "close") // the stream ends with its connection
+		}
 		e.c.Status(http.StatusOK)
 		e.buf = append(e.buf, "retry: 1000\n"...)
 		e.begun = true

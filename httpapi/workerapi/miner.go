@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/wire"
@@ -23,6 +24,7 @@ type MinerConfig struct {
 	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
 	MasterToken string
+	Secured     bool        // nodes have certificates
 	Fail        func(error) // called when the disk failed under the fence: the role must stop
 	Logger      hclog.Logger
 }
@@ -35,7 +37,8 @@ func NewMiner(cfg MinerConfig) http.Handler {
 	e.NoRetry(minernode.ErrClosed)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
-	routes := e.Group("/", e.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(e, cfg.Ready))
+	routes := e.Group("/", e.Only(cfg.Secured, certs.Master), e.Requires(httpapi.NewSecret(cfg.MasterToken)),
+		notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err

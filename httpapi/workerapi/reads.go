@@ -28,12 +28,17 @@ func (s *storage) read(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	known, err := strconv.Atoi(c.DefaultQuery(wire.ParamKnown, "0"))
+	if err != nil || known < 0 || known > len(places) {
+		return fmt.Errorf("%w: %s is not within 0 and the number of places, %d",
+			wire.ErrBadRequest, wire.ParamKnown, len(places))
+	}
 	var out []byte
 	answers := make([]wire.ProvenRecord, 0, readChunk)
 	for len(places) > 0 && len(out) < wire.MaxReadBytes {
 		n := min(readChunk, len(places))
-		answers = s.node.Read(places[:n], answers[:0])
-		places = places[n:]
+		answers = s.node.Read(places[:n], min(n, known), answers[:0])
+		places, known = places[n:], max(0, known-n)
 		size, fit := len(out), 0
 		for ; fit < len(answers) && size < wire.MaxReadBytes; fit++ {
 			size += 6 + len(answers[fit].Record) + chain.HashSize*len(answers[fit].Path)

@@ -56,6 +56,15 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 	defer workers.CloseIdle()
 	to := wire.Worker{URL: server.URL, Token: "master"}
 
+	if answers, err := workers.ReadRecords(t.Context(), to, []wire.Place{{}}, 1); err != nil || len(answers) != 1 ||
+		!bytes.Equal(answers[0].Record, block.Encoded(0)) || len(answers[0].Path) != 0 {
+		t.Errorf("a record of a known leaf: %+v, %v", answers, err)
+	}
+	var refused *wire.Error
+	if _, err := workers.ReadRecords(t.Context(), to, []wire.Place{{}}, 2); !errors.As(err, &refused) ||
+		refused.Problem.Status != 400 {
+		t.Errorf("two of one place are known: %v", err)
+	}
 	tiles := []tlog.Tile{{H: 8, W: 2}, {H: 8, W: 1}}
 	leaf, seal := record.Leaf().Hash(), block.Header.SealHash()
 	answer, err := workers.ReadTiles(t.Context(), to, tiles)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
@@ -26,6 +27,7 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which has no master token.
 	ClusterToken string
+	Secured      bool // nodes have certificates
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
 	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
@@ -63,7 +65,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group, came: s.leader.heard}
 	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
-	routes := s.Group("/", s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
+	masters := s.Only(cfg.Secured, certs.Master)
+	routes := s.Group("/", masters, s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
 	routes.POST(wire.PathWorkerProfile, s.OwnProfile())
 	routes.PUT(wire.PathBlocks+":block", s.Do(s.put))
@@ -78,8 +81,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathCheck, s.Do(obey(s, s.node.Check)))
 	routes.POST(wire.PathReceive, s.Do(obey(s, s.receive)))
 	routes.POST(wire.PathSend, s.Do(obey(s, s.node.Send)))
-	s.POST(wire.PathTransfer, notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
-	recovery := s.Group("/", s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
+	s.POST(wire.PathTransfer, s.Only(cfg.Secured, certs.Storage), notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
+	recovery := s.Group("/", masters, s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))
 	recovery.POST(wire.PathChainEpoch, s.Do(httpapi.WithJSON(s.newEpoch)))
 	recovery.GET(wire.PathChainBlocks, s.Do(s.chainBlocks))

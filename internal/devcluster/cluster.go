@@ -3,6 +3,7 @@ package devcluster
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,7 @@ type Cluster struct {
 	lock      *durable.Lock
 	file      ClusterFile
 	running   map[string]*Running // by name of the role
+	trust     *tls.Config         // of clients of the masters; nil without TLS
 }
 
 // readyTime bounds the time until a cluster is complete.
@@ -86,8 +88,8 @@ func (c *Cluster) prepare() error {
 		want := c.topology.file(old.Tokens)
 		if !slices.Equal(want.Masters, old.Masters) || !slices.Equal(want.Storages, old.Storages) ||
 			!slices.Equal(want.Miners, old.Miners) {
-			return fmt.Errorf("%s was made for masters %v: start it with the same --port and in the same place, "+
-				"or choose another --data folder", path, old.Masters)
+			return fmt.Errorf("%s was made for masters %v: start it with the same --port and --tls and in the same "+
+				"place, or choose another --data folder", path, old.Masters)
 		}
 	}
 	if err := durable.MkdirAll(c.topology.Dir); err != nil {
@@ -98,6 +100,11 @@ func (c *Cluster) prepare() error {
 	}
 	if err := durable.MkdirAll(filepath.Join(c.topology.Dir, "logs")); err != nil {
 		return err
+	}
+	if c.topology.TLS {
+		if err := c.prepareTLS(); err != nil {
+			return err
+		}
 	}
 	if !fresh {
 		c.file = old
@@ -163,7 +170,7 @@ func (c *Cluster) take(name string, end func(*Running) error) error {
 
 // client returns a client of the masters with a token.
 func (c *Cluster) client(token string) (*client.Client, error) {
-	return client.New(client.Config{Masters: c.file.Masters, Token: token, HTTP: c.topology.HTTP})
+	return client.New(client.Config{Masters: c.file.Masters, Token: token, HTTP: c.topology.HTTP, TLS: c.trust})
 }
 
 // Status asks the cluster for its status.

@@ -17,6 +17,7 @@ type ClusterFile struct {
 	Storages []StorageFile `json:"storages"`
 	Miners   []string      `json:"miners"` // URLs
 	Tokens   Tokens        `json:"tokens"`
+	CA       string        `json:"ca,omitempty"` // file of the certificate authority, absolute; "" without TLS
 }
 
 // StorageFile is a storage node of a cluster file.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
@@ -20,11 +21,13 @@ type Topology struct {
 	Storages int
 	Miners   int
 	LogLevel string // of all roles
+	TLS      bool   // all roles speak TLS, with certificates in the folder tls/
 	roles.MasterOptions
 	roles.WorkerOptions
 	// Adjust changes the roles of a test, each with its index in Roles; nil for none.
 	Adjust func(index int, r *Role)
-	// HTTP is the client through which this process reaches the masters; nil for one of its own.
+	// HTTP is the client through which this process reaches the masters; nil for one of its own, which trusts the
+	// cluster's authority.
 	HTTP *http.Client
 }
 
@@ -75,14 +78,21 @@ type Role struct {
 	Profiles string
 	// AfterFailedSync starts it with --after-failed-sync.
 	AfterFailedSync bool
-	Remote          bool // it listens on another address than the loopback address, and is started with --insecure
+	TLS             certs.Files // of its certificate; empty without TLS
+	Remote          bool        // it listens on an address that is not loopback, and is started with --insecure
 	// Enter precedes the executable on the role's command line: a program that enters a network namespace, for example,
 	// and executes what follows. Roles that share a process cannot have it.
 	Enter []string
 }
 
 // URL returns the URL at which others reach the role.
-func (r Role) URL() string { return "http://" + cmp.Or(r.Advertise, r.HTTP) }
+func (r Role) URL() string {
+	scheme := "http://"
+	if r.TLS.Cert != "" {
+		scheme = "https://"
+	}
+	return scheme + cmp.Or(r.Advertise, r.HTTP)
+}
 
 func (t Topology) validate() error {
 	switch {
@@ -112,6 +122,9 @@ func (t Topology) Roles() []Role {
 			}
 			if kind == KindMaster {
 				role.Raft = address(t.Port + raftOffset + i)
+			}
+			if t.TLS {
+				role.TLS = t.certFiles(name)
 			}
 			if t.Adjust != nil {
 				t.Adjust(len(list), &role)
@@ -157,7 +170,7 @@ func (t Topology) worker(r Role, tokens Tokens) roles.WorkerConfig {
 
 func (r Role) config(tokens Tokens) roles.NodeConfig {
 	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Remote,
-		AfterFailedSync: r.AfterFailedSync}
+		AfterFailedSync: r.AfterFailedSync, TLS: r.TLS}
 	if r.Advertise != "" {
 		cfg.Advertise = r.URL()
 	}
@@ -168,6 +181,9 @@ func (r Role) config(tokens Tokens) roles.NodeConfig {
 func (t Topology) file(tokens Tokens) ClusterFile {
 	f := ClusterFile{
 		Version: clusterFileVersion, Masters: []string{}, Storages: []StorageFile{}, Miners: []string{}, Tokens: tokens,
+	}
+	if t.TLS {
+		f.CA = t.authorityFiles().Cert
 	}
 	for _, r := range t.Roles() {
 		switch r.Kind {

@@ -39,7 +39,8 @@ type Cluster struct {
 	Log      *signedlog.Log // of the full blocks
 	Records  []Record       // in order; those from open on are not in a block yet
 	open     int
-	appended map[string][]wire.Position // by idempotency key
+	appended map[string][]wire.Position // by idempotency key, or part of an append stream
+	Streams  map[string][]int           // of append streams: the indexes of their records in Records
 	Projects []*Project
 	servers  []*httptest.Server
 	Leader   int // index of a server
@@ -68,6 +69,8 @@ type Cluster struct {
 	Profiling          int  // number of requests for a profile that are refused, because the process takes another one
 	Uncovered          int  // number of requests for a receipt or proof before a checkpoint covers the records
 	Liar               bool // payloads are altered
+	// Streamless is the answer to append streams of a cluster that has none; nil for one that has them.
+	Streamless *wire.ProblemType
 
 	// Hooks, called with the cluster locked. Before and After are called around an append, and return true if they have
 	// responded to it. Streaming is called at the start of a stream. NoRoute responds to requests for lists and proofs,
@@ -83,7 +86,8 @@ type Cluster struct {
 func New() *Cluster {
 	c := &Cluster{
 		Log: signedlog.New("chainstore/fake", 7), appended: map[string][]wire.Position{}, Steps: map[string][]func(){},
-		Term: 3, RecordBytes: 1 << 20,
+		Streams: map[string][]int{},
+		Term:    3, RecordBytes: 1 << 20,
 	}
 	c.AddProject("default", false, ProjectToken)
 	return c
@@ -128,8 +132,8 @@ func (c *Cluster) Change(change func()) {
 	change()
 }
 
-// Appended returns the number of appends under different idempotency keys. The caller holds the lock, if any server
-// runs.
+// Appended returns the number of appends under different idempotency keys, and of parts of append streams. The caller
+// holds the lock, if any server runs.
 func (c *Cluster) Appended() int { return len(c.appended) }
 
 func (c *Cluster) fail(format string, args ...any) {

@@ -101,6 +101,8 @@ func (c *Cluster) recordRoutes() routes {
 	return routes{
 		"POST /v1/records":                                {project, c.append},
 		"POST /v1/records:batch":                          {project, c.appendBatch},
+		"POST /v1/records:stream":                         {project, c.appendStream},
+		"GET /v1/streams/{id}":                            {project, c.appendStreamState},
 		"GET /v1/records":                                 {project, c.list},
 		"GET /v1/records/stream":                          {project, c.stream},
 		"GET /v1/records/{index}":                         {project, c.ofRecord(envelope)},
@@ -120,6 +122,10 @@ type entry struct {
 
 // take appends entries, once per idempotency key. It returns nil if it has already responded.
 func (c *Cluster) take(w http.ResponseWriter, r *http.Request, by caller, entries []entry) []wire.Position {
+	return c.takeKeyed(w, r.Header.Get(wire.HeaderIdempotencyKey), by, entries)
+}
+
+func (c *Cluster) takeKeyed(w http.ResponseWriter, key string, by caller, entries []entry) []wire.Position {
 	for i := range entries {
 		switch n := len(entries[i].payload); {
 		case n == 0:
@@ -133,7 +139,6 @@ func (c *Cluster) take(w http.ResponseWriter, r *http.Request, by caller, entrie
 	if c.Before != nil && c.Before(w, len(entries)) {
 		return nil
 	}
-	key := r.Header.Get(wire.HeaderIdempotencyKey)
 	positions, again := c.appended[key]
 	if !again || key == "" {
 		positions = nil

@@ -49,7 +49,7 @@ func BenchmarkReadRecords(b *testing.B) {
 	ask := make([]wire.Place, places)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := c.ReadRecords(b.Context(), w, ask); err != nil {
+		if _, err := c.ReadRecords(b.Context(), w, ask, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

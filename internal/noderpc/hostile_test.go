@@ -34,7 +34,7 @@ func TestHostileAnswers(t *testing.T) {
 			return second(workers.PutBlock(c, worker{URL: url}, order, 1, make([]byte, 100)))
 		},
 		"records": func(c ctx, url string) error {
-			return second(workers.ReadRecords(c, worker{URL: url}, make([]wire.Place, 3)))
+			return second(workers.ReadRecords(c, worker{URL: url}, make([]wire.Place, 3), 0))
 		},
 		"headers": func(c ctx, url string) error { return second(workers.Headers(c, worker{URL: url}, 0, 64, 9)) },
 		"locate":  func(c ctx, url string) error { return second(workers.Locate(c, worker{URL: url}, 3)) },

@@ -286,6 +286,7 @@ func TestPutBlock(t *testing.T) {
 func TestReadRecords(t *testing.T) {
 	// Each response has at most three records, like that of a node with a size limit.
 	var places record[int]
+	var known record[string]
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		asked, err := wire.ParsePlaces(body)
@@ -293,6 +294,7 @@ func TestReadRecords(t *testing.T) {
 			t.Errorf("%s %s: %v", r.Method, r.URL, err)
 		}
 		places.add(len(asked))
+		known.add(r.URL.Query().Get(wire.ParamKnown))
 		var out []byte
 		for _, p := range asked[:min(3, len(asked))] {
 			a := wire.ProvenRecord{Record: fmt.Appendf(nil, "%d/%d", p.Block, p.Offset),
@@ -310,7 +312,7 @@ func TestReadRecords(t *testing.T) {
 		ask = append(ask, wire.Place{Block: 5, Offset: uint32(i)})
 	}
 	ask[4].Block = 9
-	got, err := c.ReadRecords(t.Context(), w, ask)
+	got, err := c.ReadRecords(t.Context(), w, ask, 5)
 	if err != nil || len(got) != 7 {
 		t.Fatalf("%d records, %v", len(got), err)
 	}
@@ -323,10 +325,10 @@ func TestReadRecords(t *testing.T) {
 			t.Errorf("place %d: %+v", i, r)
 		}
 	}
-	if n := fmt.Sprint(places.all()); n != "[7 4 1]" {
-		t.Errorf("asked for %s places", n)
+	if n, k := fmt.Sprint(places.all()), fmt.Sprint(known.all()); n != "[7 4 1]" || k != "[5 2 ]" {
+		t.Errorf("asked for %s places, %s of them known", n, k)
 	}
-	if got, err := c.ReadRecords(t.Context(), w, nil); err != nil || len(got) != 0 {
+	if got, err := c.ReadRecords(t.Context(), w, nil, 0); err != nil || len(got) != 0 {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -337,7 +339,7 @@ func TestReadRecordsRefusesWhatIsMalformed(t *testing.T) {
 		"nothing": {}, "cut short": one[:len(one)-1], "too many": bytes.Repeat(one, 3), "rubbish": []byte("<html>"),
 	} {
 		server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
-		_, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, make([]wire.Place, 2))
+		_, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, make([]wire.Place, 2), 0)
 		if !errors.Is(err, exchange.ErrAnswer) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -496,7 +498,7 @@ func TestLongAnswers(t *testing.T) {
 		}
 	})
 	places := []wire.Place{{Offset: 1}, {Offset: 2}, {Offset: 3}}
-	records, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, places)
+	records, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, places, 0)
 	if err != nil || len(records) != len(places) || !slices.Equal(asked.all(), []int{3, 1}) {
 		t.Fatalf("%d records after questions for %v: %v", len(records), asked.all(), err)
 	}

@@ -1,9 +1,14 @@
 package noderpc
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
 	"net/http"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 )
 
@@ -20,7 +25,7 @@ type Transport struct {
 	kept, fresh *http.Transport
 }
 
-// NewTransport returns the transport of a role.
+// NewTransport returns the transport of a role, for URLs that begin with http://.
 func NewTransport() *Transport {
 	t := &Transport{
 		kept: exchange.NewTransport(dialTimeout, keptConnections), fresh: exchange.NewTransport(dialTimeout, 0),
@@ -28,6 +33,34 @@ func NewTransport() *Transport {
 	t.fresh.DisableKeepAlives = true
 	return t
 }
+
+// NewSecureTransport returns a transport to nodes with one of the roles, for URLs that begin with https://. Without
+// certificates it is [NewTransport].
+func NewSecureTransport(store *certs.Store, roles ...string) *Transport {
+	t := NewTransport()
+	if store == nil {
+		return t
+	}
+	for _, h := range []*http.Transport{t.kept, t.fresh} {
+		dial := h.DialContext
+		h.DialTLSContext = func(ctx context.Context, network, hostPort string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(hostPort)
+			if err != nil {
+				return nil, err
+			}
+			plain, err := dial(ctx, network, hostPort)
+			if err != nil {
+				return nil, err
+			}
+			return tls.Client(plain, store.Client(host, roles...)), nil // package http does the handshake
+		}
+		// A node with certificates sends its tokens to no other node in clear.
+		h.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, errPlain }
+	}
+	return t
+}
+
+var errPlain = errors.New("this node has certificates (--tls-cert), and calls no URL that begins with http://")
 
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {

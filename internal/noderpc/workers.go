@@ -75,15 +75,22 @@ func (c *Workers) put(
 }
 
 // ReadRecords reads records with their proofs from a storage node, one for each place in order, and up to
-// [wire.MaxPlaces]. It does not verify the proofs: the caller knows the headers. The records share one buffer for each
-// answer of up to [wire.MaxReadBytes]: copy those that are kept for long.
-func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place) ([]wire.ProvenRecord, error) {
+// [wire.MaxPlaces]. It does not verify the proofs: the caller knows the headers. The caller knows the leaf hashes of
+// the first known places, for which the node sends no path, unless it is an older one. The records share one buffer for
+// each answer of up to [wire.MaxReadBytes]: copy those that are kept for long.
+func (c *Workers) ReadRecords(
+	ctx context.Context, w wire.Worker, places []wire.Place, known int,
+) ([]wire.ProvenRecord, error) {
 	records := make([]wire.ProvenRecord, 0, len(places))
 	// A node ends an answer that has become long. The rest is requested again.
 	for len(records) < len(places) {
 		left := places[len(records):]
 		request := wire.AppendPlaces(make([]byte, 0, 12*len(left)), left)
-		a, err := c.at(w).part(ctx, wire.PathReadRecords, request, maxRecords(len(left)))
+		path := wire.PathReadRecords
+		if n := known - len(records); n > 0 {
+			path += "?" + wire.ParamKnown + "=" + strconv.Itoa(n)
+		}
+		a, err := c.at(w).part(ctx, path, request, maxRecords(len(left)))
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
@@ -22,7 +23,9 @@ type NodeConfig struct {
 	HTTP         string // address to listen on
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
-	Insecure     bool // allow addresses other than loopback
+	Insecure     bool // allow addresses other than loopback without TLS
+	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
+	TLS certs.Files
 	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
 	AfterFailedSync bool
 	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
@@ -52,6 +55,7 @@ type MasterOptions struct {
 	CheckInterval time.Duration
 	CheckRate     int64 // bytes of segments that a check reads per second; 0 for no limit
 	ReadCache     int64 // bytes of proven records that a master keeps; 0 for none
+	TileCache     int64 // bytes of proven hashes of the tree that a master keeps
 	Settings      masterfsm.Settings
 	Limits        masternode.Limits
 	Origin        string   // see masternode.LogConfig
@@ -102,8 +106,8 @@ func DefaultMasterOptions() MasterOptions {
 	return MasterOptions{
 		Options:       masterapi.Options{OpenRate: defaultOpenRate},
 		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate,
-		ReadCache: masternode.DefaultReadCache,
-		Settings:  masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), SpaceOptions: defaultSpace(),
+		ReadCache: masternode.DefaultReadCache, TileCache: masternode.DefaultTileCache,
+		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), SpaceOptions: defaultSpace(),
 	}
 }
 
@@ -132,8 +136,9 @@ func DefaultMiner() WorkerConfig {
 const (
 	// maxCheckRate bounds CheckRate. No disk is as fast, and it is far from an overflow.
 	maxCheckRate = 1 << 20 << 20
-	// maxReadCache bounds ReadCache. No machine has as much memory.
+	// maxReadCache bounds ReadCache and TileCache. No machine has as much memory.
 	maxReadCache = 1 << 20 << 20
+	minTileCache = 1 << 20
 	// defaultOpenRate is more than a verifier or mirror of the log needs: 1,000 tiles have 256,000 records.
 	defaultOpenRate = 1000
 	maxOpenRate     = 1_000_000
@@ -160,7 +165,13 @@ func (c *MasterConfig) validate() error {
 	case c.AdminToken == c.ClusterToken:
 		return errors.New("the admin token and the cluster token must differ")
 	}
-	return checkLoopback("--raft", c.Raft, c.Insecure)
+	if err := c.checkURLs("--peers", c.Peers); err != nil {
+		return err
+	}
+	if err := c.checkURLs("--join", c.Join); err != nil {
+		return err
+	}
+	return c.checkLoopback("--raft", c.Raft)
 }
 
 // Validate returns an error that names the first option outside its limits.
@@ -172,6 +183,9 @@ func (o *MasterOptions) Validate() error {
 		return fmt.Errorf("--check-rate %d is not within 0 and %d MiB a second", o.CheckRate>>20, maxCheckRate>>20)
 	case o.ReadCache < 0 || o.ReadCache > maxReadCache:
 		return fmt.Errorf("--read-cache %d is not within 0 and %d MiB", o.ReadCache>>20, maxReadCache>>20)
+	case o.TileCache < minTileCache || o.TileCache > maxReadCache:
+		return fmt.Errorf("--tile-cache %d is not within %d and %d MiB",
+			o.TileCache>>20, minTileCache>>20, maxReadCache>>20)
 	case o.OpenRate < 0 || o.OpenRate > maxOpenRate:
 		return fmt.Errorf("--open-rate %d is not within 0 and %d", o.OpenRate, maxOpenRate)
 	case n < 1 || n > wire.MaxRecordBytes:
@@ -202,6 +216,9 @@ func (c *WorkerConfig) validate() error {
 		return errors.New("at least one master is needed: --masters URL,…")
 	case c.ClusterToken == "":
 		return errNoClusterToken
+	}
+	if err := c.checkURLs("--masters", c.Masters); err != nil {
+		return err
 	}
 	return c.validateSpace()
 }

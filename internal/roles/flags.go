@@ -31,9 +31,15 @@ func (c *NodeConfig) Flags() []Flag {
 		{Name: "data", Value: &c.Data, Usage: "data `folder`, created if it is missing"},
 		{Name: "http", Value: &c.HTTP, Usage: "`address` to serve HTTP on"},
 		{Name: "advertise", Value: &c.Advertise,
-			Usage: "`URL` at which the other nodes reach this one (default: http:// and the address)"},
+			Usage: "`URL` at which the other nodes reach this one (default: http:// or https:// and the address)"},
+		{Name: "tls-cert", Value: &c.TLS.Cert,
+			Usage: "`file` with this node's certificate (PEM): all nodes and users then speak TLS 1.3; read again " +
+				"when it changes, as are the next two"},
+		{Name: "tls-key", Value: &c.TLS.Key, Usage: "`file` with the certificate's private key"},
+		{Name: "tls-ca", Value: &c.TLS.CA, Usage: "`file` with the authorities whose nodes are trusted"},
 		{Name: "insecure", Value: &c.Insecure,
-			Usage: "allow addresses other than loopback: tokens and records then cross that network unencrypted"},
+			Usage: "allow addresses other than loopback without TLS: tokens and records then cross that network " +
+				"unencrypted"},
 		{Name: "after-failed-sync", Value: &c.AfterFailedSync,
 			Usage: "start although a sync of the data folder failed since the machine was started: a power cut may " +
 				"then lose what others count on; for one start"},
@@ -48,6 +54,9 @@ func (c *NodeConfig) Flags() []Flag {
 // Flags lists the flags of a master.
 func (c *MasterConfig) Flags() []Flag {
 	flags := append(c.NodeConfig.Flags(),
+		Flag{Name: "tls-user-cert", Value: &c.TLS.UserCert,
+			Usage: "`file` with a certificate that users see instead of --tls-cert, such as one of a public authority"},
+		Flag{Name: "tls-user-key", Value: &c.TLS.UserKey, Usage: "`file` with its private key"},
 		Flag{Name: "raft", Value: &c.Raft, Usage: "`address` of the raft port"},
 		Flag{Name: "raft-advertise", Value: &c.RaftAdvertise,
 			Usage: "`address` host:port at which the other masters reach the raft port (default: that of --raft)"},
@@ -88,6 +97,8 @@ func (o *MasterOptions) Flags() []Flag {
 				"(ten times as many at once); 0 for no limit"},
 		{Name: "read-cache", Value: (*mebibytes)(&o.ReadCache),
 			Usage: "`MiB` of records that a master keeps in memory after it has read and proven them; 0 for none"},
+		{Name: "tile-cache", Value: (*mebibytes)(&o.TileCache),
+			Usage: "`MiB` of proven hashes of the tree that a master keeps in memory"},
 		{Name: "original-api", Value: &o.OriginalAPI,
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}

@@ -1,27 +1,72 @@
 package roles
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 )
 
-// checkLoopback refuses an address other than a loopback address, unless insecure allows it.
-func checkLoopback(flag, hostport string, insecure bool) error {
+// scheme returns that of the URLs of all nodes.
+func (c *NodeConfig) scheme() string {
+	if c.TLS.Cert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// checkURLs refuses URLs with another scheme than the one of all nodes.
+func (c *NodeConfig) checkURLs(flag string, urls []string) error {
+	for _, u := range urls {
+		if scheme := c.scheme(); !strings.HasPrefix(u, scheme+"://") {
+			why := "without --tls-cert all nodes speak HTTP in clear"
+			if scheme == "https" {
+				why = "with --tls-cert all nodes speak HTTPS"
+			}
+			return fmt.Errorf("%s %s does not begin with %s://: %s", flag, u, scheme, why)
+		}
+	}
+	return nil
+}
+
+// openCerts reads the certificates. It returns nil if no files are given.
+func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
+	given, err := c.TLS.Complete()
+	if err != nil || !given {
+		return nil, err
+	}
+	store, err := certs.Open(c.TLS, c.Logger)
+	if err != nil {
+		return nil, err
+	}
+	if id := store.Identity(); id.Role != role {
+		return nil, fmt.Errorf("--tls-cert %s is the certificate of %s, and this is a %s", c.TLS.Cert, id, role)
+	}
+	return store, nil
+}
+
+// checkLoopback refuses an address other than a loopback address without TLS, unless --insecure allows it.
+func (c *NodeConfig) checkLoopback(flag, hostport string) error {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", flag, hostport, err)
 	}
-	if ip := net.ParseIP(host); insecure || host == "localhost" || ip != nil && ip.IsLoopback() {
+	if ip := net.ParseIP(host); c.Insecure || c.TLS.Cert != "" || host == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
 	return fmt.Errorf("%s %s is not a loopback address: tokens and records would cross the network unencrypted; "+
-		"give --insecure if you trust the network, or use 127.0.0.1", flag, hostport)
+		"give certificates (--tls-cert, --tls-key, --tls-ca), or --insecure if you trust the network, or use 127.0.0.1",
+		flag, hostport)
 }
 
 const (
@@ -61,7 +106,7 @@ func (c *NodeConfig) connectionLimits(files uint64) (httpapi.ConnectionLimits, e
 // listen opens the HTTP listener of a role. It returns the URL at which the other nodes reach it.
 func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 	addr, advertise := c.HTTP, c.Advertise
-	if err := checkLoopback("--http", addr, c.Insecure); err != nil {
+	if err := c.checkLoopback("--http", addr); err != nil {
 		return nil, "", err
 	}
 	var files syscall.Rlimit
@@ -74,8 +119,8 @@ func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 	}
 	if advertise != "" {
 		u, err := url.Parse(advertise)
-		if err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
-			return nil, "", fmt.Errorf("--advertise %q is not written http://host:port", advertise)
+		if err != nil || u.Scheme != c.scheme() || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+			return nil, "", fmt.Errorf("--advertise %q is not written %s://host:port", advertise, c.scheme())
 		}
 	}
 	l, err := net.Listen("tcp", addr)
@@ -86,7 +131,7 @@ func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 		return nil, "", fmt.Errorf("--http %s: %w", addr, err)
 	}
 	if advertise == "" {
-		advertise = "http://" + l.Addr().String()
+		advertise = c.scheme() + "://" + l.Addr().String()
 	}
 	return httpapi.Limit(l, limits, c.Logger), strings.TrimRight(advertise, "/"), nil
 }
@@ -99,4 +144,20 @@ func checkPort(address string) error {
 		return err
 	}
 	return listener.Close()
+}
+
+// serve answers requests with a function of package httpapi until ctx ends, with TLS if there are certificates. Then it also watches their files.
+func serve(
+	ctx context.Context, with func(context.Context, net.Listener, http.Handler, hclog.Logger) error,
+	l *httpapi.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
+) error {
+	if store == nil {
+		return with(ctx, l, h, log)
+	}
+	watched, end := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { store.Watch(watched) })
+	defer watching.Wait()
+	defer end()
+	return with(ctx, httpapi.Secure(l, store), h, log)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
@@ -19,6 +20,7 @@ import (
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
+	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -31,7 +33,9 @@ type Master struct {
 	url       string
 	space     *diskspace.Watch
 	store     *raftstore.Store
-	transport *noderpc.Transport
+	certs     *certs.Store       // nil without TLS
+	transport *noderpc.Transport // to masters
+	toWorkers *noderpc.Transport
 	masters   *noderpc.Masters
 	node      *masternode.Node
 	handler   http.Handler
@@ -51,7 +55,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	cfg.Peers, cfg.Join = trimmed(cfg.Peers), trimmed(cfg.Join)
-	m := &Master{cfg: cfg, transport: noderpc.NewTransport()}
+	m := &Master{cfg: cfg}
+	if m.certs, err = cfg.openCerts(certs.Master); err != nil {
+		return nil, err
+	}
+	m.transport = noderpc.NewSecureTransport(m.certs, certs.Master)
+	m.toWorkers = noderpc.NewSecureTransport(m.certs, certs.Storage, certs.Miner)
 	if m.listener, m.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
@@ -74,7 +83,13 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	histograms := histogram.NewMaster()
+	var raftTLS transport.TLS
+	var certificate func() certs.Report
+	if m.certs != nil {
+		raftTLS, certificate = m.certs, m.certs.Report
+	}
 	m.store, err = raftstore.Open(raftstore.Config{
+		TLS: raftTLS,
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
@@ -87,7 +102,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	m.id = m.store.Member().ID
-	workers := noderpc.NewWorkers(m.transport)
+	workers := noderpc.NewWorkers(m.toWorkers)
 	workers.From(func() string { return m.store.Member().Group })
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
@@ -95,7 +110,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Founder: founderOf(cfg.Peers),
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
-		ReadCache: cfg.ReadCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
+		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Flags: cfg.Options.Access(), Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
@@ -111,7 +126,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:        m.store.Adopt,
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -132,7 +147,7 @@ func (m *Master) Run(ctx context.Context) error {
 	ctx, stopServing := context.WithCancelCause(ctx)
 	defer stopServing(nil)
 	serving, ctx := errgroup.WithContext(ctx)
-	serving.Go(func() error { return httpapi.Serve(ctx, m.listener, m.handler, m.cfg.Logger) })
+	serving.Go(func() error { return serve(ctx, httpapi.ServeUsers, m.listener, m.certs, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error {
@@ -158,6 +173,7 @@ func (m *Master) Run(ctx context.Context) error {
 	err = m.syncs.note(explainFailedSync(m.cfg.Data, err))
 	err = errors.Join(err, m.reportFailedSync())
 	m.transport.CloseIdle()
+	m.toWorkers.CloseIdle()
 	return errors.Join(err, m.syncs.mark.Close())
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -19,11 +20,13 @@ import (
 
 // RecoverConfig configures the recovery of a group whose majority of masters is lost permanently.
 type RecoverConfig struct {
-	Data         string   // the survivor's data folder; an empty one with FromStorage
-	Raft         string   // its new raft address, host:port
-	ClusterToken string   // needed to read the storage nodes' chains
-	FromStorage  []string // URLs of all storage nodes, if no master has survived
-	Without      []string // ids or URLs of storage nodes that are lost permanently and are not asked
+	Data         string // the survivor's data folder; an empty one with FromStorage
+	Raft         string // its new raft address, host:port
+	ClusterToken string // needed to read the storage nodes' chains
+	// TLS are the files of the certificate of the master, if the cluster has TLS.
+	TLS         certs.Files
+	FromStorage []string // URLs of all storage nodes, if no master has survived
+	Without     []string // ids or URLs of storage nodes that are lost permanently and are not asked
 	// StorageLost states that a majority of the table's storage nodes is lost permanently. Those not in Without must
 	// still answer.
 	StorageLost bool
@@ -146,9 +149,14 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		_, noteErr := mark.Note(err)
 		err = errors.Join(err, noteErr, mark.Close())
 	}()
+	node := NodeConfig{TLS: cfg.TLS, Logger: cfg.Logger}
+	store, err := node.openCerts(certs.Master)
+	if err != nil {
+		return Recovery{}, err
+	}
 	r := &recovery{
 		cfg: cfg, folder: folder, fresh: folder.Fresh(),
-		masters: noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken),
+		masters: noderpc.NewMasters(noderpc.NewSecureTransport(store), cfg.ClusterToken),
 	}
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {

@@ -14,7 +14,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
 		node, err := storagenode.Open(storagenode.Config{
 			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark, Room: w.space.Room,
-			Transfer: noderpc.NewWorkers(w.transport).Transfer,
+			Transfer: noderpc.NewWorkers(w.toOthers).Transfer,
 		})
 		if err != nil {
 			return workerNode{}, err
@@ -29,7 +29,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 				return workerapi.NewStorage(workerapi.StorageConfig{
 					Node: node, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
 					Group: w.registrar.Group, MasterToken: w.identity.MasterToken, ClusterToken: cfg.ClusterToken,
-					Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
+					Secured: w.certs != nil, Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
 				})
 			},
 		}, nil

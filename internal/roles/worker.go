@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/noderpc"
@@ -30,7 +31,9 @@ type Worker struct {
 	url       string
 	identity  worker.Identity
 	fence     *worker.Fence
-	transport *noderpc.Transport
+	certs     *certs.Store       // nil without TLS
+	transport *noderpc.Transport // to masters
+	toOthers  *noderpc.Transport // to storage nodes
 	registrar *worker.Registrar
 	failed    chan error // an error of a handler that must stop the role
 	space     *diskspace.Watch
@@ -54,7 +57,12 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, transport: noderpc.NewTransport(), failed: make(chan error, 1)}
+	w := &Worker{cfg: cfg, failed: make(chan error, 1)}
+	if w.certs, err = cfg.openCerts(role); err != nil {
+		return nil, err
+	}
+	w.transport = noderpc.NewSecureTransport(w.certs, certs.Master)
+	w.toOthers = noderpc.NewSecureTransport(w.certs, certs.Storage)
 	if w.listener, w.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
@@ -168,7 +176,7 @@ func (w *Worker) fail(err error) {
 func (w *Worker) Run(ctx context.Context) error {
 	handler := w.node.handler()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return httpapi.Serve(ctx, w.listener, handler, w.cfg.Logger) })
+	g.Go(func() error { return serve(ctx, httpapi.Serve, w.listener, w.certs, handler, w.cfg.Logger) })
 	g.Go(func() error { return w.registrar.Run(ctx) })
 	g.Go(func() error { return w.space.Run(ctx) })
 	g.Go(func() error {
@@ -185,5 +193,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	err = w.syncs.note(errors.Join(err, w.node.close()))
 	err = errors.Join(err, w.reportFailedSync())
 	w.transport.CloseIdle()
+	w.toOthers.CloseIdle()
 	return errors.Join(err, w.syncs.mark.Close())
 }

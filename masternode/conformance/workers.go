@@ -1,8 +1,10 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -117,9 +119,24 @@ func (s *storageSuite) deposed(ctx context.Context, t *testing.T) {
 }
 
 func (s *storageSuite) reads(ctx context.Context, t *testing.T) {
-	answers, err := s.ReadRecords(ctx, s.node, []wire.Place{{Block: 2, Offset: 1}, {Block: 3}, {Block: 0}})
+	places := []wire.Place{{Block: 2, Offset: 1}, {Block: 3}, {Block: 0}}
+	answers, err := s.ReadRecords(ctx, s.node, places, 0)
 	if err != nil || len(answers) != 3 {
 		t.Fatalf("%d answers, %v", len(answers), err)
+	}
+	for known := range 4 {
+		same, err := s.ReadRecords(ctx, s.node, places, known)
+		if err != nil || len(same) != 3 {
+			t.Fatalf("%d answers, %v", len(same), err)
+		}
+		for i, a := range same {
+			if b := &answers[i]; a.Status != b.Status || !bytes.Equal(a.Record, b.Record) {
+				t.Errorf("place %d with %d known: %+v", i, known, a)
+			}
+			if i < known && len(a.Path) > 0 || i >= known && !slices.Equal(a.Path, answers[i].Path) {
+				t.Errorf("place %d with %d known: a path of %d hashes", i, known, len(a.Path))
+			}
+		}
 	}
 	for i, number := range map[int]uint64{0: 2, 2: 0} {
 		a, b := &answers[i], &s.log.Blocks[number]

@@ -80,13 +80,14 @@ func (p *Prover) readBatch(ctx context.Context, reads []*RecordRead) {
 
 // readFrom asks one node and returns the reads that it could not prove.
 func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*RecordRead) (missing []*RecordRead) {
+	reads, leaves := p.knownFirst(reads)
 	places := make([]wire.Place, len(reads))
 	for i, r := range reads {
 		places[i] = wire.Place{Block: r.Value.header.Block, Offset: r.Value.offset}
 	}
 	answers, err := ask(ctx, p, node, "no answer to a read",
 		func(ctx context.Context, w wire.Worker) ([]wire.ProvenRecord, error) {
-			return p.cfg.Storages.ReadRecords(ctx, w, places)
+			return p.cfg.Storages.ReadRecords(ctx, w, places, len(leaves))
 		})
 	if err != nil || len(answers) != len(reads) {
 		return reads
@@ -94,7 +95,13 @@ func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*
 	var wrong, failed error
 	for i, r := range reads {
 		a := &answers[i]
-		record, err := r.Value.check(a)
+		var record HashedRecord
+		var err error
+		if i < len(leaves) {
+			record, err = r.Value.compare(a, leaves[i])
+		} else if record, err = r.Value.check(a); err == nil {
+			p.leafTiles.note(r.Value.leaf())
+		}
 		switch {
 		case err == nil:
 			r.End(record, nil)
@@ -118,16 +125,52 @@ func (p *Prover) readFrom(ctx context.Context, node masterfsm.Storage, reads []*
 	return missing
 }
 
-// check verifies an answer and returns its record.
-func (r *recordPlace) check(a *wire.ProvenRecord) (HashedRecord, error) {
+// knownFirst orders reads: first those whose leaf hashes are known, which it returns.
+func (p *Prover) knownFirst(reads []*RecordRead) (ordered []*RecordRead, leaves []chain.Hash) {
+	ordered = make([]*RecordRead, 0, len(reads))
+	var others []*RecordRead
+	for _, r := range reads {
+		if leaf, ok := p.leaf(r.Value.leaf()); ok {
+			ordered, leaves = append(ordered, r), append(leaves, leaf)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return append(ordered, others...), leaves
+}
+
+// leaf is the index of the record's leaf.
+func (r *recordPlace) leaf() uint64 { return r.header.First + uint64(r.offset) }
+
+// found returns the record of an answer, hashed and not proven.
+func (r *recordPlace) found(a *wire.ProvenRecord) (HashedRecord, error) {
 	if a.Status != wire.ReadFound {
 		return HashedRecord{}, fmt.Errorf("record %d of block %d: read status %d", r.offset, r.header.Block, a.Status)
 	}
-	record, err := HashRecord(a.Record)
+	return HashRecord(a.Record)
+}
+
+// compare compares the record of an answer with its leaf hash, which is proven, and returns it. A path of an older node
+// is not needed.
+func (r *recordPlace) compare(a *wire.ProvenRecord, leaf chain.Hash) (HashedRecord, error) {
+	record, err := r.found(a)
 	if err != nil {
 		return HashedRecord{}, err
 	}
-	proof := chain.Proof{Index: r.header.First + uint64(r.offset), Size: r.header.Seal(), Path: a.Path}
+	if record.Leaf != leaf {
+		return HashedRecord{}, fmt.Errorf("record %d of block %d: it has leaf hash %s, not %s",
+			r.offset, r.header.Block, record.Leaf, leaf)
+	}
+	return record, nil
+}
+
+// check verifies the record of an answer by its path, and returns it.
+func (r *recordPlace) check(a *wire.ProvenRecord) (HashedRecord, error) {
+	record, err := r.found(a)
+	if err != nil {
+		return HashedRecord{}, err
+	}
+	proof := chain.Proof{Index: r.leaf(), Size: r.header.Seal(), Path: a.Path}
 	if err := proof.Check(record.Leaf, r.header.Root); err != nil {
 		return HashedRecord{}, fmt.Errorf("record %d of block %d: %w", r.offset, r.header.Block, err)
 	}

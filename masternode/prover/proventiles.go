@@ -17,8 +17,19 @@ import (
 // tileID names a tile of C2SP tlog-tiles.
 type tileID struct{ level, index uint64 }
 
-// keptTiles is how many tiles are kept: 16 MiB.
-const keptTiles = 2048
+// DefaultTileBytes is the default of Config.TileBytes.
+const DefaultTileBytes = 16 << 20
+
+// tileMemory is what the cache needs for a tile, in bytes: 256 hashes, and its own entries.
+const tileMemory = wire.TileWidth*tlog.HashSize + 512
+
+// keptTiles is how many tiles fit a number of bytes, at least one.
+func keptTiles(bytes uint64) int {
+	if bytes == 0 {
+		bytes = DefaultTileBytes
+	}
+	return int(max(bytes/tileMemory, 1))
+}
 
 // Inclusion returns the path of a leaf in the tree of a size, RFC 6962 section 2.1.1.
 func (p *Prover) Inclusion(ctx context.Context, index, size uint64) (path []chain.Hash, err error) {

@@ -18,8 +18,9 @@ import (
 
 // Storages calls storage nodes. Their answers are not trusted. The methods may be called by many goroutines.
 type Storages interface {
-	// ReadRecords answers for each place, in order.
-	ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place) ([]wire.ProvenRecord, error)
+	// ReadRecords answers for each place, in order. The caller knows the leaf hashes of the first known places, which
+	// may be answered without a path.
+	ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place, known int) ([]wire.ProvenRecord, error)
 	// Headers answers with up to limit headers from a block on, with inclusion proofs of their seals in the tree of a
 	// size.
 	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
@@ -42,7 +43,7 @@ type Ledger interface {
 	Read(f func(*masterfsm.State))
 }
 
-// Config describes a [Prover]. All fields except RecordBytes are required.
+// Config describes a [Prover]. All fields except RecordBytes and TileBytes are required.
 type Config struct {
 	// Self is the member id of this master. It decides which node is asked first, so that the masters spread over the
 	// nodes.
@@ -53,6 +54,8 @@ type Config struct {
 	Clock    func() time.Time
 	// RecordBytes bounds the cache of proven records, in bytes. It keeps nothing if RecordBytes is 0.
 	RecordBytes uint64
+	// TileBytes bounds the cache of proven tiles of the tree's hashes, in bytes; 0 for [DefaultTileBytes].
+	TileBytes uint64
 }
 
 // Prover reads from storage nodes. Its methods may be called by many goroutines.
@@ -60,8 +63,9 @@ type Prover struct {
 	cfg Config
 	log hclog.Logger
 
-	tiles   *runCache[tileID]
-	bundles *bundles
+	tiles     *runCache[tileID]
+	leafTiles *leafTiles
+	bundles   *bundles
 
 	reads    *batch.Batcher[recordPlace, HashedRecord]
 	records  *recordCache
@@ -86,8 +90,9 @@ const (
 
 // New makes a prover. Reads of records wait until Run is called.
 func New(cfg Config) *Prover {
+	kept := keptTiles(cfg.TileBytes)
 	p := &Prover{
-		cfg: cfg, log: cfg.Logger.Named("prover"), tiles: newRunCache[tileID](keptTiles),
+		cfg: cfg, log: cfg.Logger.Named("prover"), tiles: newRunCache[tileID](kept), leafTiles: newLeafTiles(kept),
 		headers: newLRU[uint64, chain.Header](keptHeaders), unwell: map[string]time.Time{},
 		records:  newRecordCache(cfg.RecordBytes),
 		suspects: make(chan wire.Suspicion, maxSuspects),
@@ -102,7 +107,10 @@ func New(cfg Config) *Prover {
 
 // Run reads records until ctx ends, and waits for all reads that are in flight.
 func (p *Prover) Run(ctx context.Context) {
+	var tiles sync.WaitGroup
+	tiles.Go(func() { p.readDueTiles(ctx) })
 	p.reads.Run(ctx)
+	tiles.Wait()
 	stopping := fmt.Errorf("%w: %w", errStopping, context.Cause(ctx))
 	p.fetches.Close(stopping)
 	p.bundles.kept.reads.Close(stopping)

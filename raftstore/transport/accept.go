@@ -67,6 +67,9 @@ func (s *Stream) serve(c *conn) {
 	began := time.Now()
 	err := c.SetDeadline(began.Add(helloTime))
 	if err == nil {
+		err = s.secure(c)
+	}
+	if err == nil {
 		purpose, err = s.answer(c, began)
 	}
 	if err == nil {
@@ -125,7 +128,7 @@ func (s *Stream) answer(c *conn, began time.Time) (purpose byte, err error) {
 		return 0, errStarting
 	}
 	c.identify(h.caller, Start{}, Start{})
-	if err := s.cfg.Key.answer(c, transcript); err != nil {
+	if err := c.key.answer(c, transcript); err != nil {
 		return 0, err
 	}
 	s.learnHost(c, h.caller)

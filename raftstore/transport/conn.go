@@ -10,6 +10,7 @@ type conn struct {
 	net.Conn
 	stream  *Stream
 	dialled string // host:port; "" if the other side opened the connection
+	key     Key    // proves the cluster token, on this connection only if it has TLS
 
 	// Of the other side; the stream's mu guards them.
 	member           string
@@ -20,7 +21,7 @@ type conn struct {
 
 // track registers a connection with the stream. It closes the connection at once when the stream is closed.
 func (s *Stream) track(plain net.Conn, dialled string) (*conn, error) {
-	c := &conn{Conn: plain, stream: s, dialled: dialled}
+	c := &conn{Conn: plain, stream: s, dialled: dialled, key: s.cfg.Key}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil || s.disabled {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// contact says whether raft reaches a member. Raft has several connections to it, and dials only when it needs one more:
-// an attempt that fails while another connection works says nothing. So a member is unreachable when the last failed
-// attempt began after its last answer.
+// contact says whether raft reaches a member. Raft has several connections to it, and dials only when it needs one
+// more: an attempt that fails while another connection works says nothing. So a member is unreachable when the last
+// failed attempt began after its last answer.
 type contact struct {
 	mu     sync.Mutex
 	answer time.Time // of the last answer to a dial or to a call

@@ -143,7 +143,11 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	if err := c.SetDeadline(deadline); err != nil {
+	err = c.SetDeadline(deadline)
+	if err == nil {
+		err = s.secure(c)
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
@@ -154,7 +158,7 @@ func (s *Stream) call(c *conn, h hello, purpose byte) error {
 	version := s.versionFor(h.callee)
 	if version < helloVersionStarts {
 		c.identify(h.callee, Start{}, Start{})
-		return s.cfg.Key.call(c, h)
+		return c.key.call(c, h)
 	}
 	err := s.callWithStart(c, h, version, purpose)
 	if err == nil {

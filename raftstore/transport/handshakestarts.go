@@ -162,17 +162,17 @@ func (s *Stream) callWithStart(c *conn, h hello, version, purpose byte) error {
 		return err
 	}
 	verdict := s.judge(c, h.callee, x.lastCaller, x.lastCallee, x.callee)
-	if err := s.cfg.Key.sendVerdict(c, macCaller, x.transcript, verdict, h.callee); err != nil {
+	if err := c.key.sendVerdict(c, macCaller, x.transcript, verdict, h.callee); err != nil {
 		return err
 	}
-	if err := s.cfg.Key.readVerdict(c, macEnd, x.transcript, h.callee); err != nil {
+	if err := c.key.readVerdict(c, macEnd, x.transcript, h.callee); err != nil {
 		return err
 	}
 	return s.acceptPeer(c, h.callee, x.lastCallee, x.callee, x.caller)
 }
 
 // ask sends a hello and reads the callee's first answer.
-func (s *Stream) ask(conn io.ReadWriter, h hello, version, purpose byte) (x firstAnswer, err error) {
+func (s *Stream) ask(conn *conn, h hello, version, purpose byte) (x firstAnswer, err error) {
 	if x.transcript, err = h.encode(version); err != nil {
 		return x, err
 	}
@@ -185,7 +185,7 @@ func (s *Stream) ask(conn io.ReadWriter, h hello, version, purpose byte) (x firs
 	if _, err := conn.Write(x.transcript); err != nil {
 		return x, err
 	}
-	body, err := s.cfg.Key.receive(conn, macCallee, x.transcript, nonceSize+shownSize(version))
+	body, err := conn.key.receive(conn, macCallee, x.transcript, nonceSize+shownSize(version))
 	if err != nil {
 		return x, err
 	}
@@ -213,11 +213,11 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 	transcript = append(transcript, shown...)
 	body := lastCaller.appendTo(callee.appendTo(newNonce(shownSize(version) + macSize)))
 	body = s.appendFailedSync(body, version, h.caller)
-	if err := s.cfg.Key.send(c, macCallee, transcript, body); err != nil || purpose == purposeProbe {
+	if err := c.key.send(c, macCallee, transcript, body); err != nil || purpose == purposeProbe {
 		return purpose, err
 	}
 	transcript = append(transcript, body...)
-	if err := s.cfg.Key.readVerdict(c, macCaller, transcript, h.caller); err != nil {
+	if err := c.key.readVerdict(c, macCaller, transcript, h.caller); err != nil {
 		return 0, err
 	}
 	s.learnHost(c, h.caller)
@@ -231,5 +231,5 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 			return 0, err
 		}
 	}
-	return purpose, s.cfg.Key.sendVerdict(c, macEnd, transcript, verdict, h.caller)
+	return purpose, c.key.sendVerdict(c, macEnd, transcript, verdict, h.caller)
 }

@@ -47,8 +47,8 @@ func newPipeStream(rate, stopAt int) *pipeStream {
 	near, far := net.Pipe()
 	s := &Stream{conns: map[*conn]struct{}{}}
 	p := &pipeStream{
-		near: &outgoing{conn: &conn{Conn: near, stream: s}, contact: &contact{}},
-		far:  &slowConn{Conn: far, rate: rate, stopAt: stopAt},
+		near:     &outgoing{conn: &conn{Conn: near, stream: s}, contact: &contact{}},
+		far:      &slowConn{Conn: far, rate: rate, stopAt: stopAt},
 		accepted: make(chan net.Conn, 1), closed: make(chan struct{}),
 	}
 	p.accepted <- p.far

@@ -36,6 +36,7 @@ type Config struct {
 	FailedSyncOf func(member string) KernelDigest
 	// MustStop reports whether this master must stop if a sync of its folder failed under a kernel.
 	MustStop func(KernelDigest) bool
+	TLS      TLS // nil for none
 	// Dial opens a connection; nil for TCP.
 	Dial func(ctx context.Context, network, hostPort string) (net.Conn, error)
 	Log  hclog.Logger
@@ -52,17 +53,17 @@ type Stream struct {
 	tasks  sync.WaitGroup
 	gate   gate
 
-	mu          sync.Mutex // guards all below
-	disabled    bool       // no connection is accepted or opened any more
-	group       string     // "" while this master is new: then no connection is accepted
-	raftOpen    bool       // connections are for raft too, and not only for announcements
-	conns       map[*conn]struct{}
-	versions    map[string]byte   // the highest version of the handshake that a member has used, whatever the level
-	contacts    map[string]*contact
-	addresses   map[string]string // see SetAddress
-	questions   map[string]*termLink
-	proven      map[proofOf]netip.Addr
-	warned      time.Time
+	mu        sync.Mutex // guards all below
+	disabled  bool       // no connection is accepted or opened any more
+	group     string     // "" while this master is new: then no connection is accepted
+	raftOpen  bool       // connections are for raft too, and not only for announcements
+	conns     map[*conn]struct{}
+	versions  map[string]byte // the highest version of the handshake that a member has used, whatever the level
+	contacts  map[string]*contact
+	addresses map[string]string // see SetAddress
+	questions map[string]*termLink
+	proven    map[proofOf]netip.Addr
+	warned    time.Time
 }
 
 var _ raft.StreamLayer = (*Stream)(nil)

@@ -26,6 +26,9 @@ type Storage struct {
 
 	Reads, TileReads, EntryReads int // calls
 
+	Paths    int  // of records that were sent
+	OldReads bool // it sends paths also where none is needed, like a storage node of an older version
+
 	// Changes of its responses.
 	Lie        func(*wire.ProvenRecord)
 	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
@@ -416,11 +419,11 @@ func (w *Workers) Send(
 }
 
 func (w *Workers) ReadRecords(
-	ctx context.Context, t wire.Worker, places []wire.Place,
+	ctx context.Context, t wire.Worker, places []wire.Place, known int,
 ) (out []wire.ProvenRecord, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		s.Reads++
-		for _, p := range places {
+		for i, p := range places {
 			if p.Block >= uint64(len(s.Blocks)) {
 				out = append(out, wire.ProvenRecord{Status: wire.ReadBehind})
 				continue
@@ -428,7 +431,10 @@ func (w *Workers) ReadRecords(
 			b := s.Blocks[p.Block]
 			a := wire.ProvenRecord{
 				Record: append([]byte(nil), b.Encoded(p.Offset)...),
-				Path:   s.Path(b.Header.Seal(), b.Header.First+uint64(p.Offset)),
+			}
+			if i >= known || s.OldReads {
+				a.Path = s.Path(b.Header.Seal(), b.Header.First+uint64(p.Offset))
+				s.Paths++
 			}
 			if s.Bad[p.Block] {
 				a.Record[len(a.Record)-1] ^= 1

@@ -30,6 +30,7 @@ func UseCluster(cmd *cobra.Command, use Use, act func(c *Call) error) *cobra.Com
 	flags.StringVar(&connect.cluster, "cluster", "", "cluster `file` with the masters and tokens (default "+
 		DefaultClusterFile()+" if it exists and nothing else is given)")
 	MustComplete(cmd.MarkFlagFilename("cluster", "json"))
+	AddCA(cmd, &connect.ca)
 	NoFiles(cmd, "masters")
 	if use.JSON != "" {
 		AddJSON(cmd, &call.JSON, use.JSON)
@@ -43,7 +44,11 @@ func UseCluster(cmd *cobra.Command, use Use, act func(c *Call) error) *cobra.Com
 		if err != nil {
 			return err
 		}
-		call.Client, err = client.New(client.Config{Masters: masters, Token: token, RetryFor: use.RetryFor})
+		trust, err := TLSConfig(connect.ca)
+		if err != nil {
+			return err
+		}
+		call.Client, err = client.New(client.Config{Masters: masters, Token: token, RetryFor: use.RetryFor, TLS: trust})
 		if err != nil {
 			return err
 		}

@@ -54,6 +54,7 @@ type connection struct {
 	masters   []string
 	tokenFile string // with the admin token or a project token, depending on the role
 	cluster   string
+	ca        string // file, see AddCA
 }
 
 // resolve finds masters and token, each from its own flag, else from --cluster, else from the environment. The default
@@ -113,6 +114,9 @@ func (c *connection) fromFile(path string) (masters []string, token string, err 
 	}
 	if err != nil {
 		return nil, "", err
+	}
+	if c.ca == "" {
+		c.ca = f.CA
 	}
 	if c.role.admin() || c.role != AsProject && f.Tokens.Project == "" {
 		return f.Masters, f.Tokens.Admin, nil

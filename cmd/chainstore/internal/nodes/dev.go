@@ -44,6 +44,8 @@ With --processes each of the seven roles is a separate process, so that you can 
 	flags.StringVar(&t.Dir, "data", t.Dir, "`folder` of the cluster")
 	flags.IntVar(&t.Port, "port", t.Port,
 		"base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
+	flags.BoolVar(&t.TLS, "tls", false,
+		"speak TLS between all roles and with users, with certificates of an authority in the folder tls/")
 	flags.BoolVar(&processes, "processes", false, "run each role as a separate process")
 	flags.BoolVar(&afterFailedSync, "after-failed-sync", false,
 		"start although a sync of a role's folder failed since the machine was started; for one start")
@@ -116,12 +118,16 @@ func printHints(out io.Writer, c *devcluster.Cluster) {
 	file := devcluster.ClusterFilePath(c.Topology().Dir)
 	masters := c.Topology().MasterURLs()
 	first, last := masters[0], masters[len(masters)-1]
+	curl := "curl"
+	if ca := c.File().CA; ca != "" {
+		curl += " --cacert " + ca
+	}
 	fmt.Fprintf(out, `
 Try:
-  export TOKEN=$(sed -n 's/.*"project": "\(.*\)".*/\1/p' %s)
-  curl -H "Authorization: Bearer $TOKEN" --data-binary 'hello' '%s/v1/records?wait=stored'
-  curl -H "Authorization: Bearer $TOKEN" %s/v1/blocks/0/records/0
-  curl -H "Authorization: Bearer $TOKEN" %s/v1/cluster
+  export TOKEN=$(sed -n 's/.*"project": "\(.*\)".*/\1/p' %[1]s)
+  %[5]s -H "Authorization: Bearer $TOKEN" --data-binary 'hello' '%[2]s/v1/records?wait=stored'
+  %[5]s -H "Authorization: Bearer $TOKEN" %[3]s/v1/blocks/0/records/0
+  %[5]s -H "Authorization: Bearer $TOKEN" %[4]s/v1/cluster
 
-`, file, first, last, first)
+`, file, first, last, first, curl)
 }

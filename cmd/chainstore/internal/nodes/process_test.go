@@ -76,6 +76,7 @@ func change(t *testing.T, f roles.Flag) {
 	case roles.Value:
 		text := map[string]string{
 			"key-age": "1.5s", "check-rate": "77", "min-free": "78", "warn-free": "79", "read-cache": "80",
+			"tile-cache": "81",
 		}[f.Name]
 		if err := v.Set(text); err != nil || v.String() != text {
 			t.Errorf("--%s: %q becomes %q: %v", f.Name, text, v, err)

@@ -30,7 +30,7 @@ type transferResult struct {
 // NewExport writes a chain into one file.
 func NewExport() *cobra.Command {
 	var cfg roles.ExportConfig
-	var url, tokenFile string
+	var url, tokenFile, ca string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export --data STORAGE_DIR --out FILE",
@@ -61,7 +61,7 @@ projects: protect it like the disk of a storage node.`,
 				if err != nil {
 					return err
 				}
-				if err := addCheckpoint(cmd.Context(), &cfg, url, token); err != nil {
+				if err := addCheckpoint(cmd.Context(), &cfg, url, token, ca); err != nil {
 					return err
 				}
 			}
@@ -85,6 +85,7 @@ projects: protect it like the disk of a storage node.`,
 		"with --url: also export the blocks after the newest checkpoint")
 	flags.StringVar(&tokenFile, "token-file", "", "with --url, if the log is private: `file` with a token (or "+
 		cli.EnvToken+")")
+	cli.AddCA(cmd, &ca)
 	cli.AddJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
 	cli.NoFiles(cmd, "url")
@@ -92,8 +93,12 @@ projects: protect it like the disk of a storage node.`,
 }
 
 // addCheckpoint adds the log's newest checkpoint and its keys, the retired ones too. It verifies neither.
-func addCheckpoint(ctx context.Context, cfg *roles.ExportConfig, url, token string) error {
-	c, err := client.New(client.Config{Masters: []string{url}, Token: token})
+func addCheckpoint(ctx context.Context, cfg *roles.ExportConfig, url, token, ca string) error {
+	trust, err := cli.TLSConfig(ca)
+	if err != nil {
+		return err
+	}
+	c, err := client.New(client.Config{Masters: []string{url}, Token: token, TLS: trust})
 	if err != nil {
 		return err
 	}

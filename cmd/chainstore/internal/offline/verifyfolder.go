@@ -39,10 +39,10 @@ type verified struct {
 
 // verifyOptions are the flags of verify. Exactly one of data, url and file is set.
 type verifyOptions struct {
-	data, url, file  string
-	state, tokenFile string
-	allowTail        bool
-	asJSON           bool
+	data, url, file      string
+	state, tokenFile, ca string
+	allowTail            bool
+	asJSON               bool
 }
 
 // NewVerify checks a storage node's folder, a running log from outside, or an export.
@@ -82,6 +82,7 @@ command line is wrong.`,
 	flags.StringVar(&o.url, "url", "", "`URL` of a master of a running log")
 	flags.StringVar(&o.file, "file", "", "exported `file`")
 	flags.StringVar(&o.state, "state", "", "with --url: `file` that keeps the state of the audit")
+	cli.AddCA(cmd, &o.ca)
 	flags.StringVar(&o.tokenFile, "token-file", "", "with --url: `file` with a project's token, or "+cli.EnvToken)
 	flags.BoolVar(&o.allowTail, "allow-unsigned-tail", false,
 		"with --file and --key: accept blocks after the newest signed checkpoint")

@@ -33,7 +33,11 @@ func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error 
 	if err != nil {
 		return err
 	}
-	options := verify.Options{URL: o.url, Trust: trust, Token: token}
+	tlsConfig, err := cli.TLSConfig(o.ca)
+	if err != nil {
+		return err
+	}
+	options := verify.Options{URL: o.url, Trust: trust, Token: token, TLS: tlsConfig}
 	if o.state != "" {
 		if options.Since, err = readState(o.state); err != nil {
 			return err

@@ -30,6 +30,7 @@ type appending struct {
 	timeout        time.Duration
 	key, typ       string
 	idempotencyKey string
+	stream         string // "" for none
 	receipt        string // file for the receipt, "" for none
 
 	*cli.Call
@@ -54,11 +55,17 @@ with a verifier key of the log can check the receipt offline.
 With --lines, the line feed at the end of a line is not part of the record, nor is a carriage return right before it.
 Empty lines are skipped, and their number is printed. With --keep-newlines records keep their line ends, and no line
 is skipped. Records keep the order of the lines. If something fails, the message says how many records are
-acknowledged, and up to which line.`,
+acknowledged, and up to which line. The exit status is 0 if every line is appended, and 1 otherwise.
+
+With --stream the cluster remembers under a name how many records of the input it has. After an interruption, the same
+command with the same input appends only the others. The newest 1,024 of those that are there are compared with the
+input, and --json prints their positions again, each with its number. A project has 64 streams. One that was not used
+for 7 days may be forgotten for another. With a forgotten name everything is appended again.`,
 		Example: `  echo hello | chainstore append --wait
   chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png
   chainstore append --lines /var/log/syslog
+  chainstore append --lines --stream import-7 records.ndjson
   tail -f app.log | chainstore append --lines --json > positions.ndjson`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
@@ -80,6 +87,8 @@ acknowledged, and up to which line.`,
 	flags := cmd.Flags()
 	flags.BoolVarP(&a.lines, "lines", "l", false, "append one record for each line")
 	flags.BoolVar(&a.keepNewlines, "keep-newlines", false, "with --lines: keep the line ends, and empty lines")
+	flags.StringVar(&a.stream, "stream", "",
+		"with --lines: `name` under which an interrupted command continues: 1 to 64 letters, digits, '.', '-' and '_'")
 	flags.StringVar(&a.key, "key", "", "`key` of the record, for your own use; with --lines, of each record")
 	flags.StringVar(&a.typ, "type", "", "media `type` of the record (default "+wire.TypeOctets+", with --lines "+
 		textType+")")
@@ -89,7 +98,7 @@ acknowledged, and up to which line.`,
 	flags.StringVar(&a.receipt, "receipt", "",
 		"with --wait: write the record's receipt to this `file`; not with --lines")
 	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: the longest time to wait")
-	cli.NoFiles(cmd, "key", "type", "idempotency-key", "timeout")
+	cli.NoFiles(cmd, "key", "type", "stream", "idempotency-key", "timeout")
 	return cmd
 }
 
@@ -100,6 +109,8 @@ func (a *appending) checkFlags() error {
 		return errors.New("--keep-newlines goes with --lines only: without --lines the record is the whole input")
 	case a.idempotencyKey != "" && a.lines:
 		return errors.New("--idempotency-key is for one record: it does not go with --lines")
+	case a.stream != "" && !a.lines:
+		return errors.New("--stream goes with --lines only: use --idempotency-key for one record")
 	case a.receipt != "" && (a.lines || !a.wait):
 		return errors.New("--receipt needs --wait and does not go with --lines")
 	case a.timeout <= 0:

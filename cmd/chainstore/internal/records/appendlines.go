@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,13 +28,19 @@ type sentLine struct {
 	future client.Future
 	number int64
 	size   int64 // in the input
+	record uint64
+	past   bool // not sent: the stream has passed it
 }
 
 // progress counts the lines that are acknowledged or failed.
 type progress struct {
+	stream string // its name, "" for none
+	known  uint64 // records that it had before
+
 	acked       int
-	first, last wire.Position
-	lastLine    int64 // number of the last acknowledged line
+	there       int           // acknowledged, and appended before
+	first, last wire.Position // of those that were appended now, and of all
+	lastLine    int64         // number of the last acknowledged line
 
 	failedLine  int64 // number of the first line that failed, 0 for none
 	failedErr   error
@@ -42,6 +49,12 @@ type progress struct {
 	sentTo      int64 // number of the last line that was sent
 
 	outErr error // error of the standard output
+}
+
+// lineSender appends lines. The client's Batcher is one, and its AppendStream.
+type lineSender interface {
+	Add(ctx context.Context, e client.Entry) (client.Future, error)
+	Close() error
 }
 
 // appendLines appends the input line by line.
@@ -55,19 +68,26 @@ func (a *appending) appendLines(ctx context.Context) error {
 	defer stop()
 	sending, cancel := withGrace(ctx, linesGrace)
 	defer cancel()
-	batcher := a.NewBatcher(sending, client.BatcherConfig{MaxBuffered: 2 * wire.MaxBatchBytes})
+	t := progress{stream: a.stream}
+	sender, first, err := a.sender(sending, &t)
+	if err != nil {
+		return err
+	}
 	queue := make(chan sentLine, linesAhead)
-	var t progress
 	var collecting sync.WaitGroup
 	collecting.Go(func() { a.collect(queue, &t, stop) })
 
 	lines := newLineReader(a.reader(feeding), wire.MaxBatchBytes-wire.FrameOverhead-len(a.key)-len(a.typ),
 		a.keepNewlines)
-	feedErr := a.feed(feeding, lines, batcher, queue)
+	records, feedErr := a.feed(feeding, lines, sender, first, queue)
 	close(queue)
-	_ = batcher.Close() // a line has the same error
+	_ = sender.Close() // a line has the same error
 	collecting.Wait()
 
+	if feedErr == nil && records < t.known {
+		feedErr = fmt.Errorf("the input has %s, and the stream %q has %d: it was not made of this input, or the input "+
+			"was cut", render.Count(int(records), "record"), a.stream, t.known)
+	}
 	if err := t.err(ctx, feedErr); err != nil {
 		return err
 	}
@@ -78,21 +98,52 @@ func (a *appending) appendLines(ctx context.Context) error {
 	return errors.Join(a.summary(&t, lines.skipped, time.Since(begin)), waitErr)
 }
 
-// feed passes lines to the batcher until the input or the context ends.
-func (a *appending) feed(ctx context.Context, lines *lineReader, batcher *client.Batcher, queue chan<- sentLine) error {
+// sender returns what appends the lines, and the number of the first record to send: the stream has those before it,
+// and no longer knows where they are.
+func (a *appending) sender(ctx context.Context, t *progress) (s lineSender, first uint64, err error) {
+	if a.stream == "" {
+		return a.NewBatcher(ctx, client.BatcherConfig{MaxBuffered: 2 * wire.MaxBatchBytes}), 1, nil
+	}
+	first = 1
+	switch state, err := a.AppendStreamState(ctx, a.stream); {
+	case errors.Is(err, wire.ErrUnknownStream):
+	case errors.Is(err, wire.ErrNoSuchRoute) || errors.Is(err, wire.ErrMethod):
+		return nil, 0, fmt.Errorf("--stream %s: the masters are of a version without append streams: %w", a.stream, err)
+	case err != nil:
+		return nil, 0, fmt.Errorf("--stream %s: %w", a.stream, err)
+	default:
+		// Those that the stream knows are sent again. They get their positions, and are compared.
+		first, t.known = state.Oldest, state.Next-1
+	}
+	s, err = a.NewAppendStream(ctx, client.AppendStreamConfig{
+		ID: a.stream, First: first, MaxBuffered: 2 * wire.MaxBatchBytes,
+	})
+	return s, first, err
+}
+
+// feed passes lines to the sender until the input or the context ends. It returns the number of records in the input.
+func (a *appending) feed(
+	ctx context.Context, lines *lineReader, sender lineSender, first uint64, queue chan<- sentLine,
+) (records uint64, err error) {
 	for {
 		payload, err := lines.next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return records, nil
 		}
 		if err != nil {
-			return err
+			return records, err
 		}
-		future, err := batcher.Add(ctx, client.Entry{Payload: payload, Key: a.key, Type: a.typ})
+		records++
+		line := sentLine{number: lines.number, size: lines.size, record: records, past: records < first}
+		if !line.past {
+			line.future, err = sender.Add(ctx, client.Entry{Payload: payload, Key: a.key, Type: a.typ})
+		} else {
+			err = ctx.Err()
+		}
 		if err != nil {
-			return fmt.Errorf("line %d: %w", lines.number, err)
+			return records, fmt.Errorf("line %d: %w", lines.number, err)
 		}
-		queue <- sentLine{future: future, number: lines.number, size: lines.size}
+		queue <- line
 	}
 }
 
@@ -104,8 +155,13 @@ func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.Can
 	out := bufio.NewWriterSize(a.Out, 64<<10)
 	var line []byte
 	for s := range queue {
-		at, err := s.future.Wait(context.Background()) // ends at the latest with the batcher's context
-		t.add(s.number, at, err)
+		if s.past {
+			t.pass(s.number)
+			bar.Add(s.size)
+			continue
+		}
+		at, err := s.future.Wait(context.Background()) // ends at the latest with the sender's context
+		t.add(&s, at, err)
 		if err != nil {
 			stop()
 			continue
@@ -114,7 +170,7 @@ func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.Can
 		if !a.JSON || t.outErr != nil {
 			continue
 		}
-		line = append(at.AppendJSON(line[:0]), '\n')
+		line = append(a.positionJSON(line[:0], s.record, &at), '\n')
 		_, t.outErr = out.Write(line)
 		if len(queue) == 0 && t.outErr == nil {
 			t.outErr = out.Flush()
@@ -128,18 +184,41 @@ func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.Can
 	}
 }
 
-func (t *progress) add(number int64, at wire.Position, err error) {
-	t.sentTo = number
+// positionJSON appends a position to dst. That of a record of a named stream has its number in the stream.
+func (a *appending) positionJSON(dst []byte, record uint64, at *wire.Position) []byte {
+	if a.stream == "" {
+		return at.AppendJSON(dst)
+	}
+	dst = strconv.AppendUint(append(dst, `{"number":`...), record, 10)
+	brace := len(dst)
+	dst = at.AppendJSON(dst)
+	dst[brace] = ','
+	return dst
+}
+
+// pass counts a line that the stream has, and whose position is not known.
+func (t *progress) pass(number int64) {
+	t.acked++
+	t.there++
+	t.lastLine = number
+}
+
+// add counts a line that was sent.
+func (t *progress) add(s *sentLine, at wire.Position, err error) {
+	t.sentTo = s.number
 	if err != nil {
 		if t.failed++; t.failedErr == nil {
-			t.failedLine, t.failedErr, t.ackedBefore = number, err, t.acked
+			t.failedLine, t.failedErr, t.ackedBefore = s.number, err, t.acked
 		}
 		return
 	}
-	if t.acked++; t.acked == 1 {
+	t.acked++
+	if s.record <= t.known {
+		t.there++
+	} else if t.acked-t.there == 1 {
 		t.first = at
 	}
-	t.last, t.lastLine = at, number
+	t.last, t.lastLine = at, s.number
 }
 
 // err returns what went wrong and how much is acknowledged, or nil if every line is.
@@ -152,20 +231,31 @@ func (t *progress) err(ctx context.Context, feedErr error) error {
 		if interrupted {
 			why = errors.New("stopped")
 		}
-		return fmt.Errorf("%w; %s; lines %d to %d may or may not have been appended", why, t.acknowledged(),
-			t.failedLine, t.sentTo)
+		return fmt.Errorf("%w; %s; lines %d to %d may or may not have been appended%s", why, t.acknowledged(),
+			t.failedLine, t.sentTo, t.again())
 	case t.failedErr != nil && interrupted:
-		return fmt.Errorf("stopped; %s", t.acknowledged())
+		return fmt.Errorf("stopped; %s%s", t.acknowledged(), t.again())
+	case errors.Is(t.failedErr, wire.ErrStreamContent):
+		return fmt.Errorf("line %d is not what the stream %q has: continue it with the same input, --key and --type, "+
+			"or use another name: %w; %s", t.failedLine, t.stream, t.failedErr, t.acknowledged())
 	case t.failedErr != nil:
 		return fmt.Errorf("line %d was not appended: %w; %s", t.failedLine, t.failedErr, t.acknowledged())
 	case t.outErr != nil:
-		return fmt.Errorf("write the positions: %w; %s", t.outErr, t.acknowledged())
+		return fmt.Errorf("write the positions: %w; %s%s", t.outErr, t.acknowledged(), t.again())
 	case feedErr != nil && interrupted:
-		return fmt.Errorf("stopped; %s", t.acknowledged())
+		return fmt.Errorf("stopped; %s%s", t.acknowledged(), t.again())
 	case feedErr != nil:
 		return fmt.Errorf("%w; %s", feedErr, t.acknowledged())
 	}
 	return nil
+}
+
+// again says how to continue a named stream.
+func (t *progress) again() string {
+	if t.stream == "" {
+		return ""
+	}
+	return "; the same command continues"
 }
 
 // acknowledged describes which records are acknowledged.
@@ -187,31 +277,32 @@ func (t *progress) acknowledged() string {
 	return text
 }
 
-// summary prints what was done. With --json it prints only the skipped lines, on the standard error.
+// summary prints what was done. With --json it prints only what was not, on the standard error.
 func (a *appending) summary(t *progress, skipped int64, took time.Duration) error {
-	skip := ""
+	var others []string
+	if t.there > 0 {
+		others = append(others, render.Count(t.there, "record")+" already there")
+	}
 	if skipped > 0 {
-		skip = render.Count(skipped, "empty line") + " skipped"
+		others = append(others, render.Count(skipped, "empty line")+" skipped")
 	}
 	if a.JSON {
-		if skip == "" {
+		if len(others) == 0 {
 			return nil
 		}
-		_, err := fmt.Fprintln(a.Cmd.ErrOrStderr(), skip)
+		_, err := fmt.Fprintln(a.Cmd.ErrOrStderr(), strings.Join(others, "; "))
 		return err
 	}
-	parts := []string{render.Count(t.acked, "record") + " appended"}
+	appended := t.acked - t.there
+	done := render.Count(appended, "record") + " appended"
 	switch {
-	case t.acked == 1:
-		parts[0] += " at " + place(t.first)
-	case t.acked > 1:
-		parts[0] += fmt.Sprintf(", from %s to %s", place(t.first), place(t.last))
+	case appended == 1:
+		done += " at " + place(t.first)
+	case appended > 1:
+		done += fmt.Sprintf(", from %s to %s", place(t.first), place(t.last))
 	}
-	parts[0] += fmt.Sprintf(", in %v (%s)", took.Round(time.Millisecond), render.Rate(t.acked, took))
-	if skip != "" {
-		parts = append(parts, skip)
-	}
-	_, err := fmt.Fprintln(a.Out, strings.Join(parts, "; "))
+	done += fmt.Sprintf(", in %v (%s)", took.Round(time.Millisecond), render.Rate(appended, took))
+	_, err := fmt.Fprintln(a.Out, strings.Join(append([]string{done}, others...), "; "))
 	return err
 }
 

@@ -1,0 +1,111 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/certs"
+)
+
+// openCerts returns the certificates of a node on 127.0.0.1.
+func openCerts(t *testing.T, authority certs.Pair, role, name string) *certs.Store {
+	t.Helper()
+	a, err := certs.OpenAuthority(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := a.Issue(role, name, []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
+	for path, data := range map[string][]byte{files.Cert: p.Cert, files.Key: p.Key, files.CA: authority.Cert} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := certs.Open(files, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// TestSecure sends requests over TLS: of users with HTTP/1.1 and HTTP/2, and of nodes. Only nodes have a peer, the
+// connections are those of the limited listener, and routes refuse other roles.
+func TestSecure(t *testing.T) {
+	authority, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := openCerts(t, authority, certs.Master, "m1")
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(hclog.NewNullLogger())
+	e.GET("/who", func(c *gin.Context) {
+		id, _ := Peer(c)
+		if connectionOf(c.Request) == nil {
+			t.Error("the connection is not known")
+		}
+		c.String(http.StatusOK, "%s %d", id.Name, c.Request.ProtoMajor)
+	})
+	e.GET("/masters", e.Only(true, certs.Master), func(c *gin.Context) { c.Status(http.StatusNoContent) })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	limited := Limit(plain, ConnectionLimits{Total: 10, PerAddress: 10}, hclog.NewNullLogger())
+	go func() { ended <- ServeUsers(ctx, Secure(limited, store), e, hclog.NewNullLogger()) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	user := func(protocols ...string) *tls.Config {
+		return &tls.Config{InsecureSkipVerify: true, NextProtos: protocols}
+	}
+	for _, row := range []struct {
+		name   string
+		config *tls.Config
+		http2  bool
+		who    string
+		status int // of the route for masters
+	}{
+		{"a user", user(), false, " 1", http.StatusForbidden},
+		{"a user of HTTP/2", user("h2"), true, " 2", http.StatusForbidden},
+		{"a master", openCerts(t, authority, certs.Master, "m2").Client("127.0.0.1"), false, "m2 1", http.StatusNoContent},
+		{"a miner", openCerts(t, authority, certs.Miner, "x").Client("127.0.0.1"), false, "x 1", http.StatusForbidden},
+	} {
+		transport := &http.Transport{TLSClientConfig: row.config, ForceAttemptHTTP2: row.http2, DisableKeepAlives: true}
+		client := &http.Client{Transport: transport}
+		answer, err := client.Get("https://" + plain.Addr().String() + "/who")
+		if err != nil {
+			t.Fatalf("%s: %v", row.name, err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || string(body) != row.who {
+			t.Errorf("%s: %q, %v, expected %q", row.name, body, err, row.who)
+		}
+		_ = answer.Body.Close() // it was read
+		answer, err = client.Get("https://" + plain.Addr().String() + "/masters")
+		if err != nil {
+			t.Fatalf("%s: %v", row.name, err)
+		}
+		if answer.StatusCode != row.status {
+			t.Errorf("%s gets %d, expected %d", row.name, answer.StatusCode, row.status)
+		}
+		_ = answer.Body.Close() // its content does not matter
+	}
+}

@@ -1,0 +1,239 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// checkInterval is how often the files are looked at.
+const checkInterval = 10 * time.Second
+
+// expirySoon is how long before the end of a certificate a log line warns.
+const expirySoon = 14 * 24 * time.Hour
+
+// Files are the files of a node, in PEM. CA may have several certificates: nodes with a certificate of any of them are
+// trusted, so an authority can be replaced while the cluster runs.
+type Files struct {
+	Cert, Key, CA     string
+	UserCert, UserKey string // what users see; "" for the certificate of the node
+}
+
+// Report says what certificates a node uses.
+type Report struct {
+	Identity Identity
+	NotAfter time.Time // when the first of the certificates ends
+	// Err is why the files, as they are now, are not used; nil if they are. Then those before them are still in use.
+	Err error
+}
+
+// Store has the certificates of a node. Any goroutine may use it.
+type Store struct {
+	files   Files
+	log     hclog.Logger
+	current atomic.Pointer[bundle]
+
+	mu    sync.Mutex // guards all below
+	seen  []byte     // the content of all files when they were looked at last
+	err   error
+	whole bool // they were read
+}
+
+// bundle is what one state of the files has.
+type bundle struct {
+	identity   Identity
+	node, user tls.Certificate
+	pool       *x509.CertPool
+	notAfter   time.Time
+}
+
+// Open reads the files. The error names the file that is wrong.
+func Open(files Files, log hclog.Logger) (*Store, error) {
+	s := &Store{files: files, log: log.Named("tls")}
+	if err := s.look(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Watch looks at the files from time to time, until ctx ends, and uses new ones. Wrong ones are not used.
+func (s *Store) Watch(ctx context.Context) {
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = s.Reload() // it is logged and reported
+		}
+	}
+}
+
+// Reload looks at the files now, and uses them if they are good and not the ones in use. Otherwise it returns the
+// error.
+func (s *Store) Reload() error { return s.look() }
+
+// Report says what is in use.
+func (s *Store) Report() Report {
+	b := s.current.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Report{Identity: b.identity, NotAfter: b.notAfter, Err: s.err}
+}
+
+// Identity returns that of this node.
+func (s *Store) Identity() Identity { return s.current.Load().identity }
+
+// look reads the files if they are others than at the last look.
+func (s *Store) look() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	content, err := s.files.read()
+	if err == nil && s.whole && bytes.Equal(content.all(), s.seen) {
+		return s.err
+	}
+	var b *bundle
+	if err == nil {
+		s.seen, s.whole = content.all(), true
+		b, err = content.parse(s.files)
+	}
+	old := s.current.Load()
+	if err != nil {
+		if old != nil && (s.err == nil || s.err.Error() != err.Error()) {
+			s.log.Error("new files of certificates are not used, the ones before them still are", "error", err)
+		}
+		s.err = err
+		return err
+	}
+	if old != nil && old.identity != b.identity {
+		s.err = fmt.Errorf("%s: it names %s, and this node is %s: start it again to change that", s.files.Cert,
+			b.identity, old.identity)
+		s.log.Error("new files of certificates are not used, the ones before them still are", "error", s.err)
+		return s.err
+	}
+	s.err = nil
+	s.current.Store(b)
+	switch left := time.Until(b.notAfter); {
+	case left < 0:
+		s.log.Error("a certificate has expired: others refuse this node", "not_after", b.notAfter)
+	case left < expirySoon:
+		s.log.Warn("a certificate expires soon", "not_after", b.notAfter)
+	case old != nil:
+		s.log.Info("new certificates are in use", "identity", b.identity, "not_after", b.notAfter)
+	}
+	return nil
+}
+
+// contents are the bytes of the files.
+type contents struct{ cert, key, ca, userCert, userKey []byte }
+
+func (c *contents) all() []byte {
+	return bytes.Join([][]byte{c.cert, c.key, c.ca, c.userCert, c.userKey}, []byte{0})
+}
+
+func (f *Files) read() (c contents, err error) {
+	for _, file := range []struct {
+		path   string
+		to     *[]byte
+		secret bool
+	}{
+		{f.Cert, &c.cert, false}, {f.Key, &c.key, true}, {f.CA, &c.ca, false},
+		{f.UserCert, &c.userCert, false}, {f.UserKey, &c.userKey, true},
+	} {
+		if file.path == "" {
+			continue
+		}
+		info, err := os.Stat(file.path)
+		if err != nil {
+			return c, err
+		}
+		if file.secret && info.Mode().Perm()&0o007 != 0 {
+			return c, fmt.Errorf("%s: others than its owner and group may use this private key: chmod 600 %s",
+				file.path, file.path)
+		}
+		if *file.to, err = os.ReadFile(file.path); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// parse checks the files as a whole.
+func (c *contents) parse(f Files) (*bundle, error) {
+	b := &bundle{pool: x509.NewCertPool()}
+	if !b.pool.AppendCertsFromPEM(c.ca) {
+		return nil, fmt.Errorf("%s: it has no certificate in PEM", f.CA)
+	}
+	var err error
+	if b.node, err = tls.X509KeyPair(c.cert, c.key); err != nil {
+		return nil, fmt.Errorf("%s with %s: %w", f.Cert, f.Key, err)
+	}
+	if b.identity, err = IdentityOf(b.node.Leaf); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Cert, err)
+	}
+	if err := b.verify(b.node); err != nil {
+		return nil, fmt.Errorf("%s: the authorities in %s do not vouch for it: %w", f.Cert, f.CA, err)
+	}
+	b.user, b.notAfter = b.node, b.node.Leaf.NotAfter
+	if f.UserCert != "" {
+		if b.user, err = tls.X509KeyPair(c.userCert, c.userKey); err != nil {
+			return nil, fmt.Errorf("%s with %s: %w", f.UserCert, f.UserKey, err)
+		}
+		if b.user.Leaf.NotAfter.Before(b.notAfter) {
+			b.notAfter = b.user.Leaf.NotAfter
+		}
+	}
+	return b, nil
+}
+
+// verify checks a chain, as of a time at which its first certificate is valid: one that has expired is no reason not to
+// start, since the others decide about it.
+func (b *bundle) verify(c tls.Certificate) error {
+	at := time.Now()
+	if at.Before(c.Leaf.NotBefore) {
+		at = c.Leaf.NotBefore
+	} else if at.After(c.Leaf.NotAfter) {
+		at = c.Leaf.NotAfter
+	}
+	rest := x509.NewCertPool()
+	for _, der := range c.Certificate[1:] {
+		i, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		rest.AddCert(i)
+	}
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err := c.Leaf.Verify(x509.VerifyOptions{Roots: b.pool, Intermediates: rest, CurrentTime: at,
+			KeyUsages: []x509.ExtKeyUsage{usage}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Complete returns an error if some but not all files are given. any reports whether there are any.
+func (f *Files) Complete() (any bool, err error) {
+	all := f.Cert != "" && f.Key != "" && f.CA != ""
+	any = f.Cert != "" || f.Key != "" || f.CA != ""
+	switch users := f.UserCert != "" || f.UserKey != ""; {
+	case any && !all:
+		return any, errors.New("--tls-cert, --tls-key and --tls-ca belong together: give all three")
+	case users && (f.UserCert == "" || f.UserKey == ""):
+		return any, errors.New("--tls-user-cert and --tls-user-key belong together: give both")
+	case users && !any:
+		return any, errors.New("--tls-user-cert needs --tls-cert, --tls-key and --tls-ca, for the other nodes")
+	}
+	return any, nil
+}

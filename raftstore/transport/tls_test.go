@@ -1,0 +1,176 @@
+package transport
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/certs"
+)
+
+// certificates issues certificates of one authority.
+type certificates struct {
+	t *testing.T
+	*certs.Authority
+	pair certs.Pair
+}
+
+func newCertificates(t *testing.T) *certificates {
+	t.Helper()
+	pair, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := certs.OpenAuthority(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &certificates{t, a, pair}
+}
+
+// of returns the certificates of a node.
+func (c *certificates) of(role, name string) *certs.Store {
+	c.t.Helper()
+	p, err := c.Issue(role, name, []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	dir := c.t.TempDir()
+	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
+	for path, data := range map[string][]byte{files.Cert: p.Cert, files.Key: p.Key, files.CA: c.pair.Cert} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	store, err := certs.Open(files, hclog.NewNullLogger())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return store
+}
+
+// secureStream is testStream with TLS.
+func secureStream(t *testing.T, self string, store TLS, level uint64) *Stream {
+	t.Helper()
+	listener, advertise, err := Listen("127.0.0.1:0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := NewKey(testToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{
+		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: newStarts(t), TLS: store,
+		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
+		Addresses: func() []string { return nil }, FailedSyncOf: noFailedSync, MustStop: never,
+		Term: func() (uint64, bool) { return 7, true }, Stale: func(err error) { t.Error(err) },
+		Failed: func(err error) { t.Error(err) }, Log: hclog.NewNullLogger(),
+	})
+	s.Open("g")
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestTLS sends bytes through a connection with TLS, at the lowest and at a newer level of the protocol.
+func TestTLS(t *testing.T) {
+	c := newCertificates(t)
+	for _, level := range []uint64{0, 1, 4} {
+		a := secureStream(t, "a", c.of(certs.Master, "a"), level)
+		b := secureStream(t, "b", c.of(certs.Master, "b"), level)
+		out, err := a.Dial(b.address(), 20*time.Second)
+		if err != nil {
+			t.Fatalf("level %d: %v", level, err)
+		}
+		in, err := b.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		var got [5]byte
+		if _, err := io.ReadFull(in, got[:]); err != nil || string(got[:]) != "hello" {
+			t.Errorf("level %d: %q, %v", level, got, err)
+		}
+	}
+}
+
+// TestTLSRefuses connects sides that must not connect, although both have the cluster token.
+func TestTLSRefuses(t *testing.T) {
+	c, other := newCertificates(t), newCertificates(t)
+	secured := secureStream(t, "b", c.of(certs.Master, "b"), 1)
+	plain := openStream(t, "p", "g", testToken, 1, func(err error) { t.Error(err) })
+	for _, s := range []*Stream{secured, plain} {
+		go func() {
+			if _, err := s.Accept(); err == nil {
+				t.Error("a connection came through")
+			}
+		}()
+	}
+	for name, row := range map[string]struct {
+		caller, callee *Stream
+		text           string
+	}{
+		"in clear":             {openStream(t, "a", "g", testToken, 1, func(error) {}), secured, ""},
+		"TLS to a plain port":  {secureStream(t, "a", c.of(certs.Master, "a"), 1), plain, ""},
+		"a storage node":       {secureStream(t, "a", c.of(certs.Storage, "a"), 1), secured, "certificate"},
+		"of another authority": {secureStream(t, "a", other.of(certs.Master, "a"), 1), secured, "certificate"},
+	} {
+		if err := row.caller.refusal(t, row.callee.address()); !strings.Contains(err.Error(), row.text) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRelayedHandshakeFails puts a relay between two masters, as one that has the certificate of a master, but not the
+// cluster token: it ends TLS on both sides, and passes on all bytes.
+func TestRelayedHandshakeFails(t *testing.T) {
+	c := newCertificates(t)
+	for _, level := range []uint64{0, 1, 4} {
+		a := secureStream(t, "a", c.of(certs.Master, "a"), level)
+		b := secureStream(t, "b", c.of(certs.Master, "b"), level)
+		go func() {
+			if _, err := b.Accept(); err == nil {
+				t.Error("a relayed connection came through")
+			}
+		}()
+		relay := c.of(certs.Master, "relay")
+		_, target, err := SplitAddress(b.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := script(t, func(plain net.Conn) {
+			near := tls.Server(plain, relay.RaftServer())
+			far, err := tls.Dial("tcp", target, relay.RaftClient("127.0.0.1"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { far.Close() })
+			go func() {
+				_, _ = io.Copy(far, near)
+				_ = far.Close()
+			}()
+			go func() {
+				_, _ = io.Copy(near, far)
+				_ = near.Close()
+			}()
+		})
+		if err := a.refusal(t, ServerAddress("b", address)); !strings.Contains(err.Error(), "another cluster token") &&
+			!strings.Contains(err.Error(), "the other side is new") {
+			t.Errorf("level %d: %v", level, err)
+		}
+	}
+}
