@@ -298,7 +298,7 @@ func TestEveryFlipWhileRunning(t *testing.T) {
 	}
 	step := 1
 	if testing.Short() || underRace {
-		step = 7
+		step = 31
 	}
 	refused, same := 0, 0
 	for path, data := range folderContent(t, n.cfg.Dir) {
