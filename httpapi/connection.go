@@ -41,6 +41,33 @@ type connection struct {
 	progress time.Time     // when the client was last seen to take something, or the write began
 	blocked  time.Duration // time that the writes took
 	deadline time.Time     // of the writes; zero for none
+
+	// Packages http and tls set deadlines of writes too, from any goroutine. outside is theirs in unix nanoseconds, 0
+	// for none, and reset says that theirs has replaced ours.
+	outside atomic.Int64
+	reset   atomic.Bool
+}
+
+// SetWriteDeadline implements [net.Conn]. It replaces the connection's own deadline until the next write or, if it is
+// not zero, for good: a write that reaches it fails.
+func (c *connection) SetWriteDeadline(t time.Time) error {
+	c.noteDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements [net.Conn]: see SetWriteDeadline.
+func (c *connection) SetDeadline(t time.Time) error {
+	c.noteDeadline(t)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *connection) noteDeadline(t time.Time) {
+	at := int64(0)
+	if !t.IsZero() {
+		at = t.UnixNano()
+	}
+	c.outside.Store(at)
+	c.reset.Store(true)
 }
 
 // Close implements [net.Conn].
@@ -72,7 +99,7 @@ func (c *connection) Write(p []byte) (n int, err error) {
 		c.blocked += time.Since(began)
 		timedOut := errors.Is(err, os.ErrDeadlineExceeded)
 		switch {
-		case err != nil && !timedOut, n == len(p):
+		case err != nil && (!timedOut || c.outside.Load() != 0), n == len(p):
 			return n, err
 		case (timedOut || c.blocked > grace) && !c.keepsUp():
 			return n, fmt.Errorf("the client takes the answer too slowly: %w", os.ErrDeadlineExceeded)
@@ -93,6 +120,12 @@ func (c *connection) keepsUp() bool {
 
 // extend sets the deadline of the next part. Nodes have none: they end their calls themselves.
 func (c *connection) extend(now time.Time) error {
+	if c.outside.Load() != 0 {
+		return nil
+	}
+	if c.reset.Swap(false) {
+		c.deadline = time.Time{}
+	}
 	switch {
 	case Standing(c.standing.Load()) != Node:
 		if c.deadline.Sub(now) > writeStep/2 {
@@ -104,7 +137,7 @@ func (c *connection) extend(now time.Time) error {
 	default:
 		c.deadline = time.Time{}
 	}
-	return c.SetWriteDeadline(c.deadline)
+	return c.Conn.SetWriteDeadline(c.deadline)
 }
 
 // beginAnswer begins the account of an answer.

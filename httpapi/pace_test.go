@@ -56,12 +56,20 @@ func dialServer(t *testing.T, e *Engine) net.Conn {
 // serveOn serves an engine on a connection, in a bubble.
 func serveOn(t *testing.T, e *Engine, here net.Conn, unsent func(net.Conn) int64) {
 	t.Helper()
+	serveWith(t, e, here, unsent, func(l net.Listener) net.Listener { return l })
+}
+
+// serveWith is serveOn with a listener around the one of the connection.
+func serveWith(
+	t *testing.T, e *Engine, here net.Conn, unsent func(net.Conn) int64, around func(net.Listener) net.Listener,
+) {
+	t.Helper()
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	l := Limit(p, ConnectionLimits{Total: 10, PerAddress: 10}, hclog.NewNullLogger())
 	l.unsent = unsent
-	go func() { served <- Serve(ctx, l, e, hclog.NewNullLogger()) }()
+	go func() { served <- Serve(ctx, around(l), e, hclog.NewNullLogger()) }()
 	p.conns <- here
 	t.Cleanup(func() {
 		stop()

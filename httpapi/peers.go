@@ -13,8 +13,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Secure returns a listener whose connections have TLS. Users may choose HTTP/2, which needs [ServeUsers].
+// Secure returns a listener for [Serve] whose connections have TLS.
 func Secure(l net.Listener, store *certs.Store) net.Listener {
+	return tls.NewListener(l, store.Server("http/1.1"))
+}
+
+// SecureUsers returns a listener for [ServeUsers] whose connections have TLS.
+func SecureUsers(l net.Listener, store *certs.Store) net.Listener {
 	return tls.NewListener(l, store.Server("h2", "http/1.1"))
 }
 

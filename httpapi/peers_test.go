@@ -3,12 +3,14 @@ package httpapi
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -66,7 +68,7 @@ func TestSecure(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	limited := Limit(plain, ConnectionLimits{Total: 10, PerAddress: 10}, hclog.NewNullLogger())
-	go func() { ended <- ServeUsers(ctx, Secure(limited, store), e, hclog.NewNullLogger()) }()
+	go func() { ended <- ServeUsers(ctx, SecureUsers(limited, store), e, hclog.NewNullLogger()) }()
 	defer func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -109,4 +111,37 @@ func TestSecure(t *testing.T) {
 		}
 		_ = answer.Body.Close() // its content does not matter
 	}
+}
+
+// TestSlowReaderWithTLS requests a large answer at once after the handshake, and reads nothing. Package http resets the
+// deadlines of a connection after its handshake.
+func TestSlowReaderWithTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		authority, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := openCerts(t, authority, certs.Master, "m1")
+		here, there := net.Pipe()
+		defer there.Close()
+		result := make(chan error, 1)
+		serveWith(t, engineOf(func(c *gin.Context) error {
+			_, err := c.Writer.Write(make([]byte, 4<<20))
+			result <- err
+			return nil
+		}), here, unsent, func(l net.Listener) net.Listener { return Secure(l, store) })
+		client := tls.Client(there, &tls.Config{InsecureSkipVerify: true})
+		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		select {
+		case err := <-result:
+			if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took > grace+2*writeStep {
+				t.Errorf("after %v: %v", took, err)
+			}
+		case <-time.After(time.Hour):
+			t.Error("the client was not cut off within an hour")
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
@@ -29,7 +30,9 @@ func (m *master) identify(r *http.Request) (caller, error) {
 		m.provenNode(r)
 		return caller{role: wire.RoleAdmin}, nil
 	case m.cluster.Matches(token):
-		m.provenNode(r)
+		if _, ok := certs.PeerOf(r.TLS); ok || !m.secured {
+			m.provenNode(r)
+		}
 		return caller{role: wire.RoleCluster}, nil
 	}
 	access, err := m.access(r, token)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -91,7 +92,8 @@ func (m *master) forwardedByMember(c *gin.Context) {
 // has applied the limits of the user's address. The request comes from the address of that master, which forwards the
 // requests of many users.
 func (m *master) fromPeer(r *http.Request) bool {
-	return m.cluster.Matches(r.Header.Get(wire.HeaderPeer))
+	id, ok := certs.PeerOf(r.TLS)
+	return (!m.secured || ok && id.Role == certs.Master) && m.cluster.Matches(r.Header.Get(wire.HeaderPeer))
 }
 
 // take counts a request for its address, unless it has been counted by the master that forwards it.
@@ -116,6 +118,9 @@ func (m *master) adoptGroup(c *gin.Context, a wire.Adoption) error {
 
 // announce admits another master, or records its new addresses.
 func (m *master) announce(c *gin.Context, member wire.Member) error {
+	if err := m.checkScheme(member.URL); err != nil {
+		return err
+	}
 	return httpapi.Answer(c, http.StatusOK)(m.node.Announce(c.Request.Context(), member, forwarded(c)))
 }
 
@@ -153,10 +158,25 @@ func (m *master) register(c *gin.Context, r wire.Registration) error {
 	if id, ok := httpapi.Peer(c); ok && id.Role != certs.Master && id.Role != r.Role {
 		return fmt.Errorf("%w: %s cannot register as a %s", wire.ErrForbidden, id, r.Role)
 	}
+	if err := m.checkScheme(r.URL); err != nil {
+		return err
+	}
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
+}
+
+// checkScheme refuses a node whose URL the others could not call.
+func (m *master) checkScheme(url string) error {
+	if m.secured && !strings.HasPrefix(url, "https://") {
+		return fmt.Errorf("%w: %s does not begin with https://: this cluster has TLS", wire.ErrBadRequest, url)
+	}
+	return nil
 }
 
 // failedSync takes a report that a sync of a node's data folder failed.
 func (m *master) failedSync(c *gin.Context, f wire.FailedSync) error {
+	id, ok := httpapi.Peer(c)
+	if ok && id.Role != certs.Master && (f.Over || !strings.HasPrefix(f.ID, id.Role[:1]+"-")) {
+		return fmt.Errorf("%w: %s can report itself only", wire.ErrForbidden, id)
+	}
 	return noContent(c, m.node.ReportFailedSync(c.Request.Context(), f, forwarded(c)))
 }

@@ -79,7 +79,9 @@ var mayImport = map[string][]string{
 		"cmd/chainstore/internal/render", "internal/heap",
 	},
 	"cmd/chainstore/internal/render": {"chain", "masterfsm", "wire"},
-	"cmd/chainstore/internal/cli":    {"client", "cmd/chainstore/internal/render", "internal/devcluster"},
+	"cmd/chainstore/internal/cli": {
+		"client", "cmd/chainstore/internal/render", "internal/certs", "internal/devcluster",
+	},
 	"cmd/chainstore/internal/records": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "wire",
 	},

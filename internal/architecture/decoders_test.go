@@ -25,6 +25,7 @@ var decoders = map[string]string{
 	"httpapi/masterapi parseNDJSON":     "FuzzParseNDJSON",
 	"httpapi/masterapi parseLine":       "FuzzParseNDJSON",
 	"httpapi/masterapi parseFrame":      "FuzzRecordSource",
+	"internal/certs ParseAll":           "- packages pem and x509 decode a file of the operator",
 	"internal/certs Parse":              "- packages pem and x509 decode a file of the operator",
 	"internal/exchange readUpTo":        "- no decoder: it reads the bytes of an answer up to a limit",
 	"internal/noderpc readChainBlock":   "FuzzReadChainBlock",

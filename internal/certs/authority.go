@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -89,6 +91,9 @@ func (a *Authority) Issue(role, name string, hosts []string, lifetime time.Durat
 		URIs:        []*url.URL{id.URI()},
 	}
 	for _, host := range hosts {
+		if host == "" || strings.ContainsAny(host, "/: ") && net.ParseIP(host) == nil {
+			return Pair{}, fmt.Errorf("%q is no host: give a name or an address, without a scheme and a port", host)
+		}
 		if ip := net.ParseIP(host); ip != nil {
 			c.IPAddresses = append(c.IPAddresses, ip)
 		} else {
@@ -134,11 +139,37 @@ func sign(c *x509.Certificate, a *Authority, lifetime time.Duration, now time.Ti
 
 // Parse reads the first certificate of a file in PEM.
 func Parse(data []byte) (*x509.Certificate, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
+	list, err := ParseAll(data)
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// ParseAll reads the certificates of a file in PEM, at least one. Text before and between them is ignored, anything
+// else is an error.
+func ParseAll(data []byte) (list []*x509.Certificate, err error) {
+	for rest := data; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			if bytes.Contains(rest, []byte("-----BEGIN")) {
+				return nil, errors.New("a certificate in it is incomplete")
+			}
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("it has no certificate but a %s", strings.ToLower(block.Type))
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	if len(list) == 0 {
 		return nil, errors.New("it has no certificate in PEM")
 	}
-	return x509.ParseCertificate(block.Bytes)
+	return list, nil
 }
 
 // HostsOf returns the names and addresses of a certificate.

@@ -2,10 +2,12 @@ package certs
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -310,6 +312,12 @@ func TestWrongFilesAreNotUsed(t *testing.T) {
 		{"half a file", "failed to find", func() { n.write(n.Cert, other.Cert[:40]) }},
 		{"an empty file", "no certificate", func() { n.write(n.CA, nil) }},
 		{"no file", "no such file", func() { os.Remove(n.Key) }},
+		{"an authority that is cut off", "incomplete", func() {
+			n.write(n.CA, slices.Concat(ours.pair.Cert, theirs.pair.Cert[:99]))
+		}},
+		{"a key among the authorities", "private key", func() {
+			n.write(n.CA, slices.Concat(ours.pair.Cert, ours.pair.Key))
+		}},
 		{"of another authority", "vouch", func() { n.use(theirs.valid(Storage, "s1")) }},
 		{"the authority itself", "no identity", func() { n.use(ours.pair) }},
 		{"another role", "start it again", func() { n.use(ours.valid(Master, "s1")) }},
@@ -346,6 +354,24 @@ func TestWrongFilesAreNotUsed(t *testing.T) {
 	}
 }
 
+// TestFilesThatCannotBeRead makes a file unreadable for a while. With the same files there is no error any more.
+func TestFilesThatCannotBeRead(t *testing.T) {
+	ours := newIssuer(t, "bank")
+	n := newNode(t, ours.valid(Storage, "s1"), ours)
+	if err := os.Rename(n.Key, n.Key+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Reload(); err == nil || n.Report().Err == nil {
+		t.Errorf("without the key: %v, %v", err, n.Report().Err)
+	}
+	if err := os.Rename(n.Key+"-away", n.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Reload(); err != nil || n.Report().Err != nil {
+		t.Errorf("with the key again: %v, %v", err, n.Report().Err)
+	}
+}
+
 func TestParseIdentity(t *testing.T) {
 	want := Identity{"bank-1.example", Storage, "s_1"}
 	if got, err := ParseIdentity("spiffe://bank-1.example/storage/s_1"); err != nil || got != want {
@@ -371,8 +397,20 @@ func TestAuthority(t *testing.T) {
 	if _, err := a.Issue("witness", "w", []string{"h"}, NodeLifetime, time.Now()); !errors.Is(err, ErrIdentity) {
 		t.Errorf("another role: %v", err)
 	}
-	if _, err := a.Issue(Master, "m", nil, NodeLifetime, time.Now()); err == nil {
-		t.Error("a certificate without hosts")
+	for _, hosts := range [][]string{nil, {""}, {"https://a:8000"}, {"a:8000"}, {"10.0.0.1", "a/b"}} {
+		if _, err := a.Issue(Master, "m", hosts, NodeLifetime, time.Now()); err == nil {
+			t.Errorf("a certificate for the hosts %q", hosts)
+		}
+	}
+	for role, master := range map[string]bool{Master: true, Storage: false, Miner: false} {
+		leaf, err := Parse(a.valid(role, "x").Cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = CheckMaster(tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}})
+		if (err == nil) != master {
+			t.Errorf("for a user, the certificate of a %s: %v", role, err)
+		}
 	}
 	if _, err := a.Issue(Master, "m", []string{"h"}, NodeLifetime, a.NotAfter().Add(1)); err == nil {
 		t.Error("a certificate of an expired authority")

@@ -84,6 +84,9 @@ func (s *Store) client(host string, roles []string, protocols ...string) *tls.Co
 	// the present authorities. The name in its argument is empty for an address.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(state tls.ConnectionState) error {
+		if host == "" || len(state.PeerCertificates) == 0 {
+			return fmt.Errorf("%w: there is no host, or no certificate", ErrPeer)
+		}
 		b := s.current.Load()
 		rest := x509.NewCertPool()
 		for _, i := range state.PeerCertificates[1:] {
@@ -126,4 +129,16 @@ func PeerOf(state *tls.ConnectionState) (id Identity, ok bool) {
 	}
 	id, err := IdentityOf(state.PeerCertificates[0])
 	return id, err == nil
+}
+
+// CheckMaster is for [tls.Config.VerifyConnection] of a user: a server that shows the certificate of a node must be a
+// master, even if another node has the same host.
+func CheckMaster(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return fmt.Errorf("%w: there is none", ErrPeer)
+	}
+	if id, err := IdentityOf(state.PeerCertificates[0]); err == nil && id.Role != Master {
+		return fmt.Errorf("%w: it is that of %s, and a master is needed", ErrPeer, id)
+	}
+	return nil
 }

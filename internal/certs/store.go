@@ -21,6 +21,9 @@ const checkInterval = 10 * time.Second
 // expirySoon is how long before the end of a certificate a log line warns.
 const expirySoon = 14 * 24 * time.Hour
 
+// expiryPause is the time between two such lines.
+const expiryPause = 12 * time.Hour
+
 // Files are the files of a node, in PEM. CA may have several certificates: nodes with a certificate of any of them are
 // trusted, so an authority can be replaced while the cluster runs.
 type Files struct {
@@ -67,7 +70,7 @@ func Open(files Files, log hclog.Logger) (*Store, error) {
 
 // Watch looks at the files from time to time, until ctx ends, and uses new ones. Wrong ones are not used.
 func (s *Store) Watch(ctx context.Context) {
-	tick := time.NewTicker(checkInterval)
+	tick, warned := time.NewTicker(checkInterval), time.Now()
 	defer tick.Stop()
 	for {
 		select {
@@ -75,6 +78,10 @@ func (s *Store) Watch(ctx context.Context) {
 			return
 		case <-tick.C:
 			_ = s.Reload() // it is logged and reported
+			if time.Since(warned) >= expiryPause {
+				warned = time.Now()
+				s.warnOfExpiry(s.current.Load())
+			}
 		}
 	}
 }
@@ -99,6 +106,9 @@ func (s *Store) look() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	content, err := s.files.read()
+	if err != nil {
+		s.whole = false
+	}
 	if err == nil && s.whole && bytes.Equal(content.all(), s.seen) {
 		return s.err
 	}
@@ -123,15 +133,20 @@ func (s *Store) look() error {
 	}
 	s.err = nil
 	s.current.Store(b)
+	if old != nil {
+		s.log.Info("new certificates are in use", "identity", b.identity, "not_after", b.notAfter)
+	}
+	s.warnOfExpiry(b)
+	return nil
+}
+
+func (s *Store) warnOfExpiry(b *bundle) {
 	switch left := time.Until(b.notAfter); {
 	case left < 0:
 		s.log.Error("a certificate has expired: others refuse this node", "not_after", b.notAfter)
 	case left < expirySoon:
 		s.log.Warn("a certificate expires soon", "not_after", b.notAfter)
-	case old != nil:
-		s.log.Info("new certificates are in use", "identity", b.identity, "not_after", b.notAfter)
 	}
-	return nil
 }
 
 // contents are the bytes of the files.
@@ -171,10 +186,13 @@ func (f *Files) read() (c contents, err error) {
 // parse checks the files as a whole.
 func (c *contents) parse(f Files) (*bundle, error) {
 	b := &bundle{pool: x509.NewCertPool()}
-	if !b.pool.AppendCertsFromPEM(c.ca) {
-		return nil, fmt.Errorf("%s: it has no certificate in PEM", f.CA)
+	authorities, err := ParseAll(c.ca)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.CA, err)
 	}
-	var err error
+	for _, a := range authorities {
+		b.pool.AddCert(a)
+	}
 	if b.node, err = tls.X509KeyPair(c.cert, c.key); err != nil {
 		return nil, fmt.Errorf("%s with %s: %w", f.Cert, f.Key, err)
 	}

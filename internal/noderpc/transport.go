@@ -15,6 +15,8 @@ import (
 const (
 	// dialTimeout bounds the connection setup between nodes, which are close to each other.
 	dialTimeout = 2 * time.Second
+	// handshakeTimeout bounds the handshake of TLS.
+	handshakeTimeout = 3 * time.Second
 	// keptConnections is the number of idle connections kept to each other node.
 	keptConnections = 64
 )
@@ -52,7 +54,14 @@ func NewSecureTransport(store *certs.Store, roles ...string) *Transport {
 			if err != nil {
 				return nil, err
 			}
-			return tls.Client(plain, store.Client(host, roles...)), nil // package http does the handshake
+			// Package http has no time limit for this handshake.
+			ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+			defer cancel()
+			secured := tls.Client(plain, store.Client(host, roles...))
+			if err := secured.HandshakeContext(ctx); err != nil {
+				return nil, errors.Join(err, plain.Close())
+			}
+			return secured, nil
 		}
 		// A node with certificates sends its tokens to no other node in clear.
 		h.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, errPlain }

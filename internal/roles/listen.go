@@ -25,15 +25,12 @@ func (c *NodeConfig) scheme() string {
 	return "http"
 }
 
-// checkURLs refuses URLs with another scheme than the one of all nodes.
+// checkURLs refuses URLs that a node with certificates does not call. One without them may reach others through a proxy
+// with TLS.
 func (c *NodeConfig) checkURLs(flag string, urls []string) error {
 	for _, u := range urls {
-		if scheme := c.scheme(); !strings.HasPrefix(u, scheme+"://") {
-			why := "without --tls-cert all nodes speak HTTP in clear"
-			if scheme == "https" {
-				why = "with --tls-cert all nodes speak HTTPS"
-			}
-			return fmt.Errorf("%s %s does not begin with %s://: %s", flag, u, scheme, why)
+		if c.TLS.Cert != "" && !strings.HasPrefix(u, "https://") {
+			return fmt.Errorf("%s %s does not begin with https://: with --tls-cert all nodes speak TLS", flag, u)
 		}
 	}
 	return nil
@@ -146,19 +143,28 @@ func checkPort(address string) error {
 	return listener.Close()
 }
 
-// serve answers requests with a function of package httpapi until ctx ends, with TLS if there are certificates. Then it
-// also watches their files.
-func serve(
-	ctx context.Context, with func(context.Context, net.Listener, http.Handler, hclog.Logger) error,
-	l *httpapi.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
+// server are the functions of package httpapi that serve a role.
+type server struct {
+	serve  func(context.Context, net.Listener, http.Handler, hclog.Logger) error
+	secure func(net.Listener, *certs.Store) net.Listener
+}
+
+var (
+	nodeServer = server{httpapi.Serve, httpapi.Secure}
+	userServer = server{httpapi.ServeUsers, httpapi.SecureUsers}
+)
+
+// run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files.
+func (s server) run(
+	ctx context.Context, l net.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
 ) error {
 	if store == nil {
-		return with(ctx, l, h, log)
+		return s.serve(ctx, l, h, log)
 	}
 	watched, end := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { store.Watch(watched) })
 	defer watching.Wait()
 	defer end()
-	return with(ctx, httpapi.Secure(l, store), h, log)
+	return s.serve(ctx, s.secure(l, store), h, log)
 }

@@ -147,7 +147,7 @@ func (m *Master) Run(ctx context.Context) error {
 	ctx, stopServing := context.WithCancelCause(ctx)
 	defer stopServing(nil)
 	serving, ctx := errgroup.WithContext(ctx)
-	serving.Go(func() error { return serve(ctx, httpapi.ServeUsers, m.listener, m.certs, m.handler, m.cfg.Logger) })
+	serving.Go(func() error { return userServer.run(ctx, m.listener, m.certs, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error {

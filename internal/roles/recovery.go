@@ -156,7 +156,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	}
 	r := &recovery{
 		cfg: cfg, folder: folder, fresh: folder.Fresh(),
-		masters: noderpc.NewMasters(noderpc.NewSecureTransport(store), cfg.ClusterToken),
+		masters: noderpc.NewMasters(noderpc.NewSecureTransport(store, certs.Master, certs.Storage), cfg.ClusterToken),
 	}
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {

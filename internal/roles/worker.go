@@ -176,7 +176,7 @@ func (w *Worker) fail(err error) {
 func (w *Worker) Run(ctx context.Context) error {
 	handler := w.node.handler()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serve(ctx, httpapi.Serve, w.listener, w.certs, handler, w.cfg.Logger) })
+	g.Go(func() error { return nodeServer.run(ctx, w.listener, w.certs, handler, w.cfg.Logger) })
 	g.Go(func() error { return w.registrar.Run(ctx) })
 	g.Go(func() error { return w.space.Run(ctx) })
 	g.Go(func() error {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	helloTime       = 500 * time.Millisecond // for the hello; a caller sends it at once
+	helloTime       = 500 * time.Millisecond // for the hello; a caller sends it at once, or when TLS is ready
 	handshakeTime   = 3 * time.Second        // for the whole handshake
 	warningInterval = 10 * time.Second
 )
@@ -65,9 +65,12 @@ func (s *Stream) acceptAll() {
 func (s *Stream) serve(c *conn) {
 	var purpose byte
 	began := time.Now()
-	err := c.SetDeadline(began.Add(helloTime))
+	err := c.SetDeadline(began.Add(helloTime + s.extraTime()))
 	if err == nil {
-		err = s.secure(c)
+		err = c.secure()
+	}
+	if err == nil && s.cfg.TLS != nil {
+		s.gate.greeted(c) // its certificate is that of a master
 	}
 	if err == nil {
 		purpose, err = s.answer(c, began)
@@ -105,7 +108,7 @@ func (s *Stream) answer(c *conn, began time.Time) (purpose byte, err error) {
 	}
 	if err == nil {
 		s.gate.greeted(c)
-		err = c.SetDeadline(began.Add(handshakeTime))
+		err = c.SetDeadline(began.Add(handshakeTime + s.extraTime()))
 	}
 	if err != nil {
 		return 0, err

@@ -7,10 +7,11 @@ import (
 
 // conn is a connection that its stream tracks, so that the stream can close it.
 type conn struct {
-	net.Conn
-	stream  *Stream
-	dialled string // host:port; "" if the other side opened the connection
-	key     Key    // proves the cluster token, on this connection only if it has TLS
+	net.Conn          // with TLS if the stream has it
+	plain    net.Conn // the same without
+	stream   *Stream
+	dialled  string // host:port; "" if the other side opened the connection
+	key      Key    // proves the cluster token, on this connection only if it has TLS
 
 	// Of the other side; the stream's mu guards them.
 	member           string
@@ -21,7 +22,11 @@ type conn struct {
 
 // track registers a connection with the stream. It closes the connection at once when the stream is closed.
 func (s *Stream) track(plain net.Conn, dialled string) (*conn, error) {
-	c := &conn{Conn: plain, stream: s, dialled: dialled, key: s.cfg.Key}
+	whole, err := s.withTLS(plain, dialled)
+	if err != nil {
+		return nil, errors.Join(err, plain.Close())
+	}
+	c := &conn{Conn: whole, plain: plain, stream: s, dialled: dialled, key: s.cfg.Key}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil || s.disabled {
@@ -31,11 +36,13 @@ func (s *Stream) track(plain net.Conn, dialled string) (*conn, error) {
 	return c, nil
 }
 
+// Close closes the connection at once: with TLS it sends no alert, which could block. Every message of raft says how
+// long it is.
 func (c *conn) Close() error {
 	c.stream.mu.Lock()
 	delete(c.stream.conns, c)
 	c.stream.mu.Unlock()
-	return c.Conn.Close()
+	return c.plain.Close()
 }
 
 // identify records which start of which member is at the other side.

@@ -145,7 +145,7 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	}
 	err = c.SetDeadline(deadline)
 	if err == nil {
-		err = s.secure(c)
+		err = c.secure()
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -191,7 +191,7 @@ func (s *Stream) isRunning(member string, x Start, dialled string) bool {
 // higher level refuses the version of this master's level, as happens while a raised level is applied: then the probe
 // asks again in the newest version. It does not ask in the newest one first, because older members do not know it.
 func (s *Stream) probe(member, hostPort string) Start {
-	ctx, cancel := context.WithTimeout(s.ctx, probeTime)
+	ctx, cancel := context.WithTimeout(s.ctx, probeTime+s.extraTime())
 	defer cancel()
 	version := max(s.versionFor(member), helloVersionStarts)
 	for _, v := range slices.Compact([]byte{version, newestHello}) {

@@ -47,7 +47,7 @@ func newPipeStream(rate, stopAt int) *pipeStream {
 	near, far := net.Pipe()
 	s := &Stream{conns: map[*conn]struct{}{}}
 	p := &pipeStream{
-		near:     &outgoing{conn: &conn{Conn: near, stream: s}, contact: &contact{}},
+		near:     &outgoing{conn: &conn{Conn: near, plain: near, stream: s}, contact: &contact{}},
 		far:      &slowConn{Conn: far, rate: rate, stopAt: stopAt},
 		accepted: make(chan net.Conn, 1), closed: make(chan struct{}),
 	}

@@ -15,7 +15,7 @@ import (
 func requestConn(t *testing.T) (*conn, net.Conn) {
 	near, far := net.Pipe()
 	s := &Stream{conns: map[*conn]struct{}{}}
-	c := &conn{Conn: near, stream: s}
+	c := &conn{Conn: near, plain: near, stream: s}
 	s.conns[c] = struct{}{}
 	c.takeRequests()
 	t.Cleanup(func() { _, _ = c.Close(), far.Close() })

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"time"
 )
 
 // TLS are the configurations of connections with TLS.
@@ -17,21 +18,32 @@ type TLS interface {
 // exporterLabel is the label of the key that both sides of a TLS connection export (RFC 8446 section 7.5).
 const exporterLabel = "EXPORTER-chainstore-raft"
 
-// secure adds TLS to a connection whose deadline is set. From then on the handshake of masters proves the cluster token
-// with a key of this connection: one that is relayed between two connections with TLS fails.
-func (s *Stream) secure(c *conn) error {
+// secureTime is how much longer a hello, or a probe, may take with TLS: one more round trip, and signatures on both
+// sides.
+const secureTime = 1500 * time.Millisecond
+
+// withTLS adds TLS to a connection, whose handshake is still to be done. dialled is "" for one that the other side
+// opened.
+func (s *Stream) withTLS(plain net.Conn, dialled string) (net.Conn, error) {
 	if s.cfg.TLS == nil {
-		return nil
+		return plain, nil
 	}
-	var secured *tls.Conn
-	if c.dialled == "" {
-		secured = tls.Server(c.Conn, s.cfg.TLS.RaftServer())
-	} else {
-		host, _, err := net.SplitHostPort(c.dialled)
-		if err != nil {
-			return err
-		}
-		secured = tls.Client(c.Conn, s.cfg.TLS.RaftClient(host))
+	if dialled == "" {
+		return tls.Server(plain, s.cfg.TLS.RaftServer()), nil
+	}
+	host, _, err := net.SplitHostPort(dialled)
+	if err != nil {
+		return nil, err
+	}
+	return tls.Client(plain, s.cfg.TLS.RaftClient(host)), nil
+}
+
+// secure does the handshake of TLS on a connection whose deadline is set. From then on the handshake of masters proves
+// the cluster token with a key of this connection: one that is relayed between two connections with TLS fails.
+func (c *conn) secure() error {
+	secured, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return nil
 	}
 	if err := secured.Handshake(); err != nil {
 		return fmt.Errorf("%w: TLS: %w", errHandshake, err)
@@ -44,6 +56,13 @@ func (s *Stream) secure(c *conn) error {
 	m := hmac.New(sha256.New, c.key)
 	m.Write(exported)
 	c.key = m.Sum(nil)
-	c.Conn = secured
 	return nil
+}
+
+// extraTime is secureTime with TLS, and else 0.
+func (s *Stream) extraTime() time.Duration {
+	if s.cfg.TLS == nil {
+		return 0
+	}
+	return secureTime
 }

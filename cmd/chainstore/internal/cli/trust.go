@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/internal/certs"
 )
 
 // EnvCA replaces --tls-ca.
@@ -39,5 +41,5 @@ func TLSConfig(file string) (*tls.Config, error) {
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("%s: it has no certificate in PEM", file)
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, VerifyConnection: certs.CheckMaster}, nil
 }

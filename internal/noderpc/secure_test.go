@@ -1,0 +1,94 @@
+package noderpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/certs"
+)
+
+// openCerts returns the certificates of a master.
+func openCerts(t *testing.T) *certs.Store {
+	t.Helper()
+	authority, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := certs.OpenAuthority(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := a.Issue(certs.Master, "m1", []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
+	for path, data := range map[string][]byte{files.Cert: p.Cert, files.Key: p.Key, files.CA: authority.Cert} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := certs.Open(files, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// TestSilentHandshake calls a node that accepts connections and says nothing. The connection is closed after
+// handshakeTimeout, also when the call has ended before.
+func TestSilentHandshake(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for buf := make([]byte, 1024); err == nil; {
+			_, err = conn.Read(buf)
+		}
+	}()
+	transport := NewSecureTransport(openCerts(t), certs.Master)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+listener.Addr().String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.RoundTrip(r); err == nil {
+		t.Error("an answer without a handshake")
+	}
+	select {
+	case <-closed:
+	case <-time.After(10 * handshakeTimeout):
+		t.Error("the connection stays open")
+	}
+}
+
+// TestPlainURL calls a URL that begins with http://. Nothing may be sent.
+func TestPlainURL(t *testing.T) {
+	transport := NewSecureTransport(openCerts(t), certs.Master)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.RoundTrip(r); err == nil || !errors.Is(err, errPlain) {
+		t.Errorf("%v", err)
+	}
+}
