@@ -118,7 +118,11 @@ func randomFault(r *rand.Rand) streamFault {
 // TestAppendStreamSurvivesFaults appends records while most requests fail in a random way. Every record must have
 // exactly one position, in order.
 func TestAppendStreamSurvivesFaults(t *testing.T) {
-	for seed := range uint64(200) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 50
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))

@@ -64,6 +64,15 @@ var commands = [...]Command{
 	31: &RemoveStream{},
 }
 
+// firstLevels has the protocol level from which on commands are known, besides those that every version knows. A master
+// of an older version stops when it has to apply one that it does not know.
+var firstLevels = map[kind]uint64{
+	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
+}
+
+// FirstLevel returns the protocol level that a group must have before a command is proposed.
+func FirstLevel(c Command) uint64 { return firstLevels[kindOf(c)] }
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Command is a change of the state, other than an append.

@@ -225,3 +225,16 @@ func BenchmarkApplyAppend(b *testing.B) {
 		})
 	}
 }
+
+// released is the newest command that version 0.1.0 knows: see docs/releases.md.
+const released = 24
+
+// TestFirstLevels checks that every command which came after the first release names the level from which on it is
+// known.
+func TestFirstLevels(t *testing.T) {
+	for k, c := range commands {
+		if first := FirstLevel(c); c != nil && (first > 2) != (k > released) {
+			t.Errorf("command %d, %T, is known from level %d on", k, c, first)
+		}
+	}
+}

@@ -225,6 +225,9 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 // RemoveStream makes the group forget an append stream of a project. Its records stay, and another stream may have its
 // id. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnknownStream, wire.ErrNoStreams.
 func (n *Node) RemoveStream(ctx context.Context, project uint32, id string) error {
+	if _, err := n.AppendStreamState(ctx, project, id); err != nil {
+		return err
+	}
 	_, err := n.leader.Propose(ctx, &masterfsm.RemoveStream{
 		Project: project, Stream: streamDigest(id), Time: n.leader.Now(),
 	})

@@ -47,9 +47,11 @@ func TestCA(t *testing.T) {
 		{[]string{"issue", "master", "m2", "--dir", ca, "--out", out}, "with --host"},
 		{[]string{"issue", "master", "m2", "--host", "h", "--dir", dir, "--out", out}, "ca init"},
 		{[]string{"issue", "master", "m2", "--host", "h", "--dir", ca, "--out", out, "--days", "0"}, "--days 0"},
-		{[]string{"renew", filepath.Join(ca, "ca.pem"), "--dir", ca}, "no identity of a node"},
-		{[]string{"renew", key, "--dir", ca}, "no certificate"},
-		{[]string{"show", key}, "no certificate"},
+		{[]string{"renew", filepath.Join(ca, "ca.pem"), "--dir", ca}, "is an authority"},
+		{[]string{"renew", key, "--dir", ca}, "is a private key"},
+		{[]string{"show", key}, "is a private key"},
+		{[]string{"show"}, "name the certificates"},
+		{[]string{"renew", cert, filepath.Join(dir, "missing.pem"), "--dir", ca}, "no such file"},
 	} {
 		_, _, err := run(t, nil, append([]string{"ca"}, row.args...)...)
 		if err == nil || !strings.Contains(err.Error(), row.text) {

@@ -180,3 +180,6 @@ func HostsOf(c *x509.Certificate) []string {
 	}
 	return hosts
 }
+
+// LifetimeOf returns how long a certificate lasts, from when it was made.
+func LifetimeOf(c *x509.Certificate) time.Duration { return c.NotAfter.Sub(c.NotBefore) - backdate }

@@ -318,8 +318,8 @@ func TestWrongFilesAreNotUsed(t *testing.T) {
 		{"a key among the authorities", "private key", func() {
 			n.write(n.CA, slices.Concat(ours.pair.Cert, ours.pair.Key))
 		}},
-		{"of another authority", "vouch", func() { n.use(theirs.valid(Storage, "s1")) }},
-		{"the authority itself", "no identity", func() { n.use(ours.pair) }},
+		{"of another authority", "signed it", func() { n.use(theirs.valid(Storage, "s1")) }},
+		{"the authority itself", "is an authority", func() { n.use(ours.pair) }},
 		{"another role", "start it again", func() { n.use(ours.valid(Master, "s1")) }},
 		{"a key for everybody", "chmod 600", func() {
 			n.use(other)

@@ -24,6 +24,13 @@ const expirySoon = 14 * 24 * time.Hour
 // expiryPause is the time between two such lines.
 const expiryPause = 12 * time.Hour
 
+// What may be logged of the end of certificates.
+const (
+	valid = iota
+	expiring
+	expired
+)
+
 // Files are the files of a node, in PEM. CA may have several certificates: nodes with a certificate of any of them are
 // trusted, so an authority can be replaced while the cluster runs.
 type Files struct {
@@ -49,6 +56,9 @@ type Store struct {
 	seen  []byte     // the content of all files when they were looked at last
 	err   error
 	whole bool // they were read
+
+	logged   int       // the last line about the end of the certificates
+	loggedAt time.Time // when it was logged
 }
 
 // bundle is what one state of the files has.
@@ -70,7 +80,7 @@ func Open(files Files, log hclog.Logger) (*Store, error) {
 
 // Watch looks at the files from time to time, until ctx ends, and uses new ones. Wrong ones are not used.
 func (s *Store) Watch(ctx context.Context) {
-	tick, warned := time.NewTicker(checkInterval), time.Now()
+	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -78,10 +88,9 @@ func (s *Store) Watch(ctx context.Context) {
 			return
 		case <-tick.C:
 			_ = s.Reload() // it is logged and reported
-			if time.Since(warned) >= expiryPause {
-				warned = time.Now()
-				s.warnOfExpiry(s.current.Load())
-			}
+			s.mu.Lock()
+			s.warnOfExpiry(s.current.Load())
+			s.mu.Unlock()
 		}
 	}
 }
@@ -140,13 +149,27 @@ func (s *Store) look() error {
 	return nil
 }
 
+// warnOfExpiry logs that a certificate has expired or will soon: when that becomes so, and again after expiryPause. The
+// caller holds mu.
 func (s *Store) warnOfExpiry(b *bundle) {
+	state := valid
 	switch left := time.Until(b.notAfter); {
 	case left < 0:
-		s.log.Error("a certificate has expired: others refuse this node", "not_after", b.notAfter)
+		state = expired
 	case left < expirySoon:
-		s.log.Warn("a certificate expires soon", "not_after", b.notAfter)
+		state = expiring
 	}
+	if state == valid || state == s.logged && time.Since(s.loggedAt) < expiryPause {
+		return
+	}
+	s.logged, s.loggedAt = state, time.Now()
+	end := b.notAfter.UTC().Format(time.RFC3339)
+	if state == expired {
+		s.log.Error("a certificate of this node has expired: others refuse it", "identity", b.identity,
+			"not_after", end)
+		return
+	}
+	s.log.Warn("a certificate of this node expires soon", "identity", b.identity, "not_after", end)
 }
 
 // contents are the bytes of the files.
@@ -200,7 +223,7 @@ func (c *contents) parse(f Files) (*bundle, error) {
 		return nil, fmt.Errorf("%s: %w", f.Cert, err)
 	}
 	if err := b.verify(b.node); err != nil {
-		return nil, fmt.Errorf("%s: the authorities in %s do not vouch for it: %w", f.Cert, f.CA, err)
+		return nil, fmt.Errorf("%s: no authority in %s signed it: %w", f.Cert, f.CA, err)
 	}
 	b.user, b.notAfter = b.node, b.node.Leaf.NotAfter
 	if f.UserCert != "" {

@@ -78,3 +78,34 @@ func TestLevelIsAskedForAgain(t *testing.T) {
 		t.Errorf("all know it: level %d, %v", level(), err)
 	}
 }
+
+// counting counts the commands that are proposed.
+type counting struct {
+	Ledger
+	proposed int
+}
+
+func (c *counting) Propose(ctx context.Context, data []byte) (any, error) {
+	c.proposed++
+	return c.Ledger.Propose(ctx, data)
+}
+
+// TestNewCommandsNeedTheirLevel checks that no command is proposed which a master at the group's level may not know: it
+// would stop when it applies it, and at each start after that.
+func TestNewCommandsNeedTheirLevel(t *testing.T) {
+	l, ledger := newLeadership(t, members{})
+	count := &counting{Ledger: ledger}
+	l.cfg.Ledger = count
+	for _, c := range []masterfsm.Command{
+		&masterfsm.SetTime{}, &masterfsm.ChangeSettings{}, &masterfsm.MarkMiners{}, &masterfsm.RemoveMiner{},
+		&masterfsm.ReportFailedSync{}, &masterfsm.RemoveStream{},
+	} {
+		if _, err := l.Propose(t.Context(), c); !errors.Is(err, wire.ErrUnavailable) || count.proposed > 0 {
+			t.Errorf("%T at level 0: %d proposed, %v", c, count.proposed, err)
+			count.proposed = 0
+		}
+	}
+	if _, err := l.Propose(t.Context(), &masterfsm.Suspect{}); count.proposed != 1 {
+		t.Errorf("a command of every version is not proposed: %v", err)
+	}
+}

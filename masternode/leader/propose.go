@@ -40,6 +40,10 @@ func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) 
 	}
 	var level uint64 // it may rise before the command is applied: every level reads what a lower one wrote
 	l.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	if first := masterfsm.FirstLevel(c); level < first {
+		return nil, fmt.Errorf("%w: this needs protocol level %d, and the group is at %d, because a master runs an "+
+			"older version of ChainStore: upgrade all masters", wire.ErrUnavailable, first, level)
+	}
 	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeFor(level, c))
 	if err == nil && now != nil && now.fences.suspended.Load() {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)

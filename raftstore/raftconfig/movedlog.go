@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/hashicorp/raft"
@@ -56,10 +55,7 @@ func ReplaceLog(path string, log raft.LogStore, first, last uint64) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(temp))
 	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(path))
+	return durable.Rename(temp, path)
 }
 
 // stableValue is a value of the stable store.

@@ -2,9 +2,11 @@ package recordends
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"sync/atomic"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 )
 
@@ -46,6 +48,10 @@ func slotOf(block uint64, index uint32) uint64 {
 func (c *Cache) Span(
 	f io.ReaderAt, block uint64, p *blockindex.Place, offset uint32,
 ) (begin, end uint32, kept bool, err error) {
+	if offset >= p.Count {
+		return 0, 0, false, fmt.Errorf("%w: block %d has %d records, and no record %d", durable.ErrDamaged, block,
+			p.Count, offset)
+	}
 	index, gen := offset/pageRecords, c.gen.Load()
 	slot := &c.slots[slotOf(block, index)]
 	known := slot.Load()

@@ -1,6 +1,8 @@
 package offline
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -128,66 +130,125 @@ func newCARenew() *cobra.Command {
 		Long: `Replace certificates and their keys, in files NAME.pem and NAME-key.pem, by new ones for the same nodes
 and hosts. A node that runs reads them within ten seconds.`,
 		Example: "  chainstore ca renew certs/m1.pem --dir ca",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    certificateArgs,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"pem"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			lifetime, err := daysOf(days)
-			if err != nil {
-				return err
+			var lifetime time.Duration
+			if cmd.Flags().Changed("days") {
+				var err error
+				if lifetime, err = daysOf(days); err != nil {
+					return err
+				}
 			}
 			authority, err := openAuthority(dir)
 			if err != nil {
 				return err
 			}
-			for _, path := range args {
-				if err := renew(cmd, authority, path, lifetime); err != nil {
+			list, err := readCertificates(args)
+			if err != nil {
+				return err
+			}
+			// All are checked before the first is replaced.
+			renewals := make([]renewal, len(list))
+			for i, c := range list {
+				if renewals[i], err = newRenewal(authority, c, lifetime); err != nil {
 					return err
+				}
+			}
+			for i, r := range renewals {
+				if err := r.write(cmd); err != nil {
+					return fmt.Errorf("%d of %d certificates were replaced: %w", i, len(renewals), err)
 				}
 			}
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "ca", "`folder` of the authority")
-	cmd.Flags().IntVar(&days, "days", int(certs.NodeLifetime/day), "`days` until they end")
+	cmd.Flags().IntVar(&days, "days", 0, "`days` until they end (default as many as before)")
 	cli.MustComplete(cmd.MarkFlagDirname("dir"))
 	return cmd
 }
 
-// renew replaces one certificate. The key is written first: a node that reads the files in between finds that they do
-// not fit, and keeps those that it has.
-func renew(cmd *cobra.Command, authority *certs.Authority, path string, lifetime time.Duration) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
+// certificateArgs requires the files of certificates.
+func certificateArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("name the certificates: %s", cmd.Use)
 	}
-	old, err := certs.Parse(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	return nil
+}
+
+// certificateFile is a certificate and where it is.
+type certificateFile struct {
+	path string
+	*x509.Certificate
+}
+
+// readCertificates reads certificates. It skips the private keys that a pattern such as *.pem names too.
+func readCertificates(paths []string) (list []certificateFile, err error) {
+	key := ""
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if block, _ := pem.Decode(data); block != nil && strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			key = path
+			continue
+		}
+		c, err := certs.Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		list = append(list, certificateFile{path, c})
 	}
-	id, err := certs.IdentityOf(old)
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s is a private key: name the certificate", key)
+	}
+	return list, nil
+}
+
+// renewal is a new certificate in place of an old one.
+type renewal struct {
+	cert, key string // files
+	pair      certs.Pair
+}
+
+// newRenewal makes a new certificate. It lasts as long as the old one if lifetime is 0.
+func newRenewal(authority *certs.Authority, old certificateFile, lifetime time.Duration) (r renewal, err error) {
+	id, err := certs.IdentityOf(old.Certificate)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return r, fmt.Errorf("%s: %w", old.path, err)
 	}
 	if id.Domain != authority.Domain() {
-		return fmt.Errorf("%s is the certificate of %s, and the authority is that of %s", path, id, authority.Domain())
+		return r, fmt.Errorf("%s is the certificate of %s, and the authority is that of %s", old.path, id,
+			authority.Domain())
 	}
-	key := strings.TrimSuffix(path, ".pem") + "-key.pem"
-	if _, err := os.Stat(key); err != nil {
-		return fmt.Errorf("the key of %s is not where it is expected: %w", path, err)
+	if lifetime == 0 {
+		lifetime = certs.LifetimeOf(old.Certificate)
 	}
-	pair, err := authority.Issue(id.Role, id.Name, certs.HostsOf(old), lifetime, time.Now())
+	r = renewal{cert: old.path, key: strings.TrimSuffix(old.path, ".pem") + "-key.pem"}
+	if _, err := os.Stat(r.key); err != nil {
+		return r, fmt.Errorf("the key of %s is not where it is expected: %w", r.cert, err)
+	}
+	r.pair, err = authority.Issue(id.Role, id.Name, certs.HostsOf(old.Certificate), lifetime, time.Now())
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return r, fmt.Errorf("%s: %w", r.cert, err)
 	}
-	if err := durable.WriteFile(key, pair.Key, 0o600); err != nil {
+	return r, nil
+}
+
+// write replaces the files, the key first: a node that reads them in between finds that they do not fit, and keeps what
+// it has.
+func (r *renewal) write(cmd *cobra.Command) error {
+	if err := durable.WriteFile(r.key, r.pair.Key, 0o600); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(path, pair.Cert, 0o644); err != nil {
+	if err := durable.WriteFile(r.cert, r.pair.Cert, 0o644); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s and %s were replaced\n", path, key)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s and %s were replaced\n", r.cert, r.key)
 	return err
 }
 
@@ -207,32 +268,28 @@ func newCAShow() *cobra.Command {
 		Use:     "show CERT...",
 		Short:   "Show what certificates say and when they end",
 		Example: "  chainstore ca show ca/ca.pem certs/*.pem",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    certificateArgs,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"pem"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list := []shownCert{}
-			rows := []render.Row{{"FILE", "IDENTITY", "HOSTS", "BEGINS", "ENDS"}}
-			for _, path := range args {
-				data, err := os.ReadFile(path)
-				if err != nil {
-					return err
-				}
-				c, err := certs.Parse(data)
-				if err != nil {
-					return fmt.Errorf("%s: %w", path, err)
-				}
-				s := shownCert{File: path, Subject: c.Subject.CommonName, Hosts: certs.HostsOf(c), Begins: c.NotBefore,
-					Ends: c.NotAfter}
+			rows := []render.Row{{"FILE", "IDENTITY", "HOSTS", "BEGINS", "ENDS", "LEFT"}}
+			files, err := readCertificates(args)
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				s := shownCert{File: f.path, Subject: f.Subject.CommonName, Hosts: certs.HostsOf(f.Certificate),
+					Begins: f.NotBefore, Ends: f.NotAfter}
 				shown := s.Subject
-				if id, err := certs.IdentityOf(c); err == nil {
+				if id, err := certs.IdentityOf(f.Certificate); err == nil {
 					s.Identity = id.String()
 					shown = s.Identity
 				}
 				list = append(list, s)
-				rows = append(rows, render.Row{path, shown, strings.Join(s.Hosts, " "), utcDay(s.Begins),
-					utcDay(s.Ends)})
+				rows = append(rows, render.Row{f.path, shown, strings.Join(s.Hosts, " "), utcDay(s.Begins),
+					utcDay(s.Ends), left(s.Ends)})
 			}
 			return render.Print(cmd.OutOrStdout(), asJSON, list, render.Table(rows...))
 		},
@@ -241,12 +298,24 @@ func newCAShow() *cobra.Command {
 	return cmd
 }
 
+// left returns how long it is until a certificate ends.
+func left(end time.Time) string {
+	switch d := time.Until(end); {
+	case d <= 0:
+		return "expired"
+	case d < 2*day:
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d/day))
+	}
+}
+
 func utcDay(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // daysOf returns a lifetime. Certificates of more than 100 years are a mistake.
 func daysOf(days int) (time.Duration, error) {
 	if days < 1 || days > 36500 {
-		return 0, fmt.Errorf("--days %d is not within 1 and 36500", days)
+		return 0, fmt.Errorf("--days %d must be from 1 to 36500", days)
 	}
 	return time.Duration(days) * day, nil
 }
@@ -274,7 +343,8 @@ func openAuthority(dir string) (*certs.Authority, error) {
 func createPair(cmd *cobra.Command, cert, key string, p certs.Pair) error {
 	for _, path := range []string{cert, key} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s exists already: remove it first, or choose another folder or name", path)
+			return fmt.Errorf("%s exists already: nothing was made; choose another folder or name, or replace the "+
+				"certificate of a node with 'chainstore ca renew'", path)
 		}
 	}
 	if err := durable.Create(key, p.Key, 0o600); err != nil {
