@@ -23,13 +23,59 @@ const (
 
 // numberedStream appends records through append streams until it is told to stop, and keeps what was answered.
 type numberedStream struct {
+	runningStream
 	c         *cluster
 	o         *oracle
-	id        string
 	positions []wire.Position
-	answered  atomic.Uint64 // number of the last answer
-	stop      atomic.Bool
 	requests  int
+}
+
+// runningStream is what the tests of append streams have in common.
+type runningStream struct {
+	id       string
+	answered atomic.Uint64 // number of the last answer
+	stop     atomic.Bool
+}
+
+// killLeaders kills one leader after the other while streams run. Each stream must go on after each. Then it ends them,
+// and returns how many leaders were killed.
+func (c *cluster) killLeaders(o *oracle, running *sync.WaitGroup, streams []*runningStream) (kills int) {
+	c.t.Helper()
+	end := func() {
+		for _, s := range streams {
+			s.stop.Store(true)
+		}
+		running.Wait()
+	}
+	c.t.Cleanup(end)
+	more := func() {
+		c.t.Helper()
+		for _, s := range streams {
+			want := s.answered.Load() + streamInReach
+			c.await("answers of "+s.id, func() string {
+				if got := s.answered.Load(); got < want && !o.failed() {
+					return fmt.Sprintf("%d of %d", got, want)
+				}
+				return ""
+			})
+		}
+	}
+	more()
+	kills = 3
+	if settings.times {
+		kills = 10
+	}
+	for range kills {
+		leader := c.leader("")
+		c.kill(leader)
+		c.leader(leader)
+		more()
+		c.launch(leader)
+		c.awaitComplete(3)
+		more()
+	}
+	end()
+	return kills
 }
 
 func (s *numberedStream) entry(number uint64) client.Entry {
@@ -149,10 +195,11 @@ func (s *numberedStream) request(master string) bool {
 func TestAppendStreamAcrossLeaders(t *testing.T) {
 	c, o := start(t), newOracle()
 	var all []*numberedStream
+	var streams []*runningStream
 	var running sync.WaitGroup
 	for i := range streamsAtOnce {
-		s := &numberedStream{c: c, o: o, id: fmt.Sprintf("stream-%d", i)}
-		all = append(all, s)
+		s := &numberedStream{c: c, o: o, runningStream: runningStream{id: fmt.Sprintf("stream-%d", i)}}
+		all, streams = append(all, s), append(streams, &s.runningStream)
 		c.await("the protocol level of streams", func() string {
 			if _, err := s.next(c.File().Masters[i]); err != nil {
 				return err.Error()
@@ -161,40 +208,7 @@ func TestAppendStreamAcrossLeaders(t *testing.T) {
 		})
 		running.Go(func() { s.run(i) })
 	}
-	end := func() {
-		for _, s := range all {
-			s.stop.Store(true)
-		}
-		running.Wait()
-	}
-	t.Cleanup(end)
-	more := func() {
-		t.Helper()
-		for _, s := range all {
-			want := s.answered.Load() + streamInReach
-			c.await("answers of "+s.id, func() string {
-				if got := s.answered.Load(); got < want && !o.failed() {
-					return fmt.Sprintf("%d of %d", got, want)
-				}
-				return ""
-			})
-		}
-	}
-	more()
-	kills := 3
-	if settings.times {
-		kills = 10
-	}
-	for range kills {
-		leader := c.leader("")
-		c.kill(leader)
-		c.leader(leader)
-		more()
-		c.launch(leader)
-		c.awaitComplete(3)
-		more()
-	}
-	end()
+	kills := c.killLeaders(o, &running, streams)
 	records, requests := uint64(0), 0
 	for _, s := range all {
 		last, err := s.next(c.File().Masters[0])

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,11 +19,9 @@ const (
 
 // clientStream appends records with the append stream of the client until it is told to stop.
 type clientStream struct {
-	o        *oracle
-	id       string
-	last     wire.Position
-	answered atomic.Uint64 // number of the last answer
-	stop     atomic.Bool
+	runningStream
+	o    *oracle
+	last wire.Position
 }
 
 func (s *clientStream) entry(number uint64) client.Entry {
@@ -86,48 +83,15 @@ func (s *clientStream) run(ctx context.Context, cl *client.Client, first, known 
 // continued: its newest records get their positions again.
 func TestClientStreamAcrossLeaders(t *testing.T) {
 	c, o := start(t), newOracle()
-	all := make([]*clientStream, streamsAtOnce)
+	all, streams := make([]*clientStream, streamsAtOnce), make([]*runningStream, streamsAtOnce)
 	var running sync.WaitGroup
 	for i := range all {
-		s := &clientStream{o: o, id: fmt.Sprintf("client-%d", i)}
-		all[i] = s
+		s := &clientStream{o: o, runningStream: runningStream{id: fmt.Sprintf("client-%d", i)}}
+		all[i], streams[i] = s, &s.runningStream
 		cl := c.client(rotated(c.File().Masters, i)...)
 		running.Go(func() { s.run(t.Context(), cl, 1, 0, nil) })
 	}
-	end := func() {
-		for _, s := range all {
-			s.stop.Store(true)
-		}
-		running.Wait()
-	}
-	t.Cleanup(end)
-	more := func() {
-		t.Helper()
-		for _, s := range all {
-			want := s.answered.Load() + streamInReach
-			c.await("answers of "+s.id, func() string {
-				if got := s.answered.Load(); got < want && !o.failed() {
-					return fmt.Sprintf("%d of %d", got, want)
-				}
-				return ""
-			})
-		}
-	}
-	more()
-	kills := 3
-	if settings.times {
-		kills = 10
-	}
-	for range kills {
-		leader := c.leader("")
-		c.kill(leader)
-		c.leader(leader)
-		more()
-		c.launch(leader)
-		c.awaitComplete(3)
-		more()
-	}
-	end()
+	kills := c.killLeaders(o, &running, streams)
 	records := uint64(0)
 	for i, s := range all {
 		cl := c.client(rotated(c.File().Masters, i+1)...)

@@ -225,11 +225,8 @@ func (c *cluster) masterIDs() (ids []string) {
 
 // urlOf returns the URL of a master in the status.
 func (c *cluster) urlOf(id string) string {
-	s, err := c.status()
-	if err != nil {
-		return err.Error()
-	}
-	for _, m := range s.Masters {
+	c.t.Helper()
+	for _, m := range c.awaitStatus().Masters {
 		if m.ID == id {
 			return m.URL
 		}

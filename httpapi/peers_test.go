@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,41 +16,14 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/certs/certstest"
 )
-
-// openCerts returns the certificates of a node on 127.0.0.1.
-func openCerts(t *testing.T, authority certs.Pair, role, name string) *certs.Store {
-	t.Helper()
-	a, err := certs.OpenAuthority(authority)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := a.Issue(role, name, []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
-	for path, data := range map[string][]byte{files.Cert: p.Cert, files.Key: p.Key, files.CA: authority.Cert} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	store, err := certs.Open(files, hclog.NewNullLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return store
-}
 
 // TestSecure sends requests over TLS: of users with HTTP/1.1 and HTTP/2, and of nodes. Only nodes have a peer, the
 // connections are those of the limited listener, and routes refuse other roles.
 func TestSecure(t *testing.T) {
-	authority, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := openCerts(t, authority, certs.Master, "m1")
+	authority := certstest.NewAuthority(t)
+	store := certstest.Open(t, authority, certs.Master, "m1")
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -87,9 +59,10 @@ func TestSecure(t *testing.T) {
 	}{
 		{"a user", user(), false, " 1", http.StatusForbidden},
 		{"a user of HTTP/2", user("h2"), true, " 2", http.StatusForbidden},
-		{"a master", openCerts(t, authority, certs.Master, "m2").Client("127.0.0.1"), false, "m2 1",
+		{"a master", certstest.Open(t, authority, certs.Master, "m2").Client("127.0.0.1"), false, "m2 1",
 			http.StatusNoContent},
-		{"a miner", openCerts(t, authority, certs.Miner, "x").Client("127.0.0.1"), false, "x 1", http.StatusForbidden},
+		{"a miner", certstest.Open(t, authority, certs.Miner, "x").Client("127.0.0.1"), false, "x 1",
+			http.StatusForbidden},
 	} {
 		transport := &http.Transport{TLSClientConfig: row.config, ForceAttemptHTTP2: row.http2, DisableKeepAlives: true}
 		client := &http.Client{Transport: transport}
@@ -117,11 +90,8 @@ func TestSecure(t *testing.T) {
 // deadlines of a connection after its handshake.
 func TestSlowReaderWithTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		authority, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		store := openCerts(t, authority, certs.Master, "m1")
+		authority := certstest.NewAuthority(t)
+		store := certstest.Open(t, authority, certs.Master, "m1")
 		here, there := net.Pipe()
 		defer there.Close()
 		result := make(chan error, 1)

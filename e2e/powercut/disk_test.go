@@ -149,6 +149,29 @@ func content(t *testing.T, d *Disk, keep func() bool) string {
 	return strings.Join(all, " ")
 }
 
+// TestKilledWithinAWrite ends traces within a write that was carried out. Strace then prints no result, or a number
+// that is none. An error of the write itself is not taken for that.
+func TestKilledWithinAWrite(t *testing.T) {
+	for end, want := range map[string]string{
+		"": "a=one", "1 <... pwrite64 resumed>) = ?\n": "a=one",
+		"1 <... pwrite64 resumed>) = -1 (errno 18446744073709551615)\n": "a=one",
+		"1 <... pwrite64 resumed>) = -1 EIO (Input/output error)\n":     "a=",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "a"), []byte("one"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := New(dir)
+		trace := opened + `1 pwrite64(3<DIR/a>, "one", 3, 0 <unfinished ...>` + "\n" + end
+		if err := d.Replay(strings.NewReader(escape(trace, dir))); err != nil {
+			t.Fatal(err)
+		}
+		if got := seen(d); got != want {
+			t.Errorf("%q: processes see %q, want %q", end, got, want)
+		}
+	}
+}
+
 // TestUnknownCalls checks that what the model cannot follow is an error, and not a difference that nobody sees.
 func TestUnknownCalls(t *testing.T) {
 	for _, trace := range []string{

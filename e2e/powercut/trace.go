@@ -137,12 +137,13 @@ func parseCall(text string) (c call, err error) {
 	if !ok {
 		return c, fmt.Errorf("no result: %.200q", text)
 	}
-	result, _, _ = strings.Cut(result, " ")
-	result, _, _ = strings.Cut(result, "<")
-	if result == "?" {
+	// Strace prints the second one, with a number that is no error, if a kill comes before it reads the result.
+	if strings.HasPrefix(result, "?") || strings.HasPrefix(result, "-1 (errno ") {
 		c.unknown = true
 		return c, nil
 	}
+	result, _, _ = strings.Cut(result, " ")
+	result, _, _ = strings.Cut(result, "<")
 	if c.result, err = strconv.ParseInt(result, 0, 64); err != nil {
 		return c, fmt.Errorf("the result of %.200q: %w", text, err)
 	}

@@ -5,44 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/certs/certstest"
 )
-
-// openCerts returns the certificates of a master.
-func openCerts(t *testing.T) *certs.Store {
-	t.Helper()
-	authority, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := certs.OpenAuthority(authority)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := a.Issue(certs.Master, "m1", []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
-	for path, data := range map[string][]byte{files.Cert: p.Cert, files.Key: p.Key, files.CA: authority.Cert} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	store, err := certs.Open(files, hclog.NewNullLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return store
-}
 
 // TestSilentHandshake calls a node that accepts connections and says nothing. The connection is closed after
 // handshakeTimeout, also when the call has ended before.
@@ -64,7 +32,7 @@ func TestSilentHandshake(t *testing.T) {
 			_, err = conn.Read(buf)
 		}
 	}()
-	transport := NewSecureTransport(openCerts(t), certs.Master)
+	transport := NewSecureTransport(certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m1"), certs.Master)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+listener.Addr().String(), nil)
@@ -83,7 +51,7 @@ func TestSilentHandshake(t *testing.T) {
 
 // TestPlainURL calls a URL that begins with http://. Nothing may be sent.
 func TestPlainURL(t *testing.T) {
-	transport := NewSecureTransport(openCerts(t), certs.Master)
+	transport := NewSecureTransport(certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m1"), certs.Master)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:1", nil)
 	if err != nil {
 		t.Fatal(err)

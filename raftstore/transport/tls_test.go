@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,48 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/certs/certstest"
 )
-
-// certificates issues certificates of one authority.
-type certificates struct {
-	t *testing.T
-	*certs.Authority
-	pair certs.Pair
-}
-
-func newCertificates(t *testing.T) *certificates {
-	t.Helper()
-	pair, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := certs.OpenAuthority(pair)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &certificates{t, a, pair}
-}
-
-// of returns the certificates of a node.
-func (c *certificates) of(role, name string) *certs.Store {
-	c.t.Helper()
-	p, err := c.Issue(role, name, []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	dir := c.t.TempDir()
-	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
-	for path, data := range map[string][]byte{files.Cert: p.Cert, files.Key: p.Key, files.CA: c.pair.Cert} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			c.t.Fatal(err)
-		}
-	}
-	store, err := certs.Open(files, hclog.NewNullLogger())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return store
-}
 
 // secureStream is testStream with TLS.
 func secureStream(t *testing.T, self string, store TLS, level uint64) *Stream {
@@ -85,10 +43,10 @@ func secureStream(t *testing.T, self string, store TLS, level uint64) *Stream {
 
 // TestTLS sends bytes through a connection with TLS, at the lowest and at a newer level of the protocol.
 func TestTLS(t *testing.T) {
-	c := newCertificates(t)
+	authority := certstest.NewAuthority(t)
 	for _, level := range []uint64{0, 1, 4} {
-		a := secureStream(t, "a", c.of(certs.Master, "a"), level)
-		b := secureStream(t, "b", c.of(certs.Master, "b"), level)
+		a := secureStream(t, "a", certstest.Open(t, authority, certs.Master, "a"), level)
+		b := secureStream(t, "b", certstest.Open(t, authority, certs.Master, "b"), level)
 		out, err := a.Dial(b.address(), 20*time.Second)
 		if err != nil {
 			t.Fatalf("level %d: %v", level, err)
@@ -109,8 +67,8 @@ func TestTLS(t *testing.T) {
 
 // TestTLSRefuses connects sides that must not connect, although both have the cluster token.
 func TestTLSRefuses(t *testing.T) {
-	c, other := newCertificates(t), newCertificates(t)
-	secured := secureStream(t, "b", c.of(certs.Master, "b"), 1)
+	authority, other := certstest.NewAuthority(t), certstest.NewAuthority(t)
+	secured := secureStream(t, "b", certstest.Open(t, authority, certs.Master, "b"), 1)
 	plain := openStream(t, "p", "g", testToken, 1, func(err error) { t.Error(err) })
 	for _, s := range []*Stream{secured, plain} {
 		go func() {
@@ -123,10 +81,12 @@ func TestTLSRefuses(t *testing.T) {
 		caller, callee *Stream
 		text           string
 	}{
-		"in clear":             {openStream(t, "a", "g", testToken, 1, func(error) {}), secured, ""},
-		"TLS to a plain port":  {secureStream(t, "a", c.of(certs.Master, "a"), 1), plain, ""},
-		"a storage node":       {secureStream(t, "a", c.of(certs.Storage, "a"), 1), secured, "certificate"},
-		"of another authority": {secureStream(t, "a", other.of(certs.Master, "a"), 1), secured, "certificate"},
+		"in clear":            {openStream(t, "a", "g", testToken, 1, func(error) {}), secured, ""},
+		"TLS to a plain port": {secureStream(t, "a", certstest.Open(t, authority, certs.Master, "a"), 1), plain, ""},
+		"a storage node": {secureStream(t, "a", certstest.Open(t, authority, certs.Storage, "a"), 1), secured,
+			"certificate"},
+		"of another authority": {secureStream(t, "a", certstest.Open(t, other, certs.Master, "a"), 1), secured,
+			"certificate"},
 	} {
 		if err := row.caller.refusal(t, row.callee.address()); !strings.Contains(err.Error(), row.text) {
 			t.Errorf("%s: %v", name, err)
@@ -137,16 +97,16 @@ func TestTLSRefuses(t *testing.T) {
 // TestRelayedHandshakeFails puts a relay between two masters, as one that has the certificate of a master, but not the
 // cluster token: it ends TLS on both sides, and passes on all bytes.
 func TestRelayedHandshakeFails(t *testing.T) {
-	c := newCertificates(t)
+	authority := certstest.NewAuthority(t)
 	for _, level := range []uint64{0, 1, 4} {
-		a := secureStream(t, "a", c.of(certs.Master, "a"), level)
-		b := secureStream(t, "b", c.of(certs.Master, "b"), level)
+		a := secureStream(t, "a", certstest.Open(t, authority, certs.Master, "a"), level)
+		b := secureStream(t, "b", certstest.Open(t, authority, certs.Master, "b"), level)
 		go func() {
 			if _, err := b.Accept(); err == nil {
 				t.Error("a relayed connection came through")
 			}
 		}()
-		relay := c.of(certs.Master, "relay")
+		relay := certstest.Open(t, authority, certs.Master, "relay")
 		_, target, err := SplitAddress(b.address())
 		if err != nil {
 			t.Fatal(err)
