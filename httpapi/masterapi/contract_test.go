@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/devcluster/freeports"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -46,7 +47,24 @@ func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 			t.Error(err)
 		}
 	})
-	return &cluster{t: t, file: c.File(), roles: topology.Roles(), stop: stop}
+	started := &cluster{t: t, file: c.File(), roles: topology.Roles(), stop: stop}
+	started.awaitLevel()
+	return started
+}
+
+// awaitLevel waits until the group has the protocol level of this version. Until then it works as an older version.
+func (c *cluster) awaitLevel() {
+	c.t.Helper()
+	level := func() uint64 {
+		return answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin,
+			status: 200}).Level
+	}
+	for deadline := time.Now().Add(30 * time.Second); level() != masterfsm.ProtocolLevel; {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the group is at level %d, not at %d", level(), masterfsm.ProtocolLevel)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // freePort returns the first port of a range for a cluster.
