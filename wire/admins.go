@@ -8,6 +8,9 @@ type NewAdmin struct {
 	ValidSeconds *uint64 `json:"valid_seconds,omitempty"`
 }
 
+// AdminRoles are the roles that a named admin token may have, the most powerful first.
+var AdminRoles = []string{RoleAdmin, RoleOperator, RoleAuditor}
+
 // How long an admin token is valid.
 const (
 	DefaultAdminSeconds = 90 * 24 * 3600
