@@ -84,6 +84,11 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 			return one(c.CreateToken(x, "default", wire.NewToken{}))
 		}},
 		{"RevokeToken", false, "none", func(x ctx, c *Client) error { return c.RevokeToken(x, "default", 2) }},
+		{"CreateAdmin", false, "created admin", func(x ctx, c *Client) error {
+			return one(c.CreateAdmin(x, wire.NewAdmin{Name: "new", Role: wire.RoleAuditor}))
+		}},
+		{"Admins", false, "admins", func(x ctx, c *Client) error { return one(c.Admins(x)) }},
+		{"RevokeAdmin", false, "none", func(x ctx, c *Client) error { return c.RevokeAdmin(x, 1) }},
 		{"Me", false, "me", func(x ctx, c *Client) error { return one(c.Me(x)) }},
 		{"Cluster", false, "cluster", func(x ctx, c *Client) error { return one(c.Cluster(x)) }},
 		{"SetTime", false, "time", func(x ctx, c *Client) error { return one(c.SetTime(x, 1_900_000_000_000, true)) }},
