@@ -66,7 +66,8 @@ func (c *CreateAdmin) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: an admin token has the name %q: choose another, or revoke that token first",
 			wire.ErrNameTaken, c.Name)
 	case len(s.admins) >= MaxAdmins || s.lastAdmin == 1<<32-1:
-		return nil, fmt.Errorf("%w: there are %d admin tokens already: revoke one first", wire.ErrTooMany, len(s.admins))
+		return nil, fmt.Errorf("%w: there are %d admin tokens already: revoke one first", wire.ErrTooMany,
+			len(s.admins))
 	}
 	s.tick(c.Time)
 	s.lastAdmin++

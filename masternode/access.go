@@ -19,8 +19,8 @@ import (
 const maxSilence = 5 * time.Second
 
 // Holder returns who holds a token: a client of a project, or an administrator with a named token. If this master does
-// not know the token, it confirms that with the leader, unless the token has a form that none has. A master that has not
-// heard from a leader for 5 s refuses, since it may have missed a revocation. mayAsk is called before the leader is
+// not know the token, it confirms that with the leader, unless the token has a form that none has. A master that has
+// not heard from a leader for 5 s refuses, since it may have missed a revocation. mayAsk is called before the leader is
 // asked; its error is returned instead. Errors: wire.ErrUnauthorized, also for a token that has expired, and
 // wire.ErrNoLeader.
 func (n *Node) Holder(ctx context.Context, token string, mayAsk func() error) (masterfsm.Holder, error) {
@@ -98,7 +98,8 @@ func (n *Node) CreateAdmin(ctx context.Context, a wire.NewAdmin) (wire.CreatedAd
 }
 
 // RevokeAdmin removes a named admin token. Every master refuses it as soon as it has applied that, or 5 s after it last
-// heard from a leader. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnavailable, masterfsm.ErrUnknownAdmin.
+// heard from a leader. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnavailable,
+// masterfsm.ErrUnknownAdmin.
 func (n *Node) RevokeAdmin(ctx context.Context, id uint32) error {
 	revoked, err := leader.ProposeFor[*masterfsm.Admin](ctx, n.leader,
 		&masterfsm.RevokeAdmin{ID: id, Time: n.leader.Now()})

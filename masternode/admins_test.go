@@ -31,7 +31,8 @@ func TestAdminTokensOpenUntilRevoked(t *testing.T) {
 		if err != nil || h.Admin.Name != "alice" || h.Admin.Role != wire.RoleOperator || h.Access.Project.ID != 0 {
 			t.Errorf("%+v, %v", h, err)
 		}
-		if a, err := r.Access(t.Context(), alice.Token, mayAsk); !errors.Is(err, wire.ErrUnauthorized) || a.Rights != 0 {
+		a, err := r.Access(t.Context(), alice.Token, mayAsk)
+		if !errors.Is(err, wire.ErrUnauthorized) || a.Rights != 0 {
 			t.Errorf("an admin token opens a project: %+v, %v", a, err)
 		}
 		list, err := r.Admins(t.Context())
@@ -111,8 +112,8 @@ func TestBadAdminTokens(t *testing.T) {
 	})
 }
 
-// TestAdminTokensOfAnIsolatedMaster checks that a master that has not heard from a leader takes no named admin token: it
-// may have been revoked.
+// TestAdminTokensOfAnIsolatedMaster checks that a master that has not heard from a leader takes no named admin token:
+// it may have been revoked.
 func TestAdminTokensOfAnIsolatedMaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)

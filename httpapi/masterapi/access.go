@@ -141,8 +141,8 @@ func (from caller) permit(role string) error {
 }
 
 // withRole is a handler for administrators with the rights of a role, wire.RoleAdmin for everything, wire.RoleOperator
-// to run the cluster, wire.RoleAuditor to read. Any other known token gets a 403. The leader judges the token again when
-// it acts: a master may pass a request on that does not know yet that the token was revoked.
+// to run the cluster, wire.RoleAuditor to read. Any other known token gets a 403. The leader judges the token again
+// when it acts: a master may pass a request on that does not know yet that the token was revoked.
 func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, from caller) error {
 		if err := from.permit(role); err != nil {
@@ -206,8 +206,8 @@ func (m *master) revokeAdmin(c *gin.Context) error {
 }
 
 // mayCreate refuses a request that may not create projects. An administrator with all rights may, and anyone where
-// registration is open; a token in the request must be a known one, and a named admin token needs all rights. It returns
-// a check of the project's name: only such an administrator may give a project the name of the legacy project.
+// registration is open; a token in the request must be a known one, and a named admin token needs all rights. It
+// returns a check of the project's name: only such an administrator may give a project the name of the legacy project.
 func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err error) {
 	var from caller
 	anonymous := c.GetHeader("Authorization") == ""

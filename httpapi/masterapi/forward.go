@@ -30,8 +30,9 @@ const (
 	leaderPause = 100 * time.Millisecond
 )
 
-// do runs act where this master leads, after it has judged the token again. Otherwise it forwards the request to the leader, once: a request that another
-// master forwarded is refused. act must do nothing when its error wraps wire.ErrNotLeader.
+// do runs act where this master leads, after it has judged the token again. Otherwise it forwards the request to the
+// leader, once: a request that another master forwarded is refused. act must do nothing when its error wraps
+// wire.ErrNotLeader.
 func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), leaderWait)
 	defer cancel()

@@ -158,7 +158,8 @@ type caller struct {
 
 func (c *Cluster) caller(r *http.Request) (caller, bool) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if token == AdminToken || slices.ContainsFunc(c.Admins, func(a wire.CreatedAdmin) bool { return a.Token == token }) {
+	named := func(a wire.CreatedAdmin) bool { return a.Token == token }
+	if token == AdminToken || slices.ContainsFunc(c.Admins, named) {
 		return caller{}, true
 	}
 	for _, p := range c.Projects {

@@ -205,7 +205,9 @@ func (c *Cluster) createAdmin(w http.ResponseWriter, r *http.Request, _ caller) 
 	}
 	c.lastAdmin++
 	a := wire.CreatedAdmin{
-		Admin: wire.Admin{ID: c.lastAdmin, Name: n.Name, Role: n.Role, Created: c.now(), Expires: c.now() + 1000*seconds},
+		Admin: wire.Admin{
+			ID: c.lastAdmin, Name: n.Name, Role: n.Role, Created: c.now(), Expires: c.now() + 1000*seconds,
+		},
 		Token: fmt.Sprintf("NEWADMIN-%d", c.lastAdmin),
 	}
 	c.Admins = append(c.Admins, a)

@@ -36,8 +36,8 @@ func newAdminTokenCreateCommand() *cobra.Command {
 	cmd := cli.UseCluster(&cobra.Command{
 		Use:   "create NAME --role admin|operator|auditor",
 		Short: "Create an admin token and print it, which is shown only once",
-		Long: `Create an admin token and print it, which is shown only once. The name identifies its holder, and no other
-admin token may have it. The command needs an admin token with the role admin.
+		Long: `Create an admin token and print it, which is shown only once. The name identifies its holder, and no
+other admin token may have it. The command needs an admin token with the role admin.
 
 To replace a token, create another one under another name, and revoke the old one.`,
 		Example: `  chainstore admin-token create alice --role operator --days 30
