@@ -267,6 +267,11 @@ func (s *State) View() View {
 // NextIndex is the leaf index that the next record gets: positions from here on are not given out.
 func (s *State) NextIndex() uint64 { return s.open.first + uint64(len(s.open.ends)) }
 
+// NextPosition is the position that the next record gets.
+func (s *State) NextPosition() Position {
+	return Position{Block: s.open.number, Offset: uint32(len(s.open.ends)), Index: s.NextIndex()}
+}
+
 // placed is how many records have a position. Each block that is cut has a seal, which has an index too.
 func (s *State) placed() uint64 { return s.NextIndex() - s.open.number }
 

@@ -86,7 +86,9 @@ Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters 
 CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.DefaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       programBuild().String(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())
 	})
