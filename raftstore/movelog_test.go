@@ -207,8 +207,8 @@ func (f *dataFolder) snapshotAt(t *testing.T, index, term uint64) {
 }
 
 // TestMoveThatIsPutOff ends a move after the copy, without room for the new master.json or with a kill. The master goes
-// on with raft.db, and is killed again when it has deleted an entry that the leader does not have. It starts, although the
-// copy has that entry.
+// on with raft.db, and is killed again when it has deleted an entry that the leader does not have. It starts, although
+// the copy has that entry.
 func TestMoveThatIsPutOff(t *testing.T) {
 	t.Parallel()
 	for _, killed := range []bool{false, true} {

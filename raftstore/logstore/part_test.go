@@ -194,11 +194,12 @@ func (l *testLog) readParts(middle uint64, step int, mayRefuse bool) {
 	}
 }
 
-// TestPartWithATornEnd ends a process within an append whose payload has the form of batches, where one of these has just
-// been written, or later. Another byte is damaged: in an earlier segment, or in the last one. The entries of the payload
-// are never used.
+// TestPartWithATornEnd ends a process within an append whose payload has the form of batches, at each byte: one of
+// these may be the last that was written. A byte of an earlier segment is damaged, or one of the last segment. The
+// entries of the payload are never used.
 func TestPartWithATornEnd(t *testing.T) {
-	for name, segmentBytes := range map[string]int{"an earlier segment": testSegment, "the last segment": 8 * testSegment} {
+	sizes := map[string]int{"an earlier segment": testSegment, "the last segment": 8 * testSegment}
+	for name, segmentBytes := range sizes {
 		t.Run(name, func(t *testing.T) {
 			l := newTestLogOf(t, segmentBytes)
 			for l.end() <= 12 {
@@ -240,7 +241,7 @@ func TestPartWithATornEnd(t *testing.T) {
 					}
 					opened++
 					if got, err := p.LastIndex(); err != nil || got > last || got < last && first <= last {
-						t.Errorf("%d bytes of the last batch, from %d: the log ends at %d, %v", cut-end, first, got, err)
+						t.Errorf("%d bytes of the last batch, from %d: it ends at %d, %v", cut-end, first, got, err)
 					}
 				}
 			}

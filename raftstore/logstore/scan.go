@@ -220,8 +220,8 @@ func (s *scanner) checkIndex(content []byte) error {
 	return nil
 }
 
-// endBatch passes on the entries of a complete batch. With a wrong header, whose checksum is right, it is one of another
-// segment.
+// endBatch passes on the entries of a complete batch. If the header is wrong, although the checksum of the batch is
+// right, they are of another segment.
 func (s *scanner) endBatch() error {
 	if s.wrong != nil {
 		return s.wrong
