@@ -108,7 +108,6 @@ func (m *master) appendStreamState(c *gin.Context, project masterfsm.Project) er
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, state)
 	return nil
 }
@@ -149,8 +148,6 @@ func (s *streamAnswers) Begin() error {
 func (s *streamAnswers) head() {
 	h := s.c.Writer.Header()
 	h.Set("Content-Type", wire.TypeNDJSON)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep answers back to fill its buffer
 	h.Set(wire.HeaderStream, s.stream)
 	if s.c.Request.ProtoMajor == 1 {

@@ -355,6 +355,7 @@ func (r row) try(t *testing.T, url, kind, token string, number int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	safeAnswer(t, r.route, resp.Header)
 	want := r.want
 	if status := r.gate.status(kind); status != 0 {
 		want = []int{status}

@@ -3,6 +3,8 @@ package masterapi
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
@@ -43,6 +45,9 @@ type Options struct {
 	OriginalAPI      bool // the routes of the original system are served too
 	PrivateLog       bool // the routes of the log, and published headers of blocks, need a token
 	OpenRate         int  // requests per second and address to routes without a token; 0 for no limit
+
+	// BrowserHosts are further names under which browsers reach the masters, such as that of a proxy.
+	BrowserHosts []string
 }
 
 // Access returns the options in the form in which masters compare them.
@@ -73,6 +78,7 @@ type master struct {
 	open    *httpapi.RateLimit
 	unknown *httpapi.RateLimit // of tokens
 	scrapes *httpapi.RateLimit // of metrics
+	guard   httpapi.Guard
 	Options
 }
 
@@ -106,7 +112,8 @@ func New(cfg Config) http.Handler {
 		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
 	}
 	m.leader.judge = m.judge
-	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
+	m.guard = httpapi.Guard{Masters: cfg.Node.MasterURLs, Hosts: cfg.BrowserHosts}
+	m.Use(m.crossOrigin, m.otherSites, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
@@ -149,10 +156,42 @@ func (m *master) recordRoutes() {
 	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
 }
 
-// crossOrigin is console.CrossOrigin in front of every route.
+// crossOrigin answers preflight requests and sets the headers of CORS: for any page on the routes that prove the log to
+// anyone, and for pages of the cluster's masters on the routes under /v1/.
 func (m *master) crossOrigin(c *gin.Context) {
-	if console.AllowOrigin(m.node.MasterURLs, c.Writer.Header(), c.Request) {
+	h, r := c.Writer.Header(), c.Request
+	var preflight bool
+	if !m.PrivateLog && provesLog(r.URL.Path) {
+		preflight = console.AllowAnyOrigin(h, r)
+	} else {
+		preflight = console.AllowOrigin(m.node.MasterURLs, h, r)
+	}
+	if preflight {
 		c.AbortWithStatus(http.StatusNoContent)
+	}
+}
+
+// provesLog reports whether a path is of a route with which anyone follows and checks the log.
+func provesLog(path string) bool {
+	return path == "/checkpoint" || path == "/v1/log" || path == "/v1/consistency" || strings.HasPrefix(path, "/tile/")
+}
+
+// openReads are the routes that show records or projects to requests without a token.
+var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true}
+
+// otherSites refuses requests of pages of other sites that change something, or read from openReads.
+func (m *master) otherSites(c *gin.Context) {
+	reads := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, c.Request.Method)
+	if c.FullPath() == "" || reads && !openReads[c.FullPath()] {
+		return
+	}
+	err := m.guard.Check(c.Request)
+	switch {
+	case err == nil:
+	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"):
+		m.Fail(c, err)
+	default:
+		legacy.Fail(m.Engine, c, err)
 	}
 }
 
