@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
@@ -139,6 +140,35 @@ func clockFault() fault {
 		undo := s.c.setClock(name, time.Duration(by)*time.Millisecond)
 		return fmt.Sprintf("%s by %v", name, time.Duration(by)*time.Millisecond), undo
 	}}
+}
+
+// newCertificateFault gives a new certificate to a role that runs.
+func newCertificateFault() fault {
+	return fault{"new certificate", 2, func(s *schedule) (string, func()) {
+		all := s.c.everybody()
+		name := all[s.random.IntN(len(all))]
+		s.c.issue(name, certs.NodeLifetime)
+		return name, nil
+	}}
+}
+
+// oldCertificateFault gives a worker a certificate that has expired. It keeps it, and the other nodes accept it in
+// their grace. Users would refuse that of a master.
+func oldCertificateFault() fault {
+	return fault{"old certificate", 1, func(s *schedule) (string, func()) {
+		workers := append(s.c.names(devcluster.KindStorage), s.c.names(devcluster.KindMiner)...)
+		name := workers[s.random.IntN(len(workers))]
+		s.c.issue(name, -time.Minute)
+		return name, nil
+	}}
+}
+
+// issue gives a role a certificate that lasts so long from now.
+func (c *cluster) issue(name string, lifetime time.Duration) {
+	c.t.Helper()
+	if err := c.Issue(roleOf(c.Topology(), name), lifetime); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // diskFaults returns faults of the disk of a role. After a failed sync the role must exit by itself, and work after a
@@ -429,6 +459,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 		mayEnd: map[string]string{},
 	}
 	c.net = newNetwork(t, &topology)
+	secure(&topology)
 	s.faults = append(s.faults, networkFaults()...)
 	if c.net.wires.canSlow() {
 		s.faults = append(s.faults, slowLink())
@@ -436,7 +467,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
 	c.expectDamage = true // a node that lags is invalid for a while
 	c.program, c.timeBound = altered(t, "clock"), time.Minute
-	s.faults = append(s.faults, clockFault())
+	s.faults = append(s.faults, clockFault(), newCertificateFault(), oldCertificateFault())
 	disks := diskFaults()
 	// Notices would report the small file systems all the time.
 	topology.MasterOptions.MinFree, topology.MasterOptions.WarnFree = minFree, minFree

@@ -147,6 +147,9 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 			"unix time at which the first of this master's certificates ends", float64(report.NotAfter.Unix()))
 		gauge("certificate_files_wrong", "1 while this master's files of certificates are not used, because they are "+
 			"wrong; the ones before them still are", flag(report.Err != nil))
+		gauge("certificate_graces",
+			"other nodes whose certificates are out of their time, as this master has seen them",
+			uint64(len(report.Grace)))
 	}
 	if m.connections != nil {
 		c := m.connections()

@@ -65,7 +65,7 @@ func newNode(t *testing.T, p Pair, authorities ...*issuer) *node {
 	n.use(p)
 	n.trust(authorities...)
 	var err error
-	if n.Store, err = Open(n.Files, hclog.NewNullLogger()); err != nil {
+	if n.Store, err = Open(n.Files, 0, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -242,7 +242,7 @@ func TestClientsWithoutCertificate(t *testing.T) {
 	p := public.valid(Master, "seen-by-users")
 	n.write(n.UserCert, p.Cert)
 	n.write(n.UserKey, p.Key)
-	if n.Store, err = Open(n.Files, hclog.NewNullLogger()); err != nil {
+	if n.Store, err = Open(n.Files, 0, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
 	seen := ""
@@ -334,7 +334,7 @@ func TestWrongFilesAreNotUsed(t *testing.T) {
 		if reported := n.Report().Err; err == nil || reported == nil || reported.Error() != err.Error() {
 			t.Errorf("%s: reported %v", row.name, reported)
 		}
-		if _, err := Open(n.Files, hclog.NewNullLogger()); row.name != "another role" && err == nil {
+		if _, err := Open(n.Files, 0, hclog.NewNullLogger()); row.name != "another role" && err == nil {
 			t.Errorf("%s: a new process starts with it", row.name)
 		}
 		_, err1, err2 := handshake(t, n.Server("http/1.1"), master.Client("127.0.0.1", Storage))

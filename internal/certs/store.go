@@ -27,6 +27,7 @@ const expiryPause = 12 * time.Hour
 // What may be logged of the end of certificates.
 const (
 	valid = iota
+	early
 	expiring
 	expired
 )
@@ -44,6 +45,8 @@ type Report struct {
 	NotAfter time.Time // when the first of the certificates ends
 	// Err is why the files, as they are now, are not used; nil if they are. Then those before them are still in use.
 	Err error
+	// Grace lists the other nodes whose certificates are out of their time, as far as they have called, or were called.
+	Grace []Grace
 }
 
 // Store has the certificates of a node. Any goroutine may use it.
@@ -51,6 +54,7 @@ type Store struct {
 	files   Files
 	log     hclog.Logger
 	current atomic.Pointer[bundle]
+	graces  *graces
 
 	mu    sync.Mutex // guards all below
 	seen  []byte     // the content of all files when they were looked at last
@@ -65,13 +69,17 @@ type Store struct {
 type bundle struct {
 	identity   Identity
 	node, user tls.Certificate
-	pool       *x509.CertPool
-	notAfter   time.Time
+	// authorities are those of CA, and pool the same.
+	authorities []*x509.Certificate
+	pool        *x509.CertPool
+	notAfter    time.Time
 }
 
-// Open reads the files. The error names the file that is wrong.
-func Open(files Files, log hclog.Logger) (*Store, error) {
-	s := &Store{files: files, log: log.Named("tls")}
+// Open reads the files. The error names the file that is wrong. Other nodes whose certificates are out of their time
+// are accepted for a grace, 0 for none.
+func Open(files Files, grace time.Duration, log hclog.Logger) (*Store, error) {
+	log = log.Named("tls")
+	s := &Store{files: files, log: log, graces: newGraces(grace, log)}
 	if err := s.look(); err != nil {
 		return nil, err
 	}
@@ -101,10 +109,10 @@ func (s *Store) Reload() error { return s.look() }
 
 // Report says what is in use.
 func (s *Store) Report() Report {
-	b := s.current.Load()
+	b, grace := s.current.Load(), s.graces.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Report{Identity: b.identity, NotAfter: b.notAfter, Err: s.err}
+	return Report{Identity: b.identity, NotAfter: b.notAfter, Err: s.err, Grace: grace}
 }
 
 // Identity returns that of this node.
@@ -149,13 +157,15 @@ func (s *Store) look() error {
 	return nil
 }
 
-// warnOfExpiry logs that a certificate has expired or will soon: when that becomes so, and again after expiryPause. The
-// caller holds mu.
+// warnOfExpiry logs that a certificate has expired, will soon, or is not valid yet: when that becomes so, and again
+// after expiryPause. The caller holds mu.
 func (s *Store) warnOfExpiry(b *bundle) {
 	state := valid
 	switch left := time.Until(b.notAfter); {
 	case left < 0:
 		state = expired
+	case time.Until(b.node.Leaf.NotBefore) > 0:
+		state = early
 	case left < expirySoon:
 		state = expiring
 	}
@@ -163,14 +173,21 @@ func (s *Store) warnOfExpiry(b *bundle) {
 		return
 	}
 	s.logged, s.loggedAt = state, time.Now()
-	end := b.notAfter.UTC().Format(time.RFC3339)
-	if state == expired {
-		s.log.Error("a certificate of this node has expired: others refuse it", "identity", b.identity,
-			"not_after", end)
-		return
+	end := stamp(b.notAfter)
+	switch state {
+	case early:
+		s.log.Error("the certificate of this node is not valid yet, by this clock: others may accept it only for "+
+			"a while (--tls-grace)", "identity", b.identity, "not_before", stamp(b.node.Leaf.NotBefore))
+	case expired:
+		s.log.Error("a certificate of this node has expired: users refuse it, and other nodes accept it only for a "+
+			"while (--tls-grace)", "identity", b.identity, "not_after", end)
+	case expiring:
+		s.log.Warn("a certificate of this node expires soon", "identity", b.identity, "not_after", end)
 	}
-	s.log.Warn("a certificate of this node expires soon", "identity", b.identity, "not_after", end)
 }
+
+// stamp is a time in a log line.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // contents are the bytes of the files.
 type contents struct{ cert, key, ca, userCert, userKey []byte }
@@ -207,13 +224,12 @@ func (f *Files) read() (c contents, err error) {
 }
 
 // parse checks the files as a whole.
-func (c *contents) parse(f Files) (*bundle, error) {
+func (c *contents) parse(f Files) (_ *bundle, err error) {
 	b := &bundle{pool: x509.NewCertPool()}
-	authorities, err := ParseAll(c.ca)
-	if err != nil {
+	if b.authorities, err = ParseAll(c.ca); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.CA, err)
 	}
-	for _, a := range authorities {
+	for _, a := range b.authorities {
 		b.pool.AddCert(a)
 	}
 	if b.node, err = tls.X509KeyPair(c.cert, c.key); err != nil {
@@ -237,27 +253,22 @@ func (c *contents) parse(f Files) (*bundle, error) {
 	return b, nil
 }
 
-// verify checks a chain, as of a time at which its first certificate is valid: one that has expired is no reason not to
-// start, since the others decide about it.
+// verify checks a chain, at any time: a certificate that is out of its time is no reason not to start, since the others
+// decide about it.
 func (b *bundle) verify(c tls.Certificate) error {
-	at := time.Now()
-	if at.Before(c.Leaf.NotBefore) {
-		at = c.Leaf.NotBefore
-	} else if at.After(c.Leaf.NotAfter) {
-		at = c.Leaf.NotAfter
-	}
-	rest := x509.NewCertPool()
-	for _, der := range c.Certificate[1:] {
+	shown := make([]*x509.Certificate, 0, len(c.Certificate))
+	for _, der := range c.Certificate {
 		i, err := x509.ParseCertificate(der)
 		if err != nil {
 			return err
 		}
-		rest.AddCert(i)
+		shown = append(shown, i)
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		_, err := c.Leaf.Verify(x509.VerifyOptions{Roots: b.pool, Intermediates: rest, CurrentTime: at,
-			KeyUsages: []x509.ExtKeyUsage{usage}})
-		if err != nil {
+		chains, err := b.chains(shown, x509.VerifyOptions{
+			CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{usage},
+		})
+		if len(chains) == 0 {
 			return err
 		}
 	}

@@ -42,7 +42,10 @@ func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
 	if err != nil || !given {
 		return nil, err
 	}
-	store, err := certs.Open(c.TLS, c.Logger)
+	if c.TLSGrace < 0 {
+		return nil, fmt.Errorf("--tls-grace %v is negative: give 0 for no grace", c.TLSGrace)
+	}
+	store, err := certs.Open(c.TLS, c.TLSGrace, c.Logger)
 	if err != nil {
 		return nil, err
 	}
