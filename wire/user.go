@@ -153,6 +153,8 @@ type Master struct {
 	Voter bool   `json:"voter"` // false for one that has joined and is still catching up
 	// Disk is what the leader knows of the disk of the master's data folder; left out where it does not.
 	Disk Disk `json:"disk,omitzero"`
+	// Certificate is what the leader knows of the master's certificate; left out where it does not, and without TLS.
+	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
 // SetTime asks to move the time of the group forward.
@@ -215,6 +217,8 @@ type Storage struct {
 	Since  uint64 `json:"since"`           // when the state began
 	Disk   Disk   `json:"disk,omitzero"`   // as of a master
 
+	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
+
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
 
@@ -224,6 +228,8 @@ type Miner struct {
 	URL   string `json:"url"`
 	Live  bool   `json:"live"`
 	Level uint64 `json:"level"` // as of a storage node
+
+	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
 }
 
 // Amount is a number of records and their bytes.

@@ -103,7 +103,7 @@ func New(cfg Config) http.Handler {
 		masters: httpapi.NewNodeIntake(maxSubmission),
 		open:    httpapi.NewRateLimit("requests without a token", cfg.OpenRate, openBurst*cfg.OpenRate, cfg.Logger),
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
-		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
+		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
 	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()
@@ -116,7 +116,7 @@ func New(cfg Config) http.Handler {
 			Access: m.access, Open: m.openRoute})
 	}
 	m.Health(m.node.Ready)
-	m.GetAndHead("/metrics", m.metricsRoute(m.newMetrics(&cfg)))
+	m.addMetrics(&cfg)
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
 		m.GetAndHead(path, page)

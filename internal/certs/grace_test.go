@@ -141,6 +141,10 @@ func TestGraceEnds(t *testing.T) {
 		if grace := n.Report().Grace; alarms() != 1 || len(grace) != 1 || grace[0].Left != 7*day {
 			t.Errorf("log %q, report %v", logged.String(), grace)
 		}
+		if c := n.Certificate(); len(c.Graces) != 1 || c.Graces[0].Identity != "spiffe://bank/storage/s1" ||
+			c.Graces[0].Left != 7*24*3600 || c.Identity != "spiffe://bank/master/m1" || c.Error != "" {
+			t.Errorf("for the leader: %+v", c)
+		}
 		time.Sleep(7*day - time.Second)
 		if err := calls(pair); err != nil || alarms() != 2 {
 			t.Errorf("just before the end: %v, log %q", err, logged.String())
@@ -196,6 +200,11 @@ func TestGraceOfAnAuthority(t *testing.T) {
 		}
 		time.Sleep(25 * time.Hour)
 		expect(t, "another certificate", calls("s2"), "--tls-grace")
+		n.write(n.CA, nil)
+		_ = n.Reload()
+		if c := n.Certificate(); !strings.Contains(c.Error, "no certificate") || c.Graces[0].Left != 0 {
+			t.Errorf("for the leader: %+v", c)
+		}
 	})
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // checkInterval is how often the files are looked at.
@@ -114,6 +116,24 @@ func (s *Store) Report() Report {
 	defer s.mu.Unlock()
 	return Report{Identity: b.identity, NotAfter: b.notAfter, Err: s.err, Grace: grace}
 }
+
+// Certificate is the report for the leader of the masters.
+func (s *Store) Certificate() *wire.Certificate {
+	r := s.Report()
+	c := &wire.Certificate{Identity: r.Identity.String(), NotAfter: millis(r.NotAfter)}
+	if r.Err != nil {
+		c.Error = r.Err.Error()
+	}
+	for _, g := range r.Grace[:min(len(r.Grace), wire.MaxGraces)] {
+		c.Graces = append(c.Graces, wire.Grace{
+			Identity: g.Identity.String(), NotBefore: millis(g.NotBefore), NotAfter: millis(g.NotAfter),
+			Left: uint64(g.Left / time.Second),
+		})
+	}
+	return c
+}
+
+func millis(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) }
 
 // Identity returns that of this node.
 func (s *Store) Identity() Identity { return s.current.Load().identity }

@@ -85,8 +85,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	histograms := histogram.NewMaster()
 	var raftTLS transport.TLS
 	var certificate func() certs.Report
+	var reported func() *wire.Certificate
 	if m.certs != nil {
-		raftTLS, certificate = m.certs, m.certs.Report
+		raftTLS, certificate, reported = m.certs, m.certs.Report, m.certs.Certificate
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
 		TLS: raftTLS,
@@ -111,7 +112,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
-		Flags: cfg.Options.Access(), Histograms: histograms,
+		Flags: cfg.Options.Access(), Certificate: reported, Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
