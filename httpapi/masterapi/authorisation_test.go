@@ -174,6 +174,8 @@ var masterRows = []row{
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"HEAD /livez", gateOpen, "", "", []int{200}},
+	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	// An order without a fence is refused if the token is valid.
@@ -200,6 +202,8 @@ var storageRows = []row{
 var minerRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"HEAD /livez", gateOpen, "", "", []int{200}},
+	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
