@@ -64,6 +64,7 @@ func TestRandomFaults(t *testing.T) {
 			})
 		}
 	}
+	s.renewCertificates()
 	s.awaitComplete(3)
 	c.awaitProgress("after the last step")
 	l.end()

@@ -30,6 +30,8 @@ type schedule struct {
 	faults []fault
 	clocks string // the folder of the clock files, "" if clocks cannot be set
 	small  map[string]bool
+	// expired are the workers that have certificates that have expired.
+	expired map[string]bool
 	// mayEnd are roles that may be about to end by an earlier fault, each with the text that their log has then.
 	mayEnd map[string]string
 }
@@ -159,8 +161,17 @@ func oldCertificateFault() fault {
 		workers := append(s.c.names(devcluster.KindStorage), s.c.names(devcluster.KindMiner)...)
 		name := workers[s.random.IntN(len(workers))]
 		s.c.issue(name, -time.Minute)
+		s.expired[name] = true
 		return name, nil
 	}}
+}
+
+// renewCertificates replaces the certificates of the workers that have expired ones. Notices would name them.
+func (s *schedule) renewCertificates() {
+	s.c.t.Helper()
+	for name := range s.expired {
+		s.c.issue(name, certs.NodeLifetime)
+	}
 }
 
 // issue gives a role a certificate that lasts so long from now.
@@ -456,7 +467,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c, topology := prepared(t, change)
 	s := &schedule{
 		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: scratch,
-		mayEnd: map[string]string{},
+		mayEnd: map[string]string{}, expired: map[string]bool{},
 	}
 	c.net = newNetwork(t, &topology)
 	secure(&topology)

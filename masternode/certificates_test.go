@@ -75,8 +75,25 @@ func TestCertificatesOfNodes(t *testing.T) {
 		if m := r.Cluster(t.Context()).Masters; m[0].Certificate == nil || m[2].Certificate.Error != wrong.Error {
 			t.Errorf("masters: %+v", m)
 		}
-		own.Store(ends(900 * time.Hour))
+		// m2 says that it has another certificate than the one that m1 has seen.
+		renewed := ends(900 * time.Hour)
+		renewed.Identity, renewed.Serial = "spiffe://bank/master/m2", "2"
+		set("m2", renewed)
 		set("m3", nil)
+		own.Store(&wire.Certificate{NotAfter: ends(900 * time.Hour).NotAfter, Graces: []wire.Grace{
+			{Identity: "spiffe://bank/master/m2", Serial: "1", Left: 7200},
+		}})
+		time.Sleep(30 * time.Second)
+		check("a node that was renewed")
+		own.Store(&wire.Certificate{NotAfter: ends(900 * time.Hour).NotAfter, Graces: []wire.Grace{
+			{Identity: "spiffe://bank/master/m2", Serial: "2", Left: 3600},
+		}})
+		time.Sleep(30 * time.Second)
+		check("the one that it has now",
+			"m1 accepts spiffe://bank/master/m2 for 1 more hour although its certificate is out of its time: renew "+
+				"that, or set the clocks of both")
+		own.Store(ends(900 * time.Hour))
+		set("m2", nil)
 		check("it says nothing more")
 		setStorage(&wire.Certificate{
 			Error: strings.Repeat("x", 1<<20), NotAfter: ends(900 * time.Hour).NotAfter,

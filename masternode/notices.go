@@ -141,8 +141,13 @@ func (l *noticeList) addDisks(leading leader.Status) {
 const certificateSoon = 14 * 24 * time.Hour
 
 // addCertificates adds notices about certificates that end soon or have ended, whose new files are not used, or that
-// are accepted although they are out of their time. Such a node is named by each node that accepts it.
+// are accepted although they are out of their time. Such a node is named by each node that accepts it, until the node
+// itself says that it has another certificate.
 func (l *noticeList) addCertificates(list map[string]*wire.Certificate, now time.Time) {
+	serials := map[string]string{}
+	for _, c := range list {
+		serials[c.Identity] = c.Serial
+	}
 	for _, id := range slices.Sorted(maps.Keys(list)) {
 		c := list[id]
 		switch left := time.UnixMilli(int64(c.NotAfter)).Sub(now); {
@@ -155,6 +160,9 @@ func (l *noticeList) addCertificates(list map[string]*wire.Certificate, now time
 			l.add(wire.CodeCertificateFiles, wire.Args{"node": id, "detail": c.Error})
 		}
 		for _, g := range c.Graces {
+			if serial, known := serials[g.Identity]; known && serial != g.Serial {
+				continue
+			}
 			args := wire.Args{"node": id, "identity": g.Identity}
 			if g.Left == 0 {
 				l.add(wire.CodeCertificateRefused, args)

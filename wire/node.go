@@ -221,8 +221,11 @@ type MinerStatus struct {
 
 // Certificate is what a node says of its certificate and of those that it sees.
 type Certificate struct {
-	Identity string `json:"identity"`  // spiffe://DOMAIN/ROLE/NAME
-	NotAfter uint64 `json:"not_after"` // unix milliseconds; with a certificate for users, when the first of both ends
+	Identity string `json:"identity"` // spiffe://DOMAIN/ROLE/NAME
+	Serial   string `json:"serial"`   // hexadecimal
+	// NotAfter is when the first of these ends, in unix milliseconds: the certificate of the node, that of its
+	// authority, and that for users.
+	NotAfter uint64 `json:"not_after"`
 	// Error is why the files, as they are now, are not used. "" if they are; else those before them are still in use.
 	Error string `json:"error,omitempty"`
 	// Graces are other nodes whose certificates are out of their time, by the clock of this node; at most MaxGraces.
@@ -235,6 +238,7 @@ const MaxGraces = 16
 // Grace is a node that is accepted although its certificate, or that of its authority, is out of its time.
 type Grace struct {
 	Identity  string `json:"identity"`
+	Serial    string `json:"serial"`     // of the certificate that it shows
 	NotBefore uint64 `json:"not_before"` // unix milliseconds, of the certificate that is out of its time
 	NotAfter  uint64 `json:"not_after"`
 	Left      uint64 `json:"left"` // seconds for which it is still accepted; 0 for one that is refused

@@ -24,14 +24,15 @@ const (
 	maxShown = 8
 	// alarmPause is the time between two log lines about one node.
 	alarmPause = time.Hour
-	// forgetAfter is how long a node is reported after its last connection.
-	forgetAfter = 24 * time.Hour
+	// forgetAfter is how long a node is reported after the last handshake with it.
+	forgetAfter = time.Hour
 )
 
 // Grace is a node that is accepted although a certificate is out of its time: its own, or that of its authority.
 type Grace struct {
 	Identity            Identity
-	NotBefore, NotAfter time.Time     // of that certificate
+	Serial              string        // of the certificate that the node shows
+	NotBefore, NotAfter time.Time     // of the certificate that is out of its time
 	Left                time.Duration // how much longer it is accepted; 0 if it is not any more
 }
 
@@ -49,6 +50,7 @@ type graces struct {
 // gracedPeer is the last connection of a node in its grace.
 type gracedPeer struct {
 	certificate  *x509.Certificate // the one that is out of its time
+	serial       string            // of the one that the node shows
 	seen, logged time.Time
 	until        time.Time
 }
@@ -157,7 +159,7 @@ func (g *graces) accept(id Identity, chains [][]*x509.Certificate, now time.Time
 			g.peers[id] = p
 		}
 	}
-	p.certificate, p.seen, p.until = bad, now, now.Add(left)
+	p.certificate, p.serial, p.seen, p.until = bad, serialOf(chains[0][0]), now, now.Add(left)
 	if p.logged.IsZero() || now.Sub(p.logged) >= alarmPause {
 		p.logged = now
 		args := []any{"identity", id, "certificate", bad.Subject.CommonName,
@@ -198,14 +200,21 @@ func (g *graces) leftOf(chain []*x509.Certificate, now time.Time) (bad *x509.Cer
 	return bad, left
 }
 
-// forget drops the nodes that were not seen for long. The caller holds mu.
+// forget drops the nodes that were not seen for long, and those whose certificate is within its time again: this clock
+// was set. The caller holds mu.
 func (g *graces) forget(now time.Time) {
 	for id, p := range g.peers {
-		if now.Sub(p.seen) >= forgetAfter {
-			delete(g.peers, id)
+		if inTime(p.certificate, now) {
+			delete(g.since, sha256.Sum256(p.certificate.Raw))
+		} else if now.Sub(p.seen) < forgetAfter {
+			continue
 		}
+		delete(g.peers, id)
 	}
 }
+
+// serialOf is the serial number of a certificate, in hexadecimal.
+func serialOf(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
 
 // list returns the nodes in their grace, and those whose grace is over.
 func (g *graces) list() (list []Grace) {
@@ -215,7 +224,7 @@ func (g *graces) list() (list []Grace) {
 	g.forget(now)
 	for id, p := range g.peers {
 		list = append(list, Grace{
-			Identity: id, NotBefore: p.certificate.NotBefore, NotAfter: p.certificate.NotAfter,
+			Identity: id, Serial: p.serial, NotBefore: p.certificate.NotBefore, NotAfter: p.certificate.NotAfter,
 			Left: max(0, p.until.Sub(now)),
 		})
 	}

@@ -2,12 +2,15 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +47,8 @@ type Files struct {
 // Report says what certificates a node uses.
 type Report struct {
 	Identity Identity
-	NotAfter time.Time // when the first of the certificates ends
+	Serial   string    // of the certificate for nodes
+	NotAfter time.Time // when the first of the certificates ends: of the node, of its authority, for users
 	// Err is why the files, as they are now, are not used; nil if they are. Then those before them are still in use.
 	Err error
 	// Grace lists the other nodes whose certificates are out of their time, as far as they have called, or were called.
@@ -63,6 +67,7 @@ type Store struct {
 	err   error
 	whole bool // they were read
 
+	reached  []Reached // where others reach this node
 	logged   int       // the last line about the end of the certificates
 	loggedAt time.Time // when it was logged
 }
@@ -86,6 +91,31 @@ func Open(files Files, grace time.Duration, log hclog.Logger) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Reached is where others reach a node: the host of its URL, for example.
+type Reached struct{ Host, Flag string }
+
+// ReachedAt requires certificates for the hosts at which other nodes reach this one, now and when the files change.
+// The error names the first host that the present one is not for.
+func (s *Store) ReachedAt(list ...Reached) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reached = list
+	return s.checkHosts(s.current.Load())
+}
+
+// checkHosts returns an error if other nodes would not accept a certificate for the host at which they reach this one.
+// The caller holds mu.
+func (s *Store) checkHosts(b *bundle) error {
+	for _, r := range s.reached {
+		if b.node.Leaf.VerifyHostname(r.Host) != nil {
+			return fmt.Errorf("%s is a certificate for %s, and others reach this node at %s (%s): issue one for that "+
+				"host too ('chainstore ca issue … --host %s'), or set %s to a host that it has", s.files.Cert,
+				cmp.Or(strings.Join(HostsOf(b.node.Leaf), ", "), "no host"), r.Host, r.Flag, r.Host, r.Flag)
+		}
+	}
+	return nil
 }
 
 // Watch looks at the files from time to time, until ctx ends, and uses new ones. Wrong ones are not used.
@@ -114,19 +144,19 @@ func (s *Store) Report() Report {
 	b, grace := s.current.Load(), s.graces.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Report{Identity: b.identity, NotAfter: b.notAfter, Err: s.err, Grace: grace}
+	return Report{Identity: b.identity, Serial: serialOf(b.node.Leaf), NotAfter: b.notAfter, Err: s.err, Grace: grace}
 }
 
 // Certificate is the report for the leader of the masters.
 func (s *Store) Certificate() *wire.Certificate {
 	r := s.Report()
-	c := &wire.Certificate{Identity: r.Identity.String(), NotAfter: millis(r.NotAfter)}
+	c := &wire.Certificate{Identity: r.Identity.String(), Serial: r.Serial, NotAfter: millis(r.NotAfter)}
 	if r.Err != nil {
 		c.Error = r.Err.Error()
 	}
 	for _, g := range r.Grace[:min(len(r.Grace), wire.MaxGraces)] {
 		c.Graces = append(c.Graces, wire.Grace{
-			Identity: g.Identity.String(), NotBefore: millis(g.NotBefore), NotAfter: millis(g.NotAfter),
+			Identity: g.Identity.String(), Serial: g.Serial, NotBefore: millis(g.NotBefore), NotAfter: millis(g.NotAfter),
 			Left: uint64(g.Left / time.Second),
 		})
 	}
@@ -153,6 +183,9 @@ func (s *Store) look() error {
 	if err == nil {
 		s.seen, s.whole = content.all(), true
 		b, err = content.parse(s.files)
+	}
+	if err == nil {
+		err = s.checkHosts(b)
 	}
 	old := s.current.Load()
 	if err != nil {
@@ -258,10 +291,10 @@ func (c *contents) parse(f Files) (_ *bundle, err error) {
 	if b.identity, err = IdentityOf(b.node.Leaf); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Cert, err)
 	}
-	if err := b.verify(b.node); err != nil {
+	if b.notAfter, err = b.verify(b.node); err != nil {
 		return nil, fmt.Errorf("%s: no authority in %s signed it: %w", f.Cert, f.CA, err)
 	}
-	b.user, b.notAfter = b.node, b.node.Leaf.NotAfter
+	b.user = b.node
 	if f.UserCert != "" {
 		if b.user, err = tls.X509KeyPair(c.userCert, c.userKey); err != nil {
 			return nil, fmt.Errorf("%s with %s: %w", f.UserCert, f.UserKey, err)
@@ -274,13 +307,13 @@ func (c *contents) parse(f Files) (_ *bundle, err error) {
 }
 
 // verify checks a chain, at any time: a certificate that is out of its time is no reason not to start, since the others
-// decide about it.
-func (b *bundle) verify(c tls.Certificate) error {
+// decide about it. It returns when the chain that lasts longest ends.
+func (b *bundle) verify(c tls.Certificate) (end time.Time, err error) {
 	shown := make([]*x509.Certificate, 0, len(c.Certificate))
 	for _, der := range c.Certificate {
 		i, err := x509.ParseCertificate(der)
 		if err != nil {
-			return err
+			return end, err
 		}
 		shown = append(shown, i)
 	}
@@ -289,10 +322,16 @@ func (b *bundle) verify(c tls.Certificate) error {
 			CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{usage},
 		})
 		if len(chains) == 0 {
-			return err
+			return end, err
+		}
+		for _, chain := range chains {
+			first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+			if first.NotAfter.After(end) {
+				end = first.NotAfter
+			}
 		}
 	}
-	return nil
+	return end, nil
 }
 
 // Complete returns an error if some but not all files are given. any reports whether there are any.

@@ -86,9 +86,11 @@ func boundedCertificate(c *wire.Certificate) *wire.Certificate {
 	cut := func(text string) string {
 		return strings.ToValidUTF8(text[:min(len(text), maxCertificateText)], "")
 	}
-	own := wire.Certificate{Identity: cut(c.Identity), NotAfter: c.NotAfter, Error: cut(c.Error)}
+	own := wire.Certificate{
+		Identity: cut(c.Identity), Serial: cut(c.Serial), NotAfter: c.NotAfter, Error: cut(c.Error),
+	}
 	for _, g := range c.Graces[:min(len(c.Graces), wire.MaxGraces)] {
-		g.Identity = cut(g.Identity)
+		g.Identity, g.Serial = cut(g.Identity), cut(g.Serial)
 		own.Graces = append(own.Graces, g)
 	}
 	return &own
