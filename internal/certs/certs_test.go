@@ -427,3 +427,23 @@ func TestAuthority(t *testing.T) {
 		t.Errorf("it outlives its authority: %v, %v", pair.Leaf.NotAfter, err)
 	}
 }
+
+// TestCertificateForAnotherHost opens a node whose certificate is not for the host at which others reach it, and gives
+// such a certificate to one that runs.
+func TestCertificateForAnotherHost(t *testing.T) {
+	ours := newIssuer(t, "bank")
+	n := newNode(t, ours.valid(Master, "m1"), ours)
+	url, raft := Reached{"127.0.0.1", "--advertise"}, Reached{"m1.bank", "--raft-advertise"}
+	if err := n.ReachedAt(url); err != nil {
+		t.Error(err)
+	}
+	expect(t, "a name that it does not have", n.ReachedAt(url, raft), "--host m1.bank'), or set --raft-advertise")
+	if err := n.ReachedAt(url); err != nil {
+		t.Error(err)
+	}
+	n.use(ours.issue(Master, "m1", "10.0.0.1", -time.Hour, time.Hour))
+	expect(t, "new files for another host", n.Reload(), "for 10.0.0.1, and others reach this node at 127.0.0.1")
+	if seen := HostsOf(n.current.Load().node.Leaf); seen[0] != "127.0.0.1" {
+		t.Errorf("in use is one for %v", seen)
+	}
+}

@@ -32,7 +32,16 @@ func (s *Store) Server(protocols ...string) *tls.Config {
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		b := s.current.Load()
 		if slices.Contains(hello.SupportedProtos, NodeProtocol) {
-			return s.serverFor(b, http1), nil
+			c := s.serverFor(b, http1)
+			verify := c.VerifyConnection
+			c.VerifyConnection = func(state tls.ConnectionState) error {
+				err := verify(state)
+				if err != nil {
+					s.warnOfRefusal(hello.Conn.RemoteAddr(), err)
+				}
+				return err
+			}
+			return c, nil
 		}
 		c := base()
 		c.NextProtos, c.Certificates = protocols, []tls.Certificate{b.user}

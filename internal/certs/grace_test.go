@@ -231,6 +231,23 @@ func TestGracesAreBounded(t *testing.T) {
 	}
 }
 
+// TestRefusalsAreLogged has a node refused twice. The log says so once, with the reason and its address.
+func TestRefusalsAreLogged(t *testing.T) {
+	ours, theirs := newIssuer(t, "bank"), newIssuer(t, "bank")
+	n := newNode(t, ours.valid(Master, "m1"), ours)
+	var logged bytes.Buffer
+	n.openAgain(0, hclog.New(&hclog.LoggerOptions{Output: &logged}))
+	stranger := newNode(t, theirs.valid(Storage, "s1"), ours, theirs)
+	for range 2 {
+		_, err, _ := handshake(t, n.Server("http/1.1"), stranger.Client("127.0.0.1"))
+		expect(t, "a stranger", err, "unknown authority")
+	}
+	if text := logged.String(); strings.Count(text, "[WARN]") != 1 || !strings.Contains(text, "from=127.0.0.1:") ||
+		!strings.Contains(text, "unknown authority") {
+		t.Errorf("logged: %q", text)
+	}
+}
+
 // TestNoGraceWithoutOne checks the errors of a node without a grace.
 func TestNoGraceWithoutOne(t *testing.T) {
 	ours := newIssuer(t, "bank")

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -28,6 +29,9 @@ const expirySoon = 14 * 24 * time.Hour
 
 // expiryPause is the time between two such lines.
 const expiryPause = 12 * time.Hour
+
+// refusalPause is the time between two log lines about nodes that are refused.
+const refusalPause = time.Minute
 
 // What may be logged of the end of certificates.
 const (
@@ -68,6 +72,7 @@ type Store struct {
 	whole bool // they were read
 
 	reached  []Reached // where others reach this node
+	refused  time.Time // of the last line about a node that was refused
 	logged   int       // the last line about the end of the certificates
 	loggedAt time.Time // when it was logged
 }
@@ -144,7 +149,9 @@ func (s *Store) Report() Report {
 	b, grace := s.current.Load(), s.graces.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Report{Identity: b.identity, Serial: serialOf(b.node.Leaf), NotAfter: b.notAfter, Err: s.err, Grace: grace}
+	return Report{
+		Identity: b.identity, Serial: serialOf(b.node.Leaf), NotAfter: b.notAfter, Err: s.err, Grace: grace,
+	}
 }
 
 // Certificate is the report for the leader of the masters.
@@ -156,8 +163,8 @@ func (s *Store) Certificate() *wire.Certificate {
 	}
 	for _, g := range r.Grace[:min(len(r.Grace), wire.MaxGraces)] {
 		c.Graces = append(c.Graces, wire.Grace{
-			Identity: g.Identity.String(), Serial: g.Serial, NotBefore: millis(g.NotBefore), NotAfter: millis(g.NotAfter),
-			Left: uint64(g.Left / time.Second),
+			Identity: g.Identity.String(), Serial: g.Serial,
+			NotBefore: millis(g.NotBefore), NotAfter: millis(g.NotAfter), Left: uint64(g.Left / time.Second),
 		})
 	}
 	return c
@@ -236,6 +243,16 @@ func (s *Store) warnOfExpiry(b *bundle) {
 			"while (--tls-grace)", "identity", b.identity, "not_after", end)
 	case expiring:
 		s.log.Warn("a certificate of this node expires soon", "identity", b.identity, "not_after", end)
+	}
+}
+
+// warnOfRefusal logs that a client that says that it is a node was refused, at most once in refusalPause.
+func (s *Store) warnOfRefusal(from net.Addr, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); s.refused.IsZero() || now.Sub(s.refused) >= refusalPause {
+		s.refused = now
+		s.log.Warn("a node is refused for its certificate", "from", from.String(), "error", err)
 	}
 }
 

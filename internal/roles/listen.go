@@ -59,7 +59,7 @@ func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
 	return store, nil
 }
 
-// reachedAt requires that the certificates, if there are any, are for the host of this role's URL, and for further ones.
+// reachedAt requires that the certificates, if there are any, are for the host of this role's URL, and for others.
 func reachedAt(store *certs.Store, ownURL string, others ...certs.Reached) error {
 	if store == nil {
 		return nil
