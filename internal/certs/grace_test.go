@@ -242,8 +242,8 @@ func TestRefusalsAreLogged(t *testing.T) {
 		_, err, _ := handshake(t, n.Server("http/1.1"), stranger.Client("127.0.0.1"))
 		expect(t, "a stranger", err, "unknown authority")
 	}
-	if text := logged.String(); strings.Count(text, "a node is refused") != 1 || !strings.Contains(text, "from=127.0.0.1:") ||
-		!strings.Contains(text, "unknown authority") {
+	if text := logged.String(); strings.Count(text, "a node is refused") != 1 ||
+		!strings.Contains(text, "from=127.0.0.1:") || !strings.Contains(text, "unknown authority") {
 		t.Errorf("logged: %q", text)
 	}
 }
