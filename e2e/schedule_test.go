@@ -154,8 +154,8 @@ func newCertificateFault() fault {
 	}}
 }
 
-// oldCertificateFault gives a worker a certificate that has expired. It keeps it, and the other nodes accept it in
-// their grace. Users would refuse that of a master.
+// oldCertificateFault gives a worker a certificate that has expired. It keeps it for some steps, and the other nodes
+// accept it in their grace. Users would refuse that of a master.
 func oldCertificateFault() fault {
 	return fault{"old certificate", 1, func(s *schedule) (string, func()) {
 		workers := append(s.c.names(devcluster.KindStorage), s.c.names(devcluster.KindMiner)...)
@@ -172,6 +172,7 @@ func (s *schedule) renewCertificates() {
 	for name := range s.expired {
 		s.c.issue(name, certs.NodeLifetime)
 	}
+	clear(s.expired)
 }
 
 // issue gives a role a certificate that lasts so long from now.
