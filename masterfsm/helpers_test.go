@@ -85,7 +85,11 @@ type call struct {
 
 func (c *call) part() Part {
 	const all = PartBegins | PartNamed | PartReader
-	return Part{Stream: digest(c.stream), First: c.first, Token: c.token, Flags: all &^ c.without}
+	p := Part{Stream: digest(c.stream), First: c.first, Token: c.token, Flags: all &^ c.without}
+	if p.has(PartBegins) {
+		p.ID = c.stream
+	}
+	return p
 }
 
 func digest(s string) Digest {

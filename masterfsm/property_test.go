@@ -168,6 +168,9 @@ func (s *simulation) command() []byte {
 			return Encode(&RemoveMaster{ID: id + string(rune('0'+s.rng.IntN(10))), Time: time})
 		}
 	case n < 97:
+		if s.a.Level() >= LevelStreams && s.chance(3) {
+			return Encode(&OpenStream{Project: uint32(s.rng.IntN(5)), ID: s.id(), Time: time, Age: s.age()})
+		}
 		return Encode(s.project(time))
 	case n < 98:
 		if s.chance(8) {

@@ -25,8 +25,8 @@ import (
 //	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ result × results) × members
 //	              result: seq u64 ‖ content[16] (from version 5 on) ‖ part: placements
 //	keys u64    ‖ (key[16] ‖ body[8] ‖ block u64 ‖ offset u32 ‖ count u32 ‖ age u64) × keys
-//	streams u64 ‖ (name[16] ‖ project u32 ‖ named u8 ‖ used u64 ‖ last u64 ‖ token u32 ‖ own u64 ‖
-//	               runs u64 ‖ (block u64 ‖ offset u32 ‖ count u32) × runs) …
+//	streams u64 ‖ (name[16] ‖ project u32 ‖ named u8 ‖ used u64 ‖ time u64 ‖ last u64 ‖ token u32 ‖ own u64 ‖
+//	               part: id ‖ runs u64 ‖ (block u64 ‖ offset u32 ‖ count u32) × runs) …
 //	              (from version 8 on; the stream that was used least recently first)
 //	held u64    ‖ held block × held
 //	              a mined one:   1 u8 ‖ part: block as on disk
@@ -226,9 +226,11 @@ func writeStreams(k *sink, all []streams.Image) {
 		}
 		k.u8(named)
 		k.u64(m.Used)
+		k.u64(m.Time)
 		k.u64(m.Last)
 		k.u32(m.Token)
 		k.u64(m.Own)
+		k.part([]byte(m.ID))
 		runs := uint64(0)
 		m.Each(func(streams.Run) { runs++ })
 		k.u64(runs)
@@ -414,11 +416,12 @@ func (s *State) readKeys(c *source) {
 func (s *State) readStreams(c *source) {
 	const runSize = 8 + 4 + 4
 	for n := c.u64(); n > 0 && c.err == nil; n-- {
-		head := fields.New(c.raw(16 + 4 + 1 + 8 + 8 + 4 + 8 + 8))
+		head := fields.New(c.raw(16 + 4 + 1 + 8 + 8 + 8 + 4 + 8))
 		m := streams.Image{Name: streams.Name(head.Fixed(16)), Project: head.Uint32(), Named: head.Uint8() != 0,
-			Used: head.Uint64(), Last: head.Uint64(), Token: head.Uint32(), Own: head.Uint64()}
-		count := head.Uint64()
-		if c.err == nil && (count == 0 || count > streams.Window) {
+			Used: head.Uint64(), Time: head.Uint64(), Last: head.Uint64(), Token: head.Uint32(), Own: head.Uint64()}
+		m.ID = string(c.part())
+		count := c.u64()
+		if c.err == nil && count > streams.Window {
 			c.fail(fmt.Errorf("stream %x has %d runs", m.Name, count))
 		}
 		if c.err != nil {
