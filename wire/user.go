@@ -49,23 +49,6 @@ type BatchLine struct {
 	Type    string  `json:"type,omitempty"`
 }
 
-// AppendStream says where an append stream continues.
-type AppendStream struct {
-	Stream string `json:"stream"` // its id
-	Next   uint64 `json:"next"`   // the number that its next record gets
-	Oldest uint64 `json:"oldest"` // records from this number on get their first positions when they are sent again
-	Window uint64 `json:"window"` // how many records those are at most
-}
-
-// StreamAnswer is a line of the answer to an append stream. Each line but the last is the position of a record. The
-// last one has End, and Problem unless all records of the request were appended.
-type StreamAnswer struct {
-	Number uint64 `json:"number"` // of the record in the stream; on the last line, of the last record with a position
-	*Position
-	End     bool     `json:"end,omitempty"`
-	Problem *Problem `json:"problem,omitempty"`
-}
-
 // Block is a block's header with its hash.
 type Block struct {
 	Version    uint8      `json:"version"`
