@@ -204,7 +204,7 @@ func (c *Cluster) appendStreams(w http.ResponseWriter, r *http.Request, _ caller
 			page.Next = page.Streams[limit-1].Stream
 			break
 		}
-		s := wire.ListedStream{Stream: id, Kind: wire.StreamNamed, Last: uint64(len(c.Streams[id])), IdleSince: c.Now()}
+		s := wire.ListedStream{Stream: id, Kind: wire.StreamNamed, Last: uint64(len(c.Streams[id])), IdleSince: c.now()}
 		if strings.HasPrefix(id, wire.OwnStreamID) {
 			s.Kind = wire.StreamUnnamed
 		}
