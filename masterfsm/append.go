@@ -211,8 +211,9 @@ func (s *State) placePart(project *Project, q *request) Placement {
 	if s.level < LevelStreams {
 		return Placement{Err: RefusedLevel}
 	}
-	first, use := q.part.First, streams.Use{
-		Age: s.age, Time: s.now, Token: q.part.Token, ID: q.part.ID, Named: q.part.has(PartNamed),
+	first, use := q.part.First, streams.Use{Age: s.age, Token: q.part.Token, Named: q.part.has(PartNamed)}
+	if s.level >= LevelStreamIDs {
+		use.Time, use.ID = s.now, q.part.ID
 	}
 	name := streams.Name(scopedKey(q.project, q.part.Stream))
 	stream, known := s.streams.Find(name)
@@ -255,7 +256,8 @@ func (s *State) Stream(project uint32, id Digest) (streams.State, bool) {
 	return s.streams.Find(streams.Name(scopedKey(project, id)))
 }
 
-// Streams returns up to limit streams of a project whose ids come after one, in the order of their ids.
+// Streams returns up to limit streams of a project whose ids come after one, in the order of their ids. A stream that
+// was not used since the group has protocol level 5 has no id, and is not among them.
 func (s *State) Streams(project uint32, after string, limit int) []streams.State {
 	all := slices.DeleteFunc(s.streams.Of(project), func(o streams.State) bool { return o.ID <= after })
 	slices.SortFunc(all, func(a, b streams.State) int { return strings.Compare(a.ID, b.ID) })
@@ -264,7 +266,7 @@ func (s *State) Streams(project uint32, after string, limit int) []streams.State
 
 // OpenStream begins a stream without a record, whose id a master has just made. Its client can then send the first
 // records as often as it takes. It is refused with [wire.ErrTooMany] where there is no room for another stream. Known
-// from protocol level 4 on.
+// from protocol level 5 on.
 type OpenStream struct {
 	Project uint32 `json:"project"`
 	ID      string `json:"id"`
@@ -277,7 +279,7 @@ func (c *OpenStream) apply(s *State) (any, error) {
 	_, known := s.streams.Find(name)
 	use := streams.Use{Age: s.ageOf(c.Age), ID: c.ID}
 	switch {
-	case s.level < LevelStreams:
+	case s.level < LevelStreamIDs:
 		return nil, wire.ErrNoStreams
 	case s.projectAt(c.Project) == nil:
 		return nil, ErrUnknownProject

@@ -25,8 +25,9 @@ import (
 //	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ result × results) × members
 //	              result: seq u64 ‖ content[16] (from version 5 on) ‖ part: placements
 //	keys u64    ‖ (key[16] ‖ body[8] ‖ block u64 ‖ offset u32 ‖ count u32 ‖ age u64) × keys
-//	streams u64 ‖ (name[16] ‖ project u32 ‖ named u8 ‖ used u64 ‖ time u64 ‖ last u64 ‖ token u32 ‖ own u64 ‖
-//	               part: id ‖ runs u64 ‖ (block u64 ‖ offset u32 ‖ count u32) × runs) …
+//	streams u64 ‖ (name[16] ‖ project u32 ‖ named u8 ‖ used u64 ‖ last u64 ‖ token u32 ‖ own u64 ‖
+//	               time u64 ‖ part: id (both from version 9 on) ‖
+//	               runs u64 ‖ (block u64 ‖ offset u32 ‖ count u32) × runs) …
 //	              (from version 8 on; the stream that was used least recently first)
 //	held u64    ‖ held block × held
 //	              a mined one:   1 u8 ‖ part: block as on disk
@@ -37,16 +38,18 @@ import (
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
 // the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 at
-// level 3, 8 from level 4 on.
+// level 3, 8 at level 4, 9 from level 5 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 8
+	snapshotVersion = 9
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
+	case level >= LevelAdmins:
+		return 9 // with named admin tokens
 	case level >= LevelStreams:
 		return 8
 	case level >= LevelElapsed:
@@ -88,6 +91,8 @@ type image struct {
 	Removed      []string     `json:"removed_masters"`
 	IntegrityLog IntegrityLog `json:"story"`
 	FailedSyncs  []FailedSync `json:"failed_syncs,omitempty"` // from version 7 on
+	Admins       []Admin      `json:"admins,omitempty"`       // from version 9 on
+	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -149,7 +154,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log, Floor: s.floor,
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
-		FailedSyncs: s.failedSyncs,
+		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -162,7 +167,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 	s.writeMembers(k)
 	s.writeKeys(k)
 	if s.level >= LevelStreams {
-		writeStreams(k, sn.streams)
+		writeStreams(k, s.level, sn.streams)
 	}
 	k.u64(uint64(len(s.held)))
 	for _, b := range s.held {
@@ -214,7 +219,7 @@ func (s *State) writeKeys(k *sink) {
 	}
 }
 
-func writeStreams(k *sink, all []streams.Image) {
+func writeStreams(k *sink, level uint64, all []streams.Image) {
 	k.u64(uint64(len(all)))
 	for i := range all {
 		m := &all[i]
@@ -226,11 +231,13 @@ func writeStreams(k *sink, all []streams.Image) {
 		}
 		k.u8(named)
 		k.u64(m.Used)
-		k.u64(m.Time)
 		k.u64(m.Last)
 		k.u32(m.Token)
 		k.u64(m.Own)
-		k.part([]byte(m.ID))
+		if level >= LevelStreamIDs {
+			k.u64(m.Time)
+			k.part([]byte(m.ID))
+		}
 		runs := uint64(0)
 		m.Each(func(streams.Run) { runs++ })
 		k.u64(runs)
@@ -359,6 +366,9 @@ func restore(c *source) (*State, error) {
 		s.addProject(p)
 	}
 	s.nextProject = max(s.nextProject, img.Next)
+	if err := s.restoreAdmins(img.Admins, img.LastAdmin); err != nil {
+		return nil, err
+	}
 	s.readMembers(c)
 	s.readKeys(c)
 	if s.level >= LevelStreams {
@@ -416,10 +426,12 @@ func (s *State) readKeys(c *source) {
 func (s *State) readStreams(c *source) {
 	const runSize = 8 + 4 + 4
 	for n := c.u64(); n > 0 && c.err == nil; n-- {
-		head := fields.New(c.raw(16 + 4 + 1 + 8 + 8 + 8 + 4 + 8))
+		head := fields.New(c.raw(16 + 4 + 1 + 8 + 8 + 4 + 8))
 		m := streams.Image{Name: streams.Name(head.Fixed(16)), Project: head.Uint32(), Named: head.Uint8() != 0,
-			Used: head.Uint64(), Time: head.Uint64(), Last: head.Uint64(), Token: head.Uint32(), Own: head.Uint64()}
-		m.ID = string(c.part())
+			Used: head.Uint64(), Last: head.Uint64(), Token: head.Uint32(), Own: head.Uint64()}
+		if s.level >= LevelStreamIDs {
+			m.Time, m.ID = c.u64(), string(c.part())
+		}
 		count := c.u64()
 		if c.err == nil && count > streams.Window {
 			c.fail(fmt.Errorf("stream %x has %d runs", m.Name, count))

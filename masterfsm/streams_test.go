@@ -170,7 +170,7 @@ func TestStreamLevels(t *testing.T) {
 	if p := b.part(1, "s", 1, 1); p.Err != RefusedLevel || !errors.Is(p.Err.Error(), wire.ErrNoStreams) {
 		t.Errorf("below level %d: %+v", LevelStreams, p)
 	}
-	if b.NextIndex() != before || snapshotBytes(t, b.State)[4] != snapshotVersion-1 {
+	if b.NextIndex() != before || snapshotBytes(t, b.State)[4] != snapshotVersionOf(LevelStreams)-1 {
 		t.Error("something was appended, or the snapshot is of the new version")
 	}
 	b.raise()
@@ -313,6 +313,7 @@ func TestOpenStream(t *testing.T) {
 	open := func(project uint32, id string, age uint64) *OpenStream {
 		return &OpenStream{Project: project, ID: id, Time: startTime, Age: age}
 	}
+	b.ok(&RaiseLevel{Level: LevelStreamIDs - 1, Time: startTime})
 	b.refused(open(1, "_0", 0), wire.ErrNoStreams)
 	b.raise()
 	b.refused(open(9, "_0", 0), ErrUnknownProject)
@@ -386,6 +387,28 @@ func TestStreamsListed(t *testing.T) {
 	}
 	if s := b.Streams(1, "", 2); s[0].Named || s[0].Time != startTime+5 || !s[1].Named || s[1].Last != 2 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestStreamIDsFromTheirLevel checks that a stream has no id below the level of ids, that masters which were restored
+// below it get the same state above it, and that the stream has its id when it is used again.
+func TestStreamIDsFromTheirLevel(t *testing.T) {
+	a := newTable(t, smallSettings())
+	a.ok(&RaiseLevel{Level: LevelStreamIDs - 1, Time: startTime})
+	a.part(1, "s", 1, 2)
+	b := &table{t: t, State: restored(t, a.State), seq: a.seq}
+	for _, x := range []*table{a, b} {
+		x.raise()
+		if s, _ := x.Stream(1, digest("s")); s.ID != "" || s.Time != 0 || len(x.Streams(1, "", 9)) != 0 {
+			t.Errorf("%+v", s)
+		}
+		x.part(1, "s", 2, 1) // sent again
+		if s := x.Streams(1, "", 9); len(s) != 1 || s[0].ID != "s" || !s[0].Named || s[0].Time != x.Now() {
+			t.Errorf("%+v", s)
+		}
+	}
+	if !bytes.Equal(snapshotBytes(t, a.State), snapshotBytes(t, b.State)) {
+		t.Error("the states have parted")
 	}
 }
 

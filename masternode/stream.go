@@ -172,14 +172,17 @@ func (q *AppendStream) begins() bool { return q.First == 1 && (q.New || q.named(
 // named reports whether a client has chosen the id.
 func (q *AppendStream) named() bool { return !strings.HasPrefix(q.ID, wire.OwnStreamID) }
 
-// part returns the description of a part of the request that begins with a number.
-func (q *AppendStream) part(first uint64, sender *masterfsm.Access) masterfsm.Part {
+// part returns the description of a part of the request that begins with a number, for a group at a protocol level.
+func (q *AppendStream) part(level, first uint64, sender *masterfsm.Access) masterfsm.Part {
 	p := masterfsm.Part{Stream: masterfsm.StreamDigest(q.ID), First: first, Token: sender.Token}
 	if q.named() {
 		p.Flags |= masterfsm.PartNamed
 	}
 	if first == 1 && q.begins() {
 		p.Flags |= masterfsm.PartBegins
+	}
+	if first == q.First && level >= masterfsm.LevelStreamIDs {
+		p.Flags |= masterfsm.PartHasID
 		p.ID = q.ID
 	}
 	if sender.MayRead(&sender.Project) {
@@ -196,7 +199,7 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 	}
 	var stream streams.State
 	var known bool
-	if err := n.readStreams(func(s *masterfsm.State) {
+	if err := n.readStreams(masterfsm.LevelStreams, func(s *masterfsm.State) {
 		stream, known = s.Stream(project, masterfsm.StreamDigest(id))
 	}); err != nil {
 		return wire.AppendStream{}, err
@@ -211,17 +214,16 @@ func wireStream(id string, s *streams.State) wire.AppendStream {
 	return wire.AppendStream{Stream: id, Next: s.Last + 1, Oldest: s.Oldest, Window: streams.Window}
 }
 
-// readStreams reads the state, if it has streams. The error wraps wire.ErrNoStreams.
-func (n *Node) readStreams(read func(*masterfsm.State)) error {
+// readStreams reads the state, if the group has a protocol level. The error wraps wire.ErrNoStreams.
+func (n *Node) readStreams(needed uint64, read func(*masterfsm.State)) error {
 	var level uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		if level = s.Level(); level >= masterfsm.LevelStreams {
+		if level = s.Level(); level >= needed {
 			read(s)
 		}
 	})
-	if level < masterfsm.LevelStreams {
-		return fmt.Errorf("%w: the group is at protocol level %d, streams need level %d", wire.ErrNoStreams, level,
-			masterfsm.LevelStreams)
+	if level < needed {
+		return fmt.Errorf("%w: the group is at protocol level %d, this needs level %d", wire.ErrNoStreams, level, needed)
 	}
 	return nil
 }
@@ -235,7 +237,7 @@ func (n *Node) AppendStreams(
 		return nil, err
 	}
 	var all []streams.State
-	err := n.readStreams(func(s *masterfsm.State) { all = s.Streams(project, after, limit) })
+	err := n.readStreams(masterfsm.LevelStreamIDs, func(s *masterfsm.State) { all = s.Streams(project, after, limit) })
 	list := make([]wire.ListedStream, len(all))
 	for i := range all {
 		s := &all[i]
@@ -254,7 +256,7 @@ func (n *Node) OpenStream(ctx context.Context, project uint32) (wire.AppendStrea
 	if err := n.confirm(ctx); err != nil {
 		return wire.AppendStream{}, err
 	}
-	if err := n.readStreams(func(*masterfsm.State) {}); err != nil {
+	if err := n.readStreams(masterfsm.LevelStreamIDs, func(*masterfsm.State) {}); err != nil {
 		return wire.AppendStream{}, err
 	}
 	id := NewStreamID()
@@ -352,6 +354,8 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	}
 	// A part that is under way comes to its end when the client is gone: the next request may continue behind it.
 	parts := context.WithoutCancel(ctx)
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
 	var sender masterfsm.Access // as Limit has seen it last; Limit and Submit are called in turn
 	return appendstream.Run(ctx, appendstream.Config[Entry]{
 		First: q.First, Window: streams.Window, Bytes: appendBytes,
@@ -366,7 +370,7 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 			return int(min(quota.RecordsPerSecond, most)), int(min(quota.BytesPerSecond, most)), err
 		},
 		Submit: func(first uint64, entries []Entry) func() ([]wire.Position, error) {
-			return n.appendPart(parts, project.ID, q.part(first, &sender), entries)
+			return n.appendPart(parts, project.ID, q.part(level, first, &sender), entries)
 		},
 		Answer: q.Sink.Answer, Flush: q.Sink.Flush, Answered: func(entries []Entry) {
 			payloads := 0

@@ -30,7 +30,7 @@ func TestUsersCannotTakeTheRoomOfNodes(t *testing.T) {
 		return err
 	}
 	m.nodeGroup().POST("/node", m.Do(read))
-	m.POST("/admin", m.withAdmin(read))
+	m.POST("/admin", m.withRole(wire.RoleAdmin, read))
 	m.POST("/any", m.withAnyToken(read))
 	for _, c := range []struct {
 		path, token string

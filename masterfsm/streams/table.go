@@ -44,10 +44,10 @@ func (r Run) follows(next Run) bool {
 type Image struct {
 	Name    Name
 	Project uint32
-	ID      string
+	ID      string // "" if it is not known
 	Named   bool   // a client has chosen its id
 	Used    uint64 // the age of the table when it was used last, in milliseconds
-	Time    uint64 // the time of the table then, in unix milliseconds
+	Time    uint64 // the time of the table then, in unix milliseconds; 0 if it is not known
 	Last    uint64 // the number of its newest record, 0 if it has none
 	// Token is the id of the token of the newest record. That token has sent all records from the number Own on.
 	Token uint32
@@ -206,9 +206,8 @@ type Use struct {
 	Age   uint64 // of the table, in milliseconds; it never falls
 	Time  uint64 // of the table, in unix milliseconds
 	Token uint32 // the id of the token
-	// ID is the stream's id, and Named says that a client has chosen it. They count for a new stream only.
-	ID    string
-	Named bool
+	ID    string // the stream's id, if it is given; it counts for a stream that has none
+	Named bool   // a client has chosen the id; counts for a new stream only
 }
 
 // Room reports whether a project may have another stream.
@@ -361,6 +360,9 @@ func (t *Table) enter(s *stream) {
 
 func (t *Table) use(s *stream, u Use) {
 	s.Used, s.Time = max(s.Used, u.Age), max(s.Time, u.Time)
+	if s.ID == "" {
+		s.ID = u.ID
+	}
 	for i, l := range t.lists(s) {
 		if s.places[i] != nil {
 			l.MoveToBack(s.places[i])
