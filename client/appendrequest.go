@@ -23,8 +23,8 @@ const (
 	// halfDuplexAfter is how long a request with unanswered records goes on without an answer. Then its body is ended,
 	// as a proxy may send nothing on before. The records that were sent fit into one request.
 	halfDuplexAfter = 5 * time.Second
-	// batcherDuplexAfter is halfDuplexAfter for a Batcher that has not had an answer before the end of a body: the first
-	// entry through a proxy waits so long.
+	// batcherDuplexAfter is halfDuplexAfter for a Batcher that has not had an answer before the end of a body: the
+	// first entry through a proxy waits so long.
 	batcherDuplexAfter = 250 * time.Millisecond
 	// maxAnswerLine bounds a line of the answer to an append stream.
 	maxAnswerLine = 64 << 10

@@ -40,18 +40,18 @@ func (cfg *BatcherConfig) setDefaults() {
 }
 
 // Batcher appends many records in few requests, through an append stream whose id a master makes, or in batches if the
-// cluster has no streams. There is no timer: a single entry is sent at once, and entries that are added while others are
-// under way go out together.
+// cluster has no streams. There is no timer: a single entry is sent at once, and entries that are added while others
+// are under way go out together.
 //
 // Add returns a [Future], and blocks while too many entries are unanswered. Any goroutine may call it.
 //
-// Like a bufio.Writer, a Batcher stops when the cluster accepts nothing within the client's patience: all unanswered and
-// later entries fail with that error, or an [*UnknownOutcomeError] for those that may have been appended. An entry that
-// is refused for its content (too large, for example) fails alone. Close must be called in any case.
+// Like a bufio.Writer, a Batcher stops when the cluster accepts nothing within the client's patience: all unanswered
+// and later entries fail with that error, or an [*UnknownOutcomeError] for those that may have been appended. An entry
+// that is refused for its content (too large, for example) fails alone. Close must be called in any case.
 //
 // Each entry is appended once, however often it is sent. A Batcher that was idle for more than a minute may begin
-// another stream. It sends batches, from then on, when the project has as many streams as it may or the masters serve no
-// more of them. Behind a proxy that sends nothing on before the end of a body, the first entries wait for 250 ms.
+// another stream. It sends batches, from then on, when the project has as many streams as it may or the masters serve
+// no more of them. Behind a proxy that sends nothing on before the end of a body, the first entries wait for 250 ms.
 type Batcher struct {
 	client *Client
 	ctx    context.Context // of the requests under way
@@ -136,9 +136,9 @@ func hasNoStreams(err error) bool {
 	return ok && e.Name() == "" && (e.Problem.Status < 500 || e.Problem.Status == http.StatusNotImplemented)
 }
 
-// mend does what a Batcher does about an error of a request. It fails the entry that was refused for its content, begins
-// another stream after one that was forgotten, and makes run end if batches are to go on. It returns nil if the next
-// request may do better.
+// mend does what a Batcher does about an error of a request. It fails the entry that was refused for its content,
+// begins another stream after one that was forgotten, and makes run end if batches are to go on. It returns nil if the
+// next request may do better.
 func (a *appender) mend(err error) error {
 	if a.reopen == nil {
 		return err

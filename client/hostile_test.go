@@ -41,7 +41,9 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 		{"AppendBatch", false, "positions", func(x ctx, c *Client) error {
 			return one(c.AppendBatch(x, []Entry{entry, entry}, ""))
 		}},
-		{"OpenAppendStream", false, "opened stream", func(x ctx, c *Client) error { return one(c.OpenAppendStream(x)) }},
+		{"OpenAppendStream", false, "opened stream", func(x ctx, c *Client) error {
+			return one(c.OpenAppendStream(x))
+		}},
 		{"AppendStreams", false, "streams", func(x ctx, c *Client) error { return one(c.AppendStreams(x, "", 0)) }},
 		{"AppendStreamState", false, "stream state", func(x ctx, c *Client) error {
 			return one(c.AppendStreamState(x, "doors"))

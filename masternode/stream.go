@@ -223,7 +223,8 @@ func (n *Node) readStreams(needed uint64, read func(*masterfsm.State)) error {
 		}
 	})
 	if level < needed {
-		return fmt.Errorf("%w: the group is at protocol level %d, this needs level %d", wire.ErrNoStreams, level, needed)
+		return fmt.Errorf("%w: the group is at protocol level %d, this needs level %d", wire.ErrNoStreams, level,
+			needed)
 	}
 	return nil
 }
@@ -249,9 +250,9 @@ func (n *Node) AppendStreams(
 	return list, err
 }
 
-// OpenStream begins an append stream of a project whose id this master makes, and returns its state. The client can then
-// send its first records as often as it takes: they are appended once, and not at all when the stream was forgotten.
-// This master must lead. Errors: wire.ErrNotLeader, wire.ErrNoStreams, wire.ErrTooMany.
+// OpenStream begins an append stream of a project whose id this master makes, and returns its state. The client can
+// then send its first records as often as it takes: they are appended once, and not at all when the stream was
+// forgotten. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNoStreams, wire.ErrTooMany.
 func (n *Node) OpenStream(ctx context.Context, project uint32) (wire.AppendStream, error) {
 	if err := n.confirm(ctx); err != nil {
 		return wire.AppendStream{}, err

@@ -289,8 +289,8 @@ func TestAppendLinesInterrupted(t *testing.T) {
 	clitest.MustFail(t, err, "nothing was appended")
 }
 
-// TestAppendLinesInterruptedTwice checks that the first interrupt waits for the answers, and that the second one ends the
-// command at once and says which lines are known to be appended.
+// TestAppendLinesInterruptedTwice checks that the first interrupt waits for the answers, and that the second one ends
+// the command at once and says which lines are known to be appended.
 func TestAppendLinesInterruptedTwice(t *testing.T) {
 	ignored := make(chan os.Signal, 8) // an interrupt must not end the tests
 	signal.Notify(ignored, os.Interrupt)

@@ -105,7 +105,8 @@ func (m *master) openAppendStream(c *gin.Context, project masterfsm.Project) err
 	})
 }
 
-// appendStreams is GET /v1/streams?cursor=&limit=, in the order of ids. A cursor is the id before the first of the page.
+// appendStreams is GET /v1/streams?cursor=&limit=, in the order of ids. A cursor is the id before the first of the
+// page.
 func (m *master) appendStreams(c *gin.Context, project masterfsm.Project) error {
 	after := c.Query("cursor")
 	if after != "" {

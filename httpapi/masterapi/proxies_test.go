@@ -128,8 +128,8 @@ func TestAppendStreamThroughProxies(t *testing.T) {
 	}
 }
 
-// batcherThrough appends with a Batcher through a proxy, first a few records one after the other, then many. All must go
-// through one stream.
+// batcherThrough appends with a Batcher through a proxy, first a few records one after the other, then many. All must
+// go through one stream.
 func batcherThrough(t *testing.T, url, token string) {
 	cl, err := client.New(client.Config{Masters: []string{url}, Token: token})
 	if err != nil {
