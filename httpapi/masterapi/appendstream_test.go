@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,8 @@ func TestAppendStream(t *testing.T) {
 	t.Run("sent again", func(t *testing.T) { c.with(t).streamSentAgain(client) })
 	t.Run("refused", func(t *testing.T) { c.with(t).streamsRefused() })
 	t.Run("removed", func(t *testing.T) { c.with(t).streamRemoved(client) })
+	t.Run("opened", func(t *testing.T) { c.with(t).streamOpened(client) })
+	t.Run("listed", func(t *testing.T) { c.with(t).streamsListed() })
 	t.Run("quota", func(t *testing.T) { c.with(t).streamQuota(client) })
 	t.Run("leader", func(t *testing.T) { c.with(t).streamAcrossLeaders(client) })
 }
@@ -344,6 +347,78 @@ func (c *cluster) streamRemoved(client *http.Client) {
 		remove(i, id, 204, "")
 		again.status, again.problem = 404, "unknown-stream"
 		c.do(i, again)
+	}
+}
+
+// streamOpened opens a stream at each master. Its first records are sent again at another one, and are appended once.
+func (c *cluster) streamOpened(client *http.Client) {
+	for i := range 3 {
+		_, body := c.do(i, request{name: "open", method: "POST", path: "/v1/streams", token: c.file.Tokens.Project,
+			status: 201})
+		var s wire.AppendStream
+		if err := json.Unmarshal(body, &s); err != nil || s.Next != 1 || s.Oldest != 1 || s.Window != 1024 ||
+			!strings.HasPrefix(s.Stream, wire.OwnStreamID) || wire.CheckStreamID(s.Stream) != nil {
+			c.t.Fatalf("%s: %v", body, err)
+		}
+		if got := c.streamState(s.Stream); got != s {
+			c.t.Errorf("%+v, want %+v", got, s)
+		}
+		var index uint64
+		for j := range 3 {
+			d := c.openStream(client, (i+j)%3, "?stream="+s.Stream+"&first=1", wire.TypeNDJSON)
+			d.send("{\"text\":\"once\"}\n")
+			a := d.next()
+			if a.Number != 1 || index != 0 && a.Index != index {
+				c.t.Errorf("%+v, at first at %d", a, index)
+			}
+			index = a.Index
+			d.end()
+		}
+		if got := c.streamState(s.Stream); got.Next != 2 {
+			c.t.Errorf("%+v", got)
+		}
+	}
+}
+
+// streamsListed checks the pages of the list: at every master the same streams, each once, in the order of their ids.
+func (c *cluster) streamsListed() {
+	page := func(i int, query string) (p wire.AppendStreams) {
+		_, body := c.do(i, request{name: "list", method: "GET", path: "/v1/streams" + query,
+			token: c.file.Tokens.Project, status: 200})
+		if err := json.Unmarshal(body, &p); err != nil {
+			c.t.Fatal(err)
+		}
+		return p
+	}
+	all := page(0, "?limit=1000")
+	kinds, past := map[wire.StreamKind]int{}, ""
+	for _, s := range all.Streams {
+		kinds[s.Kind]++
+		if named := !strings.HasPrefix(s.Stream, wire.OwnStreamID); named != (s.Kind == wire.StreamNamed) ||
+			s.Stream <= past || c.streamState(s.Stream).Next != s.Last+1 ||
+			time.Since(time.UnixMilli(int64(s.IdleSince))).Abs() > time.Hour {
+			c.t.Errorf("%+v after %q", s, past)
+		}
+		past = s.Stream
+	}
+	if kinds[wire.StreamNamed] < 3 || kinds[wire.StreamUnnamed] < 3 || all.Next != "" {
+		c.t.Errorf("%v, next %q", kinds, all.Next)
+	}
+	var paged []wire.ListedStream
+	for i, query := 0, "?limit=2"; ; i++ {
+		p := page(i, query)
+		paged = append(paged, p.Streams...)
+		if p.Next == "" {
+			break
+		}
+		query = "?limit=2&cursor=" + p.Next
+	}
+	if !slices.Equal(paged, all.Streams) {
+		c.t.Errorf("in pages of two: %+v, want %+v", paged, all.Streams)
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?cursor=a%20b"} {
+		c.do(0, request{name: query, method: "GET", path: "/v1/streams" + query, token: c.file.Tokens.Project,
+			status: 400, problem: "bad-request"})
 	}
 }
 

@@ -121,6 +121,8 @@ var masterRows = []row{
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},
 	{"POST /v1/records:stream", gateAppend, "", `{"text":"x"}`, []int{200, 501}},
+	{"POST /v1/streams", gateAppend, "/v1/streams", "", []int{201, 501}},
+	{"GET /v1/streams", gateAppend, "/v1/streams", "", []int{200, 501}},
 	{"GET /v1/streams/:id", gateAppend, "/v1/streams/unknown", "", []int{404, 501}},
 	{"DELETE /v1/streams/:id", gateAppend, "/v1/streams/unknown", "", []int{404, 501}},
 	{"GET /v1/records/:index", gateRead, "/v1/records/0", "", []int{200}},

@@ -133,6 +133,8 @@ func (m *master) recordRoutes() {
 	m.POST("/v1/records", m.withAppender(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.POST(`/v1/records\:stream`, m.withAppender(m.appendStream))
+	m.POST("/v1/streams", m.withAppender(m.openAppendStream))
+	m.GET("/v1/streams", m.withAppender(m.appendStreams))
 	m.GET("/v1/streams/:id", m.withAppender(m.appendStreamState))
 	m.DELETE("/v1/streams/:id", m.withAppender(m.removeAppendStream))
 	m.GET("/v1/records", m.withReader(m.list))
