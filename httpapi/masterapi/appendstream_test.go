@@ -458,22 +458,36 @@ func (c *cluster) streamAcrossLeaders(client *http.Client) {
 			c.t.Fatalf("%+v, want number %d", a, n)
 		}
 		if n%200 == 100 {
-			r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost,
-				c.file.Masters[n/200]+"/v1/leader/transfer", nil)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+c.file.Tokens.Admin)
-			answer, err := client.Do(r)
-			if err != nil || answer.StatusCode != http.StatusOK {
-				c.t.Fatalf("transfer: %v, %v", answer, err)
-			}
-			_ = answer.Body.Close()
+			c.transferLeadership(client, int(n/200))
 		}
 	}
 	<-sent
 	if a := d.last(); a.Number != many || a.Problem != nil {
 		c.t.Errorf("the last line: %+v, %+v", a, a.Problem)
+	}
+}
+
+// transferLeadership moves the leadership, through a master. While an election is under way the answer is 503.
+func (c *cluster) transferLeadership(client *http.Client, through int) {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost,
+			c.file.Masters[through]+"/v1/leader/transfer", nil)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+c.file.Tokens.Admin)
+		answer, err := client.Do(r)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		switch late := time.Now().After(deadline); {
+		case answer.StatusCode == http.StatusOK:
+			return
+		case answer.StatusCode != http.StatusServiceUnavailable || late:
+			c.t.Fatalf("transfer: %s", answer.Status)
+		}
 	}
 }
 
