@@ -24,9 +24,10 @@ type MinerConfig struct {
 	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
 	MasterToken string
-	Secured     bool        // nodes have certificates
-	Fail        func(error) // called when the disk failed under the fence: the role must stop
-	Logger      hclog.Logger
+	// Certificates are those of the node, nil without TLS.
+	Certificates *certs.Store
+	Fail         func(error) // called when the disk failed under the fence: the role must stop
+	Logger       hclog.Logger
 }
 
 // NewMiner makes the handler of a miner. All its routes except those of its health take the master token, and refuse
@@ -37,13 +38,18 @@ func NewMiner(cfg MinerConfig) http.Handler {
 	e.NoRetry(minernode.ErrClosed)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
-	routes := e.Group("/", e.Only(cfg.Secured, certs.Master), e.Requires(httpapi.NewSecret(cfg.MasterToken)),
+	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
+	routes := e.Group("/", e.Only(cfg.Certificates != nil, certs.Master),
+		e.Requires(httpapi.NewSecret(cfg.MasterToken)),
 		notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err
 		}
-		c.JSON(http.StatusOK, wire.MinerStatus{ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining()})
+		c.JSON(http.StatusOK, wire.MinerStatus{
+			ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining(),
+			Certificate: certificateOf(cfg.Certificates),
+		})
 		return nil
 	}))
 	routes.POST(wire.PathWorkerProfile, e.OwnProfile())

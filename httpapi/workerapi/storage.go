@@ -27,7 +27,8 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which has no master token.
 	ClusterToken string
-	Secured      bool // nodes have certificates
+	// Certificates are those of the node, nil without TLS.
+	Certificates *certs.Store
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
 	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
@@ -46,6 +47,7 @@ type storage struct {
 	group   func() string
 	ready   func() error
 	disk    func() wire.Disk
+	certs   *certs.Store
 	gate    gate
 	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
@@ -57,7 +59,7 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
-		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
+		certs: cfg.Certificates, leader: leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
@@ -65,7 +67,9 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group, came: s.leader.heard}
 	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
-	masters := s.Only(cfg.Secured, certs.Master)
+	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
+	secured := cfg.Certificates != nil
+	masters := s.Only(secured, certs.Master)
 	routes := s.Group("/", masters, s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
 	routes.POST(wire.PathWorkerProfile, s.OwnProfile())
@@ -81,7 +85,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathCheck, s.Do(obey(s, s.node.Check)))
 	routes.POST(wire.PathReceive, s.Do(obey(s, s.receive)))
 	routes.POST(wire.PathSend, s.Do(obey(s, s.node.Send)))
-	s.POST(wire.PathTransfer, s.Only(cfg.Secured, certs.Storage), notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
+	s.POST(wire.PathTransfer, s.Only(secured, certs.Storage), notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
 	recovery := s.Group("/", masters, s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))
 	recovery.POST(wire.PathChainEpoch, s.Do(httpapi.WithJSON(s.newEpoch)))
@@ -95,6 +99,7 @@ func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	if s.disk != nil {
 		at.Disk = s.disk()
 	}
+	at.Certificate = certificateOf(s.certs)
 	return at
 }
 

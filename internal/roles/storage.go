@@ -29,7 +29,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 				return workerapi.NewStorage(workerapi.StorageConfig{
 					Node: node, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
 					Group: w.registrar.Group, MasterToken: w.identity.MasterToken, ClusterToken: cfg.ClusterToken,
-					Secured: w.certs != nil, Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
+					Certificates: w.certs, Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
 				})
 			},
 		}, nil

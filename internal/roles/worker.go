@@ -71,6 +71,9 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 			err = errors.Join(w.syncs.note(err), w.reportFailedSync(), w.Close())
 		}
 	}()
+	if err := reachedAt(w.certs, w.url); err != nil {
+		return nil, err
+	}
 	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
 	w.syncs.masters, w.syncs.log = masters, cfg.Logger
 	if w.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
