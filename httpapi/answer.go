@@ -21,7 +21,7 @@ func Answer(c *gin.Context, status int) func(v any, err error) error {
 	return AnswerWith(c, status, "no-store")
 }
 
-// AnswerWith is Answer with another Cache-Control header, "" for none.
+// AnswerWith is Answer with another Cache-Control header.
 func AnswerWith(c *gin.Context, status int, cacheControl string) func(v any, err error) error {
 	return func(v any, err error) error {
 		if err == nil {

@@ -157,5 +157,5 @@ func (m *master) findHash(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return httpapi.AnswerWith(c, http.StatusOK, "")(m.node.FindHash(c.Request.Context(), hash))
+	return httpapi.Answer(c, http.StatusOK)(m.node.FindHash(c.Request.Context(), hash))
 }

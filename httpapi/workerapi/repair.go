@@ -42,7 +42,7 @@ func (s *storage) receive(ctx context.Context, order wire.ReceiveOrder) (wire.Re
 
 // answer returns a function that answers with the result of a call as JSON, or returns the call's error.
 func answer(c *gin.Context) func(v any, err error) error {
-	return httpapi.AnswerWith(c, http.StatusOK, "")
+	return httpapi.Answer(c, http.StatusOK)
 }
 
 // transfer takes blocks from another storage node until its stream ends. The repair's ticket is the token.

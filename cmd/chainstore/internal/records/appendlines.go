@@ -70,12 +70,19 @@ func (a *appending) appendLines(ctx context.Context) error {
 	sending, release := cli.UntilSecondInterrupt(ctx)
 	defer release()
 	t := progress{stream: a.stream}
-	defer context.AfterFunc(ctx, func() {
+	said := make(chan struct{})
+	announcing := context.AfterFunc(ctx, func() {
+		defer close(said)
 		if n := t.unanswered.Load(); n > 0 {
 			fmt.Fprintf(a.Cmd.ErrOrStderr(), "stopping: no more lines are read; waiting for the answers to %s; "+
 				"interrupt again to end at once\n", render.Count(int(n), "line"))
 		}
-	})()
+	})
+	defer func() {
+		if !announcing() {
+			<-said
+		}
+	}()
 	sender, first, err := a.sender(sending, &t)
 	if err != nil {
 		return err
