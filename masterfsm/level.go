@@ -67,6 +67,10 @@ const (
 	// LevelStreams is the level from which the table has append streams.
 	LevelStreams = 4
 
+	// LevelProofs is the level from which nodes prove their secrets and do not send them: see package nodeauth. It is
+	// raised only after every worker of the table has announced it too.
+	LevelProofs = wire.LevelProofs
+
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel
 )

@@ -72,6 +72,11 @@ type Storage struct {
 	Missing []chain.Range `json:"missing,omitempty"` // Receiving: what is to be sent
 }
 
+// Worker returns the address of the node.
+func (n *Storage) Worker() wire.Worker {
+	return wire.Worker{URL: n.URL, Token: n.MasterToken, Older: n.Level < LevelProofs}
+}
+
 // NotChecked reports whether a node waits for a check that looks at all blocks, and does not count as a copy meanwhile.
 func (n *Storage) NotChecked() bool {
 	return (n.State == Invalid || n.State == Receiving) && n.Unchecked > 0 && len(n.Bad) == 0
@@ -98,6 +103,11 @@ type Miner struct {
 	// zero below protocol level 3.
 	Dead    bool   `json:"dead,omitempty"`
 	DeadAge uint64 `json:"dead_age,omitempty"`
+}
+
+// Worker returns the address of the miner.
+func (m *Miner) Worker() wire.Worker {
+	return wire.Worker{URL: m.URL, Token: m.MasterToken, Miner: true, Older: m.Level < LevelProofs}
 }
 
 // MinerExpiry is how long a miner is dead before it is removed from the table, in milliseconds of State.Age.

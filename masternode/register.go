@@ -111,6 +111,9 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
+	if v.Level >= masterfsm.LevelProofs {
+		answer.Level = v.Level
+	}
 	if err := checkSeen(v, r); err != nil {
 		return wire.Registered{}, err
 	}
@@ -162,7 +165,9 @@ func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.R
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	order := orderOf(v)
-	itself := wire.Worker{URL: c.URL, Token: c.MasterToken}
+	itself := wire.Worker{
+		URL: c.URL, Token: c.MasterToken, Miner: c.Role == masterfsm.RoleMiner, Older: c.Level < masterfsm.LevelProofs,
+	}
 	var err error
 	if c.Role == masterfsm.RoleStorage {
 		_, err = n.cfg.Workers.StorageStatus(ctx, itself, order)

@@ -20,7 +20,6 @@ type forwarder struct {
 	leader func() (url string, self bool) // masternode.Node.LeaderURL
 	caller func() wire.Caller             // masternode.Node.Caller
 	send   exchange.Send                  // see Config.Forward
-	peer   string                         // the cluster token, for the leader
 }
 
 // leaderWait is how long a request of administration may wait for a leader, leaderPause the time between two tries.
@@ -61,9 +60,7 @@ func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 // forward sends the request to the leader and answers with the leader's answer. The error wraps wire.ErrNotLeader
 // where the request was certainly not sent, because nothing listens at the address: another master will lead.
 func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
-	header := http.Header{
-		wire.HeaderHops: {"1"}, wire.HeaderCaller: {f.caller().String()}, wire.HeaderPeer: {f.peer},
-	}
+	header := http.Header{wire.HeaderHops: {"1"}, wire.HeaderCaller: {f.caller().String()}}
 	for _, name := range []string{"Authorization", "Content-Type", "Accept"} {
 		if value := c.GetHeader(name); value != "" {
 			header.Set(name, value)

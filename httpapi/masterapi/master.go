@@ -12,22 +12,24 @@ import (
 	"github.com/chainstore/chainstore/httpapi/legacy"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Config configures a master's API.
 type Config struct {
-	Node         *masternode.Node
-	Adopt        func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
-	Refused      func() error              // why this master must not serve, nil where it may
-	ClusterToken string
+	Node    *masternode.Node
+	Adopt   func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
+	Refused func() error              // why this master must not serve, nil where it may
+	Secrets nodeauth.Secrets          // of the nodes
+	Process nodeauth.Process          // of this master's own calls
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
 	AdminToken  string
-	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
-	// have the admin token, which goes to the leader only.
+	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
+	// and use no proxy: the requests have the admin token, which goes to the leader only.
 	Forward exchange.Send
 	// Profile takes a profile of another node: a worker, or a master, which has no token.
 	Profile     func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
@@ -61,7 +63,8 @@ type master struct {
 	node    *masternode.Node
 	adopt   func(wire.Adoption) error
 	stale   func() error
-	cluster httpapi.Secret
+	cluster *nodeauth.Secret
+	nodes   *httpapi.Nodes
 	secured bool // nodes have certificates
 	admin   httpapi.Secret
 	leader  forwarder
@@ -92,10 +95,9 @@ const (
 func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
-		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
+		cluster: cfg.Secrets.Masters, admin: httpapi.NewSecret(cfg.AdminToken),
 		secured: cfg.Certificate != nil,
-		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward,
-			peer: cfg.ClusterToken},
+		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward},
 		Options: cfg.Options, profile: cfg.Profile,
 		unowned: httpapi.NewIntake(unownedBytes, unownedShare),
 		users:   httpapi.NewIntake(userBytes, userShare),
@@ -105,7 +107,17 @@ func New(cfg Config) http.Handler {
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
 	}
-	m.Use(m.crossOrigin, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
+	m.nodes = &httpapi.Nodes{
+		Accept: map[string]nodeauth.Accepted{
+			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},
+			nodeauth.Miner: {Secret: cfg.Secrets.Miner}, nodeauth.Recovery: {Secret: cfg.Secrets.Recovery},
+		},
+		Secured: m.secured, Process: cfg.Process,
+		Bearers: func() bool { return !m.node.RequiresProofs() },
+	}
+	m.Use(m.crossOrigin)
+	m.Authenticate(m.nodes)
+	m.Use(m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()

@@ -39,8 +39,8 @@ func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, 
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, url, err)
 	}
-	r.Header = nodeHeader(m.auth)
-	response, err := m.transport.RoundTrip(r)
+	r.Header = nodeHeader()
+	response, err := m.transport.As(m.auth)(r)
 	if err != nil {
 		return exchange.NoAnswer(url, err)
 	}

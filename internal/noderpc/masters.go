@@ -5,10 +5,11 @@ import (
 	"net/http"
 
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Masters are the calls between masters, and from workers to masters, under the cluster token. Each goes to one URL,
+// Masters are the calls between masters, from workers to masters, and of a recovery. Each goes to one URL,
 // once, and lasts as long as its context. It may be used by many goroutines at once.
 //
 // Every call may be repeated safely. So when a kept connection turns out to be closed, the transport repeats the call
@@ -16,14 +17,14 @@ import (
 //
 // A forwarded call is marked as one that a master received from another node. The receiver does not forward it again.
 type Masters struct {
-	auth      []string
+	auth      nodeauth.Credential
 	transport *Transport
 	caller    func() wire.Caller // nil for a worker and a tool
 }
 
-// NewMasters returns the calls of a node with that cluster token.
-func NewMasters(t *Transport, token string) *Masters {
-	return &Masters{auth: exchange.Bearer(token), transport: t}
+// NewMasters returns the calls of a node with that credential.
+func NewMasters(t *Transport, auth nodeauth.Credential) *Masters {
+	return &Masters{auth: auth, transport: t}
 }
 
 // From makes calls of a leader, and forwarded calls, name the caller, as the leader's group requires of masters. It
@@ -50,7 +51,7 @@ func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption)
 func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
 	leader := m.leader(url, true)
 	if fresh {
-		leader.send = m.transport.roundTripFresh
+		leader.send = m.transport.freshAs(m.auth)
 	}
 	a, err := leader.octets(ctx, http.MethodPost, wire.PathSubmissions, submission, exchange.MaxMedium)
 	if err != nil {
@@ -115,7 +116,7 @@ func (m *Masters) ReportFailedSync(ctx context.Context, url string, f wire.Faile
 	return err
 }
 
-// at returns the target of a call to a node under the cluster token. Only the leader answers a forwarded one.
+// at returns the target of a call to a node. Only the leader answers a forwarded one.
 func (m *Masters) at(url string, forwarded bool) target {
 	if forwarded {
 		return m.leader(url, true)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -20,12 +21,15 @@ import (
 // turns out to be closed, the transport repeats the call on another connection, unless it had sent part of a large
 // body.
 type Workers struct {
+	secrets   nodeauth.Secrets
 	transport *Transport
 	group     func() string // nil for a caller that gives no orders
 }
 
-// NewWorkers returns the calls of a master to its workers.
-func NewWorkers(t *Transport) *Workers { return &Workers{transport: t} }
+// NewWorkers returns the calls of a master to its workers, and of a storage node to another one.
+func NewWorkers(t *Transport, secrets nodeauth.Secrets) *Workers {
+	return &Workers{secrets: secrets, transport: t}
+}
 
 // From makes orders name the group of the leader that gives them. It must be set before the first call.
 func (c *Workers) From(group func() string) { c.group = group }
@@ -226,7 +230,7 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 		_ = stream.CloseWithError(err) // never fails; nil ends the stream normally
 		written <- err
 	}()
-	response, err := c.transport.RoundTrip(request)
+	response, err := c.transport.As(c.secrets.For(nodeauth.Storage))(request)
 	// The receiver may have answered before the end of the stream. The writer must not wait for a reader then.
 	_ = body.CloseWithError(io.ErrClosedPipe)
 	writeErr := <-written
@@ -248,7 +252,12 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 
 // at returns the target of a call that reads.
 func (c *Workers) at(w wire.Worker) target {
-	return newTarget(c.transport, w.URL, exchange.Bearer(w.Token))
+	if w.Older {
+		t := target{send: c.transport.RoundTrip, url: w.URL, header: nodeHeader()}
+		t.header["Authorization"] = exchange.Bearer(w.Token)
+		return t
+	}
+	return newTarget(c.transport, w.URL, c.secrets.ForWorker(w.Miner, w.Token))
 }
 
 // order returns the target of an order.

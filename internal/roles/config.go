@@ -24,6 +24,9 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback without TLS
+	// OlderNodes lets the node send the cluster token to nodes before protocol level 5, although its data folder is not
+	// of such a group.
+	OlderNodes bool
 	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
 	TLS certs.Files
 	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.

@@ -15,7 +15,9 @@ import (
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
@@ -30,6 +32,7 @@ type Master struct {
 	listener  *httpapi.Listener
 	syncs     failedSyncs
 	id        string // member id
+	older     bool   // the folder is of a group whose nodes may send the cluster token
 	url       string
 	space     *diskspace.Watch
 	store     *raftstore.Store
@@ -73,7 +76,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
-	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
+	secrets := cfg.secrets()
+	self := nodeauth.NewProcess()
+	for _, t := range []*noderpc.Transport{m.transport, m.toWorkers} {
+		t.Identify(self, func() string { return "master " + m.url }, m.mayBeOlder)
+	}
+	m.masters = noderpc.NewMasters(m.transport, secrets.For(nodeauth.Masters))
 	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger
 	if err := checkPort(cfg.Raft); err != nil {
 		return nil, err
@@ -102,7 +110,11 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	m.id = m.store.Member().ID
-	workers := noderpc.NewWorkers(m.toWorkers)
+	m.older = cfg.OlderNodes
+	m.store.Read(func(s *masterfsm.State) {
+		m.older = m.older || m.store.Member().Group != "" && s.Level() < masterfsm.LevelProofs
+	})
+	workers := noderpc.NewWorkers(m.toWorkers, secrets)
 	workers.From(func() string { return m.store.Member().Group })
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
@@ -125,8 +137,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
-		Adopt:        m.store.Adopt,
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Certificate: certificate,
+		Adopt:   m.store.Adopt,
+		Secrets: secrets, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -134,10 +146,14 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 			}
 			return workers.Profile(ctx, node, q)
 		},
-		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
+		Forward: m.transport.As(secrets.For(nodeauth.Masters)), Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }
+
+// mayBeOlder reports whether other masters may be of a version that needs the cluster token itself. A group that was
+// founded, or joined, since the start has no such masters.
+func (m *Master) mayBeOlder() bool { return m.older && (m.node == nil || !m.node.RequiresProofs()) }
 
 // Run serves until ctx ends or the store fails. The HTTP server drains while the duties still run, so that appends in
 // progress complete. Then the duties end, and last the store, which hands over its leadership.
