@@ -98,8 +98,11 @@ type Secrets struct {
 	Recovery *Secret // of storage nodes, and of a recovery of the masters
 }
 
-// Shared returns the secrets of a cluster that has only one.
-func Shared(s *Secret) Secrets { return Secrets{Masters: s, Storage: s, Miner: s, Recovery: s} }
+// Shared returns the secrets of a cluster that has only one, with its tokens.
+func Shared(tokens ...string) Secrets {
+	s := NewSecret(tokens...)
+	return Secrets{Masters: s, Storage: s, Miner: s, Recovery: s}
+}
 
 // For returns the credential with which a node proves a purpose to a master or a storage node. It is not for [Orders].
 func (s Secrets) For(purpose string) Credential {

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -104,7 +105,7 @@ func TestReportOfAFailedSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := failedSyncs{mark: mark, masters: noderpc.NewMasters(transport, "token"), log: hclog.NewNullLogger()}
+	f := failedSyncs{mark: mark, masters: noderpc.NewMasters(transport, nodeauth.Shared("token").For(nodeauth.Masters)), log: hclog.NewNullLogger()}
 	report := func(id, url string) error {
 		return f.report(func() (string, string, []string) { return id, "g", []string{url} })
 	}

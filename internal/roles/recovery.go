@@ -160,7 +160,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	transport := noderpc.NewSecureTransport(store, certs.Master, certs.Storage)
 	older := cfg.OlderNodes || !r.fresh && folder.State().Level() < masterfsm.LevelProofs
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
-	secrets := nodeauth.Shared(nodeauth.NewSecret(cfg.ClusterToken))
+	secrets := nodeauth.Shared(cfg.ClusterToken)
 	r.masters = noderpc.NewMasters(transport, secrets.For(nodeauth.Recovery))
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {

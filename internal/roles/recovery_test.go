@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
@@ -212,7 +213,7 @@ func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery
 func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
 	t.Helper()
 	fromStorage := cfg.FromStorage
-	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"),
+	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery)),
 		fresh: len(fromStorage) > 0}
 	t.Cleanup(r.masters.CloseIdle)
 	if len(fromStorage) == 0 {
