@@ -162,7 +162,7 @@ func TestMasterFarBehind(t *testing.T) {
 	leader := c.leader("")
 	away := c.followers(leader)[0]
 	url, data := roleOf(c.Topology(), away).URL(), roleOf(c.Topology(), away).Data
-	masters := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Masters))
+	masters := noderpc.NewMasters(noderpc.NewTransport(), c.secrets().For(nodeauth.Masters))
 	t.Cleanup(masters.CloseIdle)
 	applied := func(url string) (uint64, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), statusTimeout)

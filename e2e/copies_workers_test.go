@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -44,10 +45,14 @@ func (c *cluster) health(role devcluster.Role, path, token string) (status int, 
 	if err != nil {
 		return 0, p, err
 	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
+	send := nodeauth.Send(c.httpClient().Do)
+	switch {
+	case strings.HasPrefix(path, wire.PathChain):
+		send = c.prove(c.httpClient(), c.secrets().For(nodeauth.Recovery))
+	case token != "":
+		send = c.prove(c.httpClient(), c.secrets().ForWorker(role.Kind == devcluster.KindMiner, token))
 	}
-	response, err := c.httpClient().Do(request)
+	response, err := send(request)
 	if err != nil {
 		return 0, p, err
 	}

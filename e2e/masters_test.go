@@ -277,7 +277,7 @@ func newFounding(t *testing.T) *founding {
 		t.Fatal(err)
 	}
 	f := &founding{cluster: c, topology: topology,
-		calls: noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Masters))}
+		calls: noderpc.NewMasters(noderpc.NewTransport(), c.secrets().For(nodeauth.Masters))}
 	c.running = true
 	t.Cleanup(f.calls.CloseIdle)
 	return f

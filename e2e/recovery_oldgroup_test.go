@@ -52,8 +52,8 @@ func (c *cluster) chains() (all []wire.ChainStatus) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		request.Header.Set("Authorization", "Bearer "+c.File().Tokens.Cluster)
-		answer, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
+		client := cmp.Or(c.Topology().HTTP, http.DefaultClient)
+		answer, err := c.prove(client, c.secrets().For(nodeauth.Recovery))(request)
 		if err != nil {
 			c.t.Fatal(err)
 		}

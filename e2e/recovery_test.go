@@ -192,7 +192,7 @@ func (c *cluster) refusedAt(role, input, message string, args ...string) {
 // awaitAnswers waits until storage nodes report the length of their chains.
 func (c *cluster) awaitAnswers(names ...string) {
 	c.t.Helper()
-	asking := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Recovery))
+	asking := noderpc.NewMasters(noderpc.NewTransport(), c.secrets().For(nodeauth.Recovery))
 	defer asking.CloseIdle()
 	for _, name := range names {
 		c.await(name+" to answer", func() string {

@@ -127,6 +127,7 @@ func TestCallsWithProofs(t *testing.T) {
 		}
 		current.Store(newReceiver(nodeauth.Process{}, false, "the next one", secretToken))
 	}
+	// The session is one that this node does not know.
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/streamed",
 		io.MultiReader(strings.NewReader("streamed")))
 	if err != nil {

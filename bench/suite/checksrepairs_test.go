@@ -95,7 +95,7 @@ func TestRegistryRegisters(t *testing.T) {
 	if _, registered := r.worker(url); registered {
 		t.Error("it knows a node that never came")
 	}
-	masters := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared(string(token)).For(nodeauth.Masters))
+	masters := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared(string(token)).For(nodeauth.Storage))
 	first, err := masters.Register(t.Context(), r.url,
 		wire.Registration{Role: "storage", URL: url, MasterToken: "secret"}, false)
 	if err != nil || first.ID == "" || first.Group == "" {

@@ -102,6 +102,9 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 			if strings.HasPrefix(path, wire.PathChain) {
 				token = "cluster"
 			}
+			if path == wire.PathSession { // so that the refusals can be signed
+				continue
+			}
 			w := ask(h, r.Method, path, token, "", someOrder)
 			if path == "/livez" {
 				if w.Code != http.StatusOK {

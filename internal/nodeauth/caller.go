@@ -87,20 +87,26 @@ func NewCaller(self Process, send Send, name func() string, older func() bool) *
 // other node signed, together with the status and header. The body of a request must have GetBody to be covered. A
 // request is sent again, once, if the other side does not know the session.
 func (c *Caller) Do(r *http.Request, cred Credential, send Send) (*http.Response, error) {
-	o := c.of(sessionName{r.URL.Scheme + "://" + r.URL.Host, cred.Secret, cred.Purpose, cred.Bound})
+	base := r.URL.Scheme + "://" + r.URL.Host
+	o := c.of(sessionName{base, cred.Secret, cred.Purpose, cred.Bound})
+	again := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
+	if !again {
+		o.state.Store(nil) // it cannot be sent again, so its session must not be one that the other side has lost
+	}
 	for try := 0; ; try++ {
-		st, refused, err := c.state(r.Context(), o, r.URL.Scheme+"://"+r.URL.Host, cred)
+		st, refused, err := c.state(r.Context(), o, base, cred)
 		switch {
-		case err != nil:
-			return nil, err
-		case refused != nil:
-			return refused, nil
+		case err != nil || refused != nil:
+			if r.Body != nil {
+				_ = r.Body.Close() // as a transport does
+			}
+			return refused, err
 		case !st.older.IsZero():
 			return send(asBearer(r, cred))
 		}
 		signed, p, err := c.sign(r, o, st)
 		if err != nil {
-			return nil, err
+			return nil, err // of the body, which is closed
 		}
 		resp, err := send(signed)
 		if err != nil {
@@ -113,7 +119,7 @@ func (c *Caller) Do(r *http.Request, cred Credential, send Send) (*http.Response
 		switch said {
 		case NewSession:
 			o.state.CompareAndSwap(st, nil)
-			if try == 0 && (r.Body == nil || r.Body == http.NoBody || r.GetBody != nil) {
+			if try == 0 && again {
 				_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
 				_ = resp.Body.Close()
 				continue
@@ -208,7 +214,7 @@ func (c *Caller) open(
 		return nil, nil, err
 	}
 	switch {
-	case resp.StatusCode == http.StatusUnauthorized:
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return nil, resp, nil
 	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed:
 		if c.older != nil && c.older() {
@@ -231,7 +237,7 @@ func (c *Caller) open(
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case resp.StatusCode == http.StatusUnauthorized:
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return nil, resp, nil
 	case resp.StatusCode != http.StatusOK || len(answer) != openedSize:
 		return nil, nil, fmt.Errorf("%w: open a session: status %d", ErrAnswer, resp.StatusCode)
@@ -287,6 +293,9 @@ func (c *Caller) sign(r *http.Request, o *opened, st *state) (*http.Request, *pr
 	signed.Header = r.Header.Clone()
 	switch {
 	case r.GetBody != nil:
+		if r.Body != nil {
+			_ = r.Body.Close() // the copy has one of its own
+		}
 		sum := sha256.New()
 		body, err := r.GetBody()
 		if err != nil {
@@ -299,9 +308,6 @@ func (c *Caller) sign(r *http.Request, o *opened, st *state) (*http.Request, *pr
 		p.digest = [digestSize]byte(sum.Sum(nil))
 		if signed.Body, err = r.GetBody(); err != nil {
 			return nil, nil, err
-		}
-		if r.Body != nil {
-			_ = r.Body.Close() // the copy has one of its own
 		}
 	case r.Body != nil && r.Body != http.NoBody:
 		p.covered, p.digest = false, [digestSize]byte{}
