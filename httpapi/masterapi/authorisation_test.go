@@ -272,7 +272,7 @@ func (c *cluster) authorisation(t *testing.T) {
 			transport := noderpc.NewTransport()
 			defer transport.CloseIdle()
 			secrets := nodeauth.Shared(c.file.Tokens.Cluster)
-			credentials := []nodeauth.Credential{secrets.ForWorker(table.workers == miner, kinds["master"])}
+			credentials := []nodeauth.Credential{secrets.ForWorker(table.name == "miner", kinds["master"])}
 			for _, purpose := range toMaster {
 				credentials = append(credentials, secrets.For(purpose))
 			}
