@@ -469,7 +469,7 @@ func startMasters(t *testing.T, peers ...[]int) (urls []string) {
 	t.Helper()
 	base := freePorts(t)
 	address := func(port int) string { return fmt.Sprint("127.0.0.1:", port) }
-	token, admin := tokenFile(t, "cluster-token"), tokenFile(t, "admin-token")
+	token, admin := tokenFile(t, "a-cluster-token-of-the-test"), tokenFile(t, "an-admin-token-of-the-test")
 	for i, list := range peers {
 		var others []string
 		for _, n := range list {

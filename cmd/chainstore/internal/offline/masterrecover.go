@@ -82,7 +82,7 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 			if cfg.Data == "" {
 				return errors.New("name the folder of the surviving master, or an empty folder, with --data")
 			}
-			if cfg.ClusterToken, err = cli.ReadSecret(clusterTokenFile, cli.EnvClusterToken); err != nil {
+			if cfg.ClusterToken, err = cli.ReadPrivateSecret(clusterTokenFile, cli.EnvClusterToken); err != nil {
 				return err
 			}
 			bar := render.NewBar(cmd.ErrOrStderr(), "adopt", "blocks")
