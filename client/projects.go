@@ -68,6 +68,34 @@ func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32)
 	return c.remove(ctx, path, false)
 }
 
+// CreateAdmin creates a named admin token. It needs an admin token with the role admin. The token is shown only in this
+// answer, so the client does not try again after a try that may have been carried out. The list shows whether it was;
+// an unknown token can be revoked. The error wraps [wire.ErrNameTaken] if another token has the name.
+func (c *Client) CreateAdmin(ctx context.Context, a wire.NewAdmin) (wire.CreatedAdmin, error) {
+	return command[wire.CreatedAdmin](ctx, c, http.MethodPost, "/v1/admins", a, true,
+		func(created *wire.CreatedAdmin) error {
+			if created.Name != a.Name || created.Role != a.Role {
+				return fmt.Errorf("%w: it is about the admin token %q with the role %q", ErrAnswer, created.Name,
+					created.Role)
+			}
+			return needs(created.Token != "", "token")
+		})
+}
+
+// Admins lists the named admin tokens, without their secrets. It needs an admin token of any role.
+func (c *Client) Admins(ctx context.Context) ([]wire.Admin, error) {
+	list, err := read(ctx, c, "/v1/admins", exchange.MaxMedium, func(l *wire.Admins) error {
+		return needs(l.Admins != nil, "admins")
+	})
+	return list.Admins, err
+}
+
+// RevokeAdmin revokes a named admin token. It needs an admin token with the role admin. The error wraps
+// [wire.ErrNotFound] if there is no such token, and no earlier try of this call may have revoked it.
+func (c *Client) RevokeAdmin(ctx context.Context, id uint32) error {
+	return c.remove(ctx, "/v1/admins/"+strconv.FormatUint(uint64(id), 10), false)
+}
+
 // Me returns what the client's token gives access to.
 func (c *Client) Me(ctx context.Context) (wire.Me, error) {
 	return read(ctx, c, "/v1/me", exchange.MaxMedium, func(m *wire.Me) error { return needs(m.Role != "", "role") })

@@ -60,7 +60,7 @@ func TestProjectCalls(t *testing.T) {
 		}
 		reply(w, http.StatusOK, map[string]any{"id": 7, "name": "a/b", "projects": []string{},
 			"tokens": []wire.ProjectToken{{ID: 3}}, "next": "c",
-			"role": wire.RoleAdmin, "token": "t"})
+			"admins": []wire.Admin{{ID: 5}}, "role": wire.RoleAdmin, "token": "t"})
 	})
 	public, rate := true, uint64(0)
 	page, err := c.Projects(t.Context(), "5", 2)
@@ -71,11 +71,16 @@ func TestProjectCalls(t *testing.T) {
 	created, err5 := c.CreateToken(t.Context(), "7", wire.NewToken{Label: "l", Rights: []string{wire.RightRead}})
 	err6 := c.RevokeToken(t.Context(), "7", 3)
 	me, err7 := c.Me(t.Context())
-	if err := errors.Join(err, err2, err3, err4, err5, err6, err7); err != nil {
+	admins, err8 := c.Admins(t.Context())
+	seconds := uint64(60)
+	admin, err9 := c.CreateAdmin(t.Context(), wire.NewAdmin{Name: "a/b", Role: wire.RoleAdmin, ValidSeconds: &seconds})
+	err10 := c.RevokeAdmin(t.Context(), 5)
+	if err := errors.Join(err, err2, err3, err4, err5, err6, err7, err8, err9, err10); err != nil {
 		t.Fatal(err)
 	}
 	if page.Next != "c" || p.ID != 7 || changed.ID != 7 || len(tokens) != 1 || tokens[0].ID != 3 ||
-		created.Token != "t" || me.Role != wire.RoleAdmin {
+		created.Token != "t" || me.Role != wire.RoleAdmin || len(admins) != 1 || admins[0].ID != 5 ||
+		admin.Token != "t" {
 		t.Errorf("%+v %+v %+v %+v %+v %+v", page, p, changed, tokens, created, me)
 	}
 	want := []string{
@@ -86,6 +91,9 @@ func TestProjectCalls(t *testing.T) {
 		`POST /v1/projects/7/tokens {"label":"l","rights":["read"]}`,
 		"DELETE /v1/projects/7/tokens/3 ",
 		"GET /v1/me ",
+		"GET /v1/admins ",
+		`POST /v1/admins {"name":"a/b","role":"admin","valid_seconds":60}`,
+		"DELETE /v1/admins/5 ",
 	}
 	if got := asked.all(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("asked\n%q, want\n%q", got, want)

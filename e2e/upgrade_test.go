@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // programOf builds the program of an earlier commit of this repository.
@@ -103,6 +105,7 @@ func upgradeFrom(t *testing.T, from release) {
 	if s, err := c.status(); err != nil || s.Level > from.level {
 		t.Errorf("level %d with a master of level %d: %v", s.Level, from.level, err)
 	}
+	u.adminTokens(nil)
 
 	u.use(binary)
 	u.restart(last)
@@ -113,9 +116,15 @@ func upgradeFrom(t *testing.T, from release) {
 	}
 	c.awaitLevel() // it waits for the workers too
 	c.awaitMore(a, some)
+	operator, err := u.client(c.File().Tokens.Admin).CreateAdmin(t.Context(),
+		wire.NewAdmin{Name: "night-shift", Role: wire.RoleOperator})
+	if err != nil {
+		t.Fatal(err)
+	}
 	c.kill(masters...)
 	c.launch(masters...)
 	c.awaitMore(a, some)
+	u.adminTokens(&operator)
 	if from.level < masterfsm.ProtocolLevel {
 		u.refuseOlder(a)
 	}
@@ -126,6 +135,35 @@ func upgradeFrom(t *testing.T, from release) {
 		t.Errorf("level %d: %v", s.Level, err)
 	}
 	c.verify(o)
+}
+
+// adminTokens checks that no named admin token is made before all masters know them, or that a token which was made has
+// survived.
+func (u *upgrade) adminTokens(made *wire.CreatedAdmin) {
+	u.t.Helper()
+	if made == nil {
+		_, err := u.client(u.File().Tokens.Admin).CreateAdmin(u.t.Context(), wire.NewAdmin{Name: "early",
+			Role: wire.RoleAdmin})
+		if err == nil {
+			u.t.Error("an admin token was made with a master that does not know them")
+		}
+		return
+	}
+	me, err := u.client(made.Token).Me(u.t.Context())
+	if err != nil || me.Admin == nil || *me.Admin != made.Admin {
+		u.t.Errorf("the admin token %+v after a restart: %+v, %v", made.Admin, me.Admin, err)
+	}
+}
+
+// client returns a client with a token.
+func (u *upgrade) client(token string) *client.Client {
+	u.t.Helper()
+	cl, err := client.New(client.Config{Masters: u.File().Masters, Token: token})
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.t.Cleanup(cl.CloseIdle)
+	return cl
 }
 
 // refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It must not take

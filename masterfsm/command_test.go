@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // seal prepends the correct checksum to the bytes of a command.
@@ -66,6 +67,9 @@ func everyCommand() []Command {
 		&MarkMiners{Miners: []MinerMark{{ID: "a", Boot: "b", Dead: true}}, Time: startTime, Age: 3},
 		&RemoveMiner{ID: "a", Expired: true, Time: startTime, Age: 4},
 		&ChangeSettings{Change: SettingsChange{Replicas: new(uint8(3)), KeyAge: new(uint64(9))}, Time: startTime},
+		&CreateAdmin{Name: "n", Role: wire.RoleOperator, TokenHash: chain.Hash{10}, Valid: 5, Time: startTime},
+		&RevokeAdmin{ID: 1, Time: startTime},
+		&ExpireAdmins{Time: startTime},
 	}
 }
 

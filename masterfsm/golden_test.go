@@ -48,6 +48,9 @@ func TestGoldenLogs(t *testing.T) {
 				hashes = hashes[1:]
 			}
 			checkInvariants(t, s)
+			if level >= LevelAdmins && len(s.Admins()) == 0 {
+				t.Error("the log ends without an admin token")
+			}
 			if s.Level() != level || s.Height() < 10 || len(s.IntegrityLog().Events) == 0 || len(hashes) != 0 {
 				t.Errorf("level %d, %d blocks, %d events, %d hashes left", s.Level(), s.Height(),
 					len(s.IntegrityLog().Events), len(hashes))

@@ -294,10 +294,27 @@ func checkInvariants(t testing.TB, s *State) {
 	if len(s.tokens) != tokens || len(s.names) != len(s.projects) {
 		t.Fatalf("%d projects, %d tokens, %d names", len(s.projects), len(s.tokens), len(s.names))
 	}
+	checkAdmins(t, s)
 	for id, w := range s.members {
 		if len(w.Results) > SubmissionWindow {
 			t.Fatalf("%d results of %s", len(w.Results), id)
 		}
+	}
+}
+
+func checkAdmins(t testing.TB, s *State) {
+	t.Helper()
+	names := map[string]bool{}
+	for i, a := range s.admins {
+		h, ok := s.Holder(a.Hash)
+		if !ok || h.Admin != a || h.Expired != (a.Expires <= s.now) || names[a.Name] || a.ID > s.lastAdmin ||
+			i > 0 && a.ID <= s.admins[i-1].ID || s.level < LevelAdmins {
+			t.Fatalf("admin token %+v stands at %d and is found as %+v, the newest is %d", a, i, h, s.lastAdmin)
+		}
+		names[a.Name] = true
+	}
+	if len(s.admins) > MaxAdmins {
+		t.Fatalf("%d admin tokens", len(s.admins))
 	}
 }
 

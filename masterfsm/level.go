@@ -25,6 +25,7 @@ import (
 //	   complete; ends of checks say their result ([EndCheck]), and a node that cannot be checked is no copy; the
 //	   table counts the checks in a row that ended early
 //	4: append streams (package masterfsm/streams); snapshots of version 8
+//	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); snapshots of version 9
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -66,6 +67,9 @@ const (
 
 	// LevelStreams is the level from which the table has append streams.
 	LevelStreams = 4
+
+	// LevelAdmins is the level from which the table has named admin tokens.
+	LevelAdmins = 5
 
 	// LevelProofs is the level from which nodes prove their secrets and do not send them: see package nodeauth. It is
 	// raised only after every worker of the table has announced it too.

@@ -227,7 +227,7 @@ func (c *CreateToken) apply(s *State) (any, error) {
 
 // checkToken reports why a project cannot have a token of that hash.
 func (s *State) checkToken(p *Project, hash chain.Hash) error {
-	if _, known := s.tokens[hash]; known || hash == (chain.Hash{}) {
+	if s.tokenInUse(hash) || hash == (chain.Hash{}) {
 		return fmt.Errorf("%w: that token is in use", ErrBadCommand)
 	}
 	if len(p.Tokens) >= MaxTokens {
@@ -260,7 +260,14 @@ func (c *RevokeToken) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// Access is what a token opens, given its SHA-256.
+// tokenInUse reports whether a project or an administrator has a token of a hash.
+func (s *State) tokenInUse(hash chain.Hash) bool {
+	_, ofProject := s.tokens[hash]
+	_, ofAdmin := s.adminOf(hash)
+	return ofProject || ofAdmin
+}
+
+// Access is what a project's token opens, given its SHA-256.
 func (s *State) Access(hash chain.Hash) (Access, bool) {
 	p := s.projectAt(s.tokens[hash])
 	if p == nil {

@@ -122,6 +122,9 @@ func (s *simulation) command() []byte {
 		}
 		time = MaxTime + 1 + s.rng.Uint64N(1<<60)
 	}
+	if s.a.Level() >= LevelAdmins && s.chance(25) {
+		return Encode(s.admin(time))
+	}
 	switch n := s.rng.IntN(100); {
 	case n < 40:
 		return s.submission(time)
@@ -168,6 +171,9 @@ func (s *simulation) command() []byte {
 			return Encode(&RemoveMaster{ID: id + string(rune('0'+s.rng.IntN(10))), Time: time})
 		}
 	case n < 97:
+		if s.chance(20) {
+			return Encode(s.admin(time))
+		}
 		return Encode(s.project(time))
 	case n < 98:
 		if s.chance(8) {
@@ -263,6 +269,21 @@ func (s *simulation) project(time uint64) Command {
 		return &ChangeProject{Project: id, Public: &public, Quota: QuotaChange{rate(), rate(), rate()}, Time: time}
 	}
 	return &CreateProject{Name: fmt.Sprint("p", s.rng.IntN(6)), TokenHash: hash, Time: time}
+}
+
+// admin returns a command about named admin tokens. Some are refused.
+func (s *simulation) admin(time uint64) Command {
+	switch s.rng.IntN(4) {
+	case 0:
+		return &RevokeAdmin{ID: uint32(s.rng.IntN(12)), Time: time}
+	case 1:
+		return &ExpireAdmins{Time: max(time, s.a.adminExpiry()) - uint64(s.rng.IntN(2))}
+	}
+	roles := []string{wire.RoleAdmin, wire.RoleOperator, wire.RoleAuditor, wire.RoleCluster}
+	return &CreateAdmin{
+		Name: s.id(), Role: roles[s.rng.IntN(len(roles))], TokenHash: chain.Hash{1, byte(s.rng.IntN(8))},
+		Valid: uint64(s.rng.IntN(1000)), Time: time,
+	}
 }
 
 // integrity returns a command about checks and repairs, usually one that matches a node's state.

@@ -37,16 +37,18 @@ import (
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
 // the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 at
-// level 3, 8 from level 4 on.
+// level 3, 8 at level 4, 9 from level 5 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 8
+	snapshotVersion = 9
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
+	case level >= LevelAdmins:
+		return 9 // with named admin tokens
 	case level >= LevelStreams:
 		return 8
 	case level >= LevelElapsed:
@@ -88,6 +90,8 @@ type image struct {
 	Removed      []string     `json:"removed_masters"`
 	IntegrityLog IntegrityLog `json:"story"`
 	FailedSyncs  []FailedSync `json:"failed_syncs,omitempty"` // from version 7 on
+	Admins       []Admin      `json:"admins,omitempty"`       // from version 9 on
+	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -149,7 +153,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log, Floor: s.floor,
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
-		FailedSyncs: s.failedSyncs,
+		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -357,6 +361,9 @@ func restore(c *source) (*State, error) {
 		s.addProject(p)
 	}
 	s.nextProject = max(s.nextProject, img.Next)
+	if err := s.restoreAdmins(img.Admins, img.LastAdmin); err != nil {
+		return nil, err
+	}
 	s.readMembers(c)
 	s.readKeys(c)
 	if s.level >= LevelStreams {

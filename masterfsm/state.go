@@ -65,6 +65,9 @@ type State struct {
 	tokens      map[chain.Hash]uint32
 	names       map[string]uint32
 
+	admins    []Admin // by id, never changed in place
+	lastAdmin uint32  // the highest id that a named admin token has had
+
 	masters        []Master // by id
 	removedMasters []string // ids, the newest last
 
@@ -102,9 +105,9 @@ func New() *State {
 }
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
-// *Project for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for
-// Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must
-// stop the master; any other is a refusal that changed nothing.
+// *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
+// *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the
+// others. An error that wraps [ErrCommand] must stop the master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -233,6 +236,8 @@ type View struct {
 
 	FailedSyncs []FailedSync // of the nodes in the table, by id
 
+	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
+
 	Log        Log        // never changed in place
 	Checkpoint Boundary   // the newest that is stored
 	Cosigned   []Cosigned // that of State.Cosigned
@@ -251,7 +256,7 @@ func (s *State) View() View {
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
-		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(),
+		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)
@@ -261,6 +266,11 @@ func (s *State) View() View {
 
 // NextIndex is the leaf index that the next record gets: positions from here on are not given out.
 func (s *State) NextIndex() uint64 { return s.open.first + uint64(len(s.open.ends)) }
+
+// NextPosition is the position that the next record gets.
+func (s *State) NextPosition() Position {
+	return Position{Block: s.open.number, Offset: uint32(len(s.open.ends)), Index: s.NextIndex()}
+}
 
 // placed is how many records have a position. Each block that is cut has a seal, which has an index too.
 func (s *State) placed() uint64 { return s.NextIndex() - s.open.number }

@@ -6,50 +6,132 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // maxSilence is how long a master that has heard from no leader still trusts its table of tokens.
 const maxSilence = 5 * time.Second
 
-// Access returns what a project's token permits. If this master does not know the token, it confirms that with the
-// leader, unless the token has a form that none has. A master that has not heard from a leader for 5 s refuses, since
-// it may have missed a revocation. mayAsk is called before the leader is asked; its error is returned instead. Errors:
-// wire.ErrUnauthorized, wire.ErrNoLeader.
-func (n *Node) Access(ctx context.Context, token string, mayAsk func() error) (masterfsm.Access, error) {
+// Holder returns who holds a token: a client of a project, or an administrator with a named token. If this master does
+// not know the token, it confirms that with the leader, unless the token has a form that none has. A master that has
+// not heard from a leader for 5 s refuses, since it may have missed a revocation. mayAsk is called before the leader is
+// asked; its error is returned instead. Errors: wire.ErrUnauthorized, also for a token that has expired, and
+// wire.ErrNoLeader.
+func (n *Node) Holder(ctx context.Context, token string, mayAsk func() error) (masterfsm.Holder, error) {
 	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
-		return masterfsm.Access{}, fmt.Errorf(
+		return masterfsm.Holder{}, fmt.Errorf(
 			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds",
 			wire.ErrNoLeader, silence.Round(time.Second))
 	}
 	hash := sha256.Sum256([]byte(token))
-	var a masterfsm.Access
+	var h masterfsm.Holder
 	look := func() error {
 		known := false
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { a, known = s.Access(hash) })
-		if !known {
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { h, known = s.Holder(hash) })
+		switch {
+		case !known:
 			return errNotHere
+		case h.Expired: // the time that it expired at is committed, so no other master knows better
+			return fmt.Errorf("%w: the admin token %q has expired: create another one", wire.ErrUnauthorized,
+				h.Admin.Name)
 		}
 		return nil
 	}
 	err := look()
 	if errors.Is(err, errNotHere) && couldBeToken(token) { // no master knows a token of another form
 		if err := mayAsk(); err != nil {
-			return masterfsm.Access{}, err
+			return masterfsm.Holder{}, err
 		}
 		err = n.confirmed(ctx, look)
 	}
 	if errors.Is(err, errNotHere) || errors.Is(err, wire.ErrNotFound) {
 		err = wire.ErrUnauthorized
 	}
-	return a, err
+	if err != nil {
+		h = masterfsm.Holder{}
+	}
+	return h, err
 }
 
-// newToken returns a new token of a project.
+// Access returns what a project's token permits. It is [Node.Holder] where no other token is taken.
+func (n *Node) Access(ctx context.Context, token string, mayAsk func() error) (masterfsm.Access, error) {
+	h, err := n.Holder(ctx, token, mayAsk)
+	if err == nil && h.Admin.ID != 0 {
+		err = fmt.Errorf("%w: this is an admin token, and a project's token is needed", wire.ErrUnauthorized)
+	}
+	return h.Access, err
+}
+
+// CreateAdmin makes a named admin token. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnavailable,
+// wire.ErrNameTaken, wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
+func (n *Node) CreateAdmin(ctx context.Context, a wire.NewAdmin) (wire.CreatedAdmin, error) {
+	if err := checkText("the name of an admin token", a.Name); err != nil {
+		return wire.CreatedAdmin{}, err
+	}
+	valid := uint64(wire.DefaultAdminSeconds)
+	if a.ValidSeconds != nil {
+		valid = *a.ValidSeconds
+	}
+	switch {
+	case !slices.Contains(wire.AdminRoles, a.Role):
+		return wire.CreatedAdmin{}, fmt.Errorf("%w: there is no role %q: name %s", wire.ErrBadRequest, a.Role,
+			strings.Join(wire.AdminRoles, ", "))
+	case valid == 0 || valid > wire.MaxAdminSeconds:
+		return wire.CreatedAdmin{}, fmt.Errorf("%w: valid_seconds %d is not within 1 and %d", wire.ErrBadRequest, valid,
+			wire.MaxAdminSeconds)
+	}
+	token := newToken()
+	created, err := leader.ProposeFor[*masterfsm.Admin](ctx, n.leader, &masterfsm.CreateAdmin{
+		Name: a.Name, Role: a.Role, TokenHash: sha256.Sum256([]byte(token)), Valid: valid * 1000, Time: n.leader.Now(),
+	})
+	if err != nil {
+		return wire.CreatedAdmin{}, err
+	}
+	n.log.Info("admin token created", "id", created.ID, "name", created.Name, "role", created.Role)
+	return wire.CreatedAdmin{Admin: WireAdmin(created, false), Token: token}, nil
+}
+
+// RevokeAdmin removes a named admin token. Every master refuses it as soon as it has applied that, or 5 s after it last
+// heard from a leader. This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnavailable,
+// masterfsm.ErrUnknownAdmin.
+func (n *Node) RevokeAdmin(ctx context.Context, id uint32) error {
+	revoked, err := leader.ProposeFor[*masterfsm.Admin](ctx, n.leader,
+		&masterfsm.RevokeAdmin{ID: id, Time: n.leader.Now()})
+	if err == nil {
+		n.log.Info("admin token revoked", "id", revoked.ID, "name", revoked.Name, "role", revoked.Role)
+	}
+	return err
+}
+
+// Admins lists the named admin tokens, as the leader knows them. Error: wire.ErrNoLeader.
+func (n *Node) Admins(ctx context.Context) (wire.Admins, error) {
+	if err := n.confirm(ctx); err != nil {
+		return wire.Admins{}, err
+	}
+	var admins []masterfsm.Admin
+	var now uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { admins, now = s.Admins(), s.Now() })
+	list := wire.Admins{Admins: make([]wire.Admin, len(admins))}
+	for i := range admins {
+		list.Admins[i] = WireAdmin(&admins[i], now >= admins[i].Expires)
+	}
+	return list, nil
+}
+
+// WireAdmin returns a named admin token in the form of the API.
+func WireAdmin(a *masterfsm.Admin, expired bool) wire.Admin {
+	return wire.Admin{
+		ID: a.ID, Name: a.Name, Role: a.Role, Created: a.Created, Expires: a.Expires, Expired: expired,
+	}
+}
+
+// newToken returns a new token of a project or an administrator.
 func newToken() string { return rand.Text() }
 
 // couldBeToken reports whether a token has the form of those that [newToken] has ever returned: at least 26 characters

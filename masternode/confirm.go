@@ -67,9 +67,12 @@ func (n *Node) confirmed(ctx context.Context, look func() error) error {
 	if err := n.confirm(ctx); err != nil {
 		return err
 	}
+	var none notHere
 	switch err := look(); {
 	case errors.Is(err, errNotMinedHere):
 		return wire.ErrNotMined
+	case errors.As(err, &none):
+		return fmt.Errorf("%w: %w", wire.ErrNotFound, none)
 	case errors.Is(err, errNotHere):
 		return wire.ErrNotFound
 	default:
@@ -92,6 +95,14 @@ func find[T any](ctx context.Context, n *Node, look func(*masterfsm.State) (T, b
 
 // errNotHere: this master's state does not have it. A newer state may.
 var errNotHere = errors.New("not in this master's state")
+
+// notHere is errNotHere with what the state has instead.
+type notHere string
+
+func (e notHere) Error() string { return string(e) }
+
+// Is makes it an errNotHere.
+func (e notHere) Is(target error) bool { return target == errNotHere } //nolint:errorlint // it is the comparison
 
 // errNotMinedHere is errNotHere for a block that is not mined here: another master may know its nonce already.
 var errNotMinedHere = fmt.Errorf("%w: committed and not yet mined", errNotHere)

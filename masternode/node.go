@@ -231,6 +231,9 @@ func (n *Node) LeaderURL() (url string, self bool) {
 	return url, id == n.cfg.Member.ID
 }
 
+// Leads reports whether this master leads and has applied all that was acknowledged before its term.
+func (n *Node) Leads() bool { return n.leader.Leads() }
+
 // Histograms returns the histograms of this master, for its metrics.
 func (n *Node) Histograms() *histogram.Master { return n.cfg.Histograms }
 

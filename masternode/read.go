@@ -50,11 +50,15 @@ func (n *Node) RecordByIndex(
 	err = n.confirmed(ctx, func() error {
 		var found masterfsm.Found
 		var at masterfsm.Position
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, at = s.Locate(index) })
+		var next uint64
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			found, at = s.Locate(index)
+			next = s.NextIndex()
+		})
 		var err error
 		switch found {
 		case masterfsm.FoundNothing:
-			return errNotHere
+			return notHere(fmt.Sprintf("the next record gets index %d", next))
 		case masterfsm.FoundSeal:
 			return wire.ErrSealIndex
 		case masterfsm.FoundElsewhere:
@@ -89,13 +93,15 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	var encoded []byte
 	var header *chain.Header
 	var stored uint64
+	var next masterfsm.Position
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		found, at, encoded, header = s.Record(block, offset)
-		stored = s.Stored()
+		stored, next = s.Stored(), s.NextPosition()
 	})
 	switch found {
 	case masterfsm.FoundNothing:
-		return Record{}, errNotHere
+		return Record{}, notHere(fmt.Sprintf("the next record gets block %d, offset %d, or a later position",
+			next.Block, next.Offset))
 	case masterfsm.FoundBeyond:
 		return Record{}, fmt.Errorf("%w: block %d has fewer records", wire.ErrNotFound, block)
 	case masterfsm.FoundRecord:
@@ -152,9 +158,11 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
 	err := n.confirmed(ctx, func() error {
 		var mined, exists bool
+		var height uint64
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			v := s.View()
-			mined = number < v.Head.Height
+			height = v.Head.Height
+			mined = number < height
 			exists = number < v.OpenBlock || number == v.OpenBlock && v.OpenRecords > 0
 			if b, ok := s.Block(number); ok {
 				h = b.Header
@@ -164,7 +172,7 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 		case !mined && exists:
 			return errNotMinedHere
 		case !mined:
-			return errNotHere
+			return notHere(fmt.Sprintf("the number of mined blocks is %d", height))
 		case h.Version != 0:
 			return nil
 		}

@@ -165,7 +165,7 @@ type Registered struct {
 	// Order is that of the leader that registered the worker, in the form of the header: from then on the worker
 	// accepts no order of an older leader. Masters before protocol level 1 send none.
 	Order string `json:"order,omitempty"`
-	// Level is the group's protocol level, from level 5 on.
+	// Level is the group's protocol level, from level 6 on.
 	Level uint64 `json:"level,omitempty"`
 }
 
@@ -238,7 +238,7 @@ type Worker struct {
 	URL   string
 	Token string // the worker's master token
 	Miner bool   // it is a miner
-	// Older: the worker's program is before protocol level 5, and gets its master token with each call.
+	// Older: the worker's program is before protocol level 6, and gets its master token with each call.
 	Older bool
 }
 

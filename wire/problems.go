@@ -81,9 +81,9 @@ var (
 	ErrSlowBody = problem("slow-body", 408, final, "Body arrives too slowly")
 	// ErrUnreadAnswers: the client of an append stream does not read the answers. It continues with the next number.
 	ErrUnreadAnswers = problem("unread-answers", 408, final, "Answers are not read")
-	// ErrNameTaken: a project of that name exists.
+	// ErrNameTaken: a project or admin token of that name exists.
 	ErrNameTaken = problem("name-taken", 409, final, "Name taken")
-	// ErrTooMany: the table takes no more projects, tokens of the project, or keys of the log.
+	// ErrTooMany: the table takes no more projects, tokens of the project, admin tokens, or keys of the log.
 	ErrTooMany = problem("too-many", 409, final, "Limit of projects, tokens or keys reached")
 	// ErrProfiling: the process is taking a profile. It takes one at a time.
 	ErrProfiling = problem("profiling", 409, retry, "Another profile is being taken")

@@ -88,14 +88,17 @@ type ProjectTokens struct {
 
 // Roles of a caller.
 const (
-	RoleAdmin   = "admin"
-	RoleCluster = "cluster"
-	RoleProject = "project"
+	RoleAdmin    = "admin"    // the token of --admin-token-file, or a named one: may do everything
+	RoleOperator = "operator" // a named admin token that runs the cluster
+	RoleAuditor  = "auditor"  // a named admin token that only reads
+	RoleCluster  = "cluster"
+	RoleProject  = "project"
 )
 
 // Me describes the caller's token.
 type Me struct {
 	Role             string   `json:"role"`
+	Admin            *Admin   `json:"admin,omitempty"`   // a named admin token
 	Project          *Project `json:"project,omitempty"` // where the role is RoleProject
 	Rights           []string `json:"rights,omitempty"`  // there
 	OpenRegistration bool     `json:"open_registration"` // anyone may create a project

@@ -86,7 +86,9 @@ Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters 
 CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.DefaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       programBuild().String(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())
 	})
@@ -102,7 +104,7 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 		}
 	}
 	add(groupUse, records.NewAppend(), records.NewGet(), records.NewReceipt(), records.NewList(), records.NewTail(),
-		admin.NewProject())
+		admin.NewProject(), admin.NewAdminToken())
 	add(groupInspect, inspect.NewStatus(), with(inspect.NewIntegrity(), admin.NewConfirmLost()), inspect.NewCheck(),
 		inspect.NewBlocks(), inspect.NewProfile(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
 	add(groupRun, nodes.NewDev(),

@@ -23,11 +23,7 @@ func newVersionCommand() *cobra.Command {
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				info = &debug.BuildInfo{}
-			}
-			b := newBuild(info)
+			b := programBuild()
 			return render.Print(cmd.OutOrStdout(), asJSON, b, b.String()+"\n")
 		},
 	}
@@ -43,6 +39,15 @@ type build struct {
 	Modified bool   `json:"modified,omitempty"` // the sources differed from the commit
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+}
+
+// programBuild describes this program.
+func programBuild() build {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	return newBuild(info)
 }
 
 func newBuild(info *debug.BuildInfo) build {

@@ -56,3 +56,13 @@ func TestChangelogBeginsWithThisVersion(t *testing.T) {
 		t.Errorf("the newest version of CHANGELOG.md is %q, the program's is %s", first, version)
 	}
 }
+
+func TestVersionFlag(t *testing.T) {
+	root := newRootCommand()
+	var out strings.Builder
+	root.SetOut(&out)
+	root.SetArgs([]string{"--version"})
+	if err := root.Execute(); err != nil || out.String() != programBuild().String()+"\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+}

@@ -20,7 +20,7 @@ type Config struct {
 	Engine *httpapi.Engine
 	Node   *masternode.Node
 	// MayCreate refuses a request whose token may not create a project, and returns a check of the project's name.
-	MayCreate func(r *http.Request) (mayName func(name string) error, err error)
+	MayCreate func(c *gin.Context) (mayName func(name string) error, err error)
 	// Access returns what the token of a request permits.
 	Access func(r *http.Request, token string) (masterfsm.Access, error)
 	// Open limits the requests to a route without a token.
@@ -142,7 +142,7 @@ func (r *routes) record(c *gin.Context, reader masterfsm.Access, offsetName stri
 
 // addProject is POST /admin/project {projectName, isPrivate}.
 func (r *routes) addProject(c *gin.Context) error {
-	mayName, err := r.MayCreate(c.Request)
+	mayName, err := r.MayCreate(c)
 	if err != nil {
 		return err
 	}

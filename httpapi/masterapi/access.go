@@ -2,7 +2,9 @@ package masterapi
 
 import (
 	"fmt"
+	"math"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
@@ -14,13 +16,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// caller is the owner of a request's token.
+// caller is the holder of a request's token.
 type caller struct {
-	role   string           // wire.RoleAdmin, RoleCluster or RoleProject
+	role   string           // wire.RoleAdmin, RoleOperator, RoleAuditor, RoleCluster or RoleProject
 	access masterfsm.Access // where it is RoleProject
+	admin  masterfsm.Admin  // of a named admin token; zero for the token of --admin-token-file
 }
 
-// identify finds the owner of a request's token. No other code compares a user's token with the known ones.
+// identify finds the holder of a request's token. No other code compares a user's token with the known ones.
 func (m *master) identify(r *http.Request) (caller, error) {
 	token, err := httpapi.Bearer(r)
 	switch {
@@ -35,11 +38,22 @@ func (m *master) identify(r *http.Request) (caller, error) {
 		}
 		return caller{role: wire.RoleCluster}, nil
 	}
-	access, err := m.access(r, token)
-	return caller{role: wire.RoleProject, access: access}, err
+	h, err := m.node.Holder(r.Context(), token, m.mayAsk(r))
+	switch {
+	case err != nil:
+		return caller{}, err
+	case h.Admin.ID == 0:
+		httpapi.Proven(r, httpapi.User)
+		return caller{role: wire.RoleProject, access: h.Access}, nil
+	case h.Admin.Role == wire.RoleAuditor: // it sends no bodies that count
+		httpapi.Proven(r, httpapi.User)
+	default:
+		m.provenNode(r)
+	}
+	return caller{role: h.Admin.Role, admin: h.Admin}, nil
 }
 
-// provenNode records that a request has the token of a node or of the administrator. Users cannot take the bytes from
+// provenNode records that a request has the token of a node or of an administrator. Users cannot take the bytes from
 // which its body counts.
 func (m *master) provenNode(r *http.Request) {
 	httpapi.Proven(r, httpapi.Node)
@@ -52,9 +66,14 @@ const (
 	unknownTokensBurst = 200
 )
 
+// mayAsk counts a request with an unknown token before the leader is asked about it.
+func (m *master) mayAsk(r *http.Request) func() error {
+	return func() error { return m.take(m.unknown, r) }
+}
+
 // access returns what a project's token permits, for a request that has it.
 func (m *master) access(r *http.Request, token string) (masterfsm.Access, error) {
-	access, err := m.node.Access(r.Context(), token, func() error { return m.take(m.unknown, r) })
+	access, err := m.node.Access(r.Context(), token, m.mayAsk(r))
 	if err == nil {
 		httpapi.Proven(r, httpapi.User)
 	}
@@ -101,36 +120,115 @@ func (m *master) withAppender(h func(c *gin.Context, project masterfsm.Project) 
 	})
 }
 
-// withAdmin is a handler for the administrator. Any other known token gets a 403.
-func (m *master) withAdmin(h httpapi.Handler) gin.HandlerFunc {
+// may reports whether a caller may do what a role may do.
+func (from caller) may(role string) bool {
+	own, needed := slices.Index(wire.AdminRoles, from.role), slices.Index(wire.AdminRoles, role)
+	return own >= 0 && own <= needed
+}
+
+// permit refuses a caller that has not the rights of a role. The error wraps wire.ErrForbidden.
+func (from caller) permit(role string) error {
+	switch {
+	case from.may(role):
+		return nil
+	case from.admin.ID != 0:
+		return fmt.Errorf("%w: the admin token %q has the role %s, and this needs the role %s", wire.ErrForbidden,
+			from.admin.Name, from.role, role)
+	case role == wire.RoleAdmin:
+		return fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
+	}
+	return fmt.Errorf("%w: an admin token with the role %s is needed", wire.ErrForbidden, role)
+}
+
+// withRole is a handler for administrators with the rights of a role, wire.RoleAdmin for everything, wire.RoleOperator
+// to run the cluster, wire.RoleAuditor to read. Any other known token gets a 403. The leader judges the token again
+// when it acts: a master may pass a request on that does not know yet that the token was revoked.
+func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, from caller) error {
-		if from.role != wire.RoleAdmin {
-			return fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
+		if err := from.permit(role); err != nil {
+			return err
 		}
+		c.Set(keyRole, role)
 		return h(c)
 	})
 }
 
-// mayCreate refuses a request that may not create projects. The administrator may, and anyone where registration is
-// open; a token in the request must be a known one. It returns a check of the project's name: only the administrator
-// may give a project the name of the legacy project.
-func (m *master) mayCreate(r *http.Request) (mayName func(name string) error, err error) {
+// keyRole is the key of a request's context for the role that it needs.
+const keyRole = "role"
+
+// judge refuses a request that needs a role, and whose token has not that role any more. It is called where this master
+// leads, so it knows of every revocation that was acknowledged.
+func (m *master) judge(c *gin.Context) error {
+	role := c.GetString(keyRole)
+	switch {
+	case role == "":
+		return nil
+	case !m.node.Leads():
+		return wire.ErrNotLeader
+	}
+	from, err := m.identify(c.Request)
+	if err != nil {
+		return err
+	}
+	return from.permit(role)
+}
+
+// adminRoutes adds the routes of named admin tokens.
+func (m *master) adminRoutes() {
+	m.GET("/v1/admins", m.withRole(wire.RoleAuditor, m.listAdmins))
+	m.POST("/v1/admins", m.withRole(wire.RoleAdmin, m.createAdmin))
+	m.DELETE("/v1/admins/:id", m.withRole(wire.RoleAdmin, m.revokeAdmin))
+}
+
+func (m *master) listAdmins(c *gin.Context) error {
+	return httpapi.Answer(c, http.StatusOK)(m.node.Admins(c.Request.Context()))
+}
+
+func (m *master) createAdmin(c *gin.Context) error {
+	var a wire.NewAdmin
+	body, err := httpapi.ReadExact(c, &a)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		return httpapi.Answer(c, http.StatusCreated)(m.node.CreateAdmin(c.Request.Context(), a))
+	})
+}
+
+func (m *master) revokeAdmin(c *gin.Context) error {
+	id, err := httpapi.Number(c, "id", math.MaxUint32)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, nil, func() error {
+		return noContent(c, m.node.RevokeAdmin(c.Request.Context(), uint32(id)))
+	})
+}
+
+// mayCreate refuses a request that may not create projects. An administrator with all rights may, and anyone where
+// registration is open; a token in the request must be a known one, and a named admin token needs all rights. It
+// returns a check of the project's name: only such an administrator may give a project the name of the legacy project.
+func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err error) {
 	var from caller
-	if r.Header.Get("Authorization") == "" {
-		if err := m.take(m.open, r); err != nil {
+	anonymous := c.GetHeader("Authorization") == ""
+	if anonymous {
+		if err := m.take(m.open, c.Request); err != nil {
 			return nil, err
 		}
 	}
-	if !m.OpenRegistration || r.Header.Get("Authorization") != "" {
-		if from, err = m.identify(r); err != nil {
+	if !m.OpenRegistration || !anonymous {
+		if from, err = m.identify(c.Request); err != nil {
 			return nil, err
 		}
-		if from.role != wire.RoleAdmin && !m.OpenRegistration {
-			return nil, fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
+		if !m.OpenRegistration || from.admin.ID != 0 {
+			if err := from.permit(wire.RoleAdmin); err != nil {
+				return nil, err
+			}
+			c.Set(keyRole, wire.RoleAdmin)
 		}
 	}
 	return func(name string) error {
-		if m.OriginalAPI && name == masternode.LegacyProject && from.role != wire.RoleAdmin {
+		if m.OriginalAPI && name == masternode.LegacyProject && !from.may(wire.RoleAdmin) {
 			return fmt.Errorf("%w: %q is reserved for the original's routes", wire.ErrNameTaken, name)
 		}
 		return nil

@@ -62,12 +62,22 @@ func nodes(allowed, others []string) gate {
 }
 
 // users returns the gate with the given statuses for tokens of six kinds, 0 for an accepted token, and the first status
-// for all others.
+// for all others. Named admin tokens get the status of the admin token, whatever their role.
 func users(others, own, readOnly, appendOnly, other, admin, cluster int) gate {
 	return gate{others: others, kinds: map[string]int{
 		"own": own, "read-only": readOnly, "append-only": appendOnly, "other": other, "admin": admin,
-		"cluster": cluster,
+		"named-admin": admin, "operator": admin, "auditor": admin, "cluster": cluster,
 	}}
+}
+
+// admins returns the gate of a route that admin tokens of some roles may use.
+func admins(roles ...string) gate {
+	g := users(401, 403, 403, 403, 403, 403, 403)
+	g.kinds["admin"], g.kinds["named-admin"] = 0, 0
+	for _, role := range roles {
+		g.kinds[role] = 0
+	}
+	return g
 }
 
 // The gates of a master. The project "other" is private and is not "own".
@@ -79,14 +89,23 @@ var (
 	// For records of their own project. Records that the project may not read are hidden in the response.
 	gateOwn     = users(401, 0, 0, 403, 0, 403, 403)
 	gateProject = users(401, 0, 0, 0, 0, 403, 403)
-	gateAdmin   = users(401, 403, 403, 403, 403, 0, 403)
+	// Of administration, for those who may do everything, who run the cluster, and who only read.
+	gateAdmin    = admins()
+	gateOperator = admins("operator")
+	gateAuditor  = admins("operator", "auditor")
 	// No node sends the cluster token.
 	toMaster    = []string{nodeauth.Masters, nodeauth.Storage, nodeauth.Miner, nodeauth.Recovery}
 	gateNodes   = nodes(toMaster, nil)
 	gateMasters = nodes([]string{nodeauth.Masters}, toMaster)
-	// No token is needed, but an unknown one is refused. Registration is open here.
+	// No token is needed, but an unknown one is refused.
 	gateOptional = gate{others: 401, kinds: map[string]int{
 		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
+		"named-admin": 0, "operator": 0, "auditor": 0,
+	}}
+	// The same for new projects. Registration is open here, but a named admin token does no more than its role may.
+	gateRegister = gate{others: 401, kinds: map[string]int{
+		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
+		"named-admin": 0, "operator": 403, "auditor": 403,
 	}}
 	// The routes of the original API: only tokens of projects, with a different status for invalid ones.
 	gateAddData = gate{others: 403, kinds: map[string]int{"own": 0, "append-only": 0, "other": 0}}
@@ -157,31 +176,35 @@ var masterRows = []row{
 	{"GET /v1/cluster/integrity", gateAny, "", "", []int{200}},
 
 	{"GET /v1/log", gateOpen, "", "", []int{200}},
-	{"POST /v1/log/keys", gateAdmin, "", "", []int{201, 409}},
-	{"DELETE /v1/log/keys/:id", gateAdmin, "/v1/log/keys/00000000", "", []int{404}},
+	{"POST /v1/log/keys", gateOperator, "", "", []int{201, 409}},
+	{"DELETE /v1/log/keys/:id", gateOperator, "/v1/log/keys/00000000", "", []int{404}},
 
 	{"POST /v1/cluster/integrity/confirm-lost", gateAdmin, "", `{"block":0}`, []int{409}},
-	{"POST /v1/storages/:id/check", gateAdmin, "/v1/storages/nobody/check", "", []int{404}},
-	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},
-	{"DELETE /v1/miners/:id", gateAdmin, "/v1/miners/nobody", "", []int{404}},
-	{"DELETE /v1/masters/:id", gateAdmin, "/v1/masters/nobody", "", []int{404}},
-	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
+	{"POST /v1/storages/:id/check", gateOperator, "/v1/storages/nobody/check", "", []int{404}},
+	{"DELETE /v1/storages/:id", gateOperator, "/v1/storages/nobody", "", []int{404}},
+	{"DELETE /v1/miners/:id", gateOperator, "/v1/miners/nobody", "", []int{404}},
+	{"DELETE /v1/masters/:id", gateOperator, "/v1/masters/nobody", "", []int{404}},
+	{"POST /v1/leader/transfer", gateOperator, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
-	{"PATCH /v1/settings", gateAdmin, "", `{"replicas":0}`, []int{400, 503}},
-	{"POST /v1/profiles", gateAdmin, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
+	{"PATCH /v1/settings", gateOperator, "", `{"replicas":0}`, []int{400, 503}},
+	{"POST /v1/profiles", gateOperator, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
 
 	{"GET /v1/me", gateAny, "", "", []int{200}},
-	{"POST /v1/projects", gateOptional, "", `{"name":"table NUMBER"}`, []int{201}},
+	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
 	{"GET /v1/projects", gateAny, "", "", []int{200}},
 	{"GET /v1/projects/:project", gateAny, "/v1/projects/1", "", []int{200}},
 	{"PATCH /v1/projects/:project", gateAdmin, "/v1/projects/1", `{"public":false}`, []int{200}},
-	{"GET /v1/projects/:project/tokens", gateAdmin, "/v1/projects/1/tokens", "", []int{200}},
+	{"GET /v1/projects/:project/tokens", gateAuditor, "/v1/projects/1/tokens", "", []int{200}},
 	{"POST /v1/projects/:project/tokens", gateAdmin, "/v1/projects/1/tokens", `{"label":"table"}`, []int{201}},
 	{"DELETE /v1/projects/:project/tokens/:id", gateAdmin, "/v1/projects/1/tokens/999", "", []int{404}},
 
+	{"GET /v1/admins", gateAuditor, "", "", []int{200}},
+	{"POST /v1/admins", gateAdmin, "", `{"name":"table NUMBER","role":"auditor"}`, []int{201}},
+	{"DELETE /v1/admins/:id", gateAdmin, "/v1/admins/999999", "", []int{404}},
+
 	{"POST /data", gateAddData, "", `{"token":"TOKEN","info":"x"}`, []int{200}},
 	{"GET /data", gateGetData, "/data?blockIndex=0&offset=0&token=TOKEN", "", []int{200}},
-	{"POST /admin/project", gateOptional, "", `{"projectName":"original NUMBER","isPrivate":true}`, []int{201}},
+	{"POST /admin/project", gateRegister, "", `{"projectName":"original NUMBER","isPrivate":true}`, []int{201}},
 	{"GET /admin/project", gateOpen, "", "", []int{200}},
 	{"POST /saveInfo", gateOpen, "", `{"info":"x"}`, []int{200}},
 	{"GET /findBlockInfo", gateOpen, "/findBlockInfo?blockIndex=999999&blockOffset=0", "", []int{404}},
@@ -300,6 +323,13 @@ func (c *cluster) bearers() bearers {
 	revoked := c.newToken("default", wire.RightRead, wire.RightAppend)
 	c.revoke("default", revoked.ID)
 	b["revoked"] = revoked.Token
+	for kind, role := range map[string]string{
+		"named-admin": wire.RoleAdmin, "operator": wire.RoleOperator, "auditor": wire.RoleAuditor,
+	} {
+		b[kind] = c.newAdmin(kind, role).Token
+	}
+	b["revoked-admin"] = c.revokedAdmin()
+	b["expired-admin"] = c.expiredAdmin()
 	return b
 }
 

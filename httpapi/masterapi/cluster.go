@@ -18,15 +18,15 @@ import (
 func (m *master) clusterRoutes() {
 	m.GET("/v1/cluster", m.withAnyToken(m.clusterStatus))
 	m.GET("/v1/cluster/integrity", m.withAnyToken(m.integrity))
-	m.POST("/v1/cluster/integrity/confirm-lost", m.withAdmin(m.confirmLost))
-	m.POST("/v1/storages/:id/check", m.withAdmin(m.checkStorage))
-	m.DELETE("/v1/storages/:id", m.withAdmin(m.remove(m.node.RemoveStorage)))
-	m.DELETE("/v1/miners/:id", m.withAdmin(m.remove(m.node.RemoveMiner)))
-	m.DELETE("/v1/masters/:id", m.withAdmin(m.remove(m.node.RemoveMaster)))
-	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
-	m.POST("/v1/time", m.withAdmin(m.setTime))
-	m.PATCH("/v1/settings", m.withAdmin(m.changeSettings))
-	m.POST("/v1/profiles", m.withAdmin(httpapi.WithJSON(m.takeProfile)))
+	m.POST("/v1/cluster/integrity/confirm-lost", m.withRole(wire.RoleAdmin, m.confirmLost))
+	m.POST("/v1/storages/:id/check", m.withRole(wire.RoleOperator, m.checkStorage))
+	m.DELETE("/v1/storages/:id", m.withRole(wire.RoleOperator, m.remove(m.node.RemoveStorage)))
+	m.DELETE("/v1/miners/:id", m.withRole(wire.RoleOperator, m.remove(m.node.RemoveMiner)))
+	m.DELETE("/v1/masters/:id", m.withRole(wire.RoleOperator, m.remove(m.node.RemoveMaster)))
+	m.POST("/v1/leader/transfer", m.withRole(wire.RoleOperator, m.transferLeadership))
+	m.POST("/v1/time", m.withRole(wire.RoleAdmin, m.setTime))
+	m.PATCH("/v1/settings", m.withRole(wire.RoleOperator, m.changeSettings))
+	m.POST("/v1/profiles", m.withRole(wire.RoleOperator, httpapi.WithJSON(m.takeProfile)))
 }
 
 // profileWait is how long another node may take for a profile in addition to the time that the profile takes.

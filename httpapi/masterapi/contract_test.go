@@ -95,6 +95,7 @@ type request struct {
 	headers map[string]string
 	status  int
 	problem string // name of the problem type, "" for none
+	detail  string // part of the detail
 }
 
 // asMaster sends requests with the proof of a master.
@@ -142,6 +143,9 @@ func (c *cluster) do(i int, r request) (http.Header, []byte) {
 	if err := json.Unmarshal(body, &p); err != nil || resp.Header.Get("Content-Type") != wire.TypeProblem {
 		c.t.Errorf("%s: no problem but %q: %s", r.name, resp.Header.Get("Content-Type"), body)
 	}
+	if !strings.Contains(p.Detail, r.detail) {
+		c.t.Errorf("%s: the detail is %q, without %q", r.name, p.Detail, r.detail)
+	}
 	if p.Type != wire.ProblemBase+r.problem || p.Status != r.status || p.Title == "" || p.Detail == "" {
 		c.t.Errorf("%s: problem %+v, want type %s", r.name, p, r.problem)
 	}
@@ -168,6 +172,7 @@ func TestContract(t *testing.T) {
 	t.Run("idempotency", func(t *testing.T) { c.idempotency(own) })
 	t.Run("projects", func(t *testing.T) { c.projects(own, admin) })
 	t.Run("tokens of a project", func(t *testing.T) { c.with(t).projectTokens() })
+	t.Run("admin tokens", func(t *testing.T) { c.with(t).adminTokens() })
 	t.Run("quotas", func(t *testing.T) { c.with(t).quotas() })
 	t.Run("who reads", func(t *testing.T) { c.with(t).whoReads() })
 	t.Run("the original's clients", func(t *testing.T) { c.with(t).originalClients() })
@@ -404,18 +409,18 @@ func (c *cluster) batch(token string) {
 
 func (c *cluster) notThere(token string) {
 	for i, r := range []request{
-		{path: "/v1/blocks/99999/records/0", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/99999/records/0", status: 404, problem: wire.ErrNotFound.Name, detail: "gets block "},
 		{path: "/v1/blocks/0/records/99999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/blocks/0/records/99999999999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/blocks/0/records/-1", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/blocks/x/records/0", status: 400, problem: wire.ErrBadRequest.Name},
 		{path: "/v1/blocks/0/records/1.5", status: 400, problem: wire.ErrBadRequest.Name},
-		{path: "/v1/records/99999999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/records/99999999", status: 404, problem: wire.ErrNotFound.Name, detail: "gets index "},
 		{path: "/v1/records/99999999999999999999999999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/records/one", status: 400, problem: wire.ErrBadRequest.Name},
 		// Block 0 has one record: index 1 is its seal.
 		{path: "/v1/records/1", status: 404, problem: wire.ErrSealIndex.Name},
-		{path: "/v1/blocks/99999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/99999", status: 404, problem: wire.ErrNotFound.Name, detail: "mined blocks is "},
 		{path: "/v1/blocks/x", status: 400, problem: wire.ErrBadRequest.Name},
 		{path: "/v1/blocks?limit=0", status: 400, problem: wire.ErrBadRequest.Name},
 		{path: "/v1/blocks?cursor=x", status: 400, problem: wire.ErrBadRequest.Name},

@@ -20,6 +20,7 @@ type forwarder struct {
 	leader func() (url string, self bool) // masternode.Node.LeaderURL
 	caller func() wire.Caller             // masternode.Node.Caller
 	send   exchange.Send                  // see Config.Forward
+	judge  func(c *gin.Context) error     // refuses a request whose token does not permit it any more
 }
 
 // leaderWait is how long a request of administration may wait for a leader, leaderPause the time between two tries.
@@ -28,8 +29,9 @@ const (
 	leaderPause = 100 * time.Millisecond
 )
 
-// do runs act where this master leads. Otherwise it forwards the request to the leader, once: a request that another
-// master forwarded is refused. act must do nothing when its error wraps wire.ErrNotLeader.
+// do runs act where this master leads, after it has judged the token again. Otherwise it forwards the request to the
+// leader, once: a request that another master forwarded is refused. act must do nothing when its error wraps
+// wire.ErrNotLeader.
 func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), leaderWait)
 	defer cancel()
@@ -38,7 +40,9 @@ func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 		var err error
 		switch {
 		case self:
-			err = act()
+			if err = f.judge(c); err == nil {
+				err = act()
+			}
 		case url == "":
 			err = fmt.Errorf("%w: no leader is known", wire.ErrNotLeader)
 		case c.GetHeader(wire.HeaderHops) != "":

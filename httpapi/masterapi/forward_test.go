@@ -76,6 +76,24 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 	}
 }
 
+// TestLeaderJudgesAgain checks that a leader does nothing for a token that it refuses when it acts.
+func TestLeaderJudgesAgain(t *testing.T) {
+	refusal := wire.ErrForbidden.Variant("revoked meanwhile")
+	f := forwarder{
+		leader: func() (string, bool) { return "", true },
+		judge:  func(*gin.Context) error { return refusal },
+	}
+	c := gin.CreateTestContextOnly(httptest.NewRecorder(), httpapi.New(hclog.NewNullLogger()).Engine)
+	c.Request = httptest.NewRequest(http.MethodPost, "/v1/log/keys", nil)
+	err := f.do(c, nil, func() error {
+		t.Error("it acts")
+		return nil
+	})
+	if !errors.Is(err, refusal) {
+		t.Error(err)
+	}
+}
+
 // TestForwardUsesNoProxy checks that the administrator's token is not sent to a proxy of the environment. The test runs
 // in a separate process, because net/http reads the environment once.
 func TestForwardUsesNoProxy(t *testing.T) {

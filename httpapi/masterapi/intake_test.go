@@ -31,7 +31,7 @@ func TestUsersCannotTakeTheRoomOfNodes(t *testing.T) {
 		return err
 	}
 	m.Group("/", m.Requires(takesBearers("cluster"), nodeauth.Masters), m.fromNode).POST("/node", m.Do(read))
-	m.POST("/admin", m.withAdmin(read))
+	m.POST("/admin", m.withRole(wire.RoleAdmin, read))
 	m.POST("/any", m.withAnyToken(read))
 	for _, c := range []struct {
 		path, token string

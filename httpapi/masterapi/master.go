@@ -27,9 +27,9 @@ type Config struct {
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
-	AdminToken  string
+	AdminToken  string // "" where all administrators have named tokens
 	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
-	// and use no proxy: the requests have the admin token, which goes to the leader only.
+	// and use no proxy: the requests have an admin token, which goes to the leader only.
 	Forward exchange.Send
 	// Profile takes a profile of another node: a worker, or a master, which has no token.
 	Profile     func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
@@ -107,6 +107,7 @@ func New(cfg Config) http.Handler {
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
 	}
+	m.leader.judge = m.judge
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},
@@ -121,6 +122,7 @@ func New(cfg Config) http.Handler {
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
+	m.adminRoutes()
 	m.logRoutes()
 	m.nodeRoutes()
 	if cfg.OriginalAPI {

@@ -18,10 +18,10 @@ func (m *master) projectRoutes() {
 	m.POST("/v1/projects", m.Do(m.createProject)) // access depends on Options.OpenRegistration
 	m.GET("/v1/projects", m.withAnyToken(m.projects))
 	m.GET("/v1/projects/:project", m.withAnyToken(m.project))
-	m.PATCH("/v1/projects/:project", m.withAdmin(m.changeProject))
-	m.GET("/v1/projects/:project/tokens", m.withAdmin(m.tokens))
-	m.POST("/v1/projects/:project/tokens", m.withAdmin(m.createToken))
-	m.DELETE("/v1/projects/:project/tokens/:id", m.withAdmin(m.revokeToken))
+	m.PATCH("/v1/projects/:project", m.withRole(wire.RoleAdmin, m.changeProject))
+	m.GET("/v1/projects/:project/tokens", m.withRole(wire.RoleAuditor, m.tokens))
+	m.POST("/v1/projects/:project/tokens", m.withRole(wire.RoleAdmin, m.createToken))
+	m.DELETE("/v1/projects/:project/tokens/:id", m.withRole(wire.RoleAdmin, m.revokeToken))
 }
 
 func (m *master) me(c *gin.Context, from caller) error {
@@ -30,12 +30,16 @@ func (m *master) me(c *gin.Context, from caller) error {
 		project := masternode.WireProject(&from.access.Project)
 		me.Project, me.Rights = &project, masternode.WireRights(from.access.Rights)
 	}
+	if from.admin.ID != 0 {
+		admin := masternode.WireAdmin(&from.admin, false)
+		me.Admin = &admin
+	}
 	httpapi.AnswerJSON(c, http.StatusOK, me)
 	return nil
 }
 
 func (m *master) createProject(c *gin.Context) error {
-	mayName, err := m.mayCreate(c.Request)
+	mayName, err := m.mayCreate(c)
 	if err != nil {
 		return err
 	}

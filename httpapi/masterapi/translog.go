@@ -15,8 +15,8 @@ func (m *master) logRoutes() {
 	m.GetAndHead("/tile/:level/*index", m.withFollower(m.tile))
 	m.GetAndHead("/v1/consistency", m.withFollower(m.consistency))
 	m.GET("/v1/log", m.Do(m.openRoute(m.log)))
-	m.POST("/v1/log/keys", m.withAdmin(m.addLogKey))
-	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))
+	m.POST("/v1/log/keys", m.withRole(wire.RoleOperator, m.addLogKey))
+	m.DELETE("/v1/log/keys/:id", m.withRole(wire.RoleOperator, m.retireLogKey))
 }
 
 // withFollower is a handler for outsiders that follow the log. It takes no token, or with --private-log any token of

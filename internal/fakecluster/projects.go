@@ -65,6 +65,9 @@ func (c *Cluster) projectRoutes() routes {
 		"GET /v1/projects/{project}/tokens":         {admin, c.ofProject(c.listTokens)},
 		"POST /v1/projects/{project}/tokens":        {admin, c.ofProject(c.createToken)},
 		"DELETE /v1/projects/{project}/tokens/{id}": {admin, c.ofProject(c.revokeToken)},
+		"GET /v1/admins":                            {admin, c.listAdmins},
+		"POST /v1/admins":                           {admin, c.createAdmin},
+		"DELETE /v1/admins/{id}":                    {admin, c.revokeAdmin},
 	}
 }
 
@@ -171,5 +174,52 @@ func (c *Cluster) revokeToken(w http.ResponseWriter, r *http.Request, p *Project
 		return
 	}
 	p.Tokens = slices.Delete(p.Tokens, i, i+1)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (c *Cluster) listAdmins(w http.ResponseWriter, _ *http.Request, _ caller) {
+	list := wire.Admins{Admins: []wire.Admin{}}
+	for i := range c.Admins {
+		c.Admins[i].Expired = c.Admins[i].Expires <= c.now()
+		list.Admins = append(list.Admins, c.Admins[i].Admin)
+	}
+	reply(w, http.StatusOK, list)
+}
+
+func (c *Cluster) createAdmin(w http.ResponseWriter, r *http.Request, _ caller) {
+	var n wire.NewAdmin
+	if !c.decode(w, r, &n) {
+		return
+	}
+	seconds := uint64(wire.DefaultAdminSeconds)
+	if n.ValidSeconds != nil {
+		seconds = *n.ValidSeconds
+	}
+	switch {
+	case n.Name == "" || !slices.Contains(wire.AdminRoles, n.Role) || seconds == 0 || seconds > wire.MaxAdminSeconds:
+		Problem(w, wire.ErrBadRequest)
+		return
+	case slices.ContainsFunc(c.Admins, func(a wire.CreatedAdmin) bool { return a.Name == n.Name }):
+		Problem(w, wire.ErrNameTaken)
+		return
+	}
+	c.lastAdmin++
+	a := wire.CreatedAdmin{
+		Admin: wire.Admin{
+			ID: c.lastAdmin, Name: n.Name, Role: n.Role, Created: c.now(), Expires: c.now() + 1000*seconds,
+		},
+		Token: fmt.Sprintf("NEWADMIN-%d", c.lastAdmin),
+	}
+	c.Admins = append(c.Admins, a)
+	reply(w, http.StatusCreated, a)
+}
+
+func (c *Cluster) revokeAdmin(w http.ResponseWriter, r *http.Request, _ caller) {
+	i := slices.IndexFunc(c.Admins, func(a wire.CreatedAdmin) bool { return fmt.Sprint(a.ID) == r.PathValue("id") })
+	if i < 0 {
+		Problem(w, wire.ErrNotFound)
+		return
+	}
+	c.Admins = slices.Delete(c.Admins, i, i+1)
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -14,7 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -37,19 +37,27 @@ func (p Policy) Apply() (stop func()) {
 	a := &applied{policy: p, was: debug.SetGCPercent(p.Most), now: p.Most}
 	a.adjust()
 	a.arm(&mark{})
-	return func() {
-		if !a.stopped.Swap(true) {
-			debug.SetGCPercent(a.was)
-		}
-	}
+	return a.stop
 }
 
-// applied is a policy in effect. After the first call only the finalizer calls adjust.
+// applied is a policy in effect.
 type applied struct {
-	policy  Policy
-	was     int
+	policy Policy
+	was    int
+
+	mu      sync.Mutex // guards all below, and is held while the percentage is set
 	now     int
-	stopped atomic.Bool
+	stopped bool
+}
+
+// stop sets the percentage to what it was before. Nothing changes it after that.
+func (a *applied) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.stopped {
+		a.stopped = true
+		debug.SetGCPercent(a.was)
+	}
 }
 
 // mark is an object that nothing refers to, so that every collection finds it. It has a pointer, because the runtime
@@ -59,21 +67,26 @@ type mark struct{ _ *mark }
 // arm makes the next collection adjust the percentage.
 func (a *applied) arm(m *mark) {
 	runtime.SetFinalizer(m, func(m *mark) {
-		if !a.stopped.Load() {
-			a.adjust()
+		if a.adjust() {
 			a.arm(m)
 		}
 	})
 }
 
 // adjust sets the percentage for what is live now. Each change stops all goroutines for a moment, so small ones are not
-// made.
-func (a *applied) adjust() {
+// made. It returns false, and changes nothing, after stop.
+func (a *applied) adjust() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return false
+	}
 	wanted := a.policy.percent(read(liveBytes))
 	if diff := wanted - a.now; 10*max(diff, -diff) >= a.now {
 		debug.SetGCPercent(wanted)
 		a.now = wanted
 	}
+	return true
 }
 
 // Names of metrics of the runtime, all in bytes.

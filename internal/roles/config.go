@@ -3,6 +3,9 @@ package roles
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -24,7 +27,7 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback without TLS
-	// OlderNodes lets the node send the cluster token to nodes before protocol level 5, although its data folder is not
+	// OlderNodes lets the node send the cluster token to nodes before protocol level 6, although its data folder is not
 	// of such a group.
 	OlderNodes bool
 	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
@@ -44,7 +47,7 @@ type MasterConfig struct {
 	RaftAdvertise string   // host:port at which the other masters reach the raft port; "" for Raft
 	Peers         []string // URLs of all masters; the first founds the group. Empty for a group of one
 	Join          []string // URLs of masters whose group this one joins, instead of Peers
-	AdminToken    string
+	AdminToken    string   // "" for a master of a group whose administrators have named tokens
 	SettingsGiven []string // names of the flags that were given
 	MasterOptions
 }
@@ -161,8 +164,9 @@ func (c *MasterConfig) validate() error {
 		return errNoData
 	case c.ClusterToken == "":
 		return errNoClusterToken
-	case c.AdminToken == "":
-		return errors.New("the admin token is needed: --admin-token-file FILE, or CHAINSTORE_ADMIN_TOKEN")
+	case c.AdminToken == "" && c.founds():
+		return errors.New("the admin token is needed to found a group: --admin-token-file FILE, or " +
+			"CHAINSTORE_ADMIN_TOKEN. Masters may be started without it once the group has named admin tokens")
 	case len(c.Peers) > 0 && len(c.Join) > 0:
 		return errors.New("--peers founds a group, --join joins an existing one: give one of them")
 	case c.AdminToken == c.ClusterToken:
@@ -175,6 +179,12 @@ func (c *MasterConfig) validate() error {
 		return err
 	}
 	return c.checkLoopback("--raft", c.Raft)
+}
+
+// founds reports whether the master may found a group: it has no folder yet, and joins no group.
+func (c *MasterConfig) founds() bool {
+	_, err := os.Stat(filepath.Join(c.Data, "master.json"))
+	return errors.Is(err, fs.ErrNotExist) && len(c.Join) == 0
 }
 
 // Validate returns an error that names the first option outside its limits.

@@ -134,6 +134,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.AdminToken == "" {
+		cfg.Logger.Info("this master has no --admin-token-file: it takes named admin tokens only")
+	}
 	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,

@@ -39,6 +39,36 @@ func TestMasterRefusesWitnesses(t *testing.T) {
 	}
 }
 
+// TestMasterWithoutAdminToken checks that a master needs no admin token where a group exists, whose administrators may
+// have named ones, and that it founds no group without.
+func TestMasterWithoutAdminToken(t *testing.T) {
+	cfg := DefaultMaster()
+	cfg.Data, cfg.HTTP, cfg.Raft = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0"
+	cfg.ClusterToken, cfg.Logger = "cluster", hclog.NewNullLogger()
+	open := func() error {
+		t.Helper()
+		m, err := OpenMaster(cfg)
+		if err == nil {
+			err = m.Close()
+		}
+		return err
+	}
+	if err := open(); err == nil || !strings.Contains(err.Error(), "needed to found a group") {
+		t.Errorf("it may found a group: %v", err)
+	}
+	if _, err := os.Stat(cfg.Data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is there: %v", err)
+	}
+	cfg.Join = []string{"http://127.0.0.1:1"}
+	if err := open(); err != nil {
+		t.Errorf("it joins a group: %v", err)
+	}
+	cfg.Join = nil
+	if err := open(); err != nil {
+		t.Errorf("it has a folder: %v", err)
+	}
+}
+
 // TestJoinBeginsWithTheFolder checks that a master opens its folder before it asks a leader for anything: a leader
 // would admit it, and remove the member that had its address.
 func TestJoinBeginsWithTheFolder(t *testing.T) {

@@ -259,10 +259,14 @@ func (l *Leader) handOver(ctx context.Context) (handed bool, err error) {
 	return true, nil
 }
 
-// clockWork hands the leadership over if this leader's clock is wrong.
+// clockWork hands the leadership over if this leader's clock is wrong, and commits the time at which an admin token
+// expires: in an idle group no other command brings it.
 func (w *planner) clockWork() {
 	if len(w.memory.clocks.better) > 0 {
 		w.want(action{kind: actHandOver})
+	}
+	if next := w.view.AdminExpiry; next != 0 && w.memory.time >= next {
+		w.want(action{kind: actExpire})
 	}
 }
 

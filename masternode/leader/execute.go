@@ -74,6 +74,8 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		}
 	case actCosign:
 		return l.cosign(a, view, m)
+	case actExpire:
+		return l.propose(&masterfsm.ExpireAdmins{Time: l.Now()})
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)

@@ -22,6 +22,7 @@ type memory struct {
 	witnesses witnessMemory
 	givenKey  givenKey
 	clocks    Clocks // as of the last decision
+	time      uint64 // of commands at that moment: see Leader.Now
 }
 
 // lastSeen is what a leader has last seen of a node.

@@ -37,6 +37,7 @@ const (
 	actRaiseLevel // raise the group's protocol level
 	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
+	actExpire     // commit the time at which a named admin token expires
 )
 
 // action is one piece of work. Actions are compared: two equal ones are the same piece of work.

@@ -18,7 +18,7 @@ func olderWorkers(v *masterfsm.View) (ids []string) {
 }
 
 // level raises the group's protocol level to the highest that every other member, non-voters included, has announced. Workers announce theirs to the
-// table from level 2 on; only level 5 waits for them.
+// table from level 2 on; only level 6 waits for them.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return

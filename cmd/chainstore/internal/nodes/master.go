@@ -33,6 +33,6 @@ replaces the previous master at its address.`,
 		return roles.OpenMaster(cfg)
 	})
 	cmd.Flags().StringVar(&adminTokenFile, "admin-token-file", "",
-		"`file` with the admin token (or "+cli.EnvAdminToken+")")
+		"`file` with the admin token (or "+cli.EnvAdminToken+"); not needed once the group has named admin tokens")
 	return cmd
 }

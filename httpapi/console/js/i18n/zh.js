@@ -66,6 +66,8 @@ export default {
   'token.useNow': '在此标签页中使用',
   'token.noted': '我已记下',
   'role.admin': '管理令牌',
+  'role.operator': '“operator”角色的管理令牌：运行集群',
+  'role.auditor': '“auditor”角色的管理令牌：只能读取',
   'role.cluster': '集群令牌，供节点使用',
   'rights.read': '读取',
   'rights.append': '追加',
