@@ -125,7 +125,8 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	master, storage, miner := roleOf(ports, "master-5"), roleOf(ports, "storage-4"), roleOf(ports, "miner-2")
 	c.runBeside("storage", "--data", data, "--http", storage.HTTP, "--masters", master.URL(), "--cluster-token-file",
 		token)
-	asking := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("the-rehearsals-own-token").For(nodeauth.Recovery))
+	asking := noderpc.NewMasters(noderpc.NewTransport(),
+		nodeauth.Shared("the-rehearsals-own-token").For(nodeauth.Recovery))
 	defer asking.CloseIdle()
 	c.await("the rehearsal's storage node", func() string {
 		if _, err := asking.ChainStatus(t.Context(), storage.URL()); err != nil {

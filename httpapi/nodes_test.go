@@ -122,7 +122,8 @@ func TestCallsWithProofs(t *testing.T) {
 		if a, err := call(t, send, http.MethodGet, server.URL+"/missing", nil, nil); err != nil || a.Status != 404 {
 			t.Errorf("no such route: %+v, %v", a, err)
 		}
-		if _, err := call(t, send, http.MethodGet, server.URL+"/panics", nil, nil); !errors.Is(err, nodeauth.ErrAnswer) {
+		_, err := call(t, send, http.MethodGet, server.URL+"/panics", nil, nil)
+		if !errors.Is(err, nodeauth.ErrAnswer) {
 			t.Errorf("a panic: %v", err)
 		}
 		current.Store(newReceiver(nodeauth.Process{}, false, "the next one", secretToken))
@@ -299,14 +300,16 @@ func TestRecordingGainsNothing(t *testing.T) {
 	send := newSend(t, asMaster)
 	const calls = 8
 	for i := range calls {
-		if a, err := call(t, send, http.MethodPost, url+"/small", fmt.Append(nil, i), nil); err != nil || a.Status != 200 {
+		a, err := call(t, send, http.MethodPost, url+"/small", fmt.Append(nil, i), nil)
+		if err != nil || a.Status != http.StatusOK {
 			t.Fatalf("%v, %v", a, err)
 		}
 	}
 	requests, all := r.recorded()
 	for _, text := range all {
 		for _, form := range []string{
-			secretToken, hex.EncodeToString([]byte(secretToken)), base64.StdEncoding.EncodeToString([]byte(secretToken)),
+			secretToken, hex.EncodeToString([]byte(secretToken)),
+			base64.StdEncoding.EncodeToString([]byte(secretToken)),
 			base64.RawURLEncoding.EncodeToString([]byte(secretToken)),
 		} {
 			if strings.Contains(text, form) {
@@ -400,6 +403,7 @@ func TestChangesInThePathAreDetected(t *testing.T) {
 			r.Header.Set(wire.HeaderAuth, strings.Join(parts, " "))
 		})
 	}
+	zeros := func(string) string { return base64.RawURLEncoding.EncodeToString(make([]byte, 32)) }
 	for name, change := range map[string]func(*http.Request, *httptest.ResponseRecorder){
 		"the path":            request(func(r *http.Request) { r.URL.Path, r.RequestURI = "/large", "/large" }),
 		"the query":           request(func(r *http.Request) { r.RequestURI += "?x" }),
@@ -416,9 +420,9 @@ func TestChangesInThePathAreDetected(t *testing.T) {
 		"the type":            header("Content-Type", "text/plain"),
 		"a coding":            header("Content-Encoding", "gzip"),
 		"the counter":         proof(1, func(string) string { return "7" }),
-		"the digest":          proof(2, func(string) string { return base64.RawURLEncoding.EncodeToString(make([]byte, 32)) }),
+		"the digest":          proof(2, zeros),
 		"no digest":           proof(2, func(string) string { return "-" }),
-		"the MAC":             proof(3, func(string) string { return base64.RawURLEncoding.EncodeToString(make([]byte, 32)) }),
+		"the MAC":             proof(3, zeros),
 		"no proof":            request(func(r *http.Request) { r.Header.Del(wire.HeaderAuth) }),
 		"the status":          answer(func(w *httptest.ResponseRecorder) { w.Code = http.StatusCreated }),
 		"the answer":          answer(func(w *httptest.ResponseRecorder) { w.Body = bytes.NewBufferString("smaLl") }),
@@ -537,8 +541,9 @@ func TestRotatedSecret(t *testing.T) {
 	own := nodeauth.NewSecret("old")
 	send := newSend(t, nodeauth.Credential{Secret: own, Purpose: nodeauth.Masters})
 	for _, step := range [][2][]string{
-		{{"old"}, {"old"}}, {{"old", "new"}, {"old"}}, {{"old", "new"}, {"old", "new"}}, {{"new", "old"}, {"old", "new"}},
-		{{"new", "old"}, {"new", "old"}}, {{"new"}, {"new", "old"}}, {{"new"}, {"new"}},
+		{{"old"}, {"old"}}, {{"old", "new"}, {"old"}}, {{"old", "new"}, {"old", "new"}},
+		{{"new", "old"}, {"old", "new"}}, {{"new", "old"}, {"new", "old"}}, {{"new"}, {"new", "old"}},
+		{{"new"}, {"new"}},
 	} {
 		own.Set(step[0]...)
 		node.secret.Set(step[1]...)

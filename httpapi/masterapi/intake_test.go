@@ -87,7 +87,8 @@ func TestOneNodeCannotTakeTheRoomOfOthers(t *testing.T) {
 	}
 	m.Use(m.unowned.TrackAll)
 	held, refused, end := make(chan struct{}), make(chan struct{}, 8), make(chan struct{})
-	m.Group("/", m.Requires(takesBearers("cluster"), nodeauth.Masters), m.fromNode).POST("/node", m.Do(func(c *gin.Context) error {
+	nodes := m.Group("/", m.Requires(takesBearers("cluster"), nodeauth.Masters), m.fromNode)
+	nodes.POST("/node", m.Do(func(c *gin.Context) error {
 		_, err := httpapi.ReadBody(c.Request, most)
 		if errors.Is(err, wire.ErrBacklog) {
 			refused <- struct{}{}

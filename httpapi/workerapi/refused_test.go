@@ -55,11 +55,13 @@ func refusedWorkers(t *testing.T, ready func() error) (
 	id, fail := func() string { return "w-1" }, func(err error) { t.Error(err) }
 	storage = workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready,
-		MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"), Fail: fail, Logger: hclog.NewNullLogger(),
+		MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"),
+		Fail: fail, Logger: hclog.NewNullLogger(),
 	})
 	miner = workerapi.NewMiner(workerapi.MinerConfig{
-		Node: mining, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready, MasterToken: "master", Bearers: always,
-		Fail: fail, Logger: hclog.NewNullLogger(),
+		Node: mining, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready, MasterToken: "master",
+		Bearers: always,
+		Fail:    fail, Logger: hclog.NewNullLogger(),
 	})
 	return storage, miner, node, mining
 }

@@ -152,8 +152,9 @@ func quietNodeWith(t *testing.T, answered func() time.Time) (h http.Handler, nod
 	}
 	return workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
-		Ready: func() error { return nil }, MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"), Answered: answered,
-		Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+		Ready: func() error { return nil }, MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"),
+		Answered: answered,
+		Fail:     func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}), node
 }
 

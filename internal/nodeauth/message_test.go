@@ -74,7 +74,9 @@ func TestSessionIsBoundToTheCertificate(t *testing.T) {
 	p := proof{session: [sessionSize]byte(answer), counter: 1, covered: true, digest: emptyDigest}
 	keys := keysOf(k, message, p.session)
 	p.mac = p.sign(keys.request, http.MethodGet, "/x", http.Header{})
-	request := &http.Request{Method: http.MethodGet, RequestURI: "/x", Header: http.Header{wire.HeaderAuth: {p.String()}}}
+	request := &http.Request{
+		Method: http.MethodGet, RequestURI: "/x", Header: http.Header{wire.HeaderAuth: {p.String()}},
+	}
 	if _, _, err := r.Check(request, "b", false); !errors.Is(err, ErrNoSession) {
 		t.Errorf("under another certificate: %v", err)
 	}

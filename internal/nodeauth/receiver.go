@@ -132,7 +132,8 @@ func (r *Receiver) open(h hello, message, rest []byte, peer string) ([]byte, err
 			return r.add(s, k, message)
 		}
 	}
-	return nil, fmt.Errorf("%w: this node has another secret for %q, or none", wire.ErrUnauthorized, h.purpose)
+	return nil, fmt.Errorf("%w: this node has another token than the caller for %q, or none", wire.ErrUnauthorized,
+		h.purpose)
 }
 
 // cleanName is a caller's name with printable characters only: it comes from the wire.

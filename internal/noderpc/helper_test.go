@@ -54,6 +54,11 @@ func toOlder() *Transport {
 // testSecrets are those of all nodes of the tests.
 var testSecrets = nodeauth.Shared(clusterToken)
 
+// olderWorker is a worker that gets its master token with each call.
+func olderWorker(url string) wire.Worker {
+	return wire.Worker{URL: url, Token: masterToken, Older: true}
+}
+
 func newWorkers(t *testing.T) *Workers {
 	c := NewWorkers(toOlder(), testSecrets)
 	t.Cleanup(c.CloseIdle)

@@ -105,7 +105,8 @@ func TestReportOfAFailedSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := failedSyncs{mark: mark, masters: noderpc.NewMasters(transport, nodeauth.Shared("token").For(nodeauth.Masters)), log: hclog.NewNullLogger()}
+	masters := noderpc.NewMasters(transport, nodeauth.Shared("token").For(nodeauth.Masters))
+	f := failedSyncs{mark: mark, masters: masters, log: hclog.NewNullLogger()}
 	report := func(id, url string) error {
 		return f.report(func() (string, string, []string) { return id, "g", []string{url} })
 	}

@@ -213,7 +213,7 @@ func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery
 func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
 	t.Helper()
 	fromStorage := cfg.FromStorage
-	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery)),
+	r := &recovery{cfg: cfg, folder: l, masters: recoveryCalls(),
 		fresh: len(fromStorage) > 0}
 	t.Cleanup(r.masters.CloseIdle)
 	if len(fromStorage) == 0 {
@@ -407,4 +407,9 @@ func TestRecoverReplicated(t *testing.T) {
 			t.Errorf("%s: %d blocks stored, %+v", flaw, r.state().Stored(), r.plan)
 		}
 	}
+}
+
+// recoveryCalls returns the calls of a recovery.
+func recoveryCalls() *noderpc.Masters {
+	return noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery))
 }

@@ -22,8 +22,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/internal/nodeauth"
-	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
@@ -227,7 +225,7 @@ func TestRecoverWhereSomethingAnswers(t *testing.T) {
 			defer server.Close()
 			r := &recovery{cfg: RecoverConfig{Dead: []string{"m2"}}}
 			r.plan.Group = "g"
-			r.masters = noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery))
+			r.masters = recoveryCalls()
 			err := r.lives(t.Context(), oldMaster{id: "m2", url: server.URL})
 			if (err == nil) != c.dead {
 				t.Errorf("%v", err)
@@ -312,7 +310,7 @@ func TestRecoverAwaitsQuiet(t *testing.T) {
 				ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
 			}
 			defer cancel()
-			r := &recovery{folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery)), cfg: RecoverConfig{
+			r := &recovery{folder: l, masters: recoveryCalls(), cfg: RecoverConfig{
 				quiet: 1200 * time.Millisecond,
 				Waiting: func(w Waiting) {
 					if w.Node != d2.url || w.Ordered != c.ordered || w.Since >= w.Need {
@@ -743,7 +741,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 			w.WriteHeader(c.status)
 			_ = json.NewEncoder(w).Encode(c.body)
 		}))
-		b, masters, before := &Worker{}, noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery)), time.Now()
+		b, masters, before := &Worker{}, recoveryCalls(), time.Now()
 		_, err := b.register(t.TempDir(), masters)(t.Context(), server.URL, wire.Registration{})
 		if (err == nil) != (c.status == http.StatusOK) || b.lastAnswer().IsZero() == c.sign ||
 			c.sign && b.lastAnswer().Before(before) {

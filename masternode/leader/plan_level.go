@@ -17,8 +17,8 @@ func olderWorkers(v *masterfsm.View) (ids []string) {
 	return ids
 }
 
-// level raises the group's protocol level to the highest that every other member, non-voters included, has announced. Workers announce theirs to the
-// table from level 2 on; only level 6 waits for them.
+// level raises the group's protocol level to the highest that every other member, non-voters included, has announced.
+// Workers announce theirs to the table from level 2 on; only level 6 waits for them.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return

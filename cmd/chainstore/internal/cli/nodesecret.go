@@ -35,8 +35,8 @@ func ReadPrivateSecret(file, variable string) (string, error) {
 			return "", err
 		}
 		if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o007 != 0 {
-			return "", fmt.Errorf("%s: other users of this machine may read or change it (mode %04o): chmod 600 it, and "+
-				"replace the secret if you do not trust them", file, mode.Perm())
+			return "", fmt.Errorf("%s: other users of this machine may read or change it (mode %04o): chmod 600 it, "+
+				"and replace the secret if you do not trust them", file, mode.Perm())
 		}
 	}
 	return ReadSecret(file, variable)
