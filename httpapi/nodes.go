@@ -181,6 +181,7 @@ const maxBuffered = 64 << 10
 type signedAnswer struct {
 	gin.ResponseWriter
 	proof    *nodeauth.Proof
+	head     bool // only the header is sent
 	buffered []byte
 	sum      hash.Hash // of a body that is being sent; nil while it is buffered
 }
@@ -188,7 +189,7 @@ type signedAnswer struct {
 // signAnswer runs the rest of the handlers, and signs their answer.
 func signAnswer(c *gin.Context, proof *nodeauth.Proof) {
 	inner := c.Writer
-	a := &signedAnswer{ResponseWriter: inner, proof: proof}
+	a := &signedAnswer{ResponseWriter: inner, proof: proof, head: c.Request.Method == http.MethodHead}
 	c.Writer = a
 	ended := false
 	defer func() {
@@ -220,7 +221,7 @@ func (a *signedAnswer) WriteHeaderNow() {}
 
 // Write implements [io.Writer].
 func (a *signedAnswer) Write(p []byte) (int, error) {
-	if a.sum == nil && len(a.buffered)+len(p) <= maxBuffered {
+	if a.sum == nil && (a.head || len(a.buffered)+len(p) <= maxBuffered) {
 		a.buffered = append(a.buffered, p...)
 		return len(p), nil
 	}
@@ -274,6 +275,9 @@ func (a *signedAnswer) end() {
 	}
 	a.setType()
 	sum := sha256.Sum256(a.buffered)
+	if a.head {
+		sum = sha256.Sum256(nil)
+	}
 	a.Header().Set(wire.HeaderAuth, a.proof.Answer(a.Status(), a.Header(), sum[:]))
 	if len(a.buffered) == 0 {
 		a.ResponseWriter.WriteHeaderNow()

@@ -119,6 +119,14 @@ func TestCallsWithProofs(t *testing.T) {
 				}
 			}
 		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, server.URL+"/small", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(wire.HeaderCaller, "of no group ") // with a space that is not sent
+		if resp, err := send(r); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("HEAD: %v, %v", resp, err)
+		}
 		if a, err := call(t, send, http.MethodGet, server.URL+"/missing", nil, nil); err != nil || a.Status != 404 {
 			t.Errorf("no such route: %+v, %v", a, err)
 		}

@@ -273,17 +273,19 @@ func (c *cluster) authorisation(t *testing.T) {
 		handler   http.Handler
 		rows      []row
 		workers   devcluster.Role // the worker whose tokens are tried
+		accepts   []string        // purposes of sessions
 	}{
 		{
 			"master", c.file.Masters[0],
 			masterapi.New(masterapi.Config{
 				Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: log,
 			}),
-			masterRows, storage,
+			masterRows, storage, toMaster,
 		},
 		{"storage node", storage.URL(), workerapi.NewStorage(workerapi.StorageConfig{Logger: log}), storageRows,
-			storage},
-		{"miner", miner.URL(), workerapi.NewMiner(workerapi.MinerConfig{Logger: log}), minerRows, miner},
+			storage, toStorage},
+		{"miner", miner.URL(), workerapi.NewMiner(workerapi.MinerConfig{Logger: log}), minerRows, miner,
+			[]string{nodeauth.Orders}},
 	} {
 		t.Run(table.name, func(t *testing.T) {
 			holdRoutes(t, table.handler, table.rows)
@@ -304,6 +306,9 @@ func (c *cluster) authorisation(t *testing.T) {
 					r.try(t, http.DefaultClient.Do, table.url, kind, token, i)
 				}
 				for _, cred := range credentials {
+					if !r.gate.nodes && !slices.Contains(table.accepts, cred.Purpose) {
+						continue // without a session there is no request
+					}
 					r.try(t, transport.As(cred), table.url, proves+cred.Purpose, "", i)
 				}
 			}

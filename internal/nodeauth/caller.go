@@ -331,7 +331,8 @@ func verified(resp *http.Response, p *proof, st *state) (*http.Response, error) 
 		}
 		return nil
 	}
-	if resp.ContentLength == 0 || resp.Body == nil || resp.Body == http.NoBody {
+	head := resp.Request != nil && resp.Request.Method == http.MethodHead
+	if head || resp.ContentLength == 0 || resp.Body == nil || resp.Body == http.NoBody {
 		if err := check(emptyDigest[:]); err != nil {
 			return nil, errors.Join(err, resp.Body.Close())
 		}

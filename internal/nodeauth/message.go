@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
@@ -224,9 +225,7 @@ func (p *proof) sign(k key, method, uri string, h http.Header) [macSize]byte {
 	addPart(m, p.digest[:])
 	addPart(m, []byte(method))
 	addPart(m, []byte(uri))
-	for _, name := range requestHeaders {
-		addPart(m, []byte(h.Get(name)))
-	}
+	addHeaders(m, h, requestHeaders)
 	return [macSize]byte(m.Sum(nil))
 }
 
@@ -235,11 +234,16 @@ func (p *proof) signAnswer(k key, status int, h http.Header, digest []byte) []by
 	m := k.begin(labelAnswer)
 	addPart(m, p.mac[:])
 	addPart(m, binary.BigEndian.AppendUint32(nil, uint32(status)))
-	for _, name := range answerHeaders {
-		addPart(m, []byte(h.Get(name)))
-	}
+	addHeaders(m, h, answerHeaders)
 	addPart(m, digest)
 	return m.Sum(nil)
+}
+
+// addHeaders adds the values of headers, without the spaces around them, which are not sent.
+func addHeaders(m hash.Hash, h http.Header, names []string) {
+	for _, name := range names {
+		addPart(m, []byte(textproto.TrimString(h.Get(name))))
+	}
 }
 
 // fresh returns a nonce.
