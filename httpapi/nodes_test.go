@@ -130,7 +130,7 @@ func TestCallsWithProofs(t *testing.T) {
 		if a, err := call(t, send, http.MethodGet, server.URL+"/missing", nil, nil); err != nil || a.Status != 404 {
 			t.Errorf("no such route: %+v, %v", a, err)
 		}
-		_, err := call(t, send, http.MethodGet, server.URL+"/panics", nil, nil)
+		_, err = call(t, send, http.MethodGet, server.URL+"/panics", nil, nil)
 		if !errors.Is(err, nodeauth.ErrAnswer) {
 			t.Errorf("a panic: %v", err)
 		}
