@@ -37,7 +37,7 @@ func startWithStarts(t *testing.T) *cluster {
 	return c
 }
 
-// health requests the health of a worker.
+// health requests the health of a node. The token is that of a user for a master, and else a master token.
 func (c *cluster) health(role devcluster.Role, path, token string) (status int, p wire.Problem, err error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 	defer cancel()
@@ -49,6 +49,8 @@ func (c *cluster) health(role devcluster.Role, path, token string) (status int, 
 	switch {
 	case strings.HasPrefix(path, wire.PathChain):
 		send = c.prove(c.httpClient(), c.secrets().For(nodeauth.Recovery))
+	case token != "" && role.Kind == devcluster.KindMaster:
+		request.Header.Set("Authorization", "Bearer "+token)
 	case token != "":
 		send = c.prove(c.httpClient(), c.secrets().ForWorker(role.Kind == devcluster.KindMiner, token))
 	}

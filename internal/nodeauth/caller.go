@@ -20,7 +20,7 @@ var ErrAnswer = errors.New("the answer was not made by the node that was called,
 
 // ErrUnsigned is the error of a call to a node that knows no sessions.
 var ErrUnsigned = errors.New("the node does not know authenticated calls: it runs an older version of ChainStore, " +
-	"or something else listens there")
+	"or something else listens there; upgrade it, or give --older-nodes if you trust the network")
 
 const (
 	// openTime bounds the time in which a session is opened.
@@ -263,7 +263,8 @@ func (c *Caller) post(ctx context.Context, base string, message []byte) ([]byte,
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, nil, err
+		// The cause is not wrapped: something has answered, so the node does not count as silent.
+		return nil, nil, fmt.Errorf("%w: open a session: the answer broke off: %v", ErrAnswer, err)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return body, resp, nil

@@ -147,7 +147,7 @@ type chainNode struct {
 func newChainNode(t *testing.T, id string) *chainNode {
 	n := &chainNode{status: wire.ChainStatus{ID: id, Group: "g", Epoch: 1}, bad: map[uint64]bool{}}
 	n.ledIn(1)
-	server := httptest.NewServer(n)
+	server := httptest.NewServer(older(n))
 	t.Cleanup(server.Close)
 	n.url = server.URL
 	return n
@@ -411,5 +411,26 @@ func TestRecoverReplicated(t *testing.T) {
 
 // recoveryCalls returns the calls of a recovery.
 func recoveryCalls() *noderpc.Masters {
-	return noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("token").For(nodeauth.Recovery))
+	return noderpc.NewMasters(toOlder(), nodeauth.Shared("token").For(nodeauth.Recovery))
+}
+
+// toOlder returns a transport whose calls send tokens to nodes of older versions.
+func toOlder() *noderpc.Transport {
+	transport := noderpc.NewTransport()
+	transport.Identify(nodeauth.NewProcess(), func() string { return "test" }, func() bool { return true })
+	return transport
+}
+
+// olderFunc is older for a function.
+func olderFunc(f http.HandlerFunc) http.Handler { return older(f) }
+
+// older is a node of an older version: it knows no sessions.
+func older(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.PathSession {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }

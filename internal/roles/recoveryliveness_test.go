@@ -65,7 +65,7 @@ func (l *survivorLog) folder() (dir, member string) {
 
 // answering returns the URL of a master that always returns the same response.
 func answering(t *testing.T, status int, m wire.Member) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(olderFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var body any = m
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		if status != http.StatusOK {
@@ -141,7 +141,7 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 			dir, member := l.folder()
 			before := readFile(t, filepath.Join(dir, "master.json"))
 			done, err := RecoverMaster(t.Context(), RecoverConfig{
-				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", Dead: c.dead,
+				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true, Dead: c.dead,
 				Confirm: func(Recovery) error { return nil },
 			})
 			if c.says == "" {
@@ -216,6 +216,9 @@ func TestRecoverWhereSomethingAnswers(t *testing.T) {
 				}
 			})
 			server := httptest.NewUnstartedServer(serve)
+			if !c.dead {
+				server.Config.Handler = older(serve)
+			}
 			server.Config.ErrorLog = log.New(io.Discard, "", 0)
 			if c.secure {
 				server.StartTLS()
@@ -245,7 +248,7 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 			Raft: "127.0.0.1:2", Time: startTime}))
 		return err
 	})
-	_, err := RecoverMaster(t.Context(), RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+	_, err := RecoverMaster(t.Context(), RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "master "+member+" at") || len(d.raised) > 0 {
 		t.Errorf("%v", err)
@@ -366,7 +369,7 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 					Time: startTime})
 				want = nowhere + " does not report its chain"
 			case "d3 is old":
-				old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				old := httptest.NewServer(olderFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
 					_, _ = w.Write([]byte(`{"id":"d3","group":"g","epoch":1,"height":0}`))
 				}))
@@ -394,7 +397,7 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	dir, _ := l.folder()
 	identity := filepath.Join(dir, "master.json")
 	before := readFile(t, identity)
-	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }}
 	d2.refuse = http.StatusForbidden
 	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), d2.url) ||
@@ -733,7 +736,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 		{http.StatusNotFound, wire.Problem{Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no",
 			Status: http.StatusNotFound}, false},
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		server := httptest.NewServer(olderFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			if c.status != http.StatusOK {
 				w.Header().Set("Content-Type", wire.TypeProblem)
