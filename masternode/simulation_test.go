@@ -360,14 +360,20 @@ func (m *lossyMasters) over(ctx context.Context, _ string, call func() error) er
 }
 
 func (m *lossyMasters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
-	if !m.calm.Load() && m.dice.once("network", m.weather.twice) {
-		wait, repeated := m.dice.within("network", 2*time.Second), bytes.Clone(submission)
-		m.late.Go(func() {
-			time.Sleep(wait)
-			_, _ = m.leader.Submit(context.WithoutCancel(ctx), repeated) // the response is not used
-		})
+	if m.calm.Load() || !m.dice.once("network", m.weather.twice) {
+		return m.Masters.Submit(ctx, url, submission, fresh)
 	}
-	return m.Masters.Submit(ctx, url, submission, fresh)
+	wait, repeated := m.dice.within("network", 2*time.Second), bytes.Clone(submission)
+	m.late.Go(func() {
+		time.Sleep(wait)
+		_, _ = m.leader.Submit(context.WithoutCancel(ctx), repeated) // the response is not used
+	})
+	answer, err := m.Masters.Submit(ctx, url, submission, fresh)
+	if errors.Is(err, wire.ErrNotLeader) {
+		// A connection delivers a call once. One that is refused for certain is not delivered again.
+		err = errLostAnswer
+	}
+	return answer, err
 }
 
 // mayTryAgain reports whether a client retries after an error.

@@ -210,17 +210,30 @@ func (f *dataFolder) logOptions() logstore.Options {
 	}
 }
 
+// removeCopy removes the segments that a move has left, before the log in raft.db is used: that one may lose entries at
+// its end which the copy has, and checkCopied would take it for the older one. open has checked that the copy has no
+// other entries.
+func (f *dataFolder) removeCopy() error {
+	if err := f.removeLog(); err != nil {
+		return diskError("remove "+logPath(f.dir), err)
+	}
+	return nil
+}
+
 // moveLog moves the log from raft.db to segments. A folder that lacks the room keeps its log in raft.db. The log must
 // not be in use.
-func (f *dataFolder) moveLog() error {
-	for _, step := range f.moveSteps() {
+func (f *dataFolder) moveLog() error { return f.move(f.moveSteps()) }
+
+// move is moveLog with these steps.
+func (f *dataFolder) move(steps []func() error) error {
+	for _, step := range steps {
 		err := step()
 		if failed := f.fail.get(); failed != nil {
 			return failed
 		}
 		if f.identity.Version == logInDatabase && canWait(err) {
 			f.log.Warn("the log stays in raft.db until the next start", "folder", f.dir, "error", err)
-			return os.RemoveAll(f.unused())
+			return f.removeCopy()
 		}
 		if err != nil {
 			f.fail.report(err)
@@ -262,13 +275,17 @@ func (f *dataFolder) checkVotes() error {
 // an interrupted move. Nothing is moved beside votes that are damaged.
 func (f *dataFolder) moveIfDue() error {
 	id := f.identity
-	if id.Version == logInDatabase && (id.Group == "" || id.Level < masterfsm.LevelSegments || id.Stale) {
+	stays := id.Version == logInDatabase && (id.Group == "" || id.Level < masterfsm.LevelSegments || id.Stale)
+	if _, err := os.Lstat(logPath(f.dir)); stays && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err := f.checkVotes(); err != nil {
 		return err
 	}
-	if id.Version == logInSegments {
+	switch {
+	case stays:
+		return f.removeCopy()
+	case id.Version == logInSegments:
 		return f.finishMove()
 	}
 	return f.moveLog()

@@ -76,46 +76,76 @@ func TestNewSegmentWithoutDescriptors(t *testing.T) {
 }
 
 // TestInstalledSnapshotWithoutDescriptors takes all file descriptors from a follower when it has trimmed its log for a
-// snapshot of the leader, and before raft opens that snapshot. Raft must read it: else it would go on as if the log had
-// the entries that were trimmed, and take later ones. The same when they are taken before the log is trimmed: then it
-// keeps its log, and the leader sends the snapshot again.
+// snapshot of the leader, and before raft opens that snapshot. Raft must read it, also if another snapshot is opened
+// first: else it would go on as if the log had the entries that were trimmed, and take later ones. The same when they
+// are taken before the snapshot is complete, or before the log is trimmed: then it keeps its log and no snapshot, and
+// the leader sends the snapshot again.
 func TestInstalledSnapshotWithoutDescriptors(t *testing.T) {
-	for _, before := range []bool{false, true} {
+	const complete, trimmed, opened = "before it is complete", "before the trim", "before it is opened"
+	for _, when := range []string{complete, trimmed, opened} {
 		for _, last := range []uint64{0, 12, 31} {
-			t.Run(fmt.Sprint(before, last), func(t *testing.T) {
+			t.Run(fmt.Sprint(when, " ", last), func(t *testing.T) {
 				dir := newFollower(t, last, unchanged)
+				before := openFolder(t, dir)
+				before.snapshotAt(t, 3, followerTerm-1)
+				before.kill(t)
 				f := startFollower(t, dir)
+				older, err := f.snaps.List()
+				if err != nil || len(older) != 1 {
+					t.Fatal(older, err)
+				}
 				var restore func()
 				installed := f.snaps.arrivals.installed
 				f.snaps.arrivals.installed = func() error {
+					if when == trimmed {
+						restore = takeDescriptors(t)
+					}
 					err := installed()
-					restore = takeDescriptors(t)
+					if when == opened {
+						// As a leader does that sends it, and is not the leader any more.
+						_, other, openErr := f.snaps.Open(older[0].ID)
+						if openErr == nil {
+							openErr = other.Close()
+						}
+						err = errors.Join(err, openErr)
+						restore = takeDescriptors(t)
+					}
 					return err
 				}
-				if before {
+				if when == complete {
 					f.snaps.arrivals.group = func() string { // it is asked before the snapshot is complete
 						restore = takeDescriptors(t)
 						return ""
 					}
 				}
-				err := f.install()
+				err = f.install()
 				if restore == nil {
 					t.Fatal("nothing was taken")
 				}
 				restore()
-				if before {
+				// Segments need no trim if they are empty, or have the last entry of the snapshot.
+				if when == complete || when == trimmed && last == 12 {
 					if err == nil {
 						t.Fatal("it was installed")
 					}
 					if _, end, err := f.logs.bounds(); err != nil || end != last {
 						t.Errorf("the log ends at %d, not at %d: %v", end, last, err)
 					}
+					list, err := f.snaps.List()
+					if err != nil || len(list) != 1 || f.snaps.newest().index != 3 || f.snaps.ready.Load() != nil {
+						t.Errorf("%d snapshots, the newest ends with %+v: %v", len(list), f.snaps.newest(), err)
+					}
 					f.snaps.arrivals.group = func() string { return "" }
 					f.snaps.arrivals.installed = installed
 					err = f.install()
-				}
-				if err != nil {
+					if err != nil {
+						t.Fatal(err)
+					}
+				} else if err != nil {
 					t.Fatal(err)
+				}
+				if left, err := filepath.Glob(filepath.Join(dir, "snapshots", "*"+snapshotSuffix)); len(left) > 0 {
+					t.Errorf("%v, %v", left, err)
 				}
 				for range 2 {
 					if err := f.append(max(last, followerIndex), followerTerm-1, 3); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -202,6 +203,59 @@ func (f *dataFolder) snapshotAt(t *testing.T, index, term uint64) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMoveThatIsPutOff ends a move after the copy, without room for the new master.json or with a kill. The master goes
+// on with raft.db, and is killed again when it has deleted an entry that the leader does not have. It starts, although
+// the copy has that entry.
+func TestMoveThatIsPutOff(t *testing.T) {
+	t.Parallel()
+	for _, killed := range []bool{false, true} {
+		dir := t.TempDir()
+		id := identity{Version: logInDatabase, ID: "m", Group: "g", Level: masterfsm.LevelSegments, Begun: true,
+			VoteSums: true}
+		if err := id.save(dir); err != nil {
+			t.Fatal(err)
+		}
+		f := openFolder(t, dir)
+		err := f.votes.SetUint64([]byte(keyTerm), 3)
+		for i := uint64(1); i <= 5; i++ {
+			err = errors.Join(err, f.logs.StoreLog(&raft.Log{Index: i, Term: 3, Type: raft.LogNoop}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := f.moveSteps()
+		if killed {
+			if err := steps[0](); err != nil {
+				t.Fatal(err)
+			}
+			f.kill(t)
+			f = openFolder(t, dir)
+			f.identity.Level = 0 // as after a recovery
+			if err := f.moveIfDue(); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			full := &os.PathError{Op: "write", Path: dir, Err: syscall.ENOSPC}
+			steps[1] = func() error { return durable.Unchanged(full) }
+			if err := f.move(steps); err != nil || f.identity.Version != logInDatabase {
+				t.Fatal(f.identity.Version, err)
+			}
+		}
+		if err := f.logs.DeleteRange(5, 5); err != nil {
+			t.Fatal(err)
+		}
+		f.kill(t)
+		f = openFolder(t, dir)
+		if err := f.moveIfDue(); err != nil || f.identity.Version != logInSegments {
+			t.Fatal(f.identity.Version, err)
+		}
+		if _, last, err := f.logs.bounds(); err != nil || last != 4 {
+			t.Errorf("the log ends with entry %d, not with 4: %v", last, err)
+		}
+		f.kill(t)
 	}
 }
 

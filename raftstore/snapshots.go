@@ -368,10 +368,9 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if _, err := os.Stat(filepath.Join(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err // newer ones replaced it
 	}
-	if ready := s.ready.Swap(nil); ready != nil && ready.meta.ID == id {
+	// A leadership that has ended may still open another one.
+	if ready := s.ready.Load(); ready != nil && ready.meta.ID == id && s.ready.CompareAndSwap(ready, nil) {
 		return ready.meta, ready, nil
-	} else if ready != nil {
-		_ = ready.Close() // nothing was written
 	}
 	reader, err := s.openReader(id)
 	if err != nil {
@@ -459,7 +458,7 @@ func (k *snapshotSink) Close() error {
 	}
 	if err == nil {
 		if err = k.store.check(k.ID()); durable.CanRetry(err) { // it writes the checksum and syncs the folder
-			return k.store.failed("finish a snapshot in "+k.store.dir, err)
+			return k.giveUp(err)
 		}
 	}
 	if err != nil {
@@ -467,15 +466,20 @@ func (k *snapshotSink) Close() error {
 	}
 	if !k.own {
 		if err := k.open(); err != nil {
-			return k.store.failed("finish a snapshot in "+k.store.dir, err)
+			return k.giveUp(err)
 		}
 	}
+	older := k.store.last.Load()
 	if k.last.index >= k.store.newest().index {
 		k.store.last.Store(&k.last)
 	}
 	if !k.own && k.store.arrivals.installed != nil {
 		if err := k.store.arrivals.installed(); err != nil {
-			return err
+			if k.store.fail.get() != nil {
+				return err // the log may be trimmed for the snapshot
+			}
+			k.store.last.CompareAndSwap(&k.last, older)
+			return k.giveUp(err)
 		}
 	}
 	if err := k.store.removeOld(); err != nil {
@@ -487,6 +491,18 @@ func (k *snapshotSink) Close() error {
 		k.store.log.Warn("old snapshots stay", "error", err)
 	}
 	return nil
+}
+
+// giveUp removes the snapshot, which has its final name, after an error, and returns the error. Raft does not use the
+// snapshot, and nothing was trimmed for it. If a power cut brings it back, it is one that is complete, or that the next
+// start removes.
+func (k *snapshotSink) giveUp(err error) error {
+	err = k.store.failed("finish a snapshot in "+k.store.dir, err)
+	if k.store.fail.get() != nil {
+		return err
+	}
+	// With the name of an unfinished one, end removes it.
+	return errors.Join(err, k.store.close(), os.Rename(filepath.Join(k.store.dir, k.ID()), k.dir))
 }
 
 // open opens the leader's snapshot for raft, while nothing depends on it yet. Once the log was trimmed for it, raft

@@ -23,6 +23,8 @@ type testLog struct {
 	first uint64
 	want  []*raft.Log
 	rng   *rand.Rand
+
+	segmentBytes int
 }
 
 const testSegment = 2048
@@ -33,11 +35,16 @@ func options(dir string) Options {
 
 func newTestLog(t *testing.T) *testLog {
 	t.Helper()
+	return newTestLogOf(t, testSegment)
+}
+
+func newTestLogOf(t *testing.T, segmentBytes int) *testLog {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "log")
 	if err := Create(dir); err != nil {
 		t.Fatal(err)
 	}
-	l := &testLog{t: t, dir: dir, first: 1, rng: rand.New(rand.NewPCG(1, 2))}
+	l := &testLog{t: t, dir: dir, first: 1, rng: rand.New(rand.NewPCG(1, 2)), segmentBytes: segmentBytes}
 	l.open()
 	t.Cleanup(func() { _ = l.Close(false) })
 	return l
@@ -45,8 +52,10 @@ func newTestLog(t *testing.T) *testLog {
 
 func (l *testLog) open() {
 	l.t.Helper()
+	o := options(l.dir)
+	o.SegmentBytes = l.segmentBytes
 	var err error
-	if l.Log, err = Open(l.dir, options(l.dir)); err != nil {
+	if l.Log, err = Open(l.dir, o); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -64,7 +73,11 @@ func (l *testLog) restart(clean bool) {
 func (l *testLog) end() uint64 { return l.first + uint64(len(l.want)) }
 
 func entryOf(index, term uint64, size int) *raft.Log {
-	e := &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: bytes.Repeat([]byte{byte(index)}, size)}
+	return entryWith(index, term, bytes.Repeat([]byte{byte(index)}, size))
+}
+
+func entryWith(index, term uint64, data []byte) *raft.Log {
+	e := &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: data}
 	sum := Checksum(e)
 	e.Extensions = sum[:]
 	return e
@@ -72,9 +85,17 @@ func entryOf(index, term uint64, size int) *raft.Log {
 
 func (l *testLog) append(term uint64, count int) {
 	l.t.Helper()
+	l.appendData(term, count, func(index uint64) []byte {
+		return bytes.Repeat([]byte{byte(index)}, l.rng.IntN(300))
+	})
+}
+
+func (l *testLog) appendData(term uint64, count int, data func(index uint64) []byte) {
+	l.t.Helper()
 	var logs []*raft.Log
 	for range count {
-		logs = append(logs, entryOf(l.end()+uint64(len(logs)), term, l.rng.IntN(300)))
+		index := l.end() + uint64(len(logs))
+		logs = append(logs, entryWith(index, term, data(index)))
 	}
 	if err := l.StoreLogs(logs); err != nil {
 		l.t.Fatal(err)

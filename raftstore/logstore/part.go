@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -108,93 +109,147 @@ func (p *Part) readSegment(path string, s types.SegmentInfo) error {
 	return nil
 }
 
-// scan reads all complete batches of a segment. The error is what is wrong with the rest.
+// scan reads the complete batches of a segment: those up to the first damage, and those behind the last one. Payloads
+// are chosen by clients, and one may have the form of batches. So batches behind damage count only if they follow one
+// another up to the end of the segment. The error is what is wrong with the rest.
 func (p *Part) scan(f *os.File, path string, info types.SegmentInfo) error {
 	stat, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	s := &scanner{info: info, in: section(f, 0, stat.Size())}
-	s.result.batchEnd = batchEnd{last: info.BaseIndex - 1}
-	var missing error // an entry that is needed is missing in front of another one
-	visit := func(l *raft.Log) {
-		if err := p.visit(path, info, l, int64(s.places[l.Index-info.BaseIndex])); err != nil && missing == nil {
-			missing = err
-		}
-	}
-	s.visit = visit
-	err = s.readBatches()
-	if err == nil && !info.SealTime.IsZero() {
-		err = checkSealed(info, s.result)
-	}
-	wrong, torn := err, errors.Is(err, errTorn) && info.SealTime.IsZero()
-	for errors.Is(err, errTorn) || errors.Is(err, durable.ErrDamaged) {
-		next, batch, nextErr := nextBatch(f, stat.Size(), s)
-		if next == nil || nextErr != nil {
-			err = nextErr
-			break
-		}
-		torn = false // a batch behind it was written after it
-		s = next
-		for _, l := range batch {
-			visit(l)
-		}
-		s.visit = visit
-		err = s.readFrames(nil)
+	size, sealed := stat.Size(), !info.SealTime.IsZero()
+	before := &run{scanner: scanner{info: info, in: section(f, 0, size)}}
+	before.visit = before.add
+	before.result.batchEnd = batchEnd{last: info.BaseIndex - 1}
+	wrong := before.readBatches()
+	if err := p.visitAll(path, before); err != nil {
+		return err
 	}
 	switch {
-	case err != nil: // of a read
-		return err
-	case missing != nil:
-		return missing
-	case torn && s.result.last >= p.marked.index:
-		return nil // a write that was cut off
+	case wrong == nil && sealed:
+		return checkSealed(info, before.result)
+	case !errors.Is(wrong, errTorn):
+		return wrong
+	case !sealed && before.result.last >= p.marked.index:
+		if err := checkTorn(f, size, before.result.end, wrong); !errors.Is(err, durable.ErrDamaged) {
+			return err // nil: a write that was cut off
+		}
 	}
-	return wrong
+	for from := before.result.end; ; {
+		next, err := nextRun(f, size, info, from, before.result.last)
+		if err != nil {
+			return err
+		}
+		if next == nil {
+			return wrong
+		}
+		whole, err := next.isWhole(f, size)
+		switch {
+		case err != nil:
+			return err
+		case whole && (sealed || next.result.last >= p.marked.index):
+			return cmp.Or(p.visitAll(path, next), wrong)
+		case !sealed && next.result.last >= p.marked.index:
+			// A write that was cut off may follow the last batch, or these are batches in a payload.
+			return fmt.Errorf("%w: the end of the log %w: there is damage behind byte %d, and behind byte %d what is "+
+				"no batch", durable.ErrDamaged, errNeeded, before.result.end, next.result.end)
+		}
+		from = next.result.end
+	}
 }
 
-// nextBatch returns a scanner behind the next complete batch after those of another scanner, and the entries of that
-// batch. Both are nil if there is none.
-func nextBatch(f io.ReaderAt, size int64, after *scanner) (*scanner, []*raft.Log, error) {
-	base, end := after.info.BaseIndex, after.result.end
-	for at := max(headerBytes, end+frameBytes); at < size-frameBytes; at += frameBytes {
-		index, err := indexAt(f, at, size)
+// run is a sequence of complete batches.
+type run struct {
+	scanner
+	entries []*raft.Log
+}
+
+func (r *run) add(l *raft.Log) {
+	l.Data = nil // it is read again from its place
+	r.entries = append(r.entries, l)
+}
+
+// isWhole reports whether the run ends where the content of its segment ends.
+func (r *run) isWhole(f io.ReaderAt, size int64) (bool, error) {
+	if !r.info.SealTime.IsZero() {
+		return checkSealed(r.info, r.result) == nil, nil
+	}
+	rest, err := contentBehind(f, r.result.end, size)
+	return rest == 0, err
+}
+
+// nextRun returns the next complete batches of a segment from a place on, behind a batch that is damaged: it had the
+// entry after the last one. It is nil if there are none. The search goes from frame to frame, so it does not look into
+// payloads. Behind a frame that no other one follows, it tries every place.
+func nextRun(f io.ReaderAt, size int64, info types.SegmentInfo, from int64, last uint64) (*run, error) {
+	at := max(headerBytes, from)
+	for at < size-frameBytes {
+		here, err := frameAt(f, at, size)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if index <= after.result.last || index-base > uint64(size)/frameBytes {
+		following, err := frameAt(f, at+here.size, size)
+		if err != nil {
+			return nil, err
+		}
+		if here.size == 0 || following.size == 0 {
+			at += frameBytes
 			continue
 		}
-		var batch []*raft.Log
-		s := &scanner{info: after.info, in: section(f, at, size), at: at, places: make([]uint32, index-base),
-			visit: func(l *raft.Log) { batch = append(batch, l) }}
-		s.result.batchEnd = batchEnd{last: index - 1, end: at}
-		for complete := false; !complete && err == nil; {
-			complete, err = s.readFrame()
+		if count := here.index - info.BaseIndex; here.index > last+1 && count <= uint64(size)/frameBytes {
+			r := &run{scanner: scanner{info: info, in: section(f, at, size), at: at, places: make([]uint32, count)}}
+			r.visit = r.add
+			if err := r.readFrames(); err != nil && !errors.Is(err, errTorn) {
+				return nil, err
+			}
+			if len(r.entries) > 0 {
+				return r, nil
+			}
 		}
-		if err == nil {
-			return s, batch, nil
-		}
-		if !errors.Is(err, errTorn) {
-			return nil, nil, err
-		}
+		at += here.size
 	}
-	return nil, nil, nil
+	return nil, nil
 }
 
-// indexAt returns the index of the entry whose frame is at a place, 0 if there is no entry.
-func indexAt(f io.ReaderAt, at, size int64) (uint64, error) {
+// frame is what has the form of a frame.
+type frame struct {
+	size  int64  // with its header and padding, 0 if it is none
+	index uint64 // of its entry, 0 if it has none
+}
+
+// frameAt reads the header of a frame, and the index of its entry.
+func frameAt(f io.ReaderAt, at, size int64) (frame, error) {
 	var head [frameBytes + binary.MaxVarintLen64]byte
 	n, err := f.ReadAt(head[:], at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
+		return frame{}, err
+	}
+	if n < frameBytes || [3]byte(head[1:4]) != [3]byte{} {
+		return frame{}, nil
 	}
 	length := int64(binary.LittleEndian.Uint32(head[4:]))
-	if n < frameBytes || head[0] != segment.FrameEntry || length > MaxCommand+maxOverhead || at+length > size {
-		return 0, nil
+	found := frame{size: frameBytes + (length+frameBytes-1)/frameBytes*frameBytes}
+	switch head[0] {
+	case segment.FrameCommit:
+		return frame{size: frameBytes}, nil
+	case segment.FrameEntry:
+		found.index, _ = binary.Uvarint(head[frameBytes:])
+	case segment.FrameIndex:
+	default:
+		return frame{}, nil
 	}
-	index, _ := binary.Uvarint(head[frameBytes:])
-	return index, nil
+	if length > MaxCommand+maxOverhead || at+found.size > size {
+		return frame{}, nil
+	}
+	return found, nil
+}
+
+// visitAll notes the entries of a run. The error is that of the first one which is missing.
+func (p *Part) visitAll(path string, r *run) (missing error) {
+	for _, l := range r.entries {
+		missing = cmp.Or(missing, p.visit(path, r.info, l, int64(r.places[l.Index-r.info.BaseIndex])))
+	}
+	return missing
 }
 
 // visit notes an entry.

@@ -1,6 +1,8 @@
 package logstore
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/chainstore/chainstore/internal/durable"
 )
@@ -57,22 +61,78 @@ func TestReadWhileTrimmed(t *testing.T) {
 }
 
 // TestPartOfADamagedLog alters every byte of every segment, and removes each, and reads the entries behind a snapshot.
-// It succeeds where only entries in front of them are damaged. No wrong or missing entry is ever passed over.
+// It succeeds where only entries in front of them are damaged. No wrong or missing entry is ever passed over. The same
+// where the payloads have the form of batches with the next entries.
 func TestPartOfADamagedLog(t *testing.T) {
-	l := newTestLog(t)
-	for range 14 {
-		l.append(3, 1+l.rng.IntN(3))
+	t.Run("random", func(t *testing.T) {
+		l := newTestLog(t)
+		for range 14 {
+			l.append(3, 1+l.rng.IntN(3))
+		}
+		l.remove(l.end()-2, l.end()-1)
+		l.append(4, 2)
+		l.remove(1, 3)
+		l.append(4, 1)
+		l.readParts(l.end()-2, 1, false)
+	})
+	for _, c := range []struct {
+		name         string
+		count        uint64 // of batches in a payload
+		each         int    // entries of each append
+		segmentBytes int
+	}{
+		{"batches of the next entries", 3, 1, testSegment},
+		{"batches of the next entries, in one segment", 3, 1, 8 * testSegment},
+		{"batches of the next entries, among others", 3, 2, testSegment},
+		{"batches up to the end of the log", 12, 1, 8 * testSegment},
+		{"batches up to the end of each segment", 12, 2, testSegment},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newTestLogOf(t, c.segmentBytes)
+			for l.end() <= 6 {
+				l.appendData(4, c.each, func(index uint64) []byte { return batches(index, index+c.count, 4) })
+			}
+			for l.end() <= 12 {
+				l.append(4, c.each)
+			}
+			// Such an end of the log is refused.
+			l.readParts(5, 3, c.count > 6)
+		})
 	}
-	l.remove(l.end()-2, l.end()-1)
-	l.append(4, 2)
-	l.remove(1, 3)
-	l.append(4, 1)
-	step := 1
+}
+
+// batches returns a payload in which there are batches, each with an entry. It is at least 128 bytes long, and
+// [raft.Log.Index] and [raft.Log.Term] of the entry that has it are less than 128.
+func batches(from, to, term uint64) []byte {
+	const inFront = 8 + 1 + 1 + 1 + 2 // frame, index, term, type, length
+	payload := make([]byte, 16-inFront)
+	for index := from; index <= to; index++ {
+		var content bytes.Buffer
+		var codec wal.BinaryCodec
+		if err := codec.Encode(entryOf(index, term, 3), &content); err != nil {
+			panic(err)
+		}
+		batch := binary.LittleEndian.AppendUint32([]byte{segment.FrameEntry, 0, 0, 0}, uint32(content.Len()))
+		batch = append(batch, content.Bytes()...)
+		for len(batch)%frameBytes > 0 {
+			batch = append(batch, 0)
+		}
+		sum := durable.Checksum(batch)
+		batch = binary.LittleEndian.AppendUint32(append(batch, segment.FrameCommit, 0, 0, 0), sum)
+		payload = append(payload, batch...)
+	}
+	return payload
+}
+
+// readParts is [TestPartOfADamagedLog] for a log, with every step-th byte. mayRefuse says that entries that are not
+// damaged may be refused.
+func (l *testLog) readParts(middle uint64, step int, mayRefuse bool) {
+	t := l.t
 	if testing.Short() {
 		step = 7
 	}
 	opened, refused := 0, 0
-	for _, first := range []uint64{8, l.end() - 2, l.end()} {
+	for _, first := range []uint64{8, middle, l.end()} {
 		var want strings.Builder
 		for _, e := range l.want {
 			if e.Index >= first {
@@ -119,7 +179,7 @@ func TestPartOfADamagedLog(t *testing.T) {
 					opened++
 				case !strings.Contains(err.Error(), dir):
 					t.Errorf("from %d, %s, byte %d: the error names no file: %v", first, path, at, err)
-				case at >= 0 && int64(at) < needed:
+				case at >= 0 && int64(at) < needed && !mayRefuse:
 					t.Errorf("from %d, %s, byte %d of %d that are not needed: %v", first, path, at, needed, err)
 				default:
 					refused++
@@ -131,6 +191,78 @@ func TestPartOfADamagedLog(t *testing.T) {
 	t.Logf("opened %d, refused %d", opened, refused)
 	if opened == 0 || refused == 0 {
 		t.Error("nothing was tested")
+	}
+}
+
+// TestPartWithATornEnd ends a process within an append whose payload has the form of batches, at each byte: one of
+// these may be the last that was written. A byte of an earlier segment is damaged, or one of the last segment. The
+// entries of the payload are never used.
+func TestPartWithATornEnd(t *testing.T) {
+	sizes := map[string]int{"an earlier segment": testSegment, "the last segment": 8 * testSegment}
+	for name, segmentBytes := range sizes {
+		t.Run(name, func(t *testing.T) {
+			l := newTestLogOf(t, segmentBytes)
+			for l.end() <= 12 {
+				l.append(4, 1)
+			}
+			l.restart(true) // a new segment is made beside the appends
+			last := l.end() - 1
+			before := memCopy(t, l.dir)
+			list := l.meta.segments().Segments
+			damaged, tail := segmentPath(before, list[0]), segmentPath(before, list[len(list)-1])
+			alterByte(t, damaged, headerBytes+60)
+			l.appendData(4, 1, func(uint64) []byte { return batches(last+1, last+4, 4) })
+			after, err := os.ReadFile(filepath.Join(l.dir, filepath.Base(tail)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, err := os.ReadFile(tail)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end := len(bytes.TrimRight(old, "\x00"))
+			refused, opened := 0, 0
+			for cut := end; cut < len(bytes.TrimRight(after, "\x00")); cut++ {
+				torn := append(bytes.Clone(after[:cut]), make([]byte, len(after)-cut)...)
+				if damaged == tail {
+					torn[headerBytes+60] = old[headerBytes+60]
+				}
+				if err := os.WriteFile(tail, torn, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				for _, first := range []uint64{last, last + 1, last + 2} {
+					p, err := OpenPart(before, first)
+					if err != nil {
+						refused++
+						if damaged != tail || !strings.Contains(err.Error(), tail) {
+							t.Errorf("%d bytes of the last batch, from %d: %v", cut-end, first, err)
+						}
+						continue
+					}
+					opened++
+					if got, err := p.LastIndex(); err != nil || got > last || got < last && first <= last {
+						t.Errorf("%d bytes of the last batch, from %d: it ends at %d, %v", cut-end, first, got, err)
+					}
+				}
+			}
+			t.Logf("opened %d, refused %d", opened, refused)
+			if opened == 0 {
+				t.Error("nothing was tested")
+			}
+		})
+	}
+}
+
+// alterByte alters a byte of a file.
+func alterByte(t *testing.T, path string, at int) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err == nil {
+		data[at] ^= 0xFF
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -54,6 +54,7 @@ type scanner struct {
 	batch   []byte // of the present batch
 	pending []*raft.Log
 	places  []uint32 // of the entries of the file, 0 where it is not known
+	wrong   error    // what is wrong with the header
 	index   uint64   // see scanned.indexStart; of the present batch
 	result  scanned
 	ends    []batchEnd
@@ -138,18 +139,16 @@ func (s *scanner) readBatches() error {
 		}
 		return err
 	}
-	return s.readFrames(checkHeader(header, s.info))
+	s.wrong = checkHeader(header, s.info)
+	return s.readFrames()
 }
 
-// readFrames reads batches up to the end. wrong is what is wrong with the header.
-func (s *scanner) readFrames(wrong error) error {
+// readFrames reads batches up to the end.
+func (s *scanner) readFrames() error {
 	for {
 		complete, err := s.readFrame()
 		if err != nil {
 			return err
-		}
-		if complete && wrong != nil {
-			return wrong // the batch has the right checksum: it is the header of another segment
 		}
 		if complete && s.result.indexStart > 0 {
 			return nil
@@ -221,8 +220,12 @@ func (s *scanner) checkIndex(content []byte) error {
 	return nil
 }
 
-// endBatch passes on the entries of a complete batch.
+// endBatch passes on the entries of a complete batch. If the header is wrong, although the checksum of the batch is
+// right, they are of another segment.
 func (s *scanner) endBatch() error {
+	if s.wrong != nil {
+		return s.wrong
+	}
 	for _, l := range s.pending {
 		s.visit(l)
 		s.result.last = l.Index
