@@ -97,6 +97,7 @@ var (
 	toMaster    = []string{nodeauth.Masters, nodeauth.Storage, nodeauth.Miner, nodeauth.Recovery}
 	gateNodes   = nodes(toMaster, nil)
 	gateMasters = nodes([]string{nodeauth.Masters}, toMaster)
+	gateStorage = nodes([]string{nodeauth.Masters, nodeauth.Storage}, toMaster) // a storage node speaks of itself
 	// No token is needed, but an unknown one is refused.
 	gateOptional = gate{others: 401, kinds: map[string]int{
 		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
@@ -214,14 +215,14 @@ var masterRows = []row{
 	{"POST " + wire.PathAdopt, gateMasters, "", `{"group":"x","member":"y"}`, []int{400}},
 	{"POST " + wire.PathMasters, gateMasters, "", `{}`, []int{400, 503}},
 	{"GET " + wire.PathState, gateMasters, "", "", []int{200}},
-	{"POST " + wire.PathWorkers, gateNodes, "", `{}`, []int{400}},
+	{"POST " + wire.PathWorkers, gateStorage, "", `{"role":"storage"}`, []int{400}},
 	{"POST " + wire.PathProfile, gateMasters, "", `{}`, []int{400}},
 	// These do not name their caller.
 	{"POST " + wire.PathSubmissions, gateMasters, "", "junk", []int{400}},
 	{"GET " + wire.PathReadIndex, gateMasters, "", "", []int{400}},
 	{"GET " + wire.PathLeaderStatus, gateMasters, "", "", []int{400}},
 	{"GET " + wire.PathLeaderIntegrity, gateMasters, "", "", []int{400}},
-	{"POST " + wire.PathFailedSyncs, gateNodes, "", `{}`, []int{400, 404}},
+	{"POST " + wire.PathFailedSyncs, gateStorage, "", `{"id":"s-1"}`, []int{400, 404}},
 	{"POST " + wire.PathSuspects, gateMasters, "", `{}`, []int{400}},
 }
 

@@ -248,7 +248,8 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 			Raft: "127.0.0.1:2", Time: startTime}))
 		return err
 	})
-	_, err := RecoverMaster(t.Context(), RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
+	_, err := RecoverMaster(t.Context(), RecoverConfig{
+		Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "master "+member+" at") || len(d.raised) > 0 {
 		t.Errorf("%v", err)
