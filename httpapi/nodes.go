@@ -182,6 +182,7 @@ type signedAnswer struct {
 	gin.ResponseWriter
 	proof    *nodeauth.Proof
 	head     bool // only the header is sent
+	ended    bool // the answer was sent
 	buffered []byte
 	sum      hash.Hash // of a body that is being sent; nil while it is buffered
 }
@@ -237,7 +238,7 @@ func (a *signedAnswer) WriteString(s string) (int, error) { return a.Write([]byt
 
 // Flush implements [http.Flusher].
 func (a *signedAnswer) Flush() {
-	if a.begin() == nil {
+	if a.ended || a.begin() == nil {
 		a.ResponseWriter.Flush()
 	}
 }
@@ -266,6 +267,10 @@ func (a *signedAnswer) setType() {
 
 // end sends the rest of the answer, with its MAC. A failed write breaks the connection, which the caller notices.
 func (a *signedAnswer) end() {
+	if a.ended {
+		return
+	}
+	a.ended = true
 	if a.sum != nil {
 		a.Header().Set(wire.HeaderAuth, a.proof.Answer(a.Status(), a.Header(), a.sum.Sum(nil)))
 		return

@@ -139,9 +139,18 @@ func (r *Registrar) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-newLeader:
-		case <-time.After(renewEvery):
+		case <-time.After(r.renewal()):
 		}
 	}
+}
+
+// renewal returns the time until the next registration. The level of the group, which the first ones may wait for, is
+// asked for more often.
+func (r *Registrar) renewal() time.Duration {
+	if !r.Proofs() {
+		return longestPause
+	}
+	return renewEvery
 }
 
 // endRefused ends what the worker does. The process keeps running, and /readyz says why it is refused.
