@@ -18,7 +18,7 @@ func (l *leadership) raiseLevel() job {
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		lowest := uint64(masterfsm.ProtocolLevel)
-		if len(olderWorkers(&view)) > 0 && view.Level < masterfsm.LevelProofs {
+		if _, older := olderWorkers(&view); older && view.Level < masterfsm.LevelProofs {
 			lowest = masterfsm.LevelProofs - 1
 		}
 		for _, m := range l.cfg.Membership.Members() {

@@ -2,19 +2,22 @@ package leader
 
 import "github.com/chainstore/chainstore/masterfsm"
 
-// olderWorkers returns the workers whose programs send their secret in place of a proof.
-func olderWorkers(v *masterfsm.View) (ids []string) {
-	for i := range v.Storages {
-		if s := &v.Storages[i]; s.Worker().Older {
-			ids = append(ids, s.ID)
+// olderWorkers reports whether there are workers that may send their secret in place of a proof. ids are those that
+// announced an older level. The others may have registered before the table had levels, and do so again in seconds.
+func olderWorkers(v *masterfsm.View) (ids []string, there bool) {
+	check := func(id string, level uint64) {
+		there = there || level < masterfsm.LevelProofs
+		if level > 0 && level < masterfsm.LevelProofs {
+			ids = append(ids, id)
 		}
+	}
+	for i := range v.Storages {
+		check(v.Storages[i].ID, v.Storages[i].Level)
 	}
 	for i := range v.Miners {
-		if m := &v.Miners[i]; m.Worker().Older {
-			ids = append(ids, m.ID)
-		}
+		check(v.Miners[i].ID, v.Miners[i].Level)
 	}
-	return ids
+	return ids, there
 }
 
 // level raises the group's protocol level to the highest that every other member, non-voters included, has announced.
@@ -38,7 +41,7 @@ func (w *planner) level() {
 		}
 		lowest = min(lowest, announced)
 	}
-	if older := olderWorkers(&w.view); len(older) > 0 && w.view.Level < masterfsm.LevelProofs {
+	if older, there := olderWorkers(&w.view); there && w.view.Level < masterfsm.LevelProofs {
 		w.decided.older = append(w.decided.older, older...)
 		lowest = min(lowest, masterfsm.LevelProofs-1)
 	}
