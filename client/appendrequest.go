@@ -23,6 +23,9 @@ const (
 	// halfDuplexAfter is how long a request with unanswered records goes on without an answer. Then its body is ended,
 	// as a proxy may send nothing on before. The records that were sent fit into one request.
 	halfDuplexAfter = 5 * time.Second
+	// batcherDuplexAfter is halfDuplexAfter for a Batcher that has not had an answer before the end of a body: the
+	// first entry through a proxy waits so long.
+	batcherDuplexAfter = 250 * time.Millisecond
 	// maxAnswerLine bounds a line of the answer to an append stream.
 	maxAnswerLine = 64 << 10
 )
@@ -57,6 +60,14 @@ func (a *appender) newBody() *appendBody {
 	b.moved = time.Now()
 	b.half = b.moved.Before(a.half)
 	return b
+}
+
+// patience is how long the request goes on without an answer.
+func (b *appendBody) patience() time.Duration {
+	if b.reopen != nil && !b.reopen.duplex {
+		return batcherDuplexAfter
+	}
+	return halfDuplexAfter
 }
 
 // errRequestOver: a transport reads the body of a request that has ended.
@@ -144,7 +155,7 @@ func (b *appendBody) watch(silent func()) time.Duration {
 	case b.ended:
 		limit = streamSilence
 	case b.next-1 > b.answered:
-		limit = halfDuplexAfter
+		limit = b.patience()
 	}
 	if left := limit - time.Since(b.moved); left > 0 {
 		return left
@@ -164,7 +175,7 @@ func (a *appender) exchange(base string, b *appendBody) error {
 	defer cancel(nil)
 	var watching *time.Timer
 	armed := make(chan struct{}) // closed when the timer is set
-	watching = time.AfterFunc(halfDuplexAfter, func() {
+	watching = time.AfterFunc(b.patience(), func() {
 		<-armed
 		if again := b.watch(func() { cancel(fmt.Errorf("no answer came for %v", streamSilence)) }); again > 0 {
 			watching.Reset(again)
@@ -243,6 +254,9 @@ func (b *appendBody) take(l *wire.StreamAnswer) error {
 	}
 	if !b.begun {
 		b.begun, b.late = true, b.quiet
+	}
+	if b.reopen != nil && !b.ended {
+		b.reopen.duplex = true
 	}
 	b.answered++
 	b.index = l.Index + 1

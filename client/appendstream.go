@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,16 +20,14 @@ const (
 	streamWindow = 1024
 	// streamGroup and streamGroupBytes bound a group of an append stream: the window has several of them.
 	streamGroup, streamGroupBytes = 128, 256 << 10
-	// maxStreamID is the length of the longest id of an append stream.
-	maxStreamID = 64
 	// halfDuplexFor is how long requests are ended after what is there, when a proxy has sent no answer before the end.
 	halfDuplexFor = 10 * time.Minute
 )
 
 // AppendStreamConfig configures an [AppendStream].
 type AppendStreamConfig struct {
-	// ID names the stream in its project: 1 to 64 letters, digits, ".", "-" and "_". That of a new
-	// stream does not begin with "_".
+	// ID names the stream in its project: see [wire.CheckStreamID]. That of a new stream does not begin with "_", or is
+	// from [Client.OpenAppendStream].
 	ID string
 	// First is the number of the first entry that is added, 0 for 1. A stream continues with the number that
 	// [Client.AppendStreamState] returns.
@@ -66,7 +64,7 @@ type AppendStream struct {
 // NewAppendStream starts an append stream, or continues one. No request is made before the first entry is added. The
 // error wraps [wire.ErrBadRequest]. When ctx ends every unanswered entry fails, and may or may not have been appended.
 func (c *Client) NewAppendStream(ctx context.Context, cfg AppendStreamConfig) (*AppendStream, error) {
-	if err := checkStreamID(cfg.ID); err != nil {
+	if err := wire.CheckStreamID(cfg.ID); err != nil {
 		return nil, err
 	}
 	if cfg.MaxBuffered <= 0 {
@@ -102,7 +100,7 @@ func (s *AppendStream) Close() error {
 // answered before the call. Errors: [wire.ErrUnknownStream] for a stream that has no record or was forgotten, and
 // [wire.ErrNoStreams] before the group's protocol level has streams.
 func (c *Client) AppendStreamState(ctx context.Context, id string) (wire.AppendStream, error) {
-	if err := checkStreamID(id); err != nil {
+	if err := wire.CheckStreamID(id); err != nil {
 		return wire.AppendStream{}, err
 	}
 	return read(ctx, c, "/v1/streams/"+url.PathEscape(id), exchange.MaxSmall, func(s *wire.AppendStream) error {
@@ -113,14 +111,42 @@ func (c *Client) AppendStreamState(ctx context.Context, id string) (wire.AppendS
 	})
 }
 
-const streamIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+// OpenAppendStream begins an append stream whose id a master makes. An [AppendStream] with that ID sends its records. A
+// project has 1,024 such streams ([wire.ErrTooMany]). One that was not used for a minute may be forgotten for another.
+// What is sent to it then is not appended ([wire.ErrUnknownStream]). The error wraps [wire.ErrNoStreams] before the
+// group's protocol level has streams.
+func (c *Client) OpenAppendStream(ctx context.Context) (wire.AppendStream, error) {
+	return command[wire.AppendStream](ctx, c, http.MethodPost, "/v1/streams", nil, false,
+		func(s *wire.AppendStream) error {
+			if wire.CheckStreamID(s.Stream) != nil || s.Next != 1 || s.Oldest != 1 {
+				return fmt.Errorf("%w: it is not the state of a new append stream", ErrAnswer)
+			}
+			return nil
+		})
+}
 
-func checkStreamID(id string) error {
-	if id == "" || len(id) > maxStreamID || strings.Trim(id, streamIDCharacters) != "" {
-		return fmt.Errorf("%w: %q is not the id of an append stream: it has 1 to %d letters, digits, \".\", \"-\" and "+
-			"\"_\"", wire.ErrBadRequest, id, maxStreamID)
+// AppendStreams reads a page of the append streams of the token's project, in the order of their ids. limit is at most
+// [wire.MaxPage], and 0 for the master's default. cursor is that of the page before, "" for the first page.
+func (c *Client) AppendStreams(ctx context.Context, cursor string, limit int) (wire.AppendStreams, error) {
+	path := "/v1/streams?" + pageValues(cursor, limit).Encode()
+	return read(ctx, c, path, exchange.MaxMedium, func(page *wire.AppendStreams) error {
+		for i := range page.Streams {
+			if s := &page.Streams[i]; s.Stream == "" || s.Kind == "" {
+				return needs(false, "stream and kind")
+			}
+		}
+		return checkPage(page.Streams, "streams", limit)
+	})
+}
+
+// RemoveAppendStream makes the cluster forget an append stream of the token's project. Its records stay. A new stream
+// may have its id, so end all uses of the stream first. The error wraps [wire.ErrUnknownStream] if there is no such
+// stream, and no earlier try of this call may have removed it.
+func (c *Client) RemoveAppendStream(ctx context.Context, id string) error {
+	if err := wire.CheckStreamID(id); err != nil {
+		return err
 	}
-	return nil
+	return c.remove(ctx, "/v1/streams/"+url.PathEscape(id), false)
 }
 
 // appender sends the groups of a queue through an append stream, one request after the other.
@@ -140,6 +166,16 @@ type appender struct {
 	unknown uint64    // requests may have appended the records up to this number
 	most    uint64    // records in a request, 0 for no limit
 	half    time.Time // until then, requests end after what is there
+	reopen  *reopening
+}
+
+// reopening is the state of an appender for a [Batcher], which does more than one for an [AppendStream]. Only run uses
+// it, but the queue's lock guards duplex.
+type reopening struct {
+	duplex  bool // an answer has come before the end of a body
+	opened  int  // streams since the last answer
+	full    int  // consecutive requests that were refused because the master serves too many streams
+	batches bool // the rest is to be sent in batches
 }
 
 func newAppender(ctx context.Context, c *Client, q *queue, cfg AppendStreamConfig) *appender {
@@ -163,6 +199,9 @@ func (a *appender) run() {
 		if a.answered != before {
 			a.client.good.Store(at)
 			failing, backoff, asked, tried, hopeless = time.Time{}, minBackoff, 0, 0, 0
+			if a.reopen != nil {
+				a.reopen.opened, a.reopen.full = 0, 0
+			}
 		}
 		if err == nil {
 			continue
@@ -173,6 +212,12 @@ func (a *appender) run() {
 		}
 		if errors.Is(err, errProbe) {
 			continue
+		}
+		if err = a.mend(err); err == nil {
+			continue
+		}
+		if a.reopen != nil && a.reopen.batches {
+			return
 		}
 		v := a.judge(err)
 		hopeless++
@@ -275,6 +320,15 @@ func (a *appender) request(base string) error {
 		a.most = 1
 		return errProbe
 	}
+	if sent <= a.unknown { // an earlier request may have appended it, at a master with other limits
+		state, stateErr := a.client.AppendStreamState(a.ctx, a.id)
+		if errors.Is(stateErr, wire.ErrUnknownStream) {
+			state.Next, stateErr = 1, nil
+		}
+		if stateErr != nil || state.Next > sent {
+			return err
+		}
+	}
 	// It is not appended, so no later number is.
 	a.unknown = answered
 	return &refusedEntry{number: sent, err: err}
@@ -322,6 +376,7 @@ func (a *appender) fail(err error) {
 
 // find returns the group of a record that was taken from the queue and is not answered. The lock is held.
 func (a *appender) find(number uint64) *group {
-	i := sort.Search(len(a.sent), func(i int) bool { return a.sent[i].number > number })
+	// The first number of a group may be negative: the entries before it were refused.
+	i := sort.Search(len(a.sent), func(i int) bool { return int64(a.sent[i].number-number) > 0 })
 	return a.sent[i-1]
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 
 	"github.com/chainstore/chainstore/wire"
@@ -17,7 +18,8 @@ type BatcherConfig struct {
 	// is four full batches, and the minimum one.
 	MaxBuffered int
 	// InFlight is the number of batches in flight, by default 1. With 1 the chain has the records in the order in which
-	// they were added; with more only within each batch.
+	// they were added, and an append stream sends them where the cluster has streams. With more they are sent in
+	// batches, and have an order only within each.
 	InFlight int
 }
 
@@ -37,31 +39,41 @@ func (cfg *BatcherConfig) setDefaults() {
 	}
 }
 
-// Batcher appends many records in few calls. Entries that are added while a batch is in flight go out together in the
-// next one. There is no timer: a single entry is sent at once, and batches grow with the load.
+// Batcher appends many records in few requests, through an append stream whose id a master makes, or in batches if the
+// cluster has no streams. There is no timer: a single entry is sent at once, and entries that are added while others
+// are under way go out together.
 //
 // Add returns a [Future], and blocks while too many entries are unanswered. Any goroutine may call it.
 //
-// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not accept within the client's
-// patience: all unanswered and later entries fail with that error. An entry that is refused for its content (too large,
-// for example) fails alone: its batch is sent again in halves until the entry is found. Close must be called in any
-// case.
+// Like a bufio.Writer, a Batcher stops when the cluster accepts nothing within the client's patience: all unanswered
+// and later entries fail with that error, or an [*UnknownOutcomeError] for those that may have been appended. An entry
+// that is refused for its content (too large, for example) fails alone. Close must be called in any case.
+//
+// Each entry is appended once, however often it is sent. A Batcher that was idle for more than a minute may begin
+// another stream. It sends batches, from then on, when the project has as many streams as it may or the masters serve
+// no more of them. Behind a proxy that sends nothing on before the end of a body, the first entries wait for 250 ms.
 type Batcher struct {
 	client *Client
-	ctx    context.Context // of the batches under way
+	ctx    context.Context // of the requests under way
+	cfg    BatcherConfig
 	queue  *queue
 	work   sync.WaitGroup // the senders
 }
 
-// NewBatcher starts a Batcher. When ctx ends every unanswered entry fails, and may or may not have been appended.
+// NewBatcher starts a Batcher. No request is made before the first entry is added. When ctx ends every unanswered entry
+// fails, and may or may not have been appended.
 func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	cfg.setDefaults()
-	b := &Batcher{
-		client: c, ctx: ctx, queue: newQueue(cfg.MaxBuffered, cfg.MaxBytes, cfg.MaxRecords, cfg.MaxBytes),
+	b := &Batcher{client: c, ctx: ctx, cfg: cfg}
+	b.queue = newQueue(cfg.MaxBuffered, cfg.MaxBytes, cfg.MaxRecords, cfg.MaxBytes)
+	if cfg.InFlight > 1 {
+		for range cfg.InFlight {
+			b.work.Go(b.sendBatches)
+		}
+		return b
 	}
-	for range cfg.InFlight {
-		b.work.Go(b.sender)
-	}
+	b.queue.bound(min(cfg.MaxRecords, streamGroup), min(cfg.MaxBytes, streamGroupBytes))
+	b.work.Go(b.run)
 	return b
 }
 
@@ -81,8 +93,116 @@ func (b *Batcher) Close() error {
 	return b.queue.firstError()
 }
 
-// sender sends one group after the other until the Batcher is closed and nothing is left.
-func (b *Batcher) sender() {
+// run sends the entries through a stream if the cluster has streams, else in batches.
+func (b *Batcher) run() {
+	if !b.queue.await() {
+		return
+	}
+	opened, err := b.client.OpenAppendStream(b.ctx)
+	switch {
+	case hasNoStreams(err):
+	case err != nil:
+		b.queue.stop(err)
+		return
+	default:
+		a := newAppender(b.ctx, b.client, b.queue, AppendStreamConfig{ID: opened.Stream})
+		a.reopen = &reopening{}
+		if a.run(); !a.reopen.batches {
+			return
+		}
+		for _, g := range a.sent {
+			if err == nil {
+				err = b.deliver(g, g.done, len(g.ends))
+			} else {
+				g.failFrom(g.done, err)
+			}
+			g.err = err
+			b.queue.answer(g)
+		}
+	}
+	b.queue.bound(b.cfg.MaxRecords, b.cfg.MaxBytes)
+	b.sendBatches()
+}
+
+// hasNoStreams reports whether an attempt to open a stream failed because the cluster has none, or no room for another,
+// or because a proxy does not know the path. Batches go on then, or fail for a reason of their own.
+func hasNoStreams(err error) bool {
+	for _, none := range []error{wire.ErrNoStreams, wire.ErrNoSuchRoute, wire.ErrMethod, wire.ErrTooMany, ErrAnswer} {
+		if errors.Is(err, none) {
+			return true
+		}
+	}
+	e, ok := errors.AsType[*wire.Error](err)
+	return ok && e.Name() == "" && (e.Problem.Status < 500 || e.Problem.Status == http.StatusNotImplemented)
+}
+
+// mend does what a Batcher does about an error of a request. It fails the entry that was refused for its content,
+// begins another stream after one that was forgotten, and makes run end if batches are to go on. It returns nil if the
+// next request may do better.
+func (a *appender) mend(err error) error {
+	if a.reopen == nil {
+		return err
+	}
+	if refused, ok := errors.AsType[*refusedEntry](err); ok && refusedForContent(refused.err) {
+		a.skip(refused.err)
+		return nil
+	}
+	certain := a.unknown <= a.answered // what has no answer was not appended
+	if !errors.Is(err, wire.ErrTooManyStreams) {
+		a.reopen.full = 0
+	} else if a.reopen.full++; certain && a.reopen.full >= len(a.client.masters) {
+		a.reopen.batches = true
+		return err
+	}
+	if !errors.Is(err, wire.ErrUnknownStream) || !certain || a.reopen.opened == maxReopened {
+		return err
+	}
+	opened, err := a.client.OpenAppendStream(a.ctx)
+	if err != nil {
+		a.reopen.batches = hasNoStreams(err)
+		return err
+	}
+	a.reopen.opened++
+	a.renumber(opened.Stream)
+	return nil
+}
+
+// maxReopened is how many streams a Batcher begins for the same entries.
+const maxReopened = 3
+
+// skip answers the first entry without an answer with the error for which it was refused. The next one gets its number.
+func (a *appender) skip(err error) {
+	a.mu.Lock()
+	g := a.sent[0]
+	g.fail(g.done, err)
+	g.done++
+	for _, g := range a.sent {
+		g.number--
+	}
+	a.taken--
+	complete := g.done == len(g.ends)
+	if complete {
+		a.sent = a.sent[1:]
+	}
+	a.mu.Unlock()
+	if complete {
+		a.answer(g)
+	}
+}
+
+// renumber makes the entries without an answer the first ones of another stream.
+func (a *appender) renumber(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, g := range a.sent {
+		g.number -= a.answered
+	}
+	a.taken -= a.answered
+	a.id, a.answered, a.unknown = id, 0, 0
+}
+
+// sendBatches sends one group after the other until the queue is closed and none is left.
+func (b *Batcher) sendBatches() {
 	for {
 		g, failed := b.queue.next()
 		if g == nil {
@@ -106,9 +226,7 @@ func (b *Batcher) deliver(g *group, i, j int) error {
 		copy(g.positions[i:j], positions)
 		return nil
 	case !refusedForContent(err):
-		for k := i; k < len(g.ends); k++ {
-			g.fail(k, err)
-		}
+		g.failFrom(i, err)
 		return err
 	case j-i == 1:
 		g.fail(i, err)

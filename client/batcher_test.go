@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ledger is a master that appends batches and records them.
+// ledger is an older master that appends batches and records them.
 type ledger struct {
 	mu       sync.Mutex
 	payloads []string
@@ -30,6 +30,10 @@ type ledger struct {
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/v1/records:batch" {
+		problem(w, http.StatusNotFound, wire.ErrNoSuchRoute.Name)
+		return
+	}
 	body, err := io.ReadAll(r.Body)
 	if l.gate != nil {
 		l.busy.Add(1)
@@ -302,6 +306,10 @@ func TestBatcherKeepsWhatWasAppendedBeforeItStopped(t *testing.T) {
 	var asked atomic.Int32
 	gate, under := make(chan struct{}), make(chan struct{})
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/records:batch" {
+			l.ServeHTTP(w, r)
+			return
+		}
 		switch asked.Add(1) {
 		case 1:
 			close(under)

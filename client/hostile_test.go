@@ -41,6 +41,10 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 		{"AppendBatch", false, "positions", func(x ctx, c *Client) error {
 			return one(c.AppendBatch(x, []Entry{entry, entry}, ""))
 		}},
+		{"OpenAppendStream", false, "opened stream", func(x ctx, c *Client) error {
+			return one(c.OpenAppendStream(x))
+		}},
+		{"AppendStreams", false, "streams", func(x ctx, c *Client) error { return one(c.AppendStreams(x, "", 0)) }},
 		{"AppendStreamState", false, "stream state", func(x ctx, c *Client) error {
 			return one(c.AppendStreamState(x, "doors"))
 		}},
@@ -109,6 +113,7 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 		{"AddLogKey", false, "log key", func(x ctx, c *Client) error { return one(c.AddLogKey(x)) }},
 		{"RetireLogKey", false, "none", func(x ctx, c *Client) error { return c.RetireLogKey(x, "00000002") }},
 		{"RemoveStorage", false, "none", func(x ctx, c *Client) error { return c.RemoveStorage(x, "s-1", true) }},
+		{"RemoveAppendStream", false, "none", func(x ctx, c *Client) error { return c.RemoveAppendStream(x, "doors") }},
 		{"RemoveMiner", false, "none", func(x ctx, c *Client) error { return c.RemoveMiner(x, "w-1") }},
 		{"RemoveMaster", false, "none", func(x ctx, c *Client) error { return c.RemoveMaster(x, "m-1", true) }},
 	}

@@ -111,7 +111,7 @@ func (c *Client) remove(ctx context.Context, path string, force bool) error {
 	}
 	q := c.newQuery(http.MethodDelete, path, exchange.MaxSmall)
 	err := c.do(ctx, q, (*exchange.Answer).ExpectDone)
-	if q.maybeDone && errors.Is(err, wire.ErrNotFound) {
+	if q.maybeDone && (errors.Is(err, wire.ErrNotFound) || errors.Is(err, wire.ErrUnknownStream)) {
 		return nil
 	}
 	return err

@@ -77,6 +77,13 @@ func (g *group) fail(i int, err error) {
 	g.errs[i] = err
 }
 
+// failFrom sets the error of an entry and of those after it.
+func (g *group) failFrom(i int, err error) {
+	for ; i < len(g.ends); i++ {
+		g.fail(i, err)
+	}
+}
+
 // Future is the answer to an entry, once it is there.
 type Future struct {
 	group *group
@@ -177,6 +184,31 @@ func (q *queue) firstError() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.first
+}
+
+// bound sets the bounds of the groups that begin from now on.
+func (q *queue) bound(groupRecords, groupBytes int) {
+	q.mu.Lock()
+	q.groupRecords, q.groupBytes = groupRecords, groupBytes
+	q.mu.Unlock()
+}
+
+// await waits for an entry. It returns false if the queue is closed and has none.
+func (q *queue) await() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) == 0 && !q.closed {
+		q.wake.Wait()
+	}
+	return len(q.waiting) > 0
+}
+
+// stop answers all entries with the error that ends the queue, until it is closed and none is left.
+func (q *queue) stop(err error) {
+	q.mu.Lock()
+	q.failed = err
+	q.mu.Unlock()
+	q.refuse()
 }
 
 // close makes the senders end when no entry is left.

@@ -34,10 +34,94 @@ type streamStore struct {
 
 	mu       sync.Mutex
 	streams  map[string][]storedRecord
-	index    uint64
 	requests []string // host, stream and first of each
-	bad      string   // a record with this payload is refused, with its part
+	bad      string   // a record whose payload ends so is refused, with its part
 	part     int      // records of a part, 0 for 1
+
+	opened  int                      // streams that were opened
+	refuses func() *wire.ProblemType // of a request to open a stream; nil for none
+	all     []string                 // the payloads of all records, in the order of their indexes from 1 on
+	batches map[string][]wire.Position
+}
+
+// open answers POST /v1/streams.
+func (s *streamStore) open() *http.Response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuses != nil {
+		if p := s.refuses(); p != nil {
+			return problemResponse(p)
+		}
+	}
+	s.opened++
+	id := fmt.Sprint(wire.OwnStreamID, s.opened)
+	s.streams[id] = []storedRecord{}
+	return jsonResponse(http.StatusCreated, wire.AppendStream{Stream: id, Next: 1, Oldest: 1, Window: streamWindow})
+}
+
+// state answers GET /v1/streams/{id}.
+func (s *streamStore) state(id string) *http.Response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	of, ok := s.streams[id]
+	if !ok {
+		return problemResponse(wire.ErrUnknownStream)
+	}
+	n := uint64(len(of))
+	return jsonResponse(http.StatusOK, wire.AppendStream{
+		Stream: id, Next: n + 1, Oldest: max(n, streamWindow) - streamWindow + 1, Window: streamWindow,
+	})
+}
+
+// batch answers POST /v1/records:batch. It appends once under each key.
+func (s *streamStore) batch(r *http.Request) *http.Response {
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Error(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := r.Header.Get(wire.HeaderIdempotencyKey)
+	positions, ok := s.batches[key]
+	if !ok {
+		var payloads []string
+		_ = wire.ParseFrames(body, func(_, _, payload []byte) error {
+			payloads = append(payloads, string(payload))
+			return nil
+		})
+		for _, p := range payloads {
+			if s.bad != "" && strings.HasSuffix(p, s.bad) {
+				return problemResponse(wire.ErrTooLarge)
+			}
+		}
+		for _, p := range payloads {
+			positions = append(positions, s.add(p))
+		}
+		if s.batches == nil {
+			s.batches = map[string][]wire.Position{}
+		}
+		s.batches[key] = positions
+	}
+	return jsonResponse(http.StatusCreated, wire.Positions{Records: positions})
+}
+
+// add appends a record. The lock is held.
+func (s *streamStore) add(payload string) wire.Position {
+	s.all = append(s.all, payload)
+	return wire.Position{Index: uint64(len(s.all)), Leaf: chain.Hash{7}, State: wire.StateCommitted}
+}
+
+func jsonResponse(status int, v any) *http.Response {
+	data, _ := json.Marshal(v)
+	return &http.Response{
+		StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: int64(len(data)),
+		Body: io.NopCloser(bytes.NewReader(data)),
+	}
+}
+
+func payloadOf(frame []byte) string {
+	return string(frame[wire.FrameOverhead+int(frame[0])+int(frame[1]):])
 }
 
 // streamFault is what goes wrong in a request. The zero value is nothing.
@@ -112,15 +196,24 @@ func problemResponse(t *wire.ProblemType) *http.Response {
 }
 
 func (s *streamStore) RoundTrip(r *http.Request) (*http.Response, error) {
+	id, isState := strings.CutPrefix(r.URL.Path, "/v1/streams/")
+	switch {
+	case r.URL.Path == "/v1/streams" && r.Method == http.MethodPost:
+		return s.open(), nil
+	case isState && r.Method == http.MethodGet:
+		return s.state(id), nil
+	case r.URL.Path == "/v1/records:batch":
+		return s.batch(r), nil
+	}
 	if r.URL.Path != "/v1/records:stream" || r.Method != http.MethodPost || r.Header.Get("Content-Type") !=
 		wire.TypeFrames || r.Header.Get("Authorization") != "Bearer "+testToken ||
 		r.Header.Get("Expect") != "100-continue" {
 		s.t.Errorf("%s %s, %v", r.Method, r.URL, r.Header)
 	}
 	q := r.URL.Query()
-	id := q.Get("stream")
+	id = q.Get("stream")
 	first, err := strconv.ParseUint(q.Get("first"), 10, 64)
-	if err != nil || checkStreamID(id) != nil {
+	if err != nil || wire.CheckStreamID(id) != nil {
 		s.t.Errorf("query %q", r.URL.RawQuery)
 	}
 	s.mu.Lock()
@@ -129,7 +222,8 @@ func (s *streamStore) RoundTrip(r *http.Request) (*http.Response, error) {
 	if s.fault != nil {
 		f = s.fault(r.URL.Host, len(s.requests))
 	}
-	next := uint64(len(s.streams[id])) + 1
+	of, known := s.streams[id]
+	next := uint64(len(of)) + 1
 	s.mu.Unlock()
 	answer, out := io.Pipe()
 	context.AfterFunc(r.Context(), func() { _ = answer.CloseWithError(r.Context().Err()) })
@@ -144,7 +238,7 @@ func (s *streamStore) RoundTrip(r *http.Request) (*http.Response, error) {
 		return refuse(&http.Response{StatusCode: f.foreign, Body: http.NoBody}, nil)
 	case f.status != nil:
 		return refuse(problemResponse(f.status), nil)
-	case first > next && next == 1:
+	case !known && (first > 1 || strings.HasPrefix(id, wire.OwnStreamID)):
 		return refuse(problemResponse(wire.ErrUnknownStream), nil)
 	case first > next:
 		s.t.Errorf("first=%d, the next number is %d", first, next)
@@ -248,7 +342,7 @@ func (s *streamStore) serve(
 		}
 		if f.records > 0 && number-first+uint64(len(frames)) > uint64(f.records) {
 			frames = append(frames, nil)[:min(len(frames), f.unanswered)]
-			if _, p := s.place(id, number, frames); p != nil {
+			if _, p := s.place(id, number, frames); p != nil && s.bad == "" {
 				s.t.Error(p)
 			}
 			return end(f.problem)
@@ -307,6 +401,9 @@ func (s *streamStore) place(id string, number uint64, frames [][]byte) ([]wire.P
 		}
 	}
 	var positions []wire.Position
+	if _, known := s.streams[id]; !known && (number > 1 || strings.HasPrefix(id, wire.OwnStreamID)) {
+		return nil, wire.ErrUnknownStream
+	}
 	for i, frame := range frames {
 		of := s.streams[id]
 		n := number + uint64(i)
@@ -315,10 +412,7 @@ func (s *streamStore) place(id string, number uint64, frames [][]byte) ([]wire.P
 			s.t.Errorf("number %d follows number %d", n, has)
 			return nil, wire.ErrStreamGap
 		case n == has+1:
-			s.index++
-			of = append(of, storedRecord{bytes.Clone(frame), wire.Position{
-				Index: s.index, Leaf: chain.Hash{7}, State: wire.StateCommitted,
-			}})
+			of = append(of, storedRecord{bytes.Clone(frame), s.add(payloadOf(frame))})
 			s.streams[id] = of
 		case has-n >= streamWindow:
 			return nil, wire.ErrStreamPassed
@@ -342,7 +436,7 @@ func (s *streamStore) payloads(id string) (list []string) {
 		}
 	}
 	for _, r := range s.streams[id] {
-		list = append(list, string(r.frame[wire.FrameOverhead+int(r.frame[0])+int(r.frame[1]):]))
+		list = append(list, payloadOf(r.frame))
 	}
 	return list
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,25 +42,7 @@ type runningStream struct {
 // and returns how many leaders were killed.
 func (c *cluster) killLeaders(o *oracle, running *sync.WaitGroup, streams []*runningStream) (kills int) {
 	c.t.Helper()
-	end := func() {
-		for _, s := range streams {
-			s.stop.Store(true)
-		}
-		running.Wait()
-	}
-	c.t.Cleanup(end)
-	more := func() {
-		c.t.Helper()
-		for _, s := range streams {
-			want := s.answered.Load() + streamInReach
-			c.await("answers of "+s.id, func() string {
-				if got := s.answered.Load(); got < want && !o.failed() {
-					return fmt.Sprintf("%d of %d", got, want)
-				}
-				return ""
-			})
-		}
-	}
+	more, end := c.watch(o, running, streams)
 	more()
 	kills = 3
 	if settings.times {
@@ -76,6 +59,47 @@ func (c *cluster) killLeaders(o *oracle, running *sync.WaitGroup, streams []*run
 	}
 	end()
 	return kills
+}
+
+// killEach kills one master after the other, whatever it is, while streams run. Then it ends them.
+func (c *cluster) killEach(o *oracle, running *sync.WaitGroup, streams []*runningStream) {
+	c.t.Helper()
+	more, end := c.watch(o, running, streams)
+	more()
+	for i := range c.File().Masters {
+		master := fmt.Sprint("master-", i+1)
+		c.kill(master)
+		more()
+		c.launch(master)
+		c.awaitComplete(3)
+		more()
+	}
+	end()
+}
+
+// watch returns functions that wait until each stream has gone on, and that end all of them.
+func (c *cluster) watch(o *oracle, running *sync.WaitGroup, streams []*runningStream) (more, end func()) {
+	streams = slices.Clone(streams)
+	end = func() {
+		for _, s := range streams {
+			s.stop.Store(true)
+		}
+		running.Wait()
+	}
+	c.t.Cleanup(end)
+	more = func() {
+		c.t.Helper()
+		for _, s := range streams {
+			want := s.answered.Load() + streamInReach
+			c.await("answers of "+s.id, func() string {
+				if got := s.answered.Load(); got < want && !o.failed() {
+					return fmt.Sprintf("%d of %d", got, want)
+				}
+				return ""
+			})
+		}
+	}
+	return more, end
 }
 
 func (s *numberedStream) entry(number uint64) client.Entry {

@@ -81,9 +81,13 @@ func timesOutside(at []wire.Position, began, ended time.Time, bound time.Duratio
 
 // TestClockJumps sets the wall clocks of the masters by years, in both directions: that of the leader, those of all,
 // and back. After each step, blocks are cut, nodes are checked on schedule, quotas refill, idempotency keys are known,
-// every master serves reads that the leader must confirm, and records have the right times.
+// every master serves reads that the leader must confirm, and records have the right times. All certificates are out of
+// their time by these clocks.
 func TestClockJumps(t *testing.T) {
-	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.CheckInterval = 2 * time.Second })
+	c, topology := prepared(t, func(topology *devcluster.Topology) {
+		topology.CheckInterval = 2 * time.Second
+		secure(topology)
+	})
 	// The clock of a leader may be used that is wrong by up to 10 s, and so may the next one.
 	c.program, c.timeBound = altered(t, "clock"), 25*time.Second
 	c.begin(topology)

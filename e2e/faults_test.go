@@ -51,6 +51,7 @@ func TestRandomFaults(t *testing.T) {
 		}
 		l.more(some / 3)
 		if s.steps%progressEvery == 0 {
+			s.renewCertificates()
 			c.awaitProgress(fmt.Sprint("after step ", s.steps))
 			c.awaitQuota(o, fmt.Sprint("step ", s.steps), limited)
 			c.awaitConfirmed(fmt.Sprint("step ", s.steps))
@@ -64,6 +65,7 @@ func TestRandomFaults(t *testing.T) {
 			})
 		}
 	}
+	s.renewCertificates()
 	s.awaitComplete(3)
 	c.awaitProgress("after the last step")
 	l.end()

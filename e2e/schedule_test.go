@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
@@ -29,6 +30,8 @@ type schedule struct {
 	faults []fault
 	clocks string // the folder of the clock files, "" if clocks cannot be set
 	small  map[string]bool
+	// expired are the workers that have certificates that have expired.
+	expired map[string]bool
 	// mayEnd are roles that may be about to end by an earlier fault, each with the text that their log has then.
 	mayEnd map[string]string
 }
@@ -139,6 +142,45 @@ func clockFault() fault {
 		undo := s.c.setClock(name, time.Duration(by)*time.Millisecond)
 		return fmt.Sprintf("%s by %v", name, time.Duration(by)*time.Millisecond), undo
 	}}
+}
+
+// newCertificateFault gives a new certificate to a role that runs.
+func newCertificateFault() fault {
+	return fault{"new certificate", 2, func(s *schedule) (string, func()) {
+		all := s.c.everybody()
+		name := all[s.random.IntN(len(all))]
+		s.c.issue(name, certs.NodeLifetime)
+		return name, nil
+	}}
+}
+
+// oldCertificateFault gives a worker a certificate that has expired. It keeps it for some steps, and the other nodes
+// accept it in their grace. Users would refuse that of a master.
+func oldCertificateFault() fault {
+	return fault{"old certificate", 1, func(s *schedule) (string, func()) {
+		workers := append(s.c.names(devcluster.KindStorage), s.c.names(devcluster.KindMiner)...)
+		name := workers[s.random.IntN(len(workers))]
+		s.c.issue(name, -time.Minute)
+		s.expired[name] = true
+		return name, nil
+	}}
+}
+
+// renewCertificates replaces the certificates of the workers that have expired ones. Notices would name them.
+func (s *schedule) renewCertificates() {
+	s.c.t.Helper()
+	for name := range s.expired {
+		s.c.issue(name, certs.NodeLifetime)
+	}
+	clear(s.expired)
+}
+
+// issue gives a role a certificate that lasts so long from now.
+func (c *cluster) issue(name string, lifetime time.Duration) {
+	c.t.Helper()
+	if err := c.Issue(roleOf(c.Topology(), name), lifetime); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // diskFaults returns faults of the disk of a role. After a failed sync the role must exit by itself, and work after a
@@ -426,9 +468,10 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c, topology := prepared(t, change)
 	s := &schedule{
 		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: scratch,
-		mayEnd: map[string]string{},
+		mayEnd: map[string]string{}, expired: map[string]bool{},
 	}
 	c.net = newNetwork(t, &topology)
+	secure(&topology)
 	s.faults = append(s.faults, networkFaults()...)
 	if c.net.wires.canSlow() {
 		s.faults = append(s.faults, slowLink())
@@ -436,7 +479,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
 	c.expectDamage = true // a node that lags is invalid for a while
 	c.program, c.timeBound = altered(t, "clock"), time.Minute
-	s.faults = append(s.faults, clockFault())
+	s.faults = append(s.faults, clockFault(), newCertificateFault(), oldCertificateFault())
 	disks := diskFaults()
 	// Notices would report the small file systems all the time.
 	topology.MasterOptions.MinFree, topology.MasterOptions.WarnFree = minFree, minFree

@@ -1,7 +1,10 @@
 package masterfsm
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
@@ -209,6 +212,9 @@ func (s *State) placePart(project *Project, q *request) Placement {
 		return Placement{Err: RefusedLevel}
 	}
 	first, use := q.part.First, streams.Use{Age: s.age, Token: q.part.Token, Named: q.part.has(PartNamed)}
+	if s.level >= LevelStreamIDs {
+		use.Time, use.ID = s.now, q.part.ID
+	}
 	name := streams.Name(scopedKey(q.project, q.part.Stream))
 	stream, known := s.streams.Find(name)
 	last, count := stream.Last, uint64(len(q.records))
@@ -228,7 +234,7 @@ func (s *State) placePart(project *Project, q *request) Placement {
 		return Placement{Err: RefusedForeign, Next: last + 1}
 	default:
 		p := Placement{Replay: true}
-		for _, r := range s.streams.Positions(name, first, count, s.age) {
+		for _, r := range s.streams.Positions(name, first, count, use) {
 			p.Runs = append(p.Runs, Run{Block: r.Block, Offset: r.Offset, Count: r.Count})
 		}
 		return p
@@ -248,6 +254,51 @@ func (s *State) placePart(project *Project, q *request) Placement {
 // Stream returns the state of a project's stream. id is the digest of the stream's id.
 func (s *State) Stream(project uint32, id Digest) (streams.State, bool) {
 	return s.streams.Find(streams.Name(scopedKey(project, id)))
+}
+
+// Streams returns up to limit streams of a project whose ids come after one, in the order of their ids. A stream that
+// was not used since the group has protocol level 5 has no id, and is not among them.
+func (s *State) Streams(project uint32, after string, limit int) []streams.State {
+	all := slices.DeleteFunc(s.streams.Of(project), func(o streams.State) bool { return o.ID <= after })
+	slices.SortFunc(all, func(a, b streams.State) int { return strings.Compare(a.ID, b.ID) })
+	return all[:min(limit, len(all))]
+}
+
+// OpenStream begins a stream without a record, whose id a master has just made. Its client can then send the first
+// records as often as it takes. It is refused with [wire.ErrTooMany] where there is no room for another stream. Known
+// from protocol level 5 on.
+type OpenStream struct {
+	Project uint32 `json:"project"`
+	ID      string `json:"id"`
+	Time    uint64 `json:"time"`
+	Age     uint64 `json:"age"` // State.Age as the leader has counted it
+}
+
+func (c *OpenStream) apply(s *State) (any, error) {
+	name := streams.Name(scopedKey(c.Project, StreamDigest(c.ID)))
+	_, known := s.streams.Find(name)
+	use := streams.Use{Age: s.ageOf(c.Age), ID: c.ID}
+	switch {
+	case s.level < LevelStreamIDs:
+		return nil, wire.ErrNoStreams
+	case s.projectAt(c.Project) == nil:
+		return nil, ErrUnknownProject
+	case known:
+		return nil, fmt.Errorf("%w: the append stream %s is already there", ErrBadCommand, c.ID)
+	case !s.streams.Room(c.Project, use):
+		return nil, wire.ErrTooMany
+	}
+	s.tick(c.Time)
+	s.elapse(c.Age)
+	use.Time = s.now
+	s.streams.Begin(c.Project, name, use)
+	return nil, nil
+}
+
+// StreamDigest is the digest of the id of a stream.
+func StreamDigest(id string) Digest {
+	sum := sha256.Sum256([]byte(id))
+	return Digest(sum[:len(Digest{})])
 }
 
 // RemoveStream makes the table forget a stream of a project. Its records stay. Another stream may have its id. Known

@@ -66,13 +66,14 @@ var commands = [...]Command{
 	32: &CreateAdmin{},
 	33: &RevokeAdmin{},
 	34: &ExpireAdmins{},
+	35: &OpenStream{},
 }
 
 // firstLevels has the protocol level from which on commands are known, besides those that every version knows. A master
 // of an older version stops when it has to apply one that it does not know.
 var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
-	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins,
+	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
 }
 
 // FirstLevel returns the protocol level that a group must have before a command is proposed.

@@ -84,8 +84,12 @@ type call struct {
 }
 
 func (c *call) part() Part {
-	const all = PartBegins | PartNamed | PartReader
-	return Part{Stream: digest(c.stream), First: c.first, Token: c.token, Flags: all &^ c.without}
+	const all = PartBegins | PartNamed | PartReader | PartHasID
+	p := Part{Stream: digest(c.stream), First: c.first, Token: c.token, Flags: all &^ c.without}
+	if p.has(PartHasID) {
+		p.ID = c.stream
+	}
+	return p
 }
 
 func digest(s string) Digest {

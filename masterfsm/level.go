@@ -25,7 +25,8 @@ import (
 //	   complete; ends of checks say their result ([EndCheck]), and a node that cannot be checked is no copy; the
 //	   table counts the checks in a row that ended early
 //	4: append streams (package masterfsm/streams); snapshots of version 8
-//	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); snapshots of version 9
+//	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
+//	   streams without a record ([OpenStream]); snapshots of version 9
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -67,6 +68,10 @@ const (
 
 	// LevelStreams is the level from which the table has append streams.
 	LevelStreams = 4
+
+	// LevelStreamIDs is the level from which the table has the ids of streams and the times of their last uses, and
+	// streams without a record ([OpenStream]).
+	LevelStreamIDs = 5
 
 	// LevelAdmins is the level from which the table has named admin tokens.
 	LevelAdmins = 5

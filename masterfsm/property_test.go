@@ -171,8 +171,11 @@ func (s *simulation) command() []byte {
 			return Encode(&RemoveMaster{ID: id + string(rune('0'+s.rng.IntN(10))), Time: time})
 		}
 	case n < 97:
-		if s.chance(20) {
+		switch {
+		case s.chance(20):
 			return Encode(s.admin(time))
+		case s.a.Level() >= LevelStreamIDs && s.chance(3):
+			return Encode(&OpenStream{Project: uint32(s.rng.IntN(5)), ID: s.id(), Time: time, Age: s.age()})
 		}
 		return Encode(s.project(time))
 	case n < 98:

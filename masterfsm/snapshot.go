@@ -26,6 +26,7 @@ import (
 //	              result: seq u64 ‖ content[16] (from version 5 on) ‖ part: placements
 //	keys u64    ‖ (key[16] ‖ body[8] ‖ block u64 ‖ offset u32 ‖ count u32 ‖ age u64) × keys
 //	streams u64 ‖ (name[16] ‖ project u32 ‖ named u8 ‖ used u64 ‖ last u64 ‖ token u32 ‖ own u64 ‖
+//	               time u64 ‖ part: id (both from version 9 on) ‖
 //	               runs u64 ‖ (block u64 ‖ offset u32 ‖ count u32) × runs) …
 //	              (from version 8 on; the stream that was used least recently first)
 //	held u64    ‖ held block × held
@@ -166,7 +167,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 	s.writeMembers(k)
 	s.writeKeys(k)
 	if s.level >= LevelStreams {
-		writeStreams(k, sn.streams)
+		writeStreams(k, s.level, sn.streams)
 	}
 	k.u64(uint64(len(s.held)))
 	for _, b := range s.held {
@@ -218,7 +219,7 @@ func (s *State) writeKeys(k *sink) {
 	}
 }
 
-func writeStreams(k *sink, all []streams.Image) {
+func writeStreams(k *sink, level uint64, all []streams.Image) {
 	k.u64(uint64(len(all)))
 	for i := range all {
 		m := &all[i]
@@ -233,6 +234,10 @@ func writeStreams(k *sink, all []streams.Image) {
 		k.u64(m.Last)
 		k.u32(m.Token)
 		k.u64(m.Own)
+		if level >= LevelStreamIDs {
+			k.u64(m.Time)
+			k.part([]byte(m.ID))
+		}
 		runs := uint64(0)
 		m.Each(func(streams.Run) { runs++ })
 		k.u64(runs)
@@ -421,11 +426,14 @@ func (s *State) readKeys(c *source) {
 func (s *State) readStreams(c *source) {
 	const runSize = 8 + 4 + 4
 	for n := c.u64(); n > 0 && c.err == nil; n-- {
-		head := fields.New(c.raw(16 + 4 + 1 + 8 + 8 + 4 + 8 + 8))
+		head := fields.New(c.raw(16 + 4 + 1 + 8 + 8 + 4 + 8))
 		m := streams.Image{Name: streams.Name(head.Fixed(16)), Project: head.Uint32(), Named: head.Uint8() != 0,
 			Used: head.Uint64(), Last: head.Uint64(), Token: head.Uint32(), Own: head.Uint64()}
-		count := head.Uint64()
-		if c.err == nil && (count == 0 || count > streams.Window) {
+		if s.level >= LevelStreamIDs {
+			m.Time, m.ID = c.u64(), string(c.part())
+		}
+		count := c.u64()
+		if c.err == nil && count > streams.Window {
 			c.fail(fmt.Errorf("stream %x has %d runs", m.Name, count))
 		}
 		if c.err != nil {

@@ -394,10 +394,14 @@ func (s *State) Now() uint64 { return s.now }
 func (s *State) Age() uint64 { return s.age }
 
 // elapse moves the age to that of a command. An absurd one is ignored.
-func (s *State) elapse(age uint64) {
+func (s *State) elapse(age uint64) { s.age = s.ageOf(age) }
+
+// ageOf is the age after a command with one.
+func (s *State) ageOf(age uint64) uint64 {
 	if age <= longestLeadership {
-		s.age = max(s.age, age)
+		return max(s.age, age)
 	}
+	return s.age
 }
 
 // longestLeadership bounds the time that a leader may claim to have led, in milliseconds. It is 8,000 years, so that no

@@ -306,6 +306,112 @@ func TestUnnamedStreams(t *testing.T) {
 	}
 }
 
+// TestOpenStream checks a stream that is opened before its first record: that record is appended once, however often it
+// is sent and whatever flags its part has, and never after the stream was forgotten.
+func TestOpenStream(t *testing.T) {
+	b := newTable(t, smallSettings())
+	open := func(project uint32, id string, age uint64) *OpenStream {
+		return &OpenStream{Project: project, ID: id, Time: startTime, Age: age}
+	}
+	b.ok(&RaiseLevel{Level: LevelStreamIDs - 1, Time: startTime})
+	b.refused(open(1, "_0", 0), wire.ErrNoStreams)
+	b.raise()
+	b.refused(open(9, "_0", 0), ErrUnknownProject)
+	for i := range streams.Unnamed {
+		b.ok(open(1, fmt.Sprint("_", i), 0))
+	}
+	b.refused(open(1, "_0", 0), ErrBadCommand)
+	b.refused(open(1, "_more", streams.UnnamedIdle-1), wire.ErrTooMany)
+	b.ok(open(2, "_0", 0)) // of another project
+	send := func(b *table, id string, first uint64, count int) Placement {
+		c := numbered(1, id, first, count)
+		c.without = PartBegins | PartNamed
+		return b.send(c)
+	}
+	for _, b := range []*table{b, {t: t, State: restored(t, b.State), seq: b.seq}} {
+		if s, ok := b.Stream(1, digest("_0")); !ok || s.Last != 0 || s.Oldest != 1 || s.ID != "_0" || s.Named {
+			t.Fatalf("%+v, %v", s, ok)
+		}
+		if p := send(b, "_0", 2, 1); p.Err != RefusedGap || p.Next != 1 {
+			t.Errorf("it begins with number 2: %+v", p)
+		}
+		first := send(b, "_0", 1, 3)
+		if first.Err != Accepted || first.Replay {
+			t.Fatalf("%+v", first)
+		}
+		for range 3 {
+			if p := send(b, "_0", 1, 3); !p.Replay || !reflect.DeepEqual(places(p.Runs), places(first.Runs)) {
+				t.Errorf("sent again: %+v, at first %+v", p, first)
+			}
+		}
+		b.ok(open(1, "_more", streams.UnnamedIdle)) // in the place of _1, which was not used since it was opened
+		if p := send(b, "_1", 1, 1); p.Err != RefusedStream {
+			t.Errorf("it was forgotten, and begins: %+v", p)
+		}
+		if p := send(b, "_more", 1, 1); p.Err != Accepted {
+			t.Errorf("%+v", p)
+		}
+	}
+	b.Apply(Encode(open(1, "_absurd", 1<<63)))
+	if b.Age() != streams.UnnamedIdle {
+		t.Errorf("an absurd age moves that of the table to %d", b.Age())
+	}
+}
+
+// TestStreamsListed checks the pages of a project's streams.
+func TestStreamsListed(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	for _, id := range []string{"c", "a", "b"} {
+		b.part(1, id, 1, 2)
+	}
+	b.part(2, "z", 1, 1)
+	b.ok(&OpenStream{Project: 1, ID: "_x", Time: startTime + 5})
+	ids := func(after string, limit int) (list []string) {
+		for _, s := range b.Streams(1, after, limit) {
+			list = append(list, s.ID)
+		}
+		return list
+	}
+	for _, c := range []struct {
+		after string
+		limit int
+		want  []string
+	}{
+		{"", 9, []string{"_x", "a", "b", "c"}}, {"", 2, []string{"_x", "a"}}, {"a", 2, []string{"b", "c"}},
+		{"aa", 1, []string{"b"}}, {"c", 1, nil},
+	} {
+		if got := ids(c.after, c.limit); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%d after %q: %q, want %q", c.limit, c.after, got, c.want)
+		}
+	}
+	if s := b.Streams(1, "", 2); s[0].Named || s[0].Time != startTime+5 || !s[1].Named || s[1].Last != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestStreamIDsFromTheirLevel checks that a stream has no id below the level of ids, that masters which were restored
+// below it get the same state above it, and that the stream has its id when it is used again.
+func TestStreamIDsFromTheirLevel(t *testing.T) {
+	a := newTable(t, smallSettings())
+	a.ok(&RaiseLevel{Level: LevelStreamIDs - 1, Time: startTime})
+	a.part(1, "s", 1, 2)
+	b := &table{t: t, State: restored(t, a.State), seq: a.seq}
+	for _, x := range []*table{a, b} {
+		x.raise()
+		if s, _ := x.Stream(1, digest("s")); s.ID != "" || s.Time != 0 || len(x.Streams(1, "", 9)) != 0 {
+			t.Errorf("%+v", s)
+		}
+		x.part(1, "s", 2, 1) // sent again
+		if s := x.Streams(1, "", 9); len(s) != 1 || s[0].ID != "s" || !s[0].Named || s[0].Time != x.Now() {
+			t.Errorf("%+v", s)
+		}
+	}
+	if !bytes.Equal(snapshotBytes(t, a.State), snapshotBytes(t, b.State)) {
+		t.Error("the states have parted")
+	}
+}
+
 // TestForeignRecords checks that records are compared only for the token that has sent them, or one that may read.
 func TestForeignRecords(t *testing.T) {
 	b := newTable(t, smallSettings())
@@ -354,6 +460,7 @@ func TestStreamsAfterRecovery(t *testing.T) {
 	if s, ok := r.s.Stream(1, digest("old")); err != nil || done.Streams != 0 || s.Last != 4 || !ok {
 		t.Errorf("nothing was adopted: %+v, %v, the stream is at %d, %v", done, err, s.Last, ok)
 	}
+	b.ok(&OpenStream{Project: 1, ID: "_opened", Time: startTime})
 	older := restored(t, b.State)
 	b.part(1, "old", 5, 4)
 	b.mine()
@@ -365,7 +472,7 @@ func TestStreamsAfterRecovery(t *testing.T) {
 		}
 	}
 	done, err = r.Finish(0, nil)
-	if _, ok := older.Stream(1, digest("old")); err != nil || done.Streams != 1 || ok || done.Blocks == 0 {
+	if _, ok := older.Stream(1, digest("old")); err != nil || done.Streams != 2 || ok || done.Blocks == 0 {
 		t.Errorf("blocks were adopted: %+v, %v, the stream is known: %v", done, err, ok)
 	}
 }

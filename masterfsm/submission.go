@@ -17,8 +17,8 @@ import (
 //	request = project u32 ‖ key[16] ‖ body[16] ‖ count u32 ‖ (commit[32] ‖ record) × count
 //
 // A submission with parts of streams is of another kind. Each of its requests has stream[16] ‖ first u64 ‖ token u32 ‖
-// flags u8 before the count: the digest of the stream's id, zero for none, and the rest of [Part]. See
-// [NewStreamSubmission].
+// flags u8 before the count: the digest of the stream's id, zero for none, and the rest of [Part]. One with the flag
+// [PartHasID] has id length u8 ‖ id after its flags. See [NewStreamSubmission].
 //
 // A record has the form of [chain.Record.AppendTo], its time still zero. key is the digest of the idempotency key, zero
 // where there is none; body that of the content. The leader puts the submissions that arrive together into one command,
@@ -66,6 +66,7 @@ type Part struct {
 	First  uint64 // the number of the first of the records
 	Token  uint32 // the id of the token that has sent them
 	Flags  PartFlags
+	ID     string // the stream's id, of at most 255 bytes; only with the flag PartHasID
 }
 
 // PartFlags are flags of a [Part].
@@ -76,6 +77,7 @@ const (
 	PartBegins PartFlags = 1 << iota // the stream begins with it, if it is not known
 	PartNamed                        // a client has chosen the stream's id
 	PartReader                       // the token may read the project's records
+	PartHasID                        // the part has the stream's id; from protocol level 5 on
 )
 
 func (p *Part) has(flag PartFlags) bool { return p.Flags&flag != 0 }
@@ -83,7 +85,11 @@ func (p *Part) has(flag PartFlags) bool { return p.Flags&flag != 0 }
 // append adds the part's form in submissions.
 func (p *Part) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(append(b, p.Stream[:]...), p.First)
-	return append(binary.BigEndian.AppendUint32(b, p.Token), byte(p.Flags))
+	b = append(binary.BigEndian.AppendUint32(b, p.Token), byte(p.Flags))
+	if p.has(PartHasID) {
+		b = append(append(b, byte(len(p.ID))), p.ID...)
+	}
+	return b
 }
 
 // StartPart begins the next request of a [NewStreamSubmission]: the next records of a stream, appended all or none.
@@ -229,7 +235,7 @@ type submission struct {
 
 // content is the digest of what a submission brings, whatever its name: SHA-256 of project ‖ key ‖ body ‖ count ‖
 // commit × count for each request, big endian. The commitments stand for the records' salts, keys, types and payloads.
-// The part of a stream has stream ‖ first ‖ token ‖ flags before its commitments.
+// The part of a stream has stream ‖ first ‖ token ‖ flags, and its id if it has that, before its commitments.
 func (a *submission) content() Digest {
 	h := sha256.New()
 	var head [4 + 16 + 16 + 4]byte
@@ -280,6 +286,9 @@ func parseSubmission(k kind, body []byte) (submission, error) {
 		if k == kindStreamSubmission {
 			q.part = Part{
 				Stream: Digest(r.Fixed(16)), First: r.Uint64(), Token: r.Uint32(), Flags: PartFlags(r.Uint8()),
+			}
+			if q.part.has(PartHasID) {
+				q.part.ID = r.String8()
 			}
 		}
 		q.records = make([]submitted, r.Count(smallestRecord))

@@ -111,7 +111,8 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addWitnesses(c.Witnesses, int(v.Settings.WitnessQuorum), leading.Leads)
 	c.Masters = n.masters(v, leading.Leads)
 	for i := range c.Masters {
-		c.Masters[i].Disk = leading.Disks[c.Masters[i].ID]
+		m := &c.Masters[i]
+		m.Disk, m.Certificate = leading.Disks[m.ID], leading.Certificates[m.ID]
 	}
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -119,7 +120,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		c.Storages = append(c.Storages, wire.Storage{
 			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Disk: leading.Disks[s.ID],
 			Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
-			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause),
+			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Certificate: leading.Certificates[s.ID],
 		})
 		if s.CountsAsCopy && (!leading.Leads || leading.Live[s.ID]) {
 			good++
@@ -140,7 +141,9 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addLost(chain.CutRanges(v.Lost, v.Confirmed))
 	for i := range v.Miners {
 		m := &v.Miners[i]
-		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level})
+		c.Miners = append(c.Miners, wire.Miner{
+			ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level, Certificate: leading.Certificates[m.ID],
+		})
 		if !leading.Leads || leading.Live[m.ID] {
 			liveMiners++
 		}
@@ -156,6 +159,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	}
 	notices.addRefusals(&c, leading.Refusals)
 	notices.addDisks(leading)
+	notices.addCertificates(leading.Certificates, n.cfg.Clock())
 	notices.addFlags(leading.Flags)
 	notices = mostSpecific(notices)
 	c.Notices, c.NoticesCoded = wire.Texts(notices), notices

@@ -26,6 +26,7 @@ type groupMasters struct {
 	clocks    map[string]*masterstest.Clock // by id
 	disks     map[string]wire.Disk          // by id; none if a master does not say
 	flags     map[string]wire.AccessFlags   // by id; none if a master does not say
+	certs     map[string]*wire.Certificate  // by id; none if a master does not say
 	announced []string                      // URLs that received an announcement
 }
 
@@ -34,6 +35,7 @@ func newGroupMasters() *groupMasters {
 		Masters: masterstest.NewMasters(), at: map[string]wire.Member{}, levels: map[string]uint64{},
 		clocks: map[string]*masterstest.Clock{"m2": {}, "m3": {}, "m4": {}},
 		disks:  map[string]wire.Disk{}, flags: map[string]wire.AccessFlags{},
+		certs: map[string]*wire.Certificate{},
 	}
 }
 
@@ -87,6 +89,7 @@ func (m groupMaster) Member() wire.Member {
 		self.Level = level
 	}
 	self.Disk, self.Flags = m.group.disks[self.ID], m.group.flags[self.ID]
+	self.Certificate = m.group.certs[self.ID]
 	if clock := m.group.clocks[self.ID]; clock != nil {
 		self.Time = uint64(max(1, clock.Now().UnixMilli()))
 	}
@@ -97,7 +100,8 @@ func (m groupMaster) Announce(_ context.Context, announced wire.Member, _ bool) 
 	m.group.mu.Lock()
 	defer m.group.mu.Unlock()
 	if announced.Signs || announced.Level != 0 || announced.Time != 0 ||
-		announced.Disk != (wire.Disk{}) || announced.Flags != (wire.AccessFlags{}) {
+		announced.Disk != (wire.Disk{}) || announced.Flags != (wire.AccessFlags{}) ||
+		announced.Certificate != nil {
 		return wire.Announced{}, errors.New("earlier masters refuse these fields")
 	}
 	m.group.announced = append(m.group.announced, m.Self.URL)

@@ -46,6 +46,8 @@ type Config struct {
 	Clock     func() time.Time // nil for time.Now
 	Disk      func() wire.Disk // the space of the data folder, nil for unknown
 	Flags     wire.AccessFlags // of this master
+	// Certificate is that of this master; nil, or it returns nil, without TLS.
+	Certificate func() *wire.Certificate
 	// Histograms get all measurements except Fsync and Apply; nil for none.
 	Histograms *histogram.Master
 }
@@ -142,6 +144,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Disk == nil {
 		cfg.Disk = func() wire.Disk { return wire.Disk{} }
 	}
+	if cfg.Certificate == nil {
+		cfg.Certificate = func() *wire.Certificate { return nil }
+	}
 	if cfg.Histograms == nil {
 		cfg.Histograms = new(histogram.Master)
 	}
@@ -157,7 +162,8 @@ func New(cfg Config) (*Node, error) {
 		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,
 		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
-		Disk: cfg.Disk, Flags: cfg.Flags, OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
+		Disk: cfg.Disk, Flags: cfg.Flags, Certificate: cfg.Certificate,
+		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
 	stopping := fmt.Errorf("%w: this master is stopping", wire.ErrNoLeader)
@@ -217,7 +223,7 @@ func (n *Node) begun() {
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
-	m.Disk, m.Flags = n.cfg.Disk(), n.cfg.Flags
+	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder

@@ -137,6 +137,43 @@ func (l *noticeList) addDisks(leading leader.Status) {
 	}
 }
 
+// certificateSoon is how long before the end of a certificate there is a notice.
+const certificateSoon = 14 * 24 * time.Hour
+
+// addCertificates adds notices about certificates that end soon or have ended, whose new files are not used, or that
+// are accepted although they are out of their time. Such a node is named by each node that accepts it, until the node
+// itself says that it has another certificate.
+func (l *noticeList) addCertificates(list map[string]*wire.Certificate, now time.Time) {
+	serials := map[string]string{}
+	for _, c := range list {
+		serials[c.Identity] = c.Serial
+	}
+	for _, id := range slices.Sorted(maps.Keys(list)) {
+		c := list[id]
+		switch left := time.UnixMilli(int64(c.NotAfter)).Sub(now); {
+		case left <= 0:
+			l.add(wire.CodeCertificateEnded, wire.Args{"node": id})
+		case left < certificateSoon:
+			l.add(wire.CodeCertificateEnds, wire.Args{"node": id, "hours": uint64(left / time.Hour)})
+		}
+		if c.Error != "" {
+			l.add(wire.CodeCertificateFiles, wire.Args{"node": id, "detail": c.Error})
+		}
+		for _, g := range c.Graces {
+			if serial, known := serials[g.Identity]; known && serial != g.Serial {
+				continue
+			}
+			args := wire.Args{"node": id, "identity": g.Identity}
+			if g.Left == 0 {
+				l.add(wire.CodeCertificateRefused, args)
+				continue
+			}
+			args["hours"] = g.Left / 3600
+			l.add(wire.CodeCertificateGrace, args)
+		}
+	}
+}
+
 // addFlags adds notices about flags that only a part of the masters has.
 func (l *noticeList) addFlags(flags map[string]wire.AccessFlags) {
 	for _, flag := range []struct {

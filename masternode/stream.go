@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -132,7 +131,7 @@ func (n *Node) follow(
 
 // AppendStream is a request that appends to a stream of a project.
 type AppendStream struct {
-	ID    string // see CheckStreamID
+	ID    string // see wire.CheckStreamID
 	New   bool   // ID was made for this request, by NewStreamID
 	First uint64 // the number of the first record of the request, from 1
 	// Access returns what the sender may do, before each part is sent.
@@ -163,41 +162,34 @@ type AppendSink interface {
 	Flush() error
 }
 
-// maxStreamID is the maximum length of the id of an append stream.
-const maxStreamID = 64
-
-// CheckStreamID checks the id of an append stream: 1 to 64 letters, digits, dots, hyphens and underscores of ASCII. The
-// error wraps wire.ErrBadRequest.
-func CheckStreamID(id string) error {
-	if id == "" || len(id) > maxStreamID || strings.Trim(id, streamIDCharacters) != "" {
-		return fmt.Errorf("%w: the id of an append stream has 1 to %d letters, digits, dots, hyphens and underscores",
-			wire.ErrBadRequest, maxStreamID)
-	}
-	return nil
-}
-
 // NewStreamID makes the id of a stream whose client has chosen none. A client can continue such a stream, but not begin
 // one: it would begin again when the table has forgotten it.
-func NewStreamID() string { return ownStreamID + rand.Text() }
+func NewStreamID() string { return wire.OwnStreamID + rand.Text() }
 
-// ownStreamID is what the ids begin with that masters make.
-const ownStreamID = "_"
+// begins reports whether the request may begin a stream.
+func (q *AppendStream) begins() bool { return q.First == 1 && (q.New || q.named()) }
 
-const streamIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+// named reports whether a client has chosen the id.
+func (q *AppendStream) named() bool { return !strings.HasPrefix(q.ID, wire.OwnStreamID) }
 
-// flags are those of the parts of the request.
-func (q *AppendStream) flags() (flags masterfsm.PartFlags) {
-	named := !strings.HasPrefix(q.ID, ownStreamID)
-	if named {
-		flags |= masterfsm.PartNamed
+// part returns the description of a part of the request that begins with a number, for a group at a protocol level.
+func (q *AppendStream) part(level, first uint64, sender *masterfsm.Access) masterfsm.Part {
+	p := masterfsm.Part{Stream: masterfsm.StreamDigest(q.ID), First: first, Token: sender.Token}
+	if q.named() {
+		p.Flags |= masterfsm.PartNamed
 	}
-	if named || q.New {
-		flags |= masterfsm.PartBegins
+	if first == 1 && q.begins() {
+		p.Flags |= masterfsm.PartBegins
 	}
-	return flags
+	if first == q.First && level >= masterfsm.LevelStreamIDs {
+		p.Flags |= masterfsm.PartHasID
+		p.ID = q.ID
+	}
+	if sender.MayRead(&sender.Project) {
+		p.Flags |= masterfsm.PartReader
+	}
+	return p
 }
-
-func streamDigest(id string) masterfsm.Digest { return digest(sha256.Sum256([]byte(id))) }
 
 // AppendStreamState returns where an append stream of a project continues, as the leader confirms it. Errors:
 // wire.ErrUnknownStream, wire.ErrNoStreams, wire.ErrNoLeader.
@@ -205,21 +197,87 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 	if err := n.confirm(ctx); err != nil {
 		return wire.AppendStream{}, err
 	}
-	var level uint64
 	var stream streams.State
 	var known bool
-	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		stream, known = s.Stream(project, streamDigest(id))
-		level = s.Level()
-	})
-	switch {
-	case level < masterfsm.LevelStreams:
-		return wire.AppendStream{}, fmt.Errorf("%w: the group is at protocol level %d, streams need level %d",
-			wire.ErrNoStreams, level, masterfsm.LevelStreams)
-	case !known:
+	if err := n.readStreams(masterfsm.LevelStreams, func(s *masterfsm.State) {
+		stream, known = s.Stream(project, masterfsm.StreamDigest(id))
+	}); err != nil {
+		return wire.AppendStream{}, err
+	}
+	if !known {
 		return wire.AppendStream{}, fmt.Errorf("%w: %s", wire.ErrUnknownStream, id)
 	}
-	return wire.AppendStream{Stream: id, Next: stream.Last + 1, Oldest: stream.Oldest, Window: streams.Window}, nil
+	return wireStream(id, &stream), nil
+}
+
+func wireStream(id string, s *streams.State) wire.AppendStream {
+	return wire.AppendStream{Stream: id, Next: s.Last + 1, Oldest: s.Oldest, Window: streams.Window}
+}
+
+// readStreams reads the state, if the group has a protocol level. The error wraps wire.ErrNoStreams.
+func (n *Node) readStreams(needed uint64, read func(*masterfsm.State)) error {
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		if level = s.Level(); level >= needed {
+			read(s)
+		}
+	})
+	if level < needed {
+		return fmt.Errorf("%w: the group is at protocol level %d, this needs level %d", wire.ErrNoStreams, level,
+			needed)
+	}
+	return nil
+}
+
+// AppendStreams lists up to limit append streams of a project whose ids come after one, in the order of their ids, as
+// the leader confirms them. Errors: wire.ErrNoStreams, wire.ErrNoLeader.
+func (n *Node) AppendStreams(
+	ctx context.Context, project uint32, after string, limit int,
+) ([]wire.ListedStream, error) {
+	if err := n.confirm(ctx); err != nil {
+		return nil, err
+	}
+	var all []streams.State
+	err := n.readStreams(masterfsm.LevelStreamIDs, func(s *masterfsm.State) { all = s.Streams(project, after, limit) })
+	list := make([]wire.ListedStream, len(all))
+	for i := range all {
+		s := &all[i]
+		list[i] = wire.ListedStream{Stream: s.ID, Kind: wire.StreamUnnamed, Last: s.Last, IdleSince: s.Time}
+		if s.Named {
+			list[i].Kind = wire.StreamNamed
+		}
+	}
+	return list, err
+}
+
+// OpenStream begins an append stream of a project whose id this master makes, and returns its state. The client can
+// then send its first records as often as it takes: they are appended once, and not at all when the stream was
+// forgotten. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNoStreams, wire.ErrTooMany.
+func (n *Node) OpenStream(ctx context.Context, project uint32) (wire.AppendStream, error) {
+	if err := n.confirm(ctx); err != nil {
+		return wire.AppendStream{}, err
+	}
+	if err := n.readStreams(masterfsm.LevelStreamIDs, func(*masterfsm.State) {}); err != nil {
+		return wire.AppendStream{}, err
+	}
+	id := NewStreamID()
+	_, err := n.leader.Propose(ctx, &masterfsm.OpenStream{
+		Project: project, ID: id, Time: n.leader.Now(), Age: n.leader.Age(),
+	})
+	switch {
+	case errors.Is(err, wire.ErrTooMany):
+		return wire.AppendStream{}, tooManyStreams(err)
+	case err != nil:
+		return wire.AppendStream{}, err
+	}
+	return wireStream(id, &streams.State{Oldest: 1}), nil
+}
+
+// tooManyStreams adds to an error of the state machine which bound there is.
+func tooManyStreams(err error) error {
+	return fmt.Errorf("%w: the project has %d append streams whose ids were chosen by clients, or %d others, or all "+
+		"projects together have as many as the masters can remember; remove one with DELETE /v1/streams/{id}", err,
+		streams.Named, streams.Unnamed)
 }
 
 // RemoveStream makes the group forget an append stream of a project. Its records stay, and another stream may have its
@@ -229,7 +287,7 @@ func (n *Node) RemoveStream(ctx context.Context, project uint32, id string) erro
 		return err
 	}
 	_, err := n.leader.Propose(ctx, &masterfsm.RemoveStream{
-		Project: project, Stream: streamDigest(id), Time: n.leader.Now(),
+		Project: project, Stream: masterfsm.StreamDigest(id), Time: n.leader.Now(),
 	})
 	return err
 }
@@ -285,7 +343,7 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	defer n.appending.free(project.ID)
 	state, err := n.AppendStreamState(ctx, project.ID, q.ID)
 	switch {
-	case errors.Is(err, wire.ErrUnknownStream) && q.First == 1 && q.flags()&masterfsm.PartBegins != 0:
+	case errors.Is(err, wire.ErrUnknownStream) && q.begins():
 	case err != nil:
 		return 0, err
 	case q.First > state.Next:
@@ -297,6 +355,8 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	}
 	// A part that is under way comes to its end when the client is gone: the next request may continue behind it.
 	parts := context.WithoutCancel(ctx)
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
 	var sender masterfsm.Access // as Limit has seen it last; Limit and Submit are called in turn
 	return appendstream.Run(ctx, appendstream.Config[Entry]{
 		First: q.First, Window: streams.Window, Bytes: appendBytes,
@@ -311,13 +371,7 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 			return int(min(quota.RecordsPerSecond, most)), int(min(quota.BytesPerSecond, most)), err
 		},
 		Submit: func(first uint64, entries []Entry) func() ([]wire.Position, error) {
-			part := masterfsm.Part{
-				Stream: streamDigest(q.ID), First: first, Token: sender.Token, Flags: q.flags(),
-			}
-			if sender.MayRead(&sender.Project) {
-				part.Flags |= masterfsm.PartReader
-			}
-			return n.appendPart(parts, project.ID, part, entries)
+			return n.appendPart(parts, project.ID, q.part(level, first, &sender), entries)
 		},
 		Answer: q.Sink.Answer, Flush: q.Sink.Flush, Answered: func(entries []Entry) {
 			payloads := 0
@@ -369,9 +423,7 @@ func (n *Node) appendPart(
 				"only for the token that has sent them, or one that may read; the next number is %d", err, first,
 				placement.Next)
 		case errors.Is(err, wire.ErrTooMany):
-			return nil, fmt.Errorf("%w: the project has %d append streams whose ids were chosen by clients, or %d "+
-				"others, or all projects together have as many as the masters can remember; remove one with DELETE "+
-				"/v1/streams/{id}", err, streams.Named, streams.Unnamed)
+			return nil, tooManyStreams(err)
 		case err != nil:
 			return nil, n.refused(err, project, placement)
 		case placement.Replay:

@@ -100,6 +100,18 @@ var (
 		"{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room")
 	CodeMastersFull = code("masters-full",
 		"appends are refused until there is room on the disks of the masters {nodes}")
+	CodeCertificateEnds = code("certificate-ends",
+		"{node}: its certificate ends in {hours} {hours|hour|hours}: renew it")
+	CodeCertificateEnded = code("certificate-ended",
+		"{node}: its certificate has ended: users refuse it, and nodes accept it only for their --tls-grace: renew it")
+	CodeCertificateFiles = code("certificate-files",
+		"{node}: the new files of its certificate are not used, the ones before them still are: {detail}")
+	CodeCertificateGrace = code("certificate-grace",
+		"{node} accepts {identity} for {hours} more {hours|hour|hours} although its certificate is out of its time: "+
+			"renew that, or set the clocks of both")
+	CodeCertificateRefused = code("certificate-refused",
+		"{node} refuses {identity}, whose certificate is out of its time, since the grace is over: renew that, or set "+
+			"the clocks of both")
 	CodeStorageSilent = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
 	CodeMasterSilent  = code("master-silent", "master {node} does not answer: start it, or check the network")
 	CodeStaleFolder   = code("stale-folder",

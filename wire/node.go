@@ -30,6 +30,8 @@ type Member struct {
 	// Disk is the space of the master's data folder when it answers. It is zero in announcements, and in the answers of
 	// masters that do not know it.
 	Disk Disk `json:"disk,omitzero"`
+	// Certificate is the master's, under the same rule; nil without TLS.
+	Certificate *Certificate `json:"certificate,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
@@ -186,6 +188,8 @@ type StorageStatus struct {
 	Inbox chain.Range `json:"inbox"`
 	// Disk is zero in the answers of nodes that do not know it.
 	Disk Disk `json:"disk,omitzero"`
+	// Certificate is nil in the answers of nodes that do not know it, and without TLS.
+	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
 // Disk is the space of the file system under a data folder.
@@ -213,6 +217,33 @@ type MinerStatus struct {
 	ID      string `json:"id"`
 	Threads int    `json:"threads"`
 	Mining  bool   `json:"mining"`
+	// Certificate is as of a storage node.
+	Certificate *Certificate `json:"certificate,omitempty"`
+}
+
+// Certificate is what a node says of its certificate and of those that it sees.
+type Certificate struct {
+	Identity string `json:"identity"` // spiffe://DOMAIN/ROLE/NAME
+	Serial   string `json:"serial"`   // hexadecimal
+	// NotAfter is when the first of these ends, in unix milliseconds: the certificate of the node, that of its
+	// authority, and that for users.
+	NotAfter uint64 `json:"not_after"`
+	// Error is why the files, as they are now, are not used. "" if they are; else those before them are still in use.
+	Error string `json:"error,omitempty"`
+	// Graces are other nodes whose certificates are out of their time, by the clock of this node; at most MaxGraces.
+	Graces []Grace `json:"graces,omitempty"`
+}
+
+// MaxGraces is how many nodes Certificate lists.
+const MaxGraces = 16
+
+// Grace is a node that is accepted although its certificate, or that of its authority, is out of its time.
+type Grace struct {
+	Identity  string `json:"identity"`
+	Serial    string `json:"serial"`     // of the certificate that it shows
+	NotBefore uint64 `json:"not_before"` // unix milliseconds, of the certificate that is out of its time
+	NotAfter  uint64 `json:"not_after"`
+	Left      uint64 `json:"left"` // seconds for which it is still accepted; 0 for one that is refused
 }
 
 // MineOrder asks for a nonce: the first from Start on, wrapping at 2^64, that mines a block of that inner hash.

@@ -41,3 +41,22 @@ func controlAt(text string) int {
 	}
 	return -1
 }
+
+// MaxStreamID is the length of the longest id of an append stream.
+const MaxStreamID = 64
+
+// OwnStreamID is what the ids of append streams begin with that masters make. A client can continue such a stream. Only
+// a master begins one.
+const OwnStreamID = "_"
+
+const streamIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+
+// CheckStreamID checks the id of an append stream: 1 to [MaxStreamID] letters, digits, dots, hyphens and underscores of
+// ASCII. The error wraps [ErrBadRequest].
+func CheckStreamID(id string) error {
+	if id == "" || len(id) > MaxStreamID || strings.Trim(id, streamIDCharacters) != "" {
+		return fmt.Errorf("%w: %q is not the id of an append stream: it has 1 to %d letters, digits, \".\", \"-\" and "+
+			"\"_\"", ErrBadRequest, id, MaxStreamID)
+	}
+	return nil
+}

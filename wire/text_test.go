@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -52,6 +53,19 @@ func TestFitsHeader(t *testing.T) {
 		response.Body.Close()
 		if got := response.Header.Get(HeaderKey); got != value {
 			t.Errorf("%q came back as %q", value, got)
+		}
+	}
+}
+
+func TestCheckStreamID(t *testing.T) {
+	for _, id := range []string{"a", "_", "import-7.x_Y", strings.Repeat("x", MaxStreamID)} {
+		if err := CheckStreamID(id); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, id := range []string{"", "a/b", "a b", "a\n", "ä", "a?", "*", strings.Repeat("x", MaxStreamID+1)} {
+		if err := CheckStreamID(id); !errors.Is(err, ErrBadRequest) {
+			t.Errorf("%q: %v", id, err)
 		}
 	}
 }

@@ -49,12 +49,35 @@ type BatchLine struct {
 	Type    string  `json:"type,omitempty"`
 }
 
+// StreamKind says who has chosen the id of an append stream.
+type StreamKind string
+
+// The kinds of append streams.
+const (
+	StreamNamed   StreamKind = "named"   // a client
+	StreamUnnamed StreamKind = "unnamed" // a master
+)
+
 // AppendStream says where an append stream continues.
 type AppendStream struct {
 	Stream string `json:"stream"` // its id
 	Next   uint64 `json:"next"`   // the number that its next record gets
 	Oldest uint64 `json:"oldest"` // records from this number on get their first positions when they are sent again
 	Window uint64 `json:"window"` // how many records those are at most
+}
+
+// ListedStream is an append stream in a list.
+type ListedStream struct {
+	Stream    string     `json:"stream"` // its id
+	Kind      StreamKind `json:"kind"`
+	Last      uint64     `json:"last"`       // number of its newest record, 0 if it has none
+	IdleSince uint64     `json:"idle_since"` // time of its last use, in unix milliseconds
+}
+
+// AppendStreams is a page of the append streams of a project, in the order of their ids.
+type AppendStreams struct {
+	Streams []ListedStream `json:"streams"`
+	Next    string         `json:"next,omitempty"` // cursor of the next page, "" at the end
 }
 
 // StreamAnswer is a line of the answer to an append stream. Each line but the last is the position of a record. The
@@ -153,6 +176,8 @@ type Master struct {
 	Voter bool   `json:"voter"` // false for one that has joined and is still catching up
 	// Disk is what the leader knows of the disk of the master's data folder; left out where it does not.
 	Disk Disk `json:"disk,omitzero"`
+	// Certificate is what the leader knows of the master's certificate; left out where it does not, and without TLS.
+	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
 // SetTime asks to move the time of the group forward.
@@ -215,6 +240,8 @@ type Storage struct {
 	Since  uint64 `json:"since"`           // when the state began
 	Disk   Disk   `json:"disk,omitzero"`   // as of a master
 
+	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
+
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
 
@@ -224,6 +251,8 @@ type Miner struct {
 	URL   string `json:"url"`
 	Live  bool   `json:"live"`
 	Level uint64 `json:"level"` // as of a storage node
+
+	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
 }
 
 // Amount is a number of records and their bytes.

@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
@@ -283,6 +287,86 @@ func TestAppendLinesInterrupted(t *testing.T) {
 	_, _, err = runContext(ctx, in, "append")
 	_ = in.Close()
 	clitest.MustFail(t, err, "nothing was appended")
+}
+
+// TestAppendLinesInterruptedTwice checks that the first interrupt waits for the answers, and that the second one ends
+// the command at once and says which lines are known to be appended.
+func TestAppendLinesInterruptedTwice(t *testing.T) {
+	ignored := make(chan os.Signal, 8) // an interrupt must not end the tests
+	signal.Notify(ignored, os.Interrupt)
+	defer signal.Stop(ignored)
+	for _, stream := range [][]string{nil, {"--stream", "s"}} {
+		for _, twice := range []bool{false, true} {
+			f := clitest.NewCluster(t)
+			f.Use(t)
+			gate, reached := make(chan struct{}), make(chan struct{})
+			parts := 0
+			f.After = func(http.ResponseWriter) bool {
+				if parts++; parts == 2 {
+					close(reached)
+					<-gate
+				}
+				return false
+			}
+			in, w := io.Pipe()
+			said := newWaiting("stopping: no more lines are read; waiting for the answers to 1 line; interrupt again")
+			ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+			cmd := newRootCommand()
+			cmd.SetArgs(append([]string{"append", "--lines", "--json"}, stream...))
+			out := newWaiting("}\n")
+			cmd.SetIn(in)
+			cmd.SetOut(out)
+			cmd.SetErr(said)
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.ExecuteContext(ctx) }()
+			interrupt := func() {
+				if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, _ = io.WriteString(w, "one\n")
+			<-out.seen
+			_, _ = io.WriteString(w, "\ntwo\n")
+			<-reached
+			interrupt()
+			<-said.seen
+			if twice {
+				interrupt()
+			} else {
+				close(gate)
+			}
+			err := <-ended
+			want := "stopped; 2 records are acknowledged, up to line 3"
+			if twice {
+				close(gate)
+				want = "stopped; 1 record is acknowledged, up to line 1; lines 3 to 3 may or may not have been appended"
+			}
+			clitest.MustFail(t, err, want)
+			_ = in.Close()
+			stop()
+		}
+	}
+}
+
+// waiting is an output that tells when a text was written to it.
+type waiting struct {
+	mu   sync.Mutex
+	text string
+	want string
+	seen chan struct{} // closed then
+}
+
+func newWaiting(want string) *waiting { return &waiting{want: want, seen: make(chan struct{})} }
+
+func (w *waiting) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := strings.Contains(w.text, w.want)
+	w.text += string(p)
+	if !before && strings.Contains(w.text, w.want) {
+		close(w.seen)
+	}
+	return len(p), nil
 }
 
 // TestAppendOutputFails checks that the command stops if it cannot write the positions.

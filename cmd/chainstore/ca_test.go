@@ -66,6 +66,12 @@ func TestCA(t *testing.T) {
 	if after.Leaf.SerialNumber.Cmp(before.Leaf.SerialNumber) == 0 || time.Until(after.Leaf.NotAfter) > 11*24*time.Hour {
 		t.Errorf("renewed: %v until %v", after.Leaf.SerialNumber, after.Leaf.NotAfter)
 	}
+	mustRun(t, "ca", "show", cert, "--within", "216h")
+	if out, _, err := run(t, nil, "ca", "show", filepath.Join(ca, "ca.pem"), cert, "--within", "264h"); err == nil ||
+		!strings.Contains(err.Error(), cert) || strings.Contains(err.Error(), "ca.pem") ||
+		!strings.Contains(out, "spiffe://bank.example/master/m1") {
+		t.Errorf("one that ends within 264h: %v, %q", err, out)
+	}
 	var shown []struct {
 		Identity string
 		Hosts    []string

@@ -29,7 +29,7 @@ func (m *master) appendStream(c *gin.Context, project masterfsm.Project) error {
 		id = masternode.NewStreamID()
 	}
 	q := masternode.AppendStream{ID: id, New: !chosen, First: 1}
-	if err := masternode.CheckStreamID(q.ID); err != nil {
+	if err := wire.CheckStreamID(q.ID); err != nil {
 		return err
 	}
 	if text := c.Query("first"); text != "" {
@@ -98,10 +98,45 @@ func streamError(err error, id string, last uint64) error {
 	return err
 }
 
+// openAppendStream is POST /v1/streams: it begins a stream whose id a master makes.
+func (m *master) openAppendStream(c *gin.Context, project masterfsm.Project) error {
+	return m.leader.do(c, nil, func() error {
+		return httpapi.Answer(c, http.StatusCreated)(m.node.OpenStream(c.Request.Context(), project.ID))
+	})
+}
+
+// appendStreams is GET /v1/streams?cursor=&limit=, in the order of ids. A cursor is the id before the first of the
+// page.
+func (m *master) appendStreams(c *gin.Context, project masterfsm.Project) error {
+	after := c.Query("cursor")
+	if after != "" {
+		if err := wire.CheckStreamID(after); err != nil {
+			return fmt.Errorf("cursor: %w", err)
+		}
+	}
+	most, err := queryNumber(c, "limit", wire.DefaultPage, 1, wire.MaxPage)
+	if err != nil {
+		return err
+	}
+	limit := int(most)
+	// One more than the limit shows whether there is another page.
+	list, err := m.node.AppendStreams(c.Request.Context(), project.ID, after, limit+1)
+	if err != nil {
+		return err
+	}
+	page := wire.AppendStreams{Streams: list[:min(limit, len(list))]}
+	if len(list) > limit {
+		page.Next = list[limit-1].Stream
+	}
+	c.Header("Cache-Control", "no-store")
+	httpapi.AnswerJSON(c, http.StatusOK, page)
+	return nil
+}
+
 // appendStreamState is GET /v1/streams/{id}: where a stream continues.
 func (m *master) appendStreamState(c *gin.Context, project masterfsm.Project) error {
 	id := c.Param("id")
-	if err := masternode.CheckStreamID(id); err != nil {
+	if err := wire.CheckStreamID(id); err != nil {
 		return err
 	}
 	state, err := m.node.AppendStreamState(c.Request.Context(), project.ID, id)
@@ -116,7 +151,7 @@ func (m *master) appendStreamState(c *gin.Context, project masterfsm.Project) er
 // removeAppendStream is DELETE /v1/streams/{id}: the stream's records stay, and its id may be used again.
 func (m *master) removeAppendStream(c *gin.Context, project masterfsm.Project) error {
 	id := c.Param("id")
-	if err := masternode.CheckStreamID(id); err != nil {
+	if err := wire.CheckStreamID(id); err != nil {
 		return err
 	}
 	return m.leader.do(c, nil, func() error {

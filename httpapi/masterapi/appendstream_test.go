@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,8 @@ func TestAppendStream(t *testing.T) {
 	t.Run("sent again", func(t *testing.T) { c.with(t).streamSentAgain(client) })
 	t.Run("refused", func(t *testing.T) { c.with(t).streamsRefused() })
 	t.Run("removed", func(t *testing.T) { c.with(t).streamRemoved(client) })
+	t.Run("opened", func(t *testing.T) { c.with(t).streamOpened(client) })
+	t.Run("listed", func(t *testing.T) { c.with(t).streamsListed() })
 	t.Run("quota", func(t *testing.T) { c.with(t).streamQuota(client) })
 	t.Run("leader", func(t *testing.T) { c.with(t).streamAcrossLeaders(client) })
 }
@@ -347,6 +350,78 @@ func (c *cluster) streamRemoved(client *http.Client) {
 	}
 }
 
+// streamOpened opens a stream at each master. Its first records are sent again at another one, and are appended once.
+func (c *cluster) streamOpened(client *http.Client) {
+	for i := range 3 {
+		_, body := c.do(i, request{name: "open", method: "POST", path: "/v1/streams", token: c.file.Tokens.Project,
+			status: 201})
+		var s wire.AppendStream
+		if err := json.Unmarshal(body, &s); err != nil || s.Next != 1 || s.Oldest != 1 || s.Window != 1024 ||
+			!strings.HasPrefix(s.Stream, wire.OwnStreamID) || wire.CheckStreamID(s.Stream) != nil {
+			c.t.Fatalf("%s: %v", body, err)
+		}
+		if got := c.streamState(s.Stream); got != s {
+			c.t.Errorf("%+v, want %+v", got, s)
+		}
+		var index uint64
+		for j := range 3 {
+			d := c.openStream(client, (i+j)%3, "?stream="+s.Stream+"&first=1", wire.TypeNDJSON)
+			d.send("{\"text\":\"once\"}\n")
+			a := d.next()
+			if a.Number != 1 || index != 0 && a.Index != index {
+				c.t.Errorf("%+v, at first at %d", a, index)
+			}
+			index = a.Index
+			d.end()
+		}
+		if got := c.streamState(s.Stream); got.Next != 2 {
+			c.t.Errorf("%+v", got)
+		}
+	}
+}
+
+// streamsListed checks the pages of the list: at every master the same streams, each once, in the order of their ids.
+func (c *cluster) streamsListed() {
+	page := func(i int, query string) (p wire.AppendStreams) {
+		_, body := c.do(i, request{name: "list", method: "GET", path: "/v1/streams" + query,
+			token: c.file.Tokens.Project, status: 200})
+		if err := json.Unmarshal(body, &p); err != nil {
+			c.t.Fatal(err)
+		}
+		return p
+	}
+	all := page(0, "?limit=1000")
+	kinds, past := map[wire.StreamKind]int{}, ""
+	for _, s := range all.Streams {
+		kinds[s.Kind]++
+		if named := !strings.HasPrefix(s.Stream, wire.OwnStreamID); named != (s.Kind == wire.StreamNamed) ||
+			s.Stream <= past || c.streamState(s.Stream).Next != s.Last+1 ||
+			time.Since(time.UnixMilli(int64(s.IdleSince))).Abs() > time.Hour {
+			c.t.Errorf("%+v after %q", s, past)
+		}
+		past = s.Stream
+	}
+	if kinds[wire.StreamNamed] < 3 || kinds[wire.StreamUnnamed] < 3 || all.Next != "" {
+		c.t.Errorf("%v, next %q", kinds, all.Next)
+	}
+	var paged []wire.ListedStream
+	for i, query := 0, "?limit=2"; ; i++ {
+		p := page(i, query)
+		paged = append(paged, p.Streams...)
+		if p.Next == "" {
+			break
+		}
+		query = "?limit=2&cursor=" + p.Next
+	}
+	if !slices.Equal(paged, all.Streams) {
+		c.t.Errorf("in pages of two: %+v, want %+v", paged, all.Streams)
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?cursor=a%20b"} {
+		c.do(0, request{name: query, method: "GET", path: "/v1/streams" + query, token: c.file.Tokens.Project,
+			status: 400, problem: "bad-request"})
+	}
+}
+
 // streamQuota checks that a stream waits for the quota of its project.
 func (c *cluster) streamQuota(client *http.Client) {
 	_, body := c.do(0, request{name: "create", method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin,
@@ -383,22 +458,36 @@ func (c *cluster) streamAcrossLeaders(client *http.Client) {
 			c.t.Fatalf("%+v, want number %d", a, n)
 		}
 		if n%200 == 100 {
-			r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost,
-				c.file.Masters[n/200]+"/v1/leader/transfer", nil)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+c.file.Tokens.Admin)
-			answer, err := client.Do(r)
-			if err != nil || answer.StatusCode != http.StatusOK {
-				c.t.Fatalf("transfer: %v, %v", answer, err)
-			}
-			_ = answer.Body.Close()
+			c.transferLeadership(client, int(n/200))
 		}
 	}
 	<-sent
 	if a := d.last(); a.Number != many || a.Problem != nil {
 		c.t.Errorf("the last line: %+v, %+v", a, a.Problem)
+	}
+}
+
+// transferLeadership moves the leadership, through a master. While an election is under way the answer is 503.
+func (c *cluster) transferLeadership(client *http.Client, through int) {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost,
+			c.file.Masters[through]+"/v1/leader/transfer", nil)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+c.file.Tokens.Admin)
+		answer, err := client.Do(r)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		switch late := time.Now().After(deadline); {
+		case answer.StatusCode == http.StatusOK:
+			return
+		case answer.StatusCode != http.StatusServiceUnavailable || late:
+			c.t.Fatalf("transfer: %s", answer.Status)
+		}
 	}
 }
 

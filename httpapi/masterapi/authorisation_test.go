@@ -152,6 +152,8 @@ var masterRows = []row{
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},
 	{"POST /v1/records:stream", gateAppend, "", `{"text":"x"}`, []int{200, 501}},
+	{"POST /v1/streams", gateAppend, "/v1/streams", "", []int{201, 501}},
+	{"GET /v1/streams", gateAppend, "/v1/streams", "", []int{200, 501}},
 	{"GET /v1/streams/:id", gateAppend, "/v1/streams/unknown", "", []int{404, 501}},
 	{"DELETE /v1/streams/:id", gateAppend, "/v1/streams/unknown", "", []int{404, 501}},
 	{"GET /v1/records/:index", gateRead, "/v1/records/0", "", []int{200}},
@@ -229,6 +231,8 @@ var masterRows = []row{
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"HEAD /livez", gateOpen, "", "", []int{200}},
+	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"POST " + wire.PathSession, gateOpen, "", "", []int{400}},
@@ -256,6 +260,8 @@ var storageRows = []row{
 var minerRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"HEAD /livez", gateOpen, "", "", []int{200}},
+	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
 	{"POST " + wire.PathSession, gateOpen, "", "", []int{400}},

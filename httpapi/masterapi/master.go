@@ -105,7 +105,7 @@ func New(cfg Config) http.Handler {
 		masters: httpapi.NewNodeIntake(maxSubmission),
 		open:    httpapi.NewRateLimit("requests without a token", cfg.OpenRate, openBurst*cfg.OpenRate, cfg.Logger),
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
-		scrapes: httpapi.NewRateLimit("requests for metrics", scrapes, scrapesBurst, cfg.Logger),
+		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
 	m.leader.judge = m.judge
 	m.nodes = &httpapi.Nodes{
@@ -130,7 +130,7 @@ func New(cfg Config) http.Handler {
 			Access: m.access, Open: m.openRoute})
 	}
 	m.Health(m.node.Ready)
-	m.GetAndHead("/metrics", m.metricsRoute(m.newMetrics(&cfg)))
+	m.addMetrics(&cfg)
 	page := gin.WrapH(console.New(m.node.MasterURLs))
 	for _, path := range []string{"/", "/console/*file"} {
 		m.GetAndHead(path, page)
@@ -145,6 +145,8 @@ func (m *master) recordRoutes() {
 	m.POST("/v1/records", m.withAppender(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.POST(`/v1/records\:stream`, m.withAppender(m.appendStream))
+	m.POST("/v1/streams", m.withAppender(m.openAppendStream))
+	m.GET("/v1/streams", m.withAppender(m.appendStreams))
 	m.GET("/v1/streams/:id", m.withAppender(m.appendStreamState))
 	m.DELETE("/v1/streams/:id", m.withAppender(m.removeAppendStream))
 	m.GET("/v1/records", m.withReader(m.list))

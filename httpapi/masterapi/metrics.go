@@ -3,48 +3,22 @@ package masterapi
 import (
 	"maps"
 	"math"
-	"net/http"
 	"slices"
 	"time"
 
-	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/masternode"
 )
 
-// newMetrics is the handler of /metrics, with a registry of its own.
-func (m *master) newMetrics(cfg *Config) http.Handler {
-	registry := prometheus.NewRegistry()
-	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+// addMetrics adds the route of the metrics.
+func (m *master) addMetrics(cfg *Config) {
 	own := metrics{
-		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut, certificate: cfg.Certificate,
+		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
 		open: m.open, unknown: m.unknown, scrapes: m.scrapes,
 	}
-	registry.MustRegister(own, collectors.NewGoCollector(), process)
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-}
-
-const (
-	// An address may request the metrics so often per second, and so often at once. They take the longer the more files
-	// the process has open.
-	scrapes      = 50
-	scrapesBurst = 500
-)
-
-// metricsRoute is the handler of /metrics, with a limit of its requests.
-func (m *master) metricsRoute(h http.Handler) gin.HandlerFunc {
-	return m.Do(func(c *gin.Context) error {
-		if err := m.scrapes.Take(c.Request); err != nil {
-			return err
-		}
-		h.ServeHTTP(c.Writer, c.Request)
-		return nil
-	})
+	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate})
 }
 
 // metrics collects the metrics of one master. It reads all but the histograms from the master's state, so these cost
@@ -53,7 +27,6 @@ type metrics struct {
 	node        *masternode.Node
 	connections func() httpapi.Connections
 	raftCut     func() uint64
-	certificate func() certs.Report // nil without TLS
 
 	open, unknown, scrapes *httpapi.RateLimit
 }
@@ -141,13 +114,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	counter("unknown_tokens_refused",
 		"requests with unknown tokens that were refused without a question to the leader: too many from an address",
 		m.unknown.Refused())
-	if m.certificate != nil {
-		report := m.certificate()
-		collect(prometheus.GaugeValue, "certificate_expires_timestamp_seconds",
-			"unix time at which the first of this master's certificates ends", float64(report.NotAfter.Unix()))
-		gauge("certificate_files_wrong", "1 while this master's files of certificates are not used, because they are "+
-			"wrong; the ones before them still are", flag(report.Err != nil))
-	}
 	if m.connections != nil {
 		c := m.connections()
 		gauge("http_connections", "open connections to HTTP", uint64(c.Open))

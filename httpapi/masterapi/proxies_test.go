@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -122,6 +123,49 @@ func TestAppendStreamThroughProxies(t *testing.T) {
 			if a := d.end(); a.Number != many || a.Problem != nil {
 				t.Errorf("the last line: %+v, %+v", a, a.Problem)
 			}
+			batcherThrough(t, "http://"+listen, c.file.Tokens.Project)
 		})
+	}
+}
+
+// batcherThrough appends with a Batcher through a proxy, first a few records one after the other, then many. All must
+// go through one stream.
+func batcherThrough(t *testing.T, url, token string) {
+	cl, err := client.New(client.Config{Masters: []string{url}, Token: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.CloseIdle()
+	unnamed := func() (records, streams uint64) {
+		page, err := cl.AppendStreams(t.Context(), "", wire.MaxPage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range page.Streams {
+			if s.Kind == wire.StreamUnnamed {
+				records, streams = records+s.Last, streams+1
+			}
+		}
+		return records, streams
+	}
+	before, streams := unnamed()
+	b := cl.NewBatcher(t.Context(), client.BatcherConfig{})
+	const few, all = 3, 5000
+	for i := range all {
+		if _, err := b.Add(t.Context(), client.Entry{Payload: fmt.Appendf(nil, "batcher %d", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if i >= few {
+			continue
+		}
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if records, now := unnamed(); records != before+all || now != streams+1 {
+		t.Errorf("%d records in %d streams, want %d in one", records-before, now-streams, all)
 	}
 }

@@ -27,10 +27,11 @@ type MinerConfig struct {
 	MasterToken string
 	Secrets     nodeauth.Secrets // of the nodes; that of miners is enough
 	Process     nodeauth.Process // of the miner's own calls
-	Secured     bool             // nodes have certificates
 	Bearers     func() bool      // older masters may send a token in place of a proof; nil for never
 	Fail        func(error)      // called when the disk failed under the fence: the role must stop
 	Logger      hclog.Logger
+	// Certificates are those of the node, nil without TLS.
+	Certificates *certs.Store
 }
 
 // NewMiner makes the handler of a miner. All its routes except those of its health take the proof of a master that has
@@ -43,18 +44,22 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Orders: {Secret: cfg.Secrets.Miner, Bound: cfg.MasterToken},
 		},
-		Secured: cfg.Secured, Process: cfg.Process, Bearers: cfg.Bearers,
+		Secured: cfg.Certificates != nil, Process: cfg.Process, Bearers: cfg.Bearers,
 	}
 	e.Authenticate(nodes)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
-	routes := e.Group("/", e.Only(cfg.Secured, certs.Master), e.Requires(nodes, nodeauth.Orders),
+	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
+	routes := e.Group("/", e.Only(cfg.Certificates != nil, certs.Master), e.Requires(nodes, nodeauth.Orders),
 		notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err
 		}
-		c.JSON(http.StatusOK, wire.MinerStatus{ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining()})
+		c.JSON(http.StatusOK, wire.MinerStatus{
+			ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining(),
+			Certificate: certificateOf(cfg.Certificates),
+		})
 		return nil
 	}))
 	routes.POST(wire.PathWorkerProfile, e.OwnProfile())

@@ -24,6 +24,7 @@ const (
 var nodeCalls = map[string]nodeCall{
 	"GET /livez": checksNothing, "HEAD /livez": checksNothing,
 	"GET /readyz": checksNothing, "HEAD /readyz": checksNothing,
+	"GET /metrics": checksNothing, "HEAD /metrics": checksNothing,
 	"GET " + wire.PathWorkerStatus:       checksOrder,
 	"PUT " + wire.PathBlocks + ":block":  checksOrder,
 	"PUT " + wire.PathInbox + ":block":   checksOrder,

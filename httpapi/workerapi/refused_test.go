@@ -108,7 +108,7 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 				continue
 			}
 			w := ask(h, r.Method, path, token, "", someOrder)
-			if path == "/livez" {
+			if path == "/livez" || path == "/metrics" {
 				if w.Code != http.StatusOK {
 					t.Errorf("%s, %s: %d %s", name, path, w.Code, w.Body)
 				}

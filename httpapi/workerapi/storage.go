@@ -28,8 +28,9 @@ type StorageConfig struct {
 	MasterToken string
 	Secrets     nodeauth.Secrets // of the nodes; that of masters is not needed
 	Process     nodeauth.Process // of the node's own calls
-	Secured     bool             // nodes have certificates
 	Bearers     func() bool      // older nodes may send a token in place of a proof; nil for never
+	// Certificates are those of the node, nil without TLS.
+	Certificates *certs.Store
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
 	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
@@ -48,6 +49,7 @@ type storage struct {
 	group   func() string
 	ready   func() error
 	disk    func() wire.Disk
+	certs   *certs.Store
 	gate    gate
 	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
@@ -60,7 +62,7 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
-		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
+		certs: cfg.Certificates, leader: leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
@@ -72,12 +74,14 @@ func NewStorage(cfg StorageConfig) http.Handler {
 			nodeauth.Storage:  {Secret: cfg.Secrets.Storage},
 			nodeauth.Recovery: {Secret: cfg.Secrets.Recovery},
 		},
-		Secured: cfg.Secured, Process: cfg.Process, Bearers: cfg.Bearers, Streamed: wire.PathTransfer,
+		Secured: cfg.Certificates != nil, Process: cfg.Process, Bearers: cfg.Bearers, Streamed: wire.PathTransfer,
 	}
 	s.Authenticate(nodes)
 	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
-	masters := s.Only(cfg.Secured, certs.Master)
+	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
+	secured := cfg.Certificates != nil
+	masters := s.Only(secured, certs.Master)
 	routes := s.Group("/", masters, s.Requires(nodes, nodeauth.Orders), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
 	routes.POST(wire.PathWorkerProfile, s.OwnProfile())
@@ -93,7 +97,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathCheck, s.Do(obey(s, s.node.Check)))
 	routes.POST(wire.PathReceive, s.Do(obey(s, s.receive)))
 	routes.POST(wire.PathSend, s.Do(obey(s, s.node.Send)))
-	s.POST(wire.PathTransfer, s.Only(cfg.Secured, certs.Storage), s.RequiresProof(nodes, nodeauth.Storage),
+	s.POST(wire.PathTransfer, s.Only(secured, certs.Storage), s.RequiresProof(nodes, nodeauth.Storage),
 		notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
 	recovery := s.Group("/", masters, s.Requires(nodes, nodeauth.Recovery), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))
@@ -108,6 +112,7 @@ func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	if s.disk != nil {
 		at.Disk = s.disk()
 	}
+	at.Certificate = certificateOf(s.certs)
 	return at
 }
 

@@ -54,7 +54,7 @@ var mayImport = map[string][]string{
 	"internal/exchange":        {"wire"},
 	"internal/signedlog":       {"chain", "wire"},
 	"internal/fakecluster":     {"chain", "internal/signedlog", "wire"},
-	"internal/certs":           {},
+	"internal/certs":           {"wire"},
 	"internal/certs/certstest": {"internal/certs"},
 	"internal/nodeauth":        {"wire"},
 	"internal/noderpc":         {"chain", "internal/certs", "internal/exchange", "internal/nodeauth", "wire"},

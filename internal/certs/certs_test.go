@@ -65,7 +65,7 @@ func newNode(t *testing.T, p Pair, authorities ...*issuer) *node {
 	n.use(p)
 	n.trust(authorities...)
 	var err error
-	if n.Store, err = Open(n.Files, hclog.NewNullLogger()); err != nil {
+	if n.Store, err = Open(n.Files, 0, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -242,7 +242,7 @@ func TestClientsWithoutCertificate(t *testing.T) {
 	p := public.valid(Master, "seen-by-users")
 	n.write(n.UserCert, p.Cert)
 	n.write(n.UserKey, p.Key)
-	if n.Store, err = Open(n.Files, hclog.NewNullLogger()); err != nil {
+	if n.Store, err = Open(n.Files, 0, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
 	seen := ""
@@ -334,7 +334,7 @@ func TestWrongFilesAreNotUsed(t *testing.T) {
 		if reported := n.Report().Err; err == nil || reported == nil || reported.Error() != err.Error() {
 			t.Errorf("%s: reported %v", row.name, reported)
 		}
-		if _, err := Open(n.Files, hclog.NewNullLogger()); row.name != "another role" && err == nil {
+		if _, err := Open(n.Files, 0, hclog.NewNullLogger()); row.name != "another role" && err == nil {
 			t.Errorf("%s: a new process starts with it", row.name)
 		}
 		_, err1, err2 := handshake(t, n.Server("http/1.1"), master.Client("127.0.0.1", Storage))
@@ -425,5 +425,25 @@ func TestAuthority(t *testing.T) {
 	pair, err := tls.X509KeyPair(long.Cert, long.Key)
 	if err != nil || pair.Leaf.NotAfter.After(a.NotAfter()) {
 		t.Errorf("it outlives its authority: %v, %v", pair.Leaf.NotAfter, err)
+	}
+}
+
+// TestCertificateForAnotherHost opens a node whose certificate is not for the host at which others reach it, and gives
+// such a certificate to one that runs.
+func TestCertificateForAnotherHost(t *testing.T) {
+	ours := newIssuer(t, "bank")
+	n := newNode(t, ours.valid(Master, "m1"), ours)
+	url, raft := Reached{"127.0.0.1", "--advertise"}, Reached{"m1.bank", "--raft-advertise"}
+	if err := n.ReachedAt(url); err != nil {
+		t.Error(err)
+	}
+	expect(t, "a name that it does not have", n.ReachedAt(url, raft), "--host m1.bank'), or set --raft-advertise")
+	if err := n.ReachedAt(url); err != nil {
+		t.Error(err)
+	}
+	n.use(ours.issue(Master, "m1", "10.0.0.1", -time.Hour, time.Hour))
+	expect(t, "new files for another host", n.Reload(), "for 10.0.0.1, and others reach this node at 127.0.0.1")
+	if seen := HostsOf(n.current.Load().node.Leaf); seen[0] != "127.0.0.1" {
+		t.Errorf("in use is one for %v", seen)
 	}
 }

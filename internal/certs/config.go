@@ -32,7 +32,16 @@ func (s *Store) Server(protocols ...string) *tls.Config {
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		b := s.current.Load()
 		if slices.Contains(hello.SupportedProtos, NodeProtocol) {
-			return s.serverFor(b, http1), nil
+			c := s.serverFor(b, http1)
+			verify := c.VerifyConnection
+			c.VerifyConnection = func(state tls.ConnectionState) error {
+				err := verify(state)
+				if err != nil {
+					s.warnOfRefusal(hello.Conn.RemoteAddr(), err)
+				}
+				return err
+			}
+			return c, nil
 		}
 		c := base()
 		c.NextProtos, c.Certificates = protocols, []tls.Certificate{b.user}
@@ -54,10 +63,9 @@ func (s *Store) RaftServer() *tls.Config {
 func (s *Store) serverFor(b *bundle, protocol string, roles ...string) *tls.Config {
 	c := base()
 	c.NextProtos, c.Certificates = []string{protocol}, []tls.Certificate{b.node}
-	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, b.pool
+	c.ClientAuth = tls.RequireAnyClientCert // VerifyConnection verifies it
 	c.VerifyConnection = func(state tls.ConnectionState) error {
-		_, err := b.peer(state, roles)
-		return err
+		return s.verifyPeer(b, state, "", x509.ExtKeyUsageClientAuth, roles)
 	}
 	return c
 }
@@ -87,23 +95,10 @@ func (s *Store) client(host string, roles []string, protocols ...string) *tls.Co
 		if host == "" || len(state.PeerCertificates) == 0 {
 			return fmt.Errorf("%w: there is no host, or no certificate", ErrPeer)
 		}
-		b := s.current.Load()
-		rest := x509.NewCertPool()
-		for _, i := range state.PeerCertificates[1:] {
-			rest.AddCert(i)
-		}
-		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-			DNSName: host, Roots: b.pool, Intermediates: rest,
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		})
-		if err != nil {
-			return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
-		}
 		if protocol := protocols[len(protocols)-1]; state.NegotiatedProtocol != protocol {
 			return fmt.Errorf("%w: it does not speak %s", ErrPeer, protocol)
 		}
-		_, err = b.peer(state, roles)
-		return err
+		return s.verifyPeer(s.current.Load(), state, host, x509.ExtKeyUsageServerAuth, roles)
 	}
 	return c
 }
@@ -122,9 +117,10 @@ func (b *bundle) peer(state tls.ConnectionState, roles []string) (Identity, erro
 	return id, nil
 }
 
-// PeerOf returns the node at the other side of a connection of [Store.Server]. ok is false for a user.
+// PeerOf returns the node at the other side of a connection of [Store.Server]. ok is false for a user. The certificate
+// of a client was verified if there is one: only the configurations for nodes ask for it.
 func PeerOf(state *tls.ConnectionState) (id Identity, ok bool) {
-	if state == nil || len(state.VerifiedChains) == 0 {
+	if state == nil || len(state.PeerCertificates) == 0 {
 		return id, false
 	}
 	id, err := IdentityOf(state.PeerCertificates[0])

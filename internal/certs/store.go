@@ -2,17 +2,23 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // checkInterval is how often the files are looked at.
@@ -24,9 +30,13 @@ const expirySoon = 14 * 24 * time.Hour
 // expiryPause is the time between two such lines.
 const expiryPause = 12 * time.Hour
 
+// refusalPause is the time between two log lines about nodes that are refused.
+const refusalPause = time.Minute
+
 // What may be logged of the end of certificates.
 const (
 	valid = iota
+	early
 	expiring
 	expired
 )
@@ -41,9 +51,12 @@ type Files struct {
 // Report says what certificates a node uses.
 type Report struct {
 	Identity Identity
-	NotAfter time.Time // when the first of the certificates ends
+	Serial   string    // of the certificate for nodes
+	NotAfter time.Time // when the first of the certificates ends: of the node, of its authority, for users
 	// Err is why the files, as they are now, are not used; nil if they are. Then those before them are still in use.
 	Err error
+	// Grace lists the other nodes whose certificates are out of their time, as far as they have called, or were called.
+	Grace []Grace
 }
 
 // Store has the certificates of a node. Any goroutine may use it.
@@ -51,12 +64,15 @@ type Store struct {
 	files   Files
 	log     hclog.Logger
 	current atomic.Pointer[bundle]
+	graces  *graces
 
 	mu    sync.Mutex // guards all below
 	seen  []byte     // the content of all files when they were looked at last
 	err   error
 	whole bool // they were read
 
+	reached  []Reached // where others reach this node
+	refused  time.Time // of the last line about a node that was refused
 	logged   int       // the last line about the end of the certificates
 	loggedAt time.Time // when it was logged
 }
@@ -65,17 +81,46 @@ type Store struct {
 type bundle struct {
 	identity   Identity
 	node, user tls.Certificate
-	pool       *x509.CertPool
-	notAfter   time.Time
+	// authorities are those of CA, and pool the same.
+	authorities []*x509.Certificate
+	pool        *x509.CertPool
+	notAfter    time.Time
 }
 
-// Open reads the files. The error names the file that is wrong.
-func Open(files Files, log hclog.Logger) (*Store, error) {
-	s := &Store{files: files, log: log.Named("tls")}
+// Open reads the files. The error names the file that is wrong. Other nodes whose certificates are out of their time
+// are accepted for a grace, 0 for none.
+func Open(files Files, grace time.Duration, log hclog.Logger) (*Store, error) {
+	log = log.Named("tls")
+	s := &Store{files: files, log: log, graces: newGraces(grace, log)}
 	if err := s.look(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Reached is where others reach a node: the host of its URL, for example.
+type Reached struct{ Host, Flag string }
+
+// ReachedAt requires certificates for the hosts at which other nodes reach this one, now and when the files change.
+// The error names the first host that the present one is not for.
+func (s *Store) ReachedAt(list ...Reached) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reached = list
+	return s.checkHosts(s.current.Load())
+}
+
+// checkHosts returns an error if other nodes would not accept a certificate for the host at which they reach this one.
+// The caller holds mu.
+func (s *Store) checkHosts(b *bundle) error {
+	for _, r := range s.reached {
+		if b.node.Leaf.VerifyHostname(r.Host) != nil {
+			return fmt.Errorf("%s is a certificate for %s, and others reach this node at %s (%s): issue one for that "+
+				"host too ('chainstore ca issue … --host %s'), or set %s to a host that it has", s.files.Cert,
+				cmp.Or(strings.Join(HostsOf(b.node.Leaf), ", "), "no host"), r.Host, r.Flag, r.Host, r.Flag)
+		}
+	}
+	return nil
 }
 
 // Watch looks at the files from time to time, until ctx ends, and uses new ones. Wrong ones are not used.
@@ -101,11 +146,31 @@ func (s *Store) Reload() error { return s.look() }
 
 // Report says what is in use.
 func (s *Store) Report() Report {
-	b := s.current.Load()
+	b, grace := s.current.Load(), s.graces.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Report{Identity: b.identity, NotAfter: b.notAfter, Err: s.err}
+	return Report{
+		Identity: b.identity, Serial: serialOf(b.node.Leaf), NotAfter: b.notAfter, Err: s.err, Grace: grace,
+	}
 }
+
+// Certificate is the report for the leader of the masters.
+func (s *Store) Certificate() *wire.Certificate {
+	r := s.Report()
+	c := &wire.Certificate{Identity: r.Identity.String(), Serial: r.Serial, NotAfter: millis(r.NotAfter)}
+	if r.Err != nil {
+		c.Error = r.Err.Error()
+	}
+	for _, g := range r.Grace[:min(len(r.Grace), wire.MaxGraces)] {
+		c.Graces = append(c.Graces, wire.Grace{
+			Identity: g.Identity.String(), Serial: g.Serial,
+			NotBefore: millis(g.NotBefore), NotAfter: millis(g.NotAfter), Left: uint64(g.Left / time.Second),
+		})
+	}
+	return c
+}
+
+func millis(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) }
 
 // Identity returns that of this node.
 func (s *Store) Identity() Identity { return s.current.Load().identity }
@@ -125,6 +190,9 @@ func (s *Store) look() error {
 	if err == nil {
 		s.seen, s.whole = content.all(), true
 		b, err = content.parse(s.files)
+	}
+	if err == nil {
+		err = s.checkHosts(b)
 	}
 	old := s.current.Load()
 	if err != nil {
@@ -149,13 +217,15 @@ func (s *Store) look() error {
 	return nil
 }
 
-// warnOfExpiry logs that a certificate has expired or will soon: when that becomes so, and again after expiryPause. The
-// caller holds mu.
+// warnOfExpiry logs that a certificate has expired, will soon, or is not valid yet: when that becomes so, and again
+// after expiryPause. The caller holds mu.
 func (s *Store) warnOfExpiry(b *bundle) {
 	state := valid
 	switch left := time.Until(b.notAfter); {
 	case left < 0:
 		state = expired
+	case time.Until(b.node.Leaf.NotBefore) > 0:
+		state = early
 	case left < expirySoon:
 		state = expiring
 	}
@@ -163,14 +233,31 @@ func (s *Store) warnOfExpiry(b *bundle) {
 		return
 	}
 	s.logged, s.loggedAt = state, time.Now()
-	end := b.notAfter.UTC().Format(time.RFC3339)
-	if state == expired {
-		s.log.Error("a certificate of this node has expired: others refuse it", "identity", b.identity,
-			"not_after", end)
-		return
+	end := stamp(b.notAfter)
+	switch state {
+	case early:
+		s.log.Error("the certificate of this node is not valid yet, by this clock: others may accept it only for "+
+			"a while (--tls-grace)", "identity", b.identity, "not_before", stamp(b.node.Leaf.NotBefore))
+	case expired:
+		s.log.Error("a certificate of this node has expired: users refuse it, and other nodes accept it only for a "+
+			"while (--tls-grace)", "identity", b.identity, "not_after", end)
+	case expiring:
+		s.log.Warn("a certificate of this node expires soon", "identity", b.identity, "not_after", end)
 	}
-	s.log.Warn("a certificate of this node expires soon", "identity", b.identity, "not_after", end)
 }
+
+// warnOfRefusal logs that a client that says that it is a node was refused, at most once in refusalPause.
+func (s *Store) warnOfRefusal(from net.Addr, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); s.refused.IsZero() || now.Sub(s.refused) >= refusalPause {
+		s.refused = now
+		s.log.Warn("a node is refused for its certificate", "from", from.String(), "error", err)
+	}
+}
+
+// stamp is a time in a log line.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // contents are the bytes of the files.
 type contents struct{ cert, key, ca, userCert, userKey []byte }
@@ -207,13 +294,12 @@ func (f *Files) read() (c contents, err error) {
 }
 
 // parse checks the files as a whole.
-func (c *contents) parse(f Files) (*bundle, error) {
+func (c *contents) parse(f Files) (_ *bundle, err error) {
 	b := &bundle{pool: x509.NewCertPool()}
-	authorities, err := ParseAll(c.ca)
-	if err != nil {
+	if b.authorities, err = ParseAll(c.ca); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.CA, err)
 	}
-	for _, a := range authorities {
+	for _, a := range b.authorities {
 		b.pool.AddCert(a)
 	}
 	if b.node, err = tls.X509KeyPair(c.cert, c.key); err != nil {
@@ -222,10 +308,10 @@ func (c *contents) parse(f Files) (*bundle, error) {
 	if b.identity, err = IdentityOf(b.node.Leaf); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Cert, err)
 	}
-	if err := b.verify(b.node); err != nil {
+	if b.notAfter, err = b.verify(b.node); err != nil {
 		return nil, fmt.Errorf("%s: no authority in %s signed it: %w", f.Cert, f.CA, err)
 	}
-	b.user, b.notAfter = b.node, b.node.Leaf.NotAfter
+	b.user = b.node
 	if f.UserCert != "" {
 		if b.user, err = tls.X509KeyPair(c.userCert, c.userKey); err != nil {
 			return nil, fmt.Errorf("%s with %s: %w", f.UserCert, f.UserKey, err)
@@ -237,31 +323,32 @@ func (c *contents) parse(f Files) (*bundle, error) {
 	return b, nil
 }
 
-// verify checks a chain, as of a time at which its first certificate is valid: one that has expired is no reason not to
-// start, since the others decide about it.
-func (b *bundle) verify(c tls.Certificate) error {
-	at := time.Now()
-	if at.Before(c.Leaf.NotBefore) {
-		at = c.Leaf.NotBefore
-	} else if at.After(c.Leaf.NotAfter) {
-		at = c.Leaf.NotAfter
-	}
-	rest := x509.NewCertPool()
-	for _, der := range c.Certificate[1:] {
+// verify checks a chain, at any time: a certificate that is out of its time is no reason not to start, since the others
+// decide about it. It returns when the chain that lasts longest ends.
+func (b *bundle) verify(c tls.Certificate) (end time.Time, err error) {
+	shown := make([]*x509.Certificate, 0, len(c.Certificate))
+	for _, der := range c.Certificate {
 		i, err := x509.ParseCertificate(der)
 		if err != nil {
-			return err
+			return end, err
 		}
-		rest.AddCert(i)
+		shown = append(shown, i)
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		_, err := c.Leaf.Verify(x509.VerifyOptions{Roots: b.pool, Intermediates: rest, CurrentTime: at,
-			KeyUsages: []x509.ExtKeyUsage{usage}})
-		if err != nil {
-			return err
+		chains, err := b.chains(shown, x509.VerifyOptions{
+			CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{usage},
+		})
+		if len(chains) == 0 {
+			return end, err
+		}
+		for _, chain := range chains {
+			first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+			if first.NotAfter.After(end) {
+				end = first.NotAfter
+			}
 		}
 	}
-	return nil
+	return end, nil
 }
 
 // Complete returns an error if some but not all files are given. any reports whether there are any.

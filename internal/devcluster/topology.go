@@ -170,7 +170,7 @@ func (t Topology) worker(r Role, tokens Tokens) roles.WorkerConfig {
 
 func (r Role) config(tokens Tokens) roles.NodeConfig {
 	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Remote,
-		AfterFailedSync: r.AfterFailedSync, TLS: r.TLS}
+		AfterFailedSync: r.AfterFailedSync, TLS: r.TLS, TLSGrace: certs.DefaultGrace}
 	if r.Advertise != "" {
 		cfg.Advertise = r.URL()
 	}

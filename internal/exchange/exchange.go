@@ -121,7 +121,7 @@ func NoAnswer(base string, err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, err)
+	return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, explained(err))
 }
 
 // NotSent reports whether the request of a failed call was certainly not sent: there was no connection.
@@ -238,6 +238,9 @@ func (a *Answer) Problem() error {
 	if !known {
 		e.Problem = wire.Problem{Type: "about:blank", Title: "an answer that is not ChainStore's",
 			Detail: http.StatusText(a.Status)}
+		if a.speaksTLS() {
+			e.Problem.Detail = "it speaks TLS: give its URL with https://, and its authority with --tls-ca"
+		}
 	}
 	e.Problem.Status = a.Status
 	return e

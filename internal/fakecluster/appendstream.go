@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/chainstore/chainstore/wire"
 )
@@ -28,12 +31,13 @@ func (c *Cluster) appendStream(w http.ResponseWriter, r *http.Request, by caller
 	if id == "" || err != nil || first == 0 || r.Header.Get("Content-Type") != wire.TypeFrames {
 		c.fail("append stream %q, %q", r.URL.RawQuery, r.Header.Get("Content-Type"))
 	}
-	next := uint64(len(c.Streams[id])) + 1
+	of, known := c.Streams[id]
+	next := uint64(len(of)) + 1
 	switch {
 	case c.Streamless != nil:
 		Problem(w, c.Streamless)
 		return
-	case next == 1 && first > 1:
+	case !known && (first > 1 || strings.HasPrefix(id, wire.OwnStreamID)):
 		Problem(w, wire.ErrUnknownStream)
 		return
 	case first > next:
@@ -151,15 +155,71 @@ func nextPart(in *bufio.Reader) (part []entry, err error) {
 // appendStreamState says where a stream continues.
 func (c *Cluster) appendStreamState(w http.ResponseWriter, r *http.Request, _ caller) {
 	id := r.PathValue("id")
-	n := uint64(len(c.Streams[id]))
+	of, known := c.Streams[id]
 	switch {
 	case c.Streamless != nil:
 		Problem(w, c.Streamless)
-	case n == 0:
+	case !known:
 		Problem(w, wire.ErrUnknownStream)
 	default:
-		reply(w, http.StatusOK, wire.AppendStream{
-			Stream: id, Next: n + 1, Oldest: max(n, streamWindow) - streamWindow + 1, Window: streamWindow,
-		})
+		reply(w, http.StatusOK, streamState(id, uint64(len(of))))
 	}
+}
+
+// streamState is the state of a stream of n records.
+func streamState(id string, n uint64) wire.AppendStream {
+	return wire.AppendStream{
+		Stream: id, Next: n + 1, Oldest: max(n, streamWindow) - streamWindow + 1, Window: streamWindow,
+	}
+}
+
+// openAppendStream begins a stream.
+func (c *Cluster) openAppendStream(w http.ResponseWriter, _ *http.Request, _ caller) {
+	if c.Streamless != nil {
+		Problem(w, c.Streamless)
+		return
+	}
+	id := fmt.Sprintf("%s%d", wire.OwnStreamID, len(c.Streams))
+	c.Streams[id] = []int{}
+	reply(w, http.StatusCreated, streamState(id, 0))
+}
+
+// appendStreams lists the streams.
+func (c *Cluster) appendStreams(w http.ResponseWriter, r *http.Request, _ caller) {
+	if c.Streamless != nil {
+		Problem(w, c.Streamless)
+		return
+	}
+	q := r.URL.Query()
+	limit := wire.DefaultPage
+	if text := q.Get("limit"); text != "" {
+		limit, _ = strconv.Atoi(text)
+	}
+	page := wire.AppendStreams{Streams: []wire.ListedStream{}}
+	for _, id := range slices.Sorted(maps.Keys(c.Streams)) {
+		if id <= q.Get("cursor") {
+			continue
+		}
+		if len(page.Streams) == limit {
+			page.Next = page.Streams[limit-1].Stream
+			break
+		}
+		s := wire.ListedStream{Stream: id, Kind: wire.StreamNamed, Last: uint64(len(c.Streams[id])), IdleSince: c.now()}
+		if strings.HasPrefix(id, wire.OwnStreamID) {
+			s.Kind = wire.StreamUnnamed
+		}
+		page.Streams = append(page.Streams, s)
+	}
+	reply(w, http.StatusOK, page)
+}
+
+// removeAppendStream forgets a stream.
+func (c *Cluster) removeAppendStream(w http.ResponseWriter, r *http.Request, _ caller) {
+	id := r.PathValue("id")
+	if _, known := c.Streams[id]; !known {
+		Problem(w, wire.ErrUnknownStream)
+		return
+	}
+	delete(c.Streams, id)
+	w.WriteHeader(http.StatusNoContent)
 }

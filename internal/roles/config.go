@@ -32,6 +32,8 @@ type NodeConfig struct {
 	OlderNodes bool
 	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
 	TLS certs.Files
+	// TLSGrace is how long certificates of other nodes are accepted that are out of their time; 0 for not at all.
+	TLSGrace time.Duration
 	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.
 	AfterFailedSync bool
 	// MaxConnections bounds the connections to HTTP in total, and MaxConnectionsPerAddress those from one address; 0
@@ -117,17 +119,21 @@ func DefaultMasterOptions() MasterOptions {
 	}
 }
 
+func defaultNode(address string) NodeConfig {
+	return NodeConfig{HTTP: address, TLSGrace: certs.DefaultGrace}
+}
+
 // DefaultMaster returns the configuration of a master that is started without flags.
 func DefaultMaster() MasterConfig {
 	return MasterConfig{
-		NodeConfig: NodeConfig{HTTP: "127.0.0.1:8000"}, Raft: "127.0.0.1:8010", MasterOptions: DefaultMasterOptions(),
+		NodeConfig: defaultNode("127.0.0.1:8000"), Raft: "127.0.0.1:8010", MasterOptions: DefaultMasterOptions(),
 	}
 }
 
 // DefaultStorage returns the configuration of a storage node that is started without flags.
 func DefaultStorage() WorkerConfig {
 	return WorkerConfig{
-		NodeConfig:    NodeConfig{HTTP: "127.0.0.1:8082"},
+		NodeConfig:    defaultNode("127.0.0.1:8082"),
 		WorkerOptions: WorkerOptions{SegmentBytes: storagenode.DefaultSegmentBytes, SpaceOptions: defaultSpace()},
 	}
 }
@@ -135,7 +141,7 @@ func DefaultStorage() WorkerConfig {
 // DefaultMiner returns the configuration of a miner that is started without flags.
 func DefaultMiner() WorkerConfig {
 	return WorkerConfig{
-		NodeConfig: NodeConfig{HTTP: "127.0.0.1:8079"}, WorkerOptions: WorkerOptions{Threads: runtime.NumCPU()},
+		NodeConfig: defaultNode("127.0.0.1:8079"), WorkerOptions: WorkerOptions{Threads: runtime.NumCPU()},
 	}
 }
 

@@ -37,6 +37,9 @@ func (c *NodeConfig) Flags() []Flag {
 				"when it changes, as are the next two"},
 		{Name: "tls-key", Value: &c.TLS.Key, Usage: "`file` with the certificate's private key"},
 		{Name: "tls-ca", Value: &c.TLS.CA, Usage: "`file` with the authorities whose nodes are trusted"},
+		{Name: "tls-grace", Value: &c.TLSGrace,
+			Usage: "accept certificates of other nodes that have expired or are not valid yet for this long, of this " +
+				"node's running time, with an alarm; 0 for not at all"},
 		{Name: "insecure", Value: &c.Insecure,
 			Usage: "allow addresses other than loopback without TLS: tokens and records then cross that network " +
 				"unencrypted"},

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,13 @@ func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
 	if err != nil || !given {
 		return nil, err
 	}
-	store, err := certs.Open(c.TLS, c.Logger)
+	if c.TLSGrace < 0 {
+		return nil, fmt.Errorf("--tls-grace %v is negative: give 0 for no grace", c.TLSGrace)
+	}
+	if c.Insecure {
+		c.Logger.Warn("--insecure has no effect with --tls-cert: all connections have TLS")
+	}
+	store, err := certs.Open(c.TLS, c.TLSGrace, c.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +57,28 @@ func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
 		return nil, fmt.Errorf("--tls-cert %s is the certificate of %s, and this is a %s", c.TLS.Cert, id, role)
 	}
 	return store, nil
+}
+
+// reachedAt requires that the certificates, if there are any, are for the host of this role's URL, and for others.
+func reachedAt(store *certs.Store, ownURL string, others ...certs.Reached) error {
+	if store == nil {
+		return nil
+	}
+	u, err := url.Parse(ownURL)
+	if err != nil {
+		return err
+	}
+	return store.ReachedAt(append(others, certs.Reached{Host: u.Hostname(), Flag: "--advertise"})...)
+}
+
+// named returns an address if its host is a name, and "" otherwise. The address of a listener has no names, but
+// certificates do.
+func named(hostPort string) string {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil || host == "" || port == "0" || net.ParseIP(host) != nil {
+		return ""
+	}
+	return hostPort
 }
 
 // checkLoopback refuses an address other than a loopback address without TLS, unless --insecure allows it.
@@ -128,7 +157,11 @@ func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 		return nil, "", fmt.Errorf("--http %s: %w", addr, err)
 	}
 	if advertise == "" {
-		advertise = c.scheme() + "://" + l.Addr().String()
+		own := l.Addr().String()
+		if c.TLS.Cert != "" {
+			own = cmp.Or(named(addr), own)
+		}
+		advertise = c.scheme() + "://" + own
 	}
 	return httpapi.Limit(l, limits, c.Logger), strings.TrimRight(advertise, "/"), nil
 }

@@ -1,9 +1,11 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 
@@ -72,6 +74,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 			err = errors.Join(m.syncs.note(err), m.reportFailedSync(), m.Close())
 		}
 	}()
+	if m.certs != nil {
+		cfg.RaftAdvertise = cmp.Or(cfg.RaftAdvertise, named(cfg.Raft))
+	}
+	if err := reachedAt(m.certs, m.url, raftReached(&cfg)...); err != nil {
+		return nil, err
+	}
 	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
@@ -93,8 +101,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	histograms := histogram.NewMaster()
 	var raftTLS transport.TLS
 	var certificate func() certs.Report
+	var reported func() *wire.Certificate
 	if m.certs != nil {
-		raftTLS, certificate = m.certs, m.certs.Report
+		raftTLS, certificate, reported = m.certs, m.certs.Report, m.certs.Certificate
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
 		TLS: raftTLS,
@@ -123,7 +132,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
-		Flags: cfg.Options.Access(), Histograms: histograms,
+		Flags: cfg.Options.Access(), Certificate: reported, Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
@@ -157,6 +166,15 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 // mayBeOlder reports whether other masters may be of a version that needs the cluster token itself. A group that was
 // founded, or joined, since the start has no such masters.
 func (m *Master) mayBeOlder() bool { return m.older && (m.node == nil || !m.node.RequiresProofs()) }
+
+// raftReached is where the other masters reach the raft port, if that is known before it is open.
+func raftReached(cfg *MasterConfig) []certs.Reached {
+	host, _, err := net.SplitHostPort(cmp.Or(cfg.RaftAdvertise, cfg.Raft))
+	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		return nil // it is refused when it is opened
+	}
+	return []certs.Reached{{Host: host, Flag: "--raft-advertise"}}
+}
 
 // Run serves until ctx ends or the store fails. The HTTP server drains while the duties still run, so that appends in
 // progress complete. Then the duties end, and last the store, which hands over its leadership.

@@ -151,7 +151,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		_, noteErr := mark.Note(err)
 		err = errors.Join(err, noteErr, mark.Close())
 	}()
-	node := NodeConfig{TLS: cfg.TLS, Logger: cfg.Logger}
+	node := NodeConfig{TLS: cfg.TLS, TLSGrace: certs.DefaultGrace, Logger: cfg.Logger}
 	store, err := node.openCerts(certs.Master)
 	if err != nil {
 		return Recovery{}, err

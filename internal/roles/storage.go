@@ -29,7 +29,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 				return workerapi.NewStorage(workerapi.StorageConfig{
 					Node: node, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
 					Group: w.registrar.Group, MasterToken: w.identity.MasterToken, Secrets: w.secrets,
-					Process: w.process, Bearers: w.takesBearers, Secured: w.certs != nil,
+					Process: w.process, Bearers: w.takesBearers, Certificates: w.certs,
 					Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
 				})
 			},

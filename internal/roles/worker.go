@@ -75,6 +75,9 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 			err = errors.Join(w.syncs.note(err), w.reportFailedSync(), w.Close())
 		}
 	}()
+	if err := reachedAt(w.certs, w.url); err != nil {
+		return nil, err
+	}
 	w.secrets, w.process = cfg.secrets(), nodeauth.NewProcess()
 	older := func() bool { return w.older && (w.registrar == nil || !w.registrar.Proofs()) }
 	for _, t := range []*noderpc.Transport{w.transport, w.toOthers} {

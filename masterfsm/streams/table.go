@@ -44,16 +44,18 @@ func (r Run) follows(next Run) bool {
 type Image struct {
 	Name    Name
 	Project uint32
+	ID      string // "" if it is not known
 	Named   bool   // a client has chosen its id
 	Used    uint64 // the age of the table when it was used last, in milliseconds
-	Last    uint64 // the number of its newest record
+	Time    uint64 // the time of the table then, in unix milliseconds; 0 if it is not known
+	Last    uint64 // the number of its newest record, 0 if it has none
 	// Token is the id of the token of the newest record. That token has sent all records from the number Own on.
 	Token uint32
 	Own   uint64
 	// The positions of its newest records, the newest last. Skip records at the beginning of the first run are no
 	// longer in the window.
 	Runs []Run
-	Tail Run // behind Runs; its Count is 0 only if there are no runs
+	Tail Run // behind Runs; its Count is 0 only if the stream has no record
 	Skip uint32
 }
 
@@ -161,10 +163,19 @@ func (t *Table) Bytes() int { return t.bytes }
 
 // State is what the table has of a stream, without the positions.
 type State struct {
-	Last   uint64 // the number of its newest record
-	Oldest uint64 // the number of the oldest record whose position is known
+	ID     string
+	Named  bool   // a client has chosen the id
+	Time   uint64 // of its last use, in unix milliseconds
+	Last   uint64 // the number of its newest record, 0 if it has none
+	Oldest uint64 // the number of the oldest record whose position is known, 1 if it has none
 	Token  uint32 // see [Image]
 	Own    uint64
+}
+
+func (s *stream) state() State {
+	return State{
+		ID: s.ID, Named: s.Named, Time: s.Time, Last: s.Last, Oldest: s.oldest(), Token: s.Token, Own: s.Own,
+	}
 }
 
 // Find returns the state of a stream.
@@ -173,14 +184,30 @@ func (t *Table) Find(name Name) (State, bool) {
 	if s == nil {
 		return State{}, false
 	}
-	return State{Last: s.Last, Oldest: s.oldest(), Token: s.Token, Own: s.Own}, true
+	return s.state(), true
+}
+
+// Of returns the states of a project's streams, in no order.
+func (t *Table) Of(project uint32) (all []State) {
+	k := t.projects[project]
+	if k == nil {
+		return nil
+	}
+	for i := range k {
+		for e := k[i].Front(); e != nil; e = e.Next() {
+			all = append(all, e.Value.(*stream).state())
+		}
+	}
+	return all
 }
 
 // Use describes a use of a stream.
 type Use struct {
 	Age   uint64 // of the table, in milliseconds; it never falls
+	Time  uint64 // of the table, in unix milliseconds
 	Token uint32 // the id of the token
-	Named bool   // a client has chosen the stream's id; counts for a new stream only
+	ID    string // the stream's id, if it is given; it counts for a stream that has none
+	Named bool   // a client has chosen the id; counts for a new stream only
 }
 
 // Room reports whether a project may have another stream.
@@ -208,9 +235,9 @@ func most(named bool) int {
 
 // Positions returns the positions of count records of a stream from a number on. All of them must have positions: see
 // [Table.Find]. It makes the stream the one that was used last.
-func (t *Table) Positions(name Name, first, count, age uint64) []Run {
+func (t *Table) Positions(name Name, first, count uint64, u Use) []Run {
 	s := t.byName[name]
-	t.use(s, age)
+	t.use(s, u)
 	var runs []Run
 	number := s.oldest()
 	s.Each(func(r Run) {
@@ -234,24 +261,43 @@ func (t *Table) Positions(name Name, first, count, age uint64) []Run {
 func (t *Table) Add(project uint32, name Name, runs []Run, u Use) {
 	s := t.byName[name]
 	if s == nil {
-		s = &stream{Image: Image{Name: name, Project: project, Named: u.Named, Token: u.Token, Own: 1}}
-		t.enter(s)
-		of := t.projects[project].of(s.Named)
-		for of.Len() > most(s.Named) {
-			t.forget(of.Front().Value.(*stream))
-		}
+		s = t.begin(project, name, u)
 	}
 	if s.Token != u.Token {
 		s.Token, s.Own = u.Token, s.Last+1
 	}
-	t.use(s, u.Age)
+	t.use(s, u)
 	t.bytes -= s.bytes()
 	for _, r := range runs {
 		s.add(r)
 	}
 	t.bytes += s.bytes()
 	t.widen(s)
-	for t.bytes > MaxBytes && t.shrink(s, u.Age) {
+	t.bound(s, u.Age)
+}
+
+// Begin adds a stream without a record to a project. It must not be in the table, and there must be room for it: see
+// [Table.Room].
+func (t *Table) Begin(project uint32, name Name, u Use) {
+	s := t.begin(project, name, u)
+	t.use(s, u)
+	t.bound(s, u.Age)
+}
+
+// begin enters a stream without a record, in the place of others if the project has too many.
+func (t *Table) begin(project uint32, name Name, u Use) *stream {
+	s := &stream{Image: Image{Name: name, Project: project, ID: u.ID, Named: u.Named, Token: u.Token, Own: 1}}
+	t.enter(s)
+	of := t.projects[project].of(s.Named)
+	for of.Len() > most(s.Named) {
+		t.forget(of.Front().Value.(*stream))
+	}
+	return s
+}
+
+// bound frees memory if the table takes too much.
+func (t *Table) bound(but *stream, age uint64) {
+	for t.bytes > MaxBytes && t.shrink(but, age) {
 	}
 }
 
@@ -312,8 +358,11 @@ func (t *Table) enter(s *stream) {
 	t.bytes += s.bytes()
 }
 
-func (t *Table) use(s *stream, age uint64) {
-	s.Used = max(s.Used, age)
+func (t *Table) use(s *stream, u Use) {
+	s.Used, s.Time = max(s.Used, u.Age), max(s.Time, u.Time)
+	if s.ID == "" {
+		s.ID = u.ID
+	}
 	for i, l := range t.lists(s) {
 		if s.places[i] != nil {
 			l.MoveToBack(s.places[i])
@@ -343,12 +392,13 @@ func (t *Table) Remove(name Name) bool {
 	return s != nil
 }
 
-// ForgetIf forgets the streams of which a known position is in a run that goes reports, and returns their number.
+// ForgetIf forgets the streams of which a known position is in a run that goes reports, and those without a position.
+// It returns their number.
 func (t *Table) ForgetIf(goes func(Run) bool) (forgotten int) {
 	for e := t.all.Front(); e != nil; {
 		s := e.Value.(*stream)
 		e = e.Next()
-		gone := false
+		gone := s.held == 0
 		s.Each(func(r Run) { gone = gone || goes(r) })
 		if gone {
 			t.forget(s)
@@ -380,14 +430,16 @@ func (t *Table) Restore(m Image, runs []Run) error {
 			return fmt.Errorf("stream %x: run %d is empty, or continues the one before it", name, i)
 		}
 	}
-	if held == 0 || held > min(Window, last) {
+	if held == 0 && last > 0 || held > min(Window, last) {
 		return fmt.Errorf("stream %x: %d positions of %d records", name, held, last)
 	}
-	if m.Own == 0 || m.Own > last {
+	if m.Own == 0 || m.Own > max(1, last) {
 		return fmt.Errorf("stream %x: its newest token has sent the records from %d on, of %d", name, m.Own, last)
 	}
 	s := &stream{Image: m, held: held}
-	s.Runs, s.Tail = runs[:len(runs)-1], runs[len(runs)-1]
+	if n := len(runs); n > 0 {
+		s.Runs, s.Tail = runs[:n-1], runs[n-1]
+	}
 	t.enter(s)
 	return nil
 }

@@ -168,7 +168,7 @@ func TestRandom(t *testing.T) {
 		from := oldest + uint64(rng.IntN(held))
 		count := 1 + uint64(rng.IntN(int(last-from+1)))
 		var got []Run
-		for _, r := range table.Positions(look, from, count, age) {
+		for _, r := range table.Positions(look, from, count, Use{Age: age}) {
 			for i := range r.Count {
 				got = append(got, Run{r.Block, r.Offset + i, 1})
 			}
@@ -256,7 +256,7 @@ func TestBounds(t *testing.T) {
 			t.Fatalf("room for stream %d: %v", n, room)
 		}
 		if room {
-			small.Add(uint32(n), name(n), []Run{{Count: 1}}, Use{})
+			small.Add(uint32(n), name(n), []Run{{Count: 1}}, Use{ID: fmt.Sprintf("%064d", n)})
 		}
 	}
 	if small.Bytes() > MaxBytes || len(small.projects) != small.Len() {
@@ -287,6 +287,7 @@ func TestRestoreRefuses(t *testing.T) {
 		runs []Run
 	}{
 		"no positions":        {1, nil},
+		"positions of none":   {0, []Run{{1, 0, 1}}},
 		"an empty run":        {5, []Run{{1, 0, 1}, {2, 0, 0}}},
 		"more than it has":    {1, []Run{{1, 0, 2}}},
 		"more than a window":  {2 * Window, []Run{{1, 0, Window + 1}}},
@@ -323,5 +324,45 @@ func TestForgetIf(t *testing.T) {
 	}
 	if _, ok := table.Find(name(1)); !ok {
 		t.Error("the wrong one was forgotten")
+	}
+	table.Begin(1, name(3), Use{})
+	if n := table.ForgetIf(func(Run) bool { return false }); n != 1 || table.Len() != 1 {
+		t.Errorf("%d without a record were forgotten, %d are left", n, table.Len())
+	}
+}
+
+// TestBegin checks a stream without a record: it counts, it is restored, and its first record is number 1.
+func TestBegin(t *testing.T) {
+	table := New()
+	for n := range Unnamed + 1 {
+		age := uint64(0)
+		if n == Unnamed {
+			if table.Room(1, Use{Age: UnnamedIdle - 1}) {
+				t.Error("a stream more than a project may have, and none is idle")
+			}
+			age = UnnamedIdle
+		}
+		table.Begin(1, name(n), Use{ID: fmt.Sprint("_", n), Age: age, Time: age + 7})
+	}
+	if _, ok := table.Find(name(0)); ok || table.Len() != Unnamed || len(table.Of(1)) != Unnamed || table.Of(2) != nil {
+		t.Errorf("%d streams, the idle one is known: %v", table.Len(), ok)
+	}
+	back := New()
+	for _, m := range table.Images() {
+		if err := back.Restore(m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !reflect.DeepEqual(back.Images(), table.Images()) || back.Bytes() != table.Bytes() {
+		t.Error("the restored table differs")
+	}
+	want := State{ID: "_5", Time: 7, Oldest: 1, Own: 1}
+	if got, ok := back.Find(name(5)); !ok || got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	back.Add(1, name(5), []Run{{1, 0, 3}}, Use{Token: 4, Time: 9})
+	want = State{ID: "_5", Time: 9, Last: 3, Oldest: 1, Token: 4, Own: 1}
+	if got, _ := back.Find(name(5)); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -158,7 +158,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 			s.heightAt = now
 		}
 		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
-		s.disk = status.Disk
+		s.disk, s.certificate = status.Disk, boundedCertificate(status.Certificate)
 	}
 }
 
@@ -202,10 +202,14 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
-		if _, err := l.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
+		status, err := l.cfg.Workers.MinerStatus(ctx, target, l.order)
+		if err != nil {
 			return nil, err
 		}
-		return answered(a.node), nil
+		return func(m *memory, now time.Time) {
+			s := m.node(a.node)
+			s.answered, s.certificate = now, boundedCertificate(status.Certificate)
+		}, nil
 	}
 }
 
@@ -261,10 +265,11 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
-			s.clock, s.disk, s.flags = 0, wire.Disk{}, wire.AccessFlags{}
+			s.clock, s.disk, s.flags, s.certificate = 0, wire.Disk{}, wire.AccessFlags{}, nil
 			switch {
 			case same:
 				s.disk, s.flags = member.Disk, member.Flags
+				s.certificate = boundedCertificate(member.Certificate)
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			case !joining:

@@ -132,6 +132,8 @@ type Config struct {
 	// Disk is the space of this master's data folder.
 	Disk  func() wire.Disk
 	Flags wire.AccessFlags // of this master
+	// Certificate is that of this master. It returns nil without TLS.
+	Certificate func() *wire.Certificate
 	// OnMember is called with what another master says about itself.
 	OnMember func(wire.Member)
 	// Stop ends this master permanently, for a reason.

@@ -99,7 +99,7 @@ func TestNewCommandsNeedTheirLevel(t *testing.T) {
 	for _, c := range []masterfsm.Command{
 		&masterfsm.SetTime{}, &masterfsm.ChangeSettings{}, &masterfsm.MarkMiners{}, &masterfsm.RemoveMiner{},
 		&masterfsm.ReportFailedSync{}, &masterfsm.RemoveStream{},
-		&masterfsm.CreateAdmin{}, &masterfsm.RevokeAdmin{}, &masterfsm.ExpireAdmins{},
+		&masterfsm.CreateAdmin{}, &masterfsm.RevokeAdmin{}, &masterfsm.ExpireAdmins{}, &masterfsm.OpenStream{},
 	} {
 		if _, err := l.Propose(t.Context(), c); !errors.Is(err, wire.ErrUnavailable) || count.proposed > 0 {
 			t.Errorf("%T at level 0: %d proposed, %v", c, count.proposed, err)

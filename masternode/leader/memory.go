@@ -27,17 +27,19 @@ type memory struct {
 
 // lastSeen is what a leader has last seen of a node.
 type lastSeen struct {
-	answered time.Time       // of the last answer; zero before the first
-	tried    time.Time       // of the last try
-	notice   string          // the code of the notice about its last answer; "" for a good one, and for none
-	height   uint64          // storage nodes: blocks on disk, from its last answer
-	heightAt time.Time       // when it first answered with that height
-	version  uint64          // storage nodes: of its entry in the table at that answer, 0 before the first
-	disk     wire.Disk       // storage nodes and masters, from the last answer; zero if that did not say
-	inbox    uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
-	bad      masterfsm.Cause // why it must become Invalid, if it must
-	entry    minerEntry      // miners: what the table had of it at the last try
-	entered  time.Time       // miners: when that was first tried
+	answered time.Time // of the last answer; zero before the first
+	tried    time.Time // of the last try
+	notice   string    // the code of the notice about its last answer; "" for a good one, and for none
+	height   uint64    // storage nodes: blocks on disk, from its last answer
+	heightAt time.Time // when it first answered with that height
+	version  uint64    // storage nodes: of its entry in the table at that answer, 0 before the first
+	disk     wire.Disk // storage nodes and masters, from the last answer; zero if that did not say
+	// certificate is from the last answer; nil if that did not say.
+	certificate *wire.Certificate
+	inbox       uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
+	bad         masterfsm.Cause // why it must become Invalid, if it must
+	entry       minerEntry      // miners: what the table had of it at the last try
+	entered     time.Time       // miners: when that was first tried
 	// repairAgain is when a storage node may be repaired again after a repair that ended early.
 	repairAgain time.Time
 	// aborted is the last check of a storage node, if that ended early. checkAgain is when it may be checked again

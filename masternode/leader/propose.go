@@ -24,6 +24,15 @@ func (l *Leader) TermClock() masterfsm.Leadership {
 	return masterfsm.Leadership{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
 }
 
+// Age is the table's age now, as this master has counted it. It is that of the table while this master does not lead.
+func (l *Leader) Age() (age uint64) {
+	if now := l.current.Load(); now != nil {
+		return now.age()
+	}
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { age = s.Age() })
+	return age
+}
+
 // age is the table's age now, as this leader has counted it.
 func (l *leadership) age() uint64 {
 	return l.begunAge + uint64(max(0, l.cfg.Clock().Sub(l.began).Milliseconds()))

@@ -3,6 +3,7 @@ package leader
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -22,8 +23,10 @@ type Status struct {
 	Clocks    Clocks
 	Disks     map[string]wire.Disk        // by id of a storage node or master that answered recently, and this one
 	Flags     map[string]wire.AccessFlags // by id of a master that answered recently, and this one
-	Full      []string                    // masters with a full disk, if appends are refused because of them
-	Older     []string                    // members that the group's protocol level waits for; see planner.level
+	// Certificates are those of nodes that answered recently, and of this one, by id; none without TLS.
+	Certificates map[string]*wire.Certificate
+	Full         []string // masters with a full disk, if appends are refused because of them
+	Older        []string // members that the group's protocol level waits for; see planner.level
 
 	Epoch     uint64
 	Later     map[string]uint64 // by worker id: the epoch that it obeys, if that is later than Epoch
@@ -56,8 +59,8 @@ func (l *Leader) Full() []string {
 	return now.status.Full
 }
 
-// diskKnown is how long the free space or flags of a node are used after its answer. Masters are asked every five
-// seconds.
+// diskKnown is how long the free space, flags or certificate of a node are used after its answer. Masters are asked
+// every five seconds.
 const diskKnown = 15 * time.Second
 
 // flags returns the flags of the masters that say them.
@@ -70,6 +73,50 @@ func (l *leadership) flags(view masterfsm.View, m *memory, now time.Time) map[st
 		}
 	}
 	return flags
+}
+
+// maxCertificateText bounds the texts in what a node says of its certificate.
+const maxCertificateText = 512
+
+// boundedCertificate returns what a node says of its certificate, within bounds.
+func boundedCertificate(c *wire.Certificate) *wire.Certificate {
+	if c == nil {
+		return nil
+	}
+	cut := func(text string) string {
+		return strings.ToValidUTF8(text[:min(len(text), maxCertificateText)], "")
+	}
+	own := wire.Certificate{
+		Identity: cut(c.Identity), Serial: cut(c.Serial), NotAfter: c.NotAfter, Error: cut(c.Error),
+	}
+	for _, g := range c.Graces[:min(len(c.Graces), wire.MaxGraces)] {
+		g.Identity, g.Serial = cut(g.Identity), cut(g.Serial)
+		own.Graces = append(own.Graces, g)
+	}
+	return &own
+}
+
+// certificates returns those of the nodes that answered recently.
+func (l *leadership) certificates(view masterfsm.View, m *memory, now time.Time) map[string]*wire.Certificate {
+	known := map[string]*wire.Certificate{}
+	add := func(id string) {
+		if s := m.nodes[id]; s != nil && s.certificate != nil && now.Sub(s.answered) < diskKnown {
+			known[id] = s.certificate
+		}
+	}
+	for i := range view.Masters {
+		add(view.Masters[i].ID)
+	}
+	for i := range view.Storages {
+		add(view.Storages[i].ID)
+	}
+	for i := range view.Miners {
+		add(view.Miners[i].ID)
+	}
+	if own := l.cfg.Certificate(); own != nil {
+		known[l.cfg.Membership.Member().ID] = own
+	}
+	return known
 }
 
 // disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
@@ -128,7 +175,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 		s.Witnesses = append(s.Witnesses, w.Witness)
 	}
 	s.Disks, s.Full = l.disks(view, m, now)
-	s.Flags = l.flags(view, m, now)
+	s.Flags, s.Certificates = l.flags(view, m, now), l.certificates(view, m, now)
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()
 	if wall, ok := wallMillis(now); ok && s.Clocks.Agrees {

@@ -23,6 +23,8 @@ const (
 	newestHello        = masterfsm.ProtocolLevel + 1
 	nonceSize          = 32
 	helloHead          = len(helloMagic) + 1 + nonceSize
+
+	tlsRecord = 0x16 // the first byte of a handshake of TLS (RFC 8446 section 5.1)
 )
 
 // errHandshake: the two sides must not connect.
@@ -36,6 +38,10 @@ func readHello(r io.Reader) (hello, []byte, error) {
 	raw := make([]byte, helloHead, helloHead+3*256)
 	if _, err := io.ReadFull(r, raw); err != nil {
 		return hello{}, nil, fmt.Errorf("%w: %w", errHandshake, err)
+	}
+	if raw[0] == tlsRecord {
+		return hello{}, nil, fmt.Errorf("%w: the caller speaks TLS, and this master does not: start it with "+
+			"certificates (--tls-cert), or the caller without", errHandshake)
 	}
 	if string(raw[:len(helloMagic)]) != helloMagic {
 		return hello{}, nil, fmt.Errorf("%w: this is not the protocol of masters", errHandshake)

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -46,6 +47,9 @@ func (c *conn) secure() error {
 		return nil
 	}
 	if err := secured.Handshake(); err != nil {
+		if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+			err = fmt.Errorf("%w: the other side does not speak TLS: start it with certificates (--tls-cert)", err)
+		}
 		return fmt.Errorf("%w: TLS: %w", errHandshake, err)
 	}
 	state := secured.ConnectionState()

@@ -70,6 +70,10 @@ func TestTLSRefuses(t *testing.T) {
 	authority, other := certstest.NewAuthority(t), certstest.NewAuthority(t)
 	secured := secureStream(t, "b", certstest.Open(t, authority, certs.Master, "b"), 1)
 	plain := openStream(t, "p", "g", testToken, 1, func(err error) { t.Error(err) })
+	if _, _, err := readHello(strings.NewReader("\x16\x03\x01" + strings.Repeat("x", helloHead))); err == nil ||
+		!strings.Contains(err.Error(), "the caller speaks TLS") {
+		t.Errorf("a hello of TLS: %v", err)
+	}
 	for _, s := range []*Stream{secured, plain} {
 		go func() {
 			if _, err := s.Accept(); err == nil {

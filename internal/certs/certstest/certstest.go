@@ -40,7 +40,7 @@ func Open(t *testing.T, authority certs.Pair, role, name string) *certs.Store {
 			t.Fatal(err)
 		}
 	}
-	store, err := certs.Open(files, hclog.NewNullLogger())
+	store, err := certs.Open(files, 0, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

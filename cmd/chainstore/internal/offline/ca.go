@@ -264,10 +264,11 @@ type shownCert struct {
 
 func newCAShow() *cobra.Command {
 	var asJSON bool
+	var within time.Duration
 	cmd := &cobra.Command{
 		Use:     "show CERT...",
 		Short:   "Show what certificates say and when they end",
-		Example: "  chainstore ca show ca/ca.pem certs/*.pem",
+		Example: "  chainstore ca show ca/ca.pem certs/*.pem\n  chainstore ca show certs/*.pem --within 336h",
 		Args:    certificateArgs,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"pem"}, cobra.ShellCompDirectiveFilterFileExt
@@ -291,11 +292,37 @@ func newCAShow() *cobra.Command {
 				rows = append(rows, render.Row{f.path, shown, strings.Join(s.Hosts, " "), utcDay(s.Begins),
 					utcDay(s.Ends), left(s.Ends)})
 			}
-			return render.Print(cmd.OutOrStdout(), asJSON, list, render.Table(rows...))
+			if err := render.Print(cmd.OutOrStdout(), asJSON, list, render.Table(rows...)); err != nil {
+				return err
+			}
+			return endingWithin(list, within)
 		},
 	}
 	cli.AddJSON(cmd, &asJSON, "print a JSON array")
+	cmd.Flags().DurationVar(&within, "within", 0, "fail if a certificate ends within this time, such as 336h, or has "+
+		"ended; 0 for never")
 	return cmd
+}
+
+// endingWithin returns an error that names the certificates which end within a time, unless that is 0.
+func endingWithin(list []shownCert, within time.Duration) error {
+	if within == 0 {
+		return nil
+	}
+	if within < 0 {
+		return fmt.Errorf("--within %v is negative", within)
+	}
+	var ending []string
+	for i := range list {
+		if time.Until(list[i].Ends) <= within {
+			ending = append(ending, list[i].File)
+		}
+	}
+	if len(ending) > 0 {
+		return fmt.Errorf("certificates end within %v: %s: renew them ('chainstore ca renew')", within,
+			strings.Join(ending, ", "))
+	}
+	return nil
 }
 
 // left returns how long it is until a certificate ends.

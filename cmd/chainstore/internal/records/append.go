@@ -1,4 +1,4 @@
-// Package records has the commands that append and read records: append, get, list, tail and receipt.
+// Package records has the commands that append and read records: append, get, list, tail, receipt and stream.
 package records
 
 import (
@@ -55,7 +55,9 @@ with a verifier key of the log can check the receipt offline.
 With --lines, the line feed at the end of a line is not part of the record, nor is a carriage return right before it.
 Empty lines are skipped, and their number is printed. With --keep-newlines records keep their line ends, and no line
 is skipped. Records keep the order of the lines. If something fails, the message says how many records are
-acknowledged, and up to which line. The exit status is 0 if every line is appended, and 1 otherwise.
+acknowledged, and up to which line. The first interrupt (Ctrl-C) ends the reading of the input, and the command
+waits for the answers to the lines that were sent. The second one ends it at once; the message says which lines may
+have been appended too. The exit status is 0 if every line is appended, and 1 otherwise.
 
 With --stream the cluster remembers under a name how many records of the input it has. After an interruption, the same
 command with the same input appends only the others. The newest 1,024 of those that are there are compared with the

@@ -9,19 +9,17 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
-const (
-	// linesAhead limits the lines that are read and not acknowledged, to about three full batches.
-	linesAhead = 1 << 15
-	// linesGrace is the time that an interrupted append waits for answers to what it has sent.
-	linesGrace = 3 * time.Second
-)
+// linesAhead limits the lines that are read and not acknowledged, to about three full batches.
+const linesAhead = 1 << 15
 
 // sentLine is a line that has been sent.
 type sentLine struct {
@@ -48,6 +46,8 @@ type progress struct {
 	failed      int
 	sentTo      int64 // number of the last line that was sent
 
+	unanswered atomic.Int64 // lines that were sent and have no answer
+
 	outErr error // error of the standard output
 }
 
@@ -63,12 +63,19 @@ func (a *appending) appendLines(ctx context.Context) error {
 	if a.typ == "" {
 		a.typ = textType
 	}
-	// Reading stops at once on an interrupt or a failure. Lines that were sent get more time for their answers.
+	// Reading stops at once on an interrupt or a failure. Lines that were sent get their answers, until another
+	// interrupt.
 	feeding, stop := context.WithCancel(ctx)
 	defer stop()
-	sending, cancel := withGrace(ctx, linesGrace)
-	defer cancel()
+	sending, release := cli.UntilSecondInterrupt(ctx)
+	defer release()
 	t := progress{stream: a.stream}
+	defer context.AfterFunc(ctx, func() {
+		if n := t.unanswered.Load(); n > 0 {
+			fmt.Fprintf(a.Cmd.ErrOrStderr(), "stopping: no more lines are read; waiting for the answers to %s; "+
+				"interrupt again to end at once\n", render.Count(int(n), "line"))
+		}
+	})()
 	sender, first, err := a.sender(sending, &t)
 	if err != nil {
 		return err
@@ -79,7 +86,7 @@ func (a *appending) appendLines(ctx context.Context) error {
 
 	lines := newLineReader(a.reader(feeding), wire.MaxBatchBytes-wire.FrameOverhead-len(a.key)-len(a.typ),
 		a.keepNewlines)
-	records, feedErr := a.feed(feeding, lines, sender, first, queue)
+	records, feedErr := a.feed(feeding, lines, sender, first, &t, queue)
 	close(queue)
 	_ = sender.Close() // a line has the same error
 	collecting.Wait()
@@ -123,7 +130,7 @@ func (a *appending) sender(ctx context.Context, t *progress) (s lineSender, firs
 
 // feed passes lines to the sender until the input or the context ends. It returns the number of records in the input.
 func (a *appending) feed(
-	ctx context.Context, lines *lineReader, sender lineSender, first uint64, queue chan<- sentLine,
+	ctx context.Context, lines *lineReader, sender lineSender, first uint64, t *progress, queue chan<- sentLine,
 ) (records uint64, err error) {
 	for {
 		payload, err := lines.next()
@@ -139,6 +146,9 @@ func (a *appending) feed(
 			line.future, err = sender.Add(ctx, client.Entry{Payload: payload, Key: a.key, Type: a.typ})
 		} else {
 			err = ctx.Err()
+		}
+		if err == nil && !line.past {
+			t.unanswered.Add(1)
 		}
 		if err != nil {
 			return records, fmt.Errorf("line %d: %w", lines.number, err)
@@ -161,6 +171,7 @@ func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.Can
 			continue
 		}
 		at, err := s.future.Wait(context.Background()) // ends at the latest with the sender's context
+		t.unanswered.Add(-1)
 		t.add(&s, at, err)
 		if err != nil {
 			stop()
@@ -304,11 +315,4 @@ func (a *appending) summary(t *progress, skipped int64, took time.Duration) erro
 	done += fmt.Sprintf(", in %v (%s)", took.Round(time.Millisecond), render.Rate(appended, took))
 	_, err := fmt.Fprintln(a.Out, strings.Join(append([]string{done}, others...), "; "))
 	return err
-}
-
-// withGrace returns a context that ends some time after ctx.
-func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	return late, func() { unhook(); cancel() }
 }

@@ -460,6 +460,15 @@ export default {
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
   'code.disk-low': '{node}: {mib} MiB are free on the disk of its data folder: make room',
   'code.disk-full': '{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room',
+  'code.certificate-ends': '{node}: its certificate ends in {hours} {hours|hour|hours}: renew it',
+  'code.certificate-ended': '{node}: its certificate has ended: users refuse it, and nodes accept it only for their ' +
+    '--tls-grace: renew it',
+  'code.certificate-files': '{node}: the new files of its certificate are not used, the ones before them still are: ' +
+    '{detail}',
+  'code.certificate-grace': '{node} accepts {identity} for {hours} more {hours|hour|hours} although its certificate ' +
+    'is out of its time: renew that, or set the clocks of both',
+  'code.certificate-refused': '{node} refuses {identity}, whose certificate is out of its time, since the grace is ' +
+    'over: renew that, or set the clocks of both',
   'code.masters-full': 'appends are refused until there is room on the disks of the masters {nodes}',
   'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
   'code.master-silent': 'master {node} does not answer: start it, or check the network',

@@ -1,0 +1,69 @@
+package httpapi
+
+import (
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/chainstore/chainstore/internal/certs"
+)
+
+const (
+	// An address may request the metrics so often per second, and so often at once. They take the longer the more files
+	// the process has open.
+	scrapes      = 50
+	scrapesBurst = 500
+)
+
+// NewScrapeLimit returns the limit of requests for metrics.
+func NewScrapeLimit(log hclog.Logger) *RateLimit {
+	return NewRateLimit("requests for metrics", scrapes, scrapesBurst, log)
+}
+
+// Metrics adds /metrics, which takes no token: the metrics of Go, of the process, and those of own.
+func (e *Engine) Metrics(limit *RateLimit, own ...prometheus.Collector) {
+	registry := prometheus.NewRegistry()
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	registry.MustRegister(append(own, collectors.NewGoCollector(), process)...)
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	e.GetAndHead("/metrics", e.Do(func(c *gin.Context) error {
+		if err := limit.Take(c.Request); err != nil {
+			return err
+		}
+		handler.ServeHTTP(c.Writer, c.Request)
+		return nil
+	}))
+}
+
+// CertificateMetrics are the metrics of a node's certificate. Report is nil without TLS.
+type CertificateMetrics struct{ Report func() certs.Report }
+
+// Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
+func (m CertificateMetrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (m CertificateMetrics) Collect(ch chan<- prometheus.Metric) {
+	if m.Report == nil {
+		return
+	}
+	r, wrong := m.Report(), 0.0
+	if r.Err != nil {
+		wrong = 1
+	}
+	for _, row := range []struct {
+		name, help string
+		value      float64
+	}{
+		{"expires_timestamp_seconds", "unix time at which the first of this node's certificates ends",
+			float64(r.NotAfter.Unix())},
+		{"files_wrong", "1 while this node's files of certificates are not used, because they are wrong; the ones " +
+			"before them still are", wrong},
+		{"graces", "other nodes whose certificates are out of their time, as this node has seen them",
+			float64(len(r.Grace))},
+	} {
+		desc := prometheus.NewDesc("chainstore_certificate_"+row.name, row.help, nil, nil)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, row.value)
+	}
+}

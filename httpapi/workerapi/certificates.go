@@ -1,0 +1,23 @@
+package workerapi
+
+import (
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// certificateOf is what a worker says of its certificates, nil without TLS.
+func certificateOf(store *certs.Store) *wire.Certificate {
+	if store == nil {
+		return nil
+	}
+	return store.Certificate()
+}
+
+// metricsOf are the metrics of a worker's certificates.
+func metricsOf(store *certs.Store) httpapi.CertificateMetrics {
+	if store == nil {
+		return httpapi.CertificateMetrics{}
+	}
+	return httpapi.CertificateMetrics{Report: store.Report}
+}
