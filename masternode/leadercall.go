@@ -102,9 +102,7 @@ func (n *Node) Caller() wire.Caller {
 
 // RequiresProofs reports whether all nodes of the group prove their secrets, so that none may send a token.
 func (n *Node) RequiresProofs() bool {
-	proofs := false
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { proofs = s.Level() >= masterfsm.LevelProofs })
-	return proofs
+	return n.cfg.Ledger.Level() >= masterfsm.LevelProofs
 }
 
 // CheckGroup refuses a caller that is not of this master's group, or of an epoch before or after a recovery. Such a

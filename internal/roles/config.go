@@ -28,7 +28,7 @@ type NodeConfig struct {
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback without TLS
 	// OlderNodes lets the node send the cluster token to nodes before protocol level 6, although its data folder is not
-	// of such a group.
+	// of such a group. It has no effect on a folder that has recorded level 6.
 	OlderNodes bool
 	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
 	TLS certs.Files

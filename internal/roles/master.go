@@ -119,10 +119,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	m.id = m.store.Member().ID
-	m.older = cfg.OlderNodes
-	m.store.Read(func(s *masterfsm.State) {
-		m.older = m.older || m.store.Member().Group != "" && s.Level() < masterfsm.LevelProofs
-	})
+	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
+	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
 	workers := noderpc.NewWorkers(m.toWorkers, secrets)
 	workers.From(func() string { return m.store.Member().Group })
 	m.node, err = masternode.New(masternode.Config{

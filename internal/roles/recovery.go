@@ -158,7 +158,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	}
 	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh()}
 	transport := noderpc.NewSecureTransport(store, certs.Master, certs.Storage)
-	older := cfg.OlderNodes || !r.fresh && folder.State().Level() < masterfsm.LevelProofs
+	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
 	secrets := nodeauth.Shared(cfg.ClusterToken)
 	r.masters = noderpc.NewMasters(transport, secrets.For(nodeauth.Recovery))
