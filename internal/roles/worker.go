@@ -33,7 +33,7 @@ type Worker struct {
 	identity  worker.Identity
 	secrets   nodeauth.Secrets
 	process   nodeauth.Process
-	older     bool // the folder is of a cluster whose nodes may send the cluster token
+	older     bool // nodes of the cluster may send and need tokens
 	fence     *worker.Fence
 	certs     *certs.Store       // nil without TLS
 	transport *noderpc.Transport // to masters
@@ -112,7 +112,7 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.identity, damaged, err = worker.LoadIdentity(cfg.Data); err != nil {
 		return nil, err
 	}
-	w.older = cfg.OlderNodes || w.identity.Group != "" && !w.identity.Proofs
+	w.older = !w.identity.Proofs && (cfg.OlderNodes || w.identity.Group != "")
 	if damaged = errors.Join(damagedStarts, damaged); damaged != nil {
 		cfg.Logger.Error("this node registers as a new one, in place of the one at its address", "because", damaged)
 	}
@@ -169,8 +169,9 @@ func (w *Worker) register(
 	}
 }
 
-// takesBearers reports whether masters may be of a version that sends the master token itself.
-func (w *Worker) takesBearers() bool { return !w.registrar.Proofs() }
+// takesBearers reports whether masters may be of a version that sends the master token itself. A worker of a new folder
+// takes none: its registration has just shown that token to all who listen.
+func (w *Worker) takesBearers() bool { return w.older && !w.registrar.Proofs() }
 
 // lastAnswer returns when a leader last answered a registration, zero if none has since the start.
 func (w *Worker) lastAnswer() time.Time {
