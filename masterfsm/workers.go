@@ -190,6 +190,9 @@ func (c *Register) apply(s *State) (any, error) {
 	if slices.Contains(s.integrity.Removed, c.ID) {
 		return nil, fmt.Errorf("%w: %s", wire.ErrRemoved, c.ID)
 	}
+	if err := s.CheckWorkerLevel(c); err != nil {
+		return nil, err
+	}
 	if err := s.CheckStart(c); err != nil {
 		return nil, err
 	}
@@ -210,6 +213,17 @@ func (c *Register) apply(s *State) (any, error) {
 		s.endFailedSync(c.ID, c.URL, c.Kernel)
 	}
 	return entered, err
+}
+
+// CheckWorkerLevel refuses a worker that announces a level at which its program cannot prove its secrets, once the group
+// needs that. The level was raised only after every worker of the table had announced it. Versions before level 2
+// announce none; masters refuse their tokens.
+func (s *State) CheckWorkerLevel(c *Register) error {
+	if s.level >= LevelProofs && c.Level > 0 && c.Level < LevelProofs {
+		return fmt.Errorf("%w: worker %q knows protocol level %d, and the group is at level %d: start the worker with the "+
+			"version of ChainStore that the masters have", ErrBadCommand, c.ID, c.Level, s.level)
+	}
+	return nil
 }
 
 // CheckStart refuses a worker whose folder does not know the start that the table has of it, with an

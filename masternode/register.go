@@ -94,7 +94,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	var v masterfsm.View
 	var removed bool
 	var over bool // a failed sync of the worker is over
-	var otherStart, failedSync error
+	var older, otherStart, failedSync error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
 		if s.Level() >= masterfsm.LevelIdentities { // older masters do not know these fields
@@ -106,6 +106,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		if s.Level() >= masterfsm.LevelFailedSyncs {
 			c.Kernel, c.AfterFailedSync = r.Kernel, r.AfterFailedSync
 		}
+		older = s.CheckWorkerLevel(c)
 		otherStart, failedSync = s.CheckStart(c), s.CheckFailedSync(c)
 		over = s.FailedSyncOf(c.ID).ID != ""
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
@@ -119,6 +120,8 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	}
 	known, upToDate := entered(v, c)
 	switch {
+	case older != nil && !removed:
+		return wire.Registered{}, older
 	case known && otherStart != nil: // without an entry in the log: it asks again and again
 		return wire.Registered{}, otherStart
 	case known && failedSync != nil:

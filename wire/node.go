@@ -269,7 +269,8 @@ type Worker struct {
 	URL   string
 	Token string // the worker's master token
 	Miner bool   // it is a miner
-	// Older: the worker's program is before protocol level 6, and gets its master token with each call.
+	// Older: the worker's program is before protocol level 6, and gets its master token with each call while the group
+	// is below that level.
 	Older bool
 }
 

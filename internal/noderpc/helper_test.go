@@ -61,6 +61,7 @@ func olderWorker(url string) wire.Worker {
 
 func newWorkers(t *testing.T) *Workers {
 	c := NewWorkers(toOlder(), testSecrets)
+	c.ToOlder(func() bool { return true })
 	t.Cleanup(c.CloseIdle)
 	return c
 }

@@ -106,7 +106,19 @@ func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) err
 func (m *Masters) Register(
 	ctx context.Context, url string, r wire.Registration, forwarded bool,
 ) (wire.Registered, error) {
-	return decode[wire.Registered](m.at(url, forwarded).post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
+	t := m.at(url, forwarded)
+	send, proven := t.send, false
+	t.send = func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		// The answer to a request with a proof is read only if it has one.
+		proven = err == nil && resp.Request != nil && resp.Request.Header.Get(wire.HeaderAuth) != ""
+		return resp, err
+	}
+	answer, err := decode[wire.Registered](t.post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
+	if !proven {
+		answer.Level = 0 // anything in the path may have set it
+	}
+	return answer, err
 }
 
 // ReportFailedSync reports a failed sync of a node's data folder through a master, which need not be the leader unless

@@ -24,6 +24,7 @@ type Workers struct {
 	secrets   nodeauth.Secrets
 	transport *Transport
 	group     func() string // nil for a caller that gives no orders
+	older     func() bool   // nil for never: see ToOlder
 }
 
 // NewWorkers returns the calls of a master to its workers, and of a storage node to another one.
@@ -33,6 +34,9 @@ func NewWorkers(t *Transport, secrets nodeauth.Secrets) *Workers {
 
 // From makes orders name the group of the leader that gives them. It must be set before the first call.
 func (c *Workers) From(group func() string) { c.group = group }
+
+// ToOlder says when older workers get their master token with each call. It must be set before the first call.
+func (c *Workers) ToOlder(may func() bool) { c.older = may }
 
 // CloseIdle closes the idle connections of the transport.
 func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
@@ -252,7 +256,7 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 
 // at returns the target of a call that reads.
 func (c *Workers) at(w wire.Worker) target {
-	if w.Older {
+	if w.Older && c.older != nil && c.older() {
 		t := target{send: c.transport.RoundTrip, url: w.URL, header: nodeHeader()}
 		t.header["Authorization"] = exchange.Bearer(w.Token)
 		return t

@@ -123,6 +123,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
 	workers := noderpc.NewWorkers(m.toWorkers, secrets)
 	workers.From(func() string { return m.store.Member().Group })
+	workers.ToOlder(func() bool { return m.store.Level() < masterfsm.LevelProofs })
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:   slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
