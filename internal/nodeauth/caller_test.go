@@ -157,7 +157,8 @@ func TestUnsignedRefusalIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestRefusedSessionAfterARequest checks that a refusal to open another session is no answer to a request that was sent.
+// TestRefusedSessionAfterARequest checks that a refusal to open another session is no answer to a request that was
+// sent.
 func TestRefusedSessionAfterARequest(t *testing.T) {
 	n := newNode(t)
 	caller := newTestCaller(n, nil)

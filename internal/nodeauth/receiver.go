@@ -198,8 +198,8 @@ type Proof struct {
 }
 
 // Check verifies the header of a request. streamed says whether the request may leave its body uncovered. The returned
-// reader is the body; it fails with [ErrProof] where the body is not the signed one. Headers that the MAC does not cover
-// are deleted from a good request, so that no handler reads them. Errors: [ErrNoSession], [ErrProof],
+// reader is the body; it fails with [ErrProof] where the body is not the signed one. Headers that the MAC does not
+// cover are deleted from a good request, so that no handler reads them. Errors: [ErrNoSession], [ErrProof],
 // wire.ErrBadRequest.
 func (r *Receiver) Check(request *http.Request, peer string, streamed bool) (*Proof, io.ReadCloser, error) {
 	p, err := parseProof(request.Header.Get(wire.HeaderAuth))
