@@ -34,7 +34,7 @@ func New(log hclog.Logger) *Engine {
 	// A record's key or a worker's address may be part of a path, with its slashes escaped.
 	e.UseRawPath = true
 	e.UnescapePathValues = true
-	e.Use(e.recover, e.pace)
+	e.Use(e.safe, e.recover, e.pace)
 	e.NoRoute(e.Do(func(c *gin.Context) error {
 		return fmt.Errorf("%w: there is no %s; docs/api.md lists all routes", wire.ErrNoSuchRoute, c.Request.URL.Path)
 	}))

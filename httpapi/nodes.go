@@ -216,6 +216,7 @@ type signedAnswer struct {
 	proof    *nodeauth.Proof
 	head     bool // only the header is sent
 	ended    bool // the answer was sent
+	failed   bool // the answer is not whole, so it gets no MAC
 	buffered []byte
 	sum      hash.Hash // of a body that is being sent; nil while it is buffered
 }
@@ -241,6 +242,20 @@ func (a *signedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // Written implements [gin.ResponseWriter].
 func (a *signedAnswer) Written() bool { return len(a.buffered) > 0 || a.ResponseWriter.Written() }
+
+// hasBegun reports whether a part of the answer was sent.
+func hasBegun(c *gin.Context) bool {
+	if a, ok := c.Writer.(*signedAnswer); ok {
+		return a.sum != nil || a.ResponseWriter.Written()
+	}
+	return c.Writer.Written()
+}
+
+// reset takes an answer back of which nothing was sent.
+func (a *signedAnswer) reset() {
+	a.buffered = nil
+	a.Header().Del("Content-Length")
+}
 
 // Size implements [gin.ResponseWriter].
 func (a *signedAnswer) Size() int {
@@ -304,6 +319,9 @@ func (a *signedAnswer) end() {
 		return
 	}
 	a.ended = true
+	if a.failed {
+		return
+	}
 	if a.sum != nil {
 		a.Header().Set(wire.HeaderAuth, a.proof.Answer(a.Status(), a.Header(), a.sum.Sum(nil)))
 		return

@@ -72,6 +72,13 @@ func newReceiver(self nodeauth.Process, bearers bool, tokens ...string) *receive
 		c.String(http.StatusOK, "taken")
 		return err
 	}))
+	for path, size := range map[string]int{"/fails": 10, "/breaks": 100_000} {
+		routes.GET(path, e.Do(func(c *gin.Context) error {
+			c.Header("Content-Length", "1000000")
+			_, err := c.Writer.Write(make([]byte, size))
+			return errors.Join(err, wire.ErrInboxFull)
+		}))
+	}
 	routes.GET("/panics", func(*gin.Context) { panic("for the test") })
 	r.Handler = e
 	return r
@@ -150,8 +157,24 @@ func TestCallsWithProofs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := send(r); err != nil || resp.StatusCode != http.StatusUnauthorized {
+	if resp, err := send(r); !errors.Is(err, nodeauth.ErrAnswer) {
 		t.Errorf("a body without a MAC: %v, %v", resp, err)
+	}
+}
+
+// TestAnswerThatFails checks that a part of an answer is never signed as the whole of it. While nothing was sent, the
+// problem is answered.
+func TestAnswerThatFails(t *testing.T) {
+	server := httptest.NewServer(newReceiver(nodeauth.Process{}, false, secretToken))
+	defer server.Close()
+	send := newSend(t, asMaster)
+	a, err := call(t, send, http.MethodGet, server.URL+"/fails", nil, nil)
+	if err != nil || !errors.Is(a.Problem(), wire.ErrInboxFull) {
+		t.Errorf("in the buffer: %v, %v", a, err)
+	}
+	a, err = call(t, send, http.MethodGet, server.URL+"/breaks", nil, nil)
+	if !errors.Is(err, nodeauth.ErrAnswer) {
+		t.Errorf("on its way: %v, %v", a, err)
 	}
 }
 
@@ -535,8 +558,8 @@ func TestReflectionFails(t *testing.T) {
 		}
 	}))
 	defer relay.Close()
-	if a, err := call(t, newSend(t, asMaster), http.MethodPost, relay.URL+"/small", nil, nil); err != nil ||
-		a.Status != http.StatusUnauthorized || other.acts.Load() != 0 {
+	if a, err := call(t, newSend(t, asMaster), http.MethodPost, relay.URL+"/small", nil, nil); !errors.Is(err,
+		nodeauth.ErrAnswer) || other.acts.Load() != 0 {
 		t.Errorf("a session of another node: %v, %v", a, err)
 	}
 }

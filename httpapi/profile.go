@@ -33,6 +33,5 @@ func (e *Engine) AnswerProfile(c *gin.Context, q wire.ProfileRequest) error {
 
 // SendProfile answers with a profile.
 func SendProfile(c *gin.Context, data []byte) {
-	c.Header("Cache-Control", "no-store")
 	c.Data(http.StatusOK, wire.TypeOctets, data)
 }

@@ -310,7 +310,7 @@ func TestStartThatNoPeerHasSeen(t *testing.T) {
 // A write of the file of starts that hangs makes the store fail, like any other write.
 func TestHungStarts(t *testing.T) {
 	t.Parallel()
-	nodes := testGroup(t, 3, func(cfg *Config) { cfg.WriteTimeout = 100 * time.Millisecond })
+	nodes := testGroup(t, 3, func(cfg *Config) { cfg.WriteTimeout = 2 * time.Second })
 	raised(t, nodes...)
 	_, victim, _ := roles(t, nodes)
 	watched := make(chan func())

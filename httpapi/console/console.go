@@ -63,7 +63,7 @@ func New(masters func() []string) http.Handler {
 }
 
 // ServeHTTP implements [http.Handler]. A browser revalidates each file with its ETag, so that a page and its modules
-// are always of one version.
+// are always of one version. The other headers for browsers are those that every answer of a master has.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a, ok := h.assets[r.URL.Path]
 	if !ok {
@@ -74,11 +74,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", a.typ)
 	header.Set("ETag", a.etag)
 	header.Set("Cache-Control", "no-cache")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Permissions-Policy", noDevices)
 	header.Set("Content-Security-Policy", contentPolicy(h.masters()))
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.data))
 }
+
+// noDevices is the Permissions-Policy of the console.
+const noDevices = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 // contentPolicy is the Content-Security-Policy of the console: files from the page's origin, requests to the masters
 // only, pictures from the origin or made by the page (a record's payload), nothing inline, no frames.

@@ -57,7 +57,7 @@ func TestConsoleServes(t *testing.T) {
 			t.Errorf("%s: status %d, %d bytes, want those of the file", name, w.Code, w.Body.Len())
 		}
 		for header, want := range map[string]string{
-			"Content-Type": mediaTypes[path.Ext(name)], "X-Content-Type-Options": "nosniff",
+			"Content-Type": mediaTypes[path.Ext(name)], "Permissions-Policy": noDevices,
 			"Cache-Control": "no-cache",
 		} {
 			if got := w.Header().Get(header); got != want {

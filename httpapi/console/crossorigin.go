@@ -43,13 +43,29 @@ func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (prefl
 	}
 	h.Add("Vary", "Origin") // in every answer: an answer that is cached for one origin is not for another
 	origin := r.Header.Get("Origin")
-	known := func(master string) bool { return originOf(master) == strings.ToLower(origin) }
-	if origin == "" || !slices.ContainsFunc(masters(), known) {
+	if !knownOrigin(masters(), origin) {
 		return false // without the headers below a browser keeps the answer from the page
 	}
+	return answerOrigin(h, r, origin, "GET, HEAD, POST, PATCH, DELETE")
+}
+
+// knownOrigin reports whether an origin is that of the URL of one of the masters.
+func knownOrigin(masters []string, origin string) bool {
+	known := func(master string) bool { return originOf(master) == strings.ToLower(origin) }
+	return origin != "" && slices.ContainsFunc(masters, known)
+}
+
+// AllowAnyOrigin is [AllowOrigin] for a route with the same answer for everyone: any page may read it.
+func AllowAnyOrigin(h http.Header, r *http.Request) (preflight bool) {
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	return answerOrigin(h, r, "*", "GET, HEAD")
+}
+
+// answerOrigin sets the headers of CORS for an origin that is allowed.
+func answerOrigin(h http.Header, r *http.Request, origin, methods string) (preflight bool) {
 	h.Set("Access-Control-Allow-Origin", origin)
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
+		h.Set("Access-Control-Allow-Methods", methods)
 		h.Set("Access-Control-Allow-Headers", corsRequest)
 		h.Set("Access-Control-Max-Age", "600")
 		return true

@@ -51,21 +51,23 @@ type errorBody struct {
 	Description string `json:"description"`
 }
 
+// Fail answers a request to one of the routes with an error in the original's form.
+func Fail(e *httpapi.Engine, c *gin.Context, err error) {
+	p := e.Failure(c, err)
+	e.AnswerFailure(c, p.Status, "application/json", errorBody{InfoCode: p.Status, Description: p.Detail})
+}
+
 // do makes a gin handler of h whose errors have the original's form.
 func (r *routes) do(h httpapi.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := h(c); err != nil {
-			p := r.Engine.Failure(c, err)
-			body := errorBody{InfoCode: p.Status, Description: p.Detail}
-			r.Engine.AnswerFailure(c, p.Status, "application/json", body)
+			Fail(r.Engine, c, err)
 		}
 	}
 }
 
 // answerText answers with an object of one text.
 func answerText(c *gin.Context, name string, text []byte) {
-	c.Header("Cache-Control", "no-store")
-	c.Header("X-Content-Type-Options", "nosniff")
 	body := append(append([]byte(`{"`), name...), `":`...)
 	body = append(appendText(body, text), '}')
 	c.Data(http.StatusOK, "application/json; charset=utf-8", body)

@@ -143,7 +143,6 @@ func (m *master) appendStreamState(c *gin.Context, project masterfsm.Project) er
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, state)
 	return nil
 }
@@ -184,8 +183,6 @@ func (s *streamAnswers) Begin() error {
 func (s *streamAnswers) head() {
 	h := s.c.Writer.Header()
 	h.Set("Content-Type", wire.TypeNDJSON)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep answers back to fill its buffer
 	h.Set(wire.HeaderStream, s.stream)
 	if s.c.Request.ProtoMajor == 1 {

@@ -414,6 +414,7 @@ func (r row) try(
 	if err != nil {
 		t.Fatalf("%s with the token %q: %v", r.route, kind, err)
 	}
+	safeAnswer(t, r.route, resp.Header)
 	want := r.want
 	if status := r.gate.status(kind); status != 0 {
 		want = []int{status}

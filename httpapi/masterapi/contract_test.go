@@ -132,6 +132,7 @@ func (c *cluster) do(i int, r request) (http.Header, []byte) {
 	if err != nil {
 		c.t.Fatalf("%s: %v", r.name, err)
 	}
+	safeAnswer(c.t, r.name, resp.Header)
 	if resp.StatusCode != r.status {
 		c.t.Errorf("%s: status %d, want %d: %s", r.name, resp.StatusCode, r.status, body)
 		return resp.Header, body
@@ -180,6 +181,8 @@ func TestContract(t *testing.T) {
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
 	t.Run("the log", func(t *testing.T) { c.with(t).log(own, admin) })
 	t.Run("who may", func(t *testing.T) { c.with(t).authorisation(t) })
+	t.Run("pages of other sites", func(t *testing.T) { c.with(t).otherSites(own) })
+	t.Run("any page", func(t *testing.T) { c.with(t).anyPage(false) })
 	t.Run("unknown tokens", func(t *testing.T) { c.with(t).unknownTokens(own) })
 	t.Run("open routes", func(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {
@@ -301,7 +304,7 @@ func (c *cluster) appendAndRead(token string) {
 				c.t.Errorf("%s from master %d: %q", path, i, got)
 			}
 			for name, want := range map[string]string{
-				"Content-Type": "x/y; v=1", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox",
+				"Content-Type": "x/y; v=1", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 				"Cache-Control": "private, max-age=31536000, immutable", "Etag": fmt.Sprintf("%q", p["leaf"]),
 				wire.HeaderLeaf: p["leaf"].(string), wire.HeaderKey: "door/7",
 			} {

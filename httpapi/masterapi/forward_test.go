@@ -181,7 +181,7 @@ func TestForwardProvesItself(t *testing.T) {
 	})
 	var forge atomic.Bool
 	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !forge.Load() {
+		if !forge.Load() || r.URL.Path == wire.PathSession {
 			e.ServeHTTP(w, r)
 			return
 		}
@@ -200,5 +200,45 @@ func TestForwardProvesItself(t *testing.T) {
 	if w, err := forwardBy(t, t.Context(), send, leader.URL); !errors.Is(err, wire.ErrUnknownOutcome) ||
 		w.Body.Len() > 0 {
 		t.Errorf("an answer that is not the leader's: %v, %d %s", err, w.Code, w.Body)
+	}
+}
+
+// TestForwardSendsAChangeOnce checks that neither a forged refusal of a request that was sent, nor a refusal to open a
+// session, looks like the leader's answer to the user, and that the leader acts once.
+func TestForwardSendsAChangeOnce(t *testing.T) {
+	secrets := nodeauth.Shared("the cluster token")
+	var acts atomic.Int32
+	e := httpapi.New(hclog.NewNullLogger())
+	e.Authenticate(&httpapi.Nodes{Accept: map[string]nodeauth.Accepted{nodeauth.Masters: {Secret: secrets.Masters}}})
+	e.POST("/v1/log/keys", func(c *gin.Context) {
+		acts.Add(1)
+		c.String(http.StatusCreated, "done")
+	})
+	var said atomic.Value
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.PathSession {
+			e.ServeHTTP(w, r)
+			return
+		}
+		e.ServeHTTP(httptest.NewRecorder(), r)
+		w.Header().Set(wire.HeaderAuth, said.Load().(string))
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer leader.Close()
+	transport := noderpc.NewTransport()
+	defer transport.CloseIdle()
+	for i, text := range []string{nodeauth.NewSession, nodeauth.Refused} {
+		said.Store(text)
+		w, err := forwardBy(t, t.Context(), transport.As(secrets.For(nodeauth.Masters)), leader.URL)
+		if !errors.Is(err, wire.ErrUnknownOutcome) || w.Body.Len() > 0 || int(acts.Load()) != i+1 {
+			t.Errorf("%s: %v, %d %s, %d requests had an effect", text, err, w.Code, w.Body, acts.Load())
+		}
+	}
+	other := nodeauth.Shared("another token").For(nodeauth.Masters)
+	w, err := forwardBy(t, t.Context(), transport.As(other), leader.URL)
+	if !errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrNotLeader) || w.Body.Len() > 0 ||
+		acts.Load() != 2 {
+		t.Errorf("another token: %v, %d %s, %d requests had an effect", err, w.Code, w.Body, acts.Load())
 	}
 }

@@ -3,6 +3,8 @@ package masterapi
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
@@ -45,6 +47,9 @@ type Options struct {
 	OriginalAPI      bool // the routes of the original system are served too
 	PrivateLog       bool // the routes of the log, and published headers of blocks, need a token
 	OpenRate         int  // requests per second and address to routes without a token; 0 for no limit
+
+	// BrowserHosts are further names under which browsers reach the masters, such as that of a proxy.
+	BrowserHosts []string
 }
 
 // Access returns the options in the form in which masters compare them.
@@ -76,6 +81,7 @@ type master struct {
 	open    *httpapi.RateLimit
 	unknown *httpapi.RateLimit // of tokens
 	scrapes *httpapi.RateLimit // of metrics
+	guard   httpapi.Guard
 	Options
 }
 
@@ -116,9 +122,10 @@ func New(cfg Config) http.Handler {
 		Secured: m.secured, Process: cfg.Process,
 		Bearers: func() bool { return !m.node.RequiresProofs() },
 	}
+	m.guard = httpapi.Guard{Masters: cfg.Node.MasterURLs, Hosts: cfg.BrowserHosts}
 	m.Use(m.crossOrigin)
 	m.Authenticate(m.nodes)
-	m.Use(m.refused, m.fromOtherGroup, m.unowned.TrackAll)
+	m.Use(m.otherSites, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()
@@ -163,10 +170,42 @@ func (m *master) recordRoutes() {
 	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
 }
 
-// crossOrigin is console.CrossOrigin in front of every route.
+// crossOrigin answers preflight requests and sets the headers of CORS: for any page on the routes that prove the log to
+// anyone, and for pages of the cluster's masters on the routes under /v1/.
 func (m *master) crossOrigin(c *gin.Context) {
-	if console.AllowOrigin(m.node.MasterURLs, c.Writer.Header(), c.Request) {
+	h, r := c.Writer.Header(), c.Request
+	var preflight bool
+	if !m.PrivateLog && provesLog(r.URL.Path) {
+		preflight = console.AllowAnyOrigin(h, r)
+	} else {
+		preflight = console.AllowOrigin(m.node.MasterURLs, h, r)
+	}
+	if preflight {
 		c.AbortWithStatus(http.StatusNoContent)
+	}
+}
+
+// provesLog reports whether a path is of a route with which anyone follows and checks the log.
+func provesLog(path string) bool {
+	return path == "/checkpoint" || path == "/v1/log" || path == "/v1/consistency" || strings.HasPrefix(path, "/tile/")
+}
+
+// openReads are the routes that show records or projects to requests without a token.
+var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true}
+
+// otherSites refuses requests of pages of other sites that change something, or read from openReads.
+func (m *master) otherSites(c *gin.Context) {
+	reads := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, c.Request.Method)
+	if c.FullPath() == "" || reads && !openReads[c.FullPath()] {
+		return
+	}
+	err := m.guard.Check(c.Request)
+	switch {
+	case err == nil:
+	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"):
+		m.Fail(c, err)
+	default:
+		legacy.Fail(m.Engine, c, err)
 	}
 }
 

@@ -23,7 +23,6 @@ const typeYAML = "application/yaml"
 // token.
 func description(c *gin.Context) {
 	c.Header("Cache-Control", "no-cache") // cached, and revalidated: another version of the server has another document
-	c.Header("X-Content-Type-Options", "nosniff")
 	if !httpapi.Unchanged(c, openAPITag) {
 		c.Data(http.StatusOK, typeYAML, openAPI)
 	}

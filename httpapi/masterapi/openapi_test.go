@@ -161,8 +161,16 @@ func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *rou
 		Options: &openapi3filter.Options{}}, resp)
 }
 
+// answersHave are headers of any response.
+var answersHave = []string{
+	"Content-Type", "Content-Length", "Date", "Vary", "Cache-Control", "Content-Security-Policy",
+	"Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy", "Referrer-Policy", "X-Content-Type-Options",
+	"X-Frame-Options",
+}
+
 // holdAnswer validates status, headers and body of a response; of a stream, which has no end, only status and headers.
-// Every header must be in the document, except those that any HTTP response may have.
+// Every header must be in the document, except those that any HTTP response may have, and those that every answer has
+// for browsers: safeAnswer checks them.
 func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Response) error {
 	options := *request.Options
 	answer := &openapi3filter.ResponseValidationInput{
@@ -177,7 +185,7 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 		if strings.HasPrefix(name, "Access-Control-") {
 			continue
 		}
-		described := slices.Contains([]string{"Content-Type", "Content-Length", "Date", "Vary"}, name)
+		described := slices.Contains(answersHave, name)
 		for header := range ref.Value.Headers {
 			described = described || strings.EqualFold(header, name)
 		}

@@ -44,7 +44,7 @@ func (m *master) recordOf(c *gin.Context, reader masterfsm.Access) (masternode.R
 
 // record answers with the payload as it is, or the part of it that a Range header asks for, or with the envelope for a
 // client that prefers JSON. The whole record was proven, also for a part. The payload is data
-// of a user: a browser is told not to guess its type and to run nothing in it.
+// of a user: the headers that every answer has tell a browser not to guess its type and to run nothing in it.
 func (m *master) record(c *gin.Context, r masternode.Record) error {
 	position := r.Position()
 	h := c.Writer.Header()
@@ -73,8 +73,6 @@ func (m *master) record(c *gin.Context, r masternode.Record) error {
 		return nil
 	}
 	return httpapi.AnswerContent(c, typ, r.Payload, func(h http.Header) {
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "sandbox")
 		h.Set(wire.HeaderPosition, fmt.Sprintf("%d/%d/%d", position.Block, position.Offset, position.Index))
 		h.Set(wire.HeaderTime, strconv.FormatUint(position.Time, 10))
 		h.Set(wire.HeaderLeaf, position.Leaf.String())

@@ -78,8 +78,6 @@ func (e *events) Alive(next uint64) error {
 	if !e.begun {
 		h := e.c.Writer.Header()
 		h.Set("Content-Type", wire.TypeEvents)
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Accel-Buffering", "no") // nginx would keep events back to fill its buffer
 		if e.c.Request.ProtoMajor == 1 {
 			h.Set("Connection", "close") // the stream ends with its connection

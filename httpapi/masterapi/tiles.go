@@ -74,7 +74,6 @@ func (m *master) answerFinal(c *gin.Context, data []byte) {
 		return
 	}
 	h.Set("Content-Length", strconv.Itoa(len(data)))
-	h.Set("X-Content-Type-Options", "nosniff")
 	c.Data(http.StatusOK, wire.TypeOctets, data)
 }
 

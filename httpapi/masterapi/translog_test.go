@@ -110,6 +110,7 @@ func TestPrivateLog(t *testing.T) {
 	topology.LogLevel, topology.Timeout = "error", time.Second
 	topology.Masters, topology.Storages, topology.Miners = 1, 2, 1
 	topology.PrivateLog, topology.Origin = true, "example.com/private"
+	topology.BrowserHosts = []string{"Log.example"}
 	away, err := witness.New("witness.example/away")
 	if err != nil {
 		t.Fatal(err)
@@ -148,6 +149,8 @@ func TestPrivateLog(t *testing.T) {
 		c.do(0, request{name: "somebody", method: "GET", path: "/checkpoint", token: token, status: 200})
 		c.do(0, request{name: "somebody", method: "GET", path: "/v1/consistency?from=0", token: token, status: 200})
 	}
+	c.anyPage(true)
+	c.pagesOfProxy()
 	token := c.file.Tokens.Project
 	c.do(0, request{name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token,
 		body: "x", status: 201})

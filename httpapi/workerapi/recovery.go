@@ -97,7 +97,6 @@ func (s *storage) chainBlocks(c *gin.Context) error {
 		return err
 	}
 	c.Header("Content-Type", wire.TypeOctets)
-	c.Header("Cache-Control", "no-store")
 	return s.node.ReadBlocks(c.Request.Context(), from, to, func(block []byte) error {
 		if err := binary.Write(c.Writer, binary.BigEndian, uint32(len(block))); err != nil {
 			return err

@@ -1,8 +1,6 @@
 package nodeauth
 
 import (
-	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -29,6 +27,9 @@ const (
 	olderTime = 30 * time.Second
 	// keepSession is how long a caller keeps a session that it does not use.
 	keepSession = time.Hour
+	// provedTime is how long an address that has proved the secret gets no bearer token. It has no older node then,
+	// unless the node was put back to an older version.
+	provedTime = time.Hour
 )
 
 // Send sends one request, as [http.Transport.RoundTrip] does.
@@ -48,9 +49,12 @@ type Caller struct {
 	name func() string // of this node, for the other side's reports
 	// older says whether nodes of older versions, which know no sessions, get a bearer token. nil for never.
 	older func() bool
+	began time.Time
+	warn  atomic.Pointer[func(base string)]
 
-	mu       sync.Mutex // guards sessions
-	sessions map[sessionName]*opened
+	mu        sync.Mutex // guards sessions and addresses
+	sessions  map[sessionName]*opened
+	addresses map[string]*address // by the base of the URL; as many as there are nodes
 }
 
 // sessionName names a session of a caller.
@@ -60,13 +64,21 @@ type sessionName struct {
 	purpose, bound string
 }
 
+// address is what a caller knows about the node at an address, for all its sessions.
+type address struct {
+	proved atomic.Int64 // when it last proved the secret, in nanoseconds since the caller began; 0 for never
+	warned atomic.Bool  // that it got a bearer token
+}
+
 // opened is a session of a caller, which may not be open yet.
 type opened struct {
-	opening chan struct{} // holds a value while no session is being opened
-
+	address *address
 	state   atomic.Pointer[state] // nil while there is none
 	used    atomic.Int64          // unix nanoseconds
 	counter atomic.Uint64         // of requests, in all sessions of the name
+
+	mu      sync.Mutex // guards attempt
+	attempt *attempt   // nil while no session is being opened
 }
 
 // state is an open session, or that the node is an older one.
@@ -80,29 +92,57 @@ type state struct {
 // NewCaller returns the caller of a process. send opens sessions. older says whether nodes of older versions get a
 // bearer token, nil for never.
 func NewCaller(self Process, send Send, name func() string, older func() bool) *Caller {
-	return &Caller{self: self, send: send, name: name, older: older, sessions: map[sessionName]*opened{}}
+	return &Caller{
+		self: self, send: send, name: name, older: older, began: time.Now(),
+		sessions: map[sessionName]*opened{}, addresses: map[string]*address{},
+	}
+}
+
+// WarnBearer sets a function that is called before the first bearer token is sent to an address.
+func (c *Caller) WarnBearer(warn func(base string)) { c.warn.Store(&warn) }
+
+// notSent is the error of a call that ended before its request was sent.
+type notSent struct{ error }
+
+// Unwrap returns the cause.
+func (e notSent) Unwrap() error { return e.error }
+
+// NotSent reports whether a call failed before its request was sent, since no session could be opened.
+func NotSent(err error) bool {
+	_, ok := errors.AsType[notSent](err)
+	return ok
 }
 
 // Do sends a request with a proof. The answer's body fails with [ErrAnswer] at its end if it is not the one that the
-// other node signed, together with the status and header. The body of a request must have GetBody to be covered. A
-// request is sent again, once, if the other side does not know the session.
+// other node signed, together with the status and header. The body of a request must have GetBody to be covered.
+//
+// If the other side does not know the session, a request that net/http would repeat is sent again, once. Others get a
+// session that was opened just before. Where the other side refuses to open a session, its answer is returned, with
+// [Refused] in the header [wire.HeaderAuth]. A refusal of a request that was sent is not signed, so it is an error: the
+// request may have had its effect.
 func (c *Caller) Do(r *http.Request, cred Credential, send Send) (*http.Response, error) {
 	base := r.URL.Scheme + "://" + r.URL.Host
 	o := c.of(sessionName{base, cred.Secret, cred.Purpose, cred.Bound})
-	again := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
-	if !again {
-		o.state.Store(nil) // it cannot be sent again, so its session must not be one that the other side has lost
+	again := repeatable(r)
+	if st := o.state.Load(); !again && st != nil && st.older.IsZero() {
+		o.state.CompareAndSwap(st, nil) // the other side may have lost it
 	}
 	for try := 0; ; try++ {
 		st, refused, err := c.state(r.Context(), o, base, cred)
-		switch {
-		case err != nil || refused != nil:
+		if err != nil || refused != nil {
 			if r.Body != nil {
 				_ = r.Body.Close() // as a transport does
 			}
-			return refused, err
-		case !st.older.IsZero():
-			return send(asBearer(r, cred))
+			if try > 0 {
+				return nil, lost(r, refused, err)
+			}
+			if err != nil {
+				return nil, notSent{err}
+			}
+			return refused.answer(r), nil
+		}
+		if !st.older.IsZero() {
+			return c.sendBearer(r, cred, send, o, try)
 		}
 		signed, p, err := c.sign(r, o, st)
 		if err != nil {
@@ -112,24 +152,41 @@ func (c *Caller) Do(r *http.Request, cred Credential, send Send) (*http.Response
 		if err != nil {
 			return nil, err
 		}
-		said := ""
-		if resp.StatusCode == http.StatusUnauthorized {
-			said = resp.Header.Get(wire.HeaderAuth)
+		said := resp.Header.Get(wire.HeaderAuth)
+		if resp.StatusCode != http.StatusUnauthorized || said != NewSession && said != Refused {
+			return c.verified(resp, p, o, st)
 		}
-		switch said {
-		case NewSession:
-			o.state.CompareAndSwap(st, nil)
-			if try == 0 && again {
-				_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
-				_ = resp.Body.Close()
-				continue
-			}
-			return resp, nil
-		case Refused:
-			return resp, nil
+		o.state.CompareAndSwap(st, nil)
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		_ = resp.Body.Close()
+		if said != NewSession || !again || try > 0 {
+			return nil, fmt.Errorf("%w: it is a refusal without a MAC (%s)", ErrAnswer, said)
 		}
-		return verified(resp, p, st)
 	}
+}
+
+// repeatable reports whether a request may have its effect twice, as net/http decides it.
+func repeatable(r *http.Request) bool {
+	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
+		return false
+	}
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	_, marked := r.Header[wire.HeaderIdempotencyKey]
+	return marked
+}
+
+// lost is the error of a request that was sent, and for which no second session could be opened.
+func lost(r *http.Request, refused *refusal, err error) error {
+	if err == nil {
+		err = fmt.Errorf("it is refused with status %d", refused.status)
+	} else if r.Context().Err() != nil {
+		return err
+	}
+	// The cause is not wrapped: it may be one that says that nothing was sent.
+	return fmt.Errorf("%w: it does not know the session, and another one cannot be opened: %v", ErrAnswer, err)
 }
 
 // NewSession and Refused are the content of the header in answers that are not signed: the request has no usable
@@ -150,141 +207,16 @@ func (c *Caller) of(name sessionName) *opened {
 				delete(c.sessions, name)
 			}
 		}
-		o = &opened{opening: make(chan struct{}, 1)}
-		o.opening <- struct{}{}
+		at := c.addresses[name.base]
+		if at == nil {
+			at = &address{}
+			c.addresses[name.base] = at
+		}
+		o = &opened{address: at}
 		c.sessions[name] = o
 	}
 	o.used.Store(time.Now().UnixNano())
 	return o
-}
-
-// usable reports whether a session can be used for a call.
-func (c *Caller) usable(st *state, s *Secret) bool {
-	if st == nil {
-		return false
-	}
-	if !st.older.IsZero() {
-		return time.Since(st.older) < olderTime && c.older != nil && c.older()
-	}
-	return s.position(st.base) >= 0
-}
-
-// state returns an open session, or else the refusal of it as the answer to the call.
-func (c *Caller) state(
-	ctx context.Context, o *opened, base string, cred Credential,
-) (st *state, refused *http.Response, err error) {
-	if st := o.state.Load(); c.usable(st, cred.Secret) {
-		return st, nil, nil
-	}
-	select {
-	case <-o.opening:
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	}
-	defer func() { o.opening <- struct{}{} }()
-	if st := o.state.Load(); c.usable(st, cred.Secret) {
-		return st, nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
-	tokens := cred.Secret.list()
-	if len(tokens) == 0 {
-		return nil, nil, fmt.Errorf("%w: this node has no secret for %s", wire.ErrUnauthorized, cred.Purpose)
-	}
-	for _, t := range tokens {
-		st, refused, err = c.open(ctx, base, cred, t)
-		if err != nil {
-			return nil, nil, err
-		}
-		if st != nil {
-			o.state.Store(st)
-			return st, nil, nil
-		}
-	}
-	return nil, refused, nil
-}
-
-// open opens a session with one token. It returns the answer of a node that has another secret.
-func (c *Caller) open(
-	ctx context.Context, base string, cred Credential, t token,
-) (*state, *http.Response, error) {
-	h := hello{purpose: cred.Purpose, caller: c.self, nonce: fresh()}
-	challenge, resp, err := c.post(ctx, base, h.encode(stepHello))
-	if err != nil {
-		return nil, nil, err
-	}
-	switch {
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return nil, resp, nil
-	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed:
-		if c.older != nil && c.older() {
-			return &state{older: time.Now()}, nil, nil
-		}
-		return nil, nil, ErrUnsigned
-	case resp.StatusCode != http.StatusOK || len(challenge) != challengeSize:
-		return nil, nil, fmt.Errorf("%w: open a session: status %d", ErrAnswer, resp.StatusCode)
-	case Process(challenge) == c.self:
-		return nil, nil, fmt.Errorf("%w: this process has called itself", ErrAnswer)
-	}
-	message := append(h.encode(stepOpen), challenge...)
-	name := c.name()
-	name = name[:min(len(name), maxName)]
-	message = append(append(message, byte(len(name))), name...)
-	k := keyOf(t.base, cred.Purpose, cred.Bound)
-	mac := k.mac(labelOpen, message)
-	message = append(message, mac[:]...)
-	answer, resp, err := c.post(ctx, base, message)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return nil, resp, nil
-	case resp.StatusCode != http.StatusOK || len(answer) != openedSize:
-		return nil, nil, fmt.Errorf("%w: open a session: status %d", ErrAnswer, resp.StatusCode)
-	}
-	st := &state{session: [sessionSize]byte(answer), base: t.base}
-	if want := k.mac(labelOpened, message, st.session[:]); !equal(want[:], answer[sessionSize:]) {
-		return nil, nil, fmt.Errorf("%w: open a session: it does not prove the secret", ErrAnswer)
-	}
-	st.keys = keysOf(k, message, st.session)
-	return st, nil, nil
-}
-
-// post sends a message that opens a session. The answer's body is read, and can be read again.
-func (c *Caller) post(ctx context.Context, base string, message []byte) ([]byte, *http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.PathSession, bytes.NewReader(message))
-	if err != nil {
-		return nil, nil, err
-	}
-	r.Header = http.Header{"Content-Type": {wire.TypeOctets}, wire.HeaderIdempotencyKey: {}}
-	resp, err := c.send(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		// The cause is not wrapped: something has answered, so the node does not count as silent.
-		return nil, nil, fmt.Errorf("%w: open a session: the answer broke off: %v", ErrAnswer, err)
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return body, resp, nil
-}
-
-// maxAnswer bounds the answer to a message that opens a session, which may be a problem.
-const maxAnswer = 16 << 10
-
-// asBearer returns a request to a node that knows no sessions.
-func asBearer(r *http.Request, cred Credential) *http.Request {
-	if len(r.Header["Authorization"]) > 0 {
-		return r
-	}
-	r = r.Clone(r.Context())
-	bearer := cred.Secret.First()
-	if cred.Purpose == Orders {
-		bearer = cred.Bound
-	}
-	r.Header["Authorization"] = []string{"Bearer " + bearer}
-	return r
 }
 
 // sign returns a copy of a request, with its proof.
@@ -319,8 +251,8 @@ func (c *Caller) sign(r *http.Request, o *opened, st *state) (*http.Request, *pr
 }
 
 // verified returns an answer whose body fails unless the other node signed the answer. An answer without a body is
-// verified at once.
-func verified(resp *http.Response, p *proof, st *state) (*http.Response, error) {
+// verified at once. After another answer the session is given up: the node may be another one by now.
+func (c *Caller) verified(resp *http.Response, p *proof, o *opened, st *state) (*http.Response, error) {
 	check := func(digest []byte) error {
 		text := resp.Header.Get(wire.HeaderAuth)
 		if text == "" {
@@ -328,8 +260,10 @@ func verified(resp *http.Response, p *proof, st *state) (*http.Response, error) 
 		}
 		mac, err := encoding.DecodeString(text)
 		if err != nil || !equal(mac, p.signAnswer(st.keys.answer, resp.StatusCode, resp.Header, digest)) {
+			o.state.CompareAndSwap(st, nil)
 			return fmt.Errorf("%w (status %d)", ErrAnswer, resp.StatusCode)
 		}
+		c.hasProved(o.address)
 		return nil
 	}
 	head := resp.Request != nil && resp.Request.Method == http.MethodHead

@@ -167,6 +167,9 @@ var (
 		wire.HeaderHops,
 	}
 	answerHeaders = []string{"Content-Type", "Retry-After", "Cache-Control"}
+	// connectionHeaders are the headers of a request that a receiver keeps although the MAC does not cover them: those
+	// of its connection, for logs, and the proof itself.
+	connectionHeaders = []string{"Content-Length", "Expect", "Connection", "User-Agent", wire.HeaderAuth}
 )
 
 // proof is the content of the header of a request: session ‖ counter ‖ digest of the body ‖ mac, in text.

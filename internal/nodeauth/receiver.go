@@ -198,8 +198,9 @@ type Proof struct {
 }
 
 // Check verifies the header of a request. streamed says whether the request may leave its body uncovered. The returned
-// reader is the body; it fails with [ErrProof] where the body is not the signed one. Errors: [ErrNoSession],
-// [ErrProof], wire.ErrBadRequest.
+// reader is the body; it fails with [ErrProof] where the body is not the signed one. Headers that the MAC does not
+// cover are deleted from a good request, so that no handler reads them. Errors: [ErrNoSession], [ErrProof],
+// wire.ErrBadRequest.
 func (r *Receiver) Check(request *http.Request, peer string, streamed bool) (*Proof, io.ReadCloser, error) {
 	p, err := parseProof(request.Header.Get(wire.HeaderAuth))
 	if err != nil {
@@ -242,7 +243,21 @@ func (r *Receiver) Check(request *http.Request, peer string, streamed bool) (*Pr
 	if !isNew {
 		return nil, nil, ErrNoSession
 	}
+	deleteUncovered(request.Header)
 	return &Proof{Purpose: s.purpose, Name: s.name, proof: p, session: s}, body, nil
+}
+
+// deleteUncovered deletes what a MAC does not cover from the headers of a request, except [connectionHeaders]. The MAC
+// covers the first value of a header.
+func deleteUncovered(h http.Header) {
+	for name, values := range h {
+		switch {
+		case slices.Contains(requestHeaders, name):
+			h[name] = values[:min(1, len(values))]
+		case !slices.Contains(connectionHeaders, name):
+			delete(h, name)
+		}
+	}
 }
 
 // Answer returns the header for an answer whose body has that digest.

@@ -46,6 +46,10 @@ func (t *Transport) Identify(self nodeauth.Process, name func() string, older fu
 	t.calls = nodeauth.NewCaller(self, t.roundTripFresh, name, older)
 }
 
+// WarnBearer sets a function that is called before the first bearer token is sent to an address, which runs an older
+// version. It must be called after [Transport.Identify].
+func (t *Transport) WarnBearer(warn func(base string)) { t.calls.WarnBearer(warn) }
+
 // As returns the function that sends requests with the proof of a credential.
 func (t *Transport) As(cred nodeauth.Credential) exchange.Send {
 	return func(r *http.Request) (*http.Response, error) { return t.calls.Do(r, cred, t.RoundTrip) }

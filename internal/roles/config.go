@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -209,6 +210,11 @@ func (o *MasterOptions) Validate() error {
 		return fmt.Errorf("--open-rate %d is not within 0 and %d", o.OpenRate, maxOpenRate)
 	case n < 1 || n > wire.MaxRecordBytes:
 		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, wire.MaxRecordBytes)
+	}
+	for _, host := range o.BrowserHosts {
+		if u, err := url.Parse("http://" + host); err != nil || host == "" || u.Host != host {
+			return fmt.Errorf("--browser-host %q is not a host name, such as log.example", host)
+		}
 	}
 	if err := o.validateSpace(); err != nil {
 		return err

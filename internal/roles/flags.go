@@ -101,6 +101,9 @@ func (o *MasterOptions) Flags() []Flag {
 		{Name: "open-rate", Value: &o.OpenRate,
 			Usage: "requests per second and address to routes that take no token, except the console and health " +
 				"(ten times as many at once); 0 for no limit"},
+		{Name: "browser-host", Value: &o.BrowserHosts, Repeat: true,
+			Usage: "`name` of a proxy under which browsers reach the masters, for pages that send no token; " +
+				"repeat it for several, and give the same to all masters"},
 		{Name: "read-cache", Value: (*mebibytes)(&o.ReadCache),
 			Usage: "`MiB` of records that a master keeps in memory after it has read and proven them; 0 for none"},
 		{Name: "tile-cache", Value: (*mebibytes)(&o.TileCache),
