@@ -215,13 +215,13 @@ func (c *Register) apply(s *State) (any, error) {
 	return entered, err
 }
 
-// CheckWorkerLevel refuses a worker that announces a level at which its program cannot prove its secrets, once the group
-// needs that. The level was raised only after every worker of the table had announced it. Versions before level 2
+// CheckWorkerLevel refuses a worker that announces a level at which its program cannot prove its secrets, once the
+// group needs that. The level was raised only after every worker of the table had announced it. Versions before level 2
 // announce none; masters refuse their tokens.
 func (s *State) CheckWorkerLevel(c *Register) error {
 	if s.level >= LevelProofs && c.Level > 0 && c.Level < LevelProofs {
-		return fmt.Errorf("%w: worker %q knows protocol level %d, and the group is at level %d: start the worker with the "+
-			"version of ChainStore that the masters have", ErrBadCommand, c.ID, c.Level, s.level)
+		return fmt.Errorf("%w: worker %q knows protocol level %d, and the group is at level %d: start the worker "+
+			"with the version of ChainStore that the masters have", ErrBadCommand, c.ID, c.Level, s.level)
 	}
 	return nil
 }

@@ -35,8 +35,8 @@ func TestLevelOfARegistrationIsProven(t *testing.T) {
 	}
 }
 
-// TestOlderWorkersGetNoTokenOnceAllProve checks that a worker that is older by the table gets its master token only while
-// the caller permits that.
+// TestOlderWorkersGetNoTokenOnceAllProve checks that a worker that is older by the table gets its master token only
+// while the caller permits that.
 func TestOlderWorkersGetNoTokenOnceAllProve(t *testing.T) {
 	var tokens record[string]
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {

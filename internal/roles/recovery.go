@@ -289,8 +289,8 @@ func (r *recovery) adopt(ctx context.Context) error {
 			}
 			why = errors.Join(why, err)
 			if end := state.Head(); err == nil && end.Hash != c.status.Hash {
-				return fmt.Errorf("the blocks that storage node %s gave end at height %d with another hash (%v) than it "+
-					"reported (%v): nothing was changed; find out what answers there, or recover without that node",
+				return fmt.Errorf("the blocks that storage node %s gave end at height %d with another hash (%v) than "+
+					"it reported (%v): nothing was changed; find out what answers there, or recover without that node",
 					c.url, end.Height, end.Hash, c.status.Hash)
 			}
 		}
