@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -161,7 +162,7 @@ func TestMasterFarBehind(t *testing.T) {
 	leader := c.leader("")
 	away := c.followers(leader)[0]
 	url, data := roleOf(c.Topology(), away).URL(), roleOf(c.Topology(), away).Data
-	masters := noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)
+	masters := noderpc.NewMasters(noderpc.NewTransport(), c.secrets().For(nodeauth.Masters))
 	t.Cleanup(masters.CloseIdle)
 	applied := func(url string) (uint64, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), statusTimeout)

@@ -21,6 +21,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/devcluster/freeports"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -165,8 +166,7 @@ func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err 
 	if err != nil {
 		return s, err
 	}
-	request.Header.Set("Authorization", "Bearer "+c.File().Tokens.Cluster)
-	answer, err := c.nodeHTTP().Do(request)
+	answer, err := c.prove(c.nodeHTTP(), c.secrets().For(nodeauth.Masters))(request)
 	if err != nil {
 		return s, err
 	}
@@ -175,6 +175,15 @@ func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err 
 		return s, fmt.Errorf("%s%s: %s", url, wire.PathState, answer.Status)
 	}
 	return s, json.NewDecoder(answer.Body).Decode(&s)
+}
+
+// secrets returns the secrets of the nodes.
+func (c *cluster) secrets() nodeauth.Secrets { return nodeauth.Shared(c.File().Tokens.Cluster) }
+
+// prove sends requests with a client, and with the proof of a node.
+func (c *cluster) prove(client *http.Client, cred nodeauth.Credential) nodeauth.Send {
+	caller := nodeauth.NewCaller(nodeauth.NewProcess(), client.Do, func() string { return "test" }, nil)
+	return func(r *http.Request) (*http.Response, error) { return caller.Do(r, cred, client.Do) }
 }
 
 // up starts the processes.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -36,7 +37,7 @@ func startWithStarts(t *testing.T) *cluster {
 	return c
 }
 
-// health requests the health of a worker.
+// health requests the health of a node. The token is that of a user for a master, and else a master token.
 func (c *cluster) health(role devcluster.Role, path, token string) (status int, p wire.Problem, err error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 	defer cancel()
@@ -44,10 +45,16 @@ func (c *cluster) health(role devcluster.Role, path, token string) (status int, 
 	if err != nil {
 		return 0, p, err
 	}
-	if token != "" {
+	send := nodeauth.Send(c.httpClient().Do)
+	switch {
+	case strings.HasPrefix(path, wire.PathChain):
+		send = c.prove(c.httpClient(), c.secrets().For(nodeauth.Recovery))
+	case token != "" && role.Kind == devcluster.KindMaster:
 		request.Header.Set("Authorization", "Bearer "+token)
+	case token != "":
+		send = c.prove(c.httpClient(), c.secrets().ForWorker(role.Kind == devcluster.KindMiner, token))
 	}
-	response, err := c.httpClient().Do(request)
+	response, err := send(request)
 	if err != nil {
 		return 0, p, err
 	}

@@ -286,7 +286,11 @@ func TestRolesRefuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	token, admin := tokenFile(t, "cluster-token"), tokenFile(t, "admin-token")
+	readable := tokenFile(t, "a-cluster-token-of-the-test")
+	if err := os.Chmod(readable, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	token, admin := tokenFile(t, "a-cluster-token-of-the-test"), tokenFile(t, "an-admin-token-of-the-test")
 	dir := filepath.Join(t.TempDir(), "data")
 	master := func(more ...string) []string {
 		return append([]string{
@@ -313,6 +317,8 @@ func TestRolesRefuse(t *testing.T) {
 		"difficulty over cap":    {"difficulty", master("--difficulty", "60")},
 		"unknown log level":      {"--log-level", master("--log-level", "loud")},
 		"token in two words":     {"one token", master("--cluster-token-file", tokenFile(t, "two words"))},
+		"short token":            {"has 5 characters", master("--cluster-token-file", tokenFile(t, "short"))},
+		"token that all read":    {"mode 0644", master("--cluster-token-file", readable)},
 		"storage without master": {"--masters", []string{"storage", "--data", dir, "--cluster-token-file", token}},
 		"storage port in use":    {"in use", worker("storage", "--http", taken.Addr().String())},
 		"storage not loopback":   {"--insecure", worker("storage", "--http", "0.0.0.0:0")},

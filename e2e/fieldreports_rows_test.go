@@ -368,7 +368,7 @@ func statusOf(method, url string) string {
 func workersThatCannotRegister(t *testing.T, c *cluster) {
 	base := freePorts(t)
 	for i, row := range []struct{ masters, token, warned string }{
-		{c.File().Masters[0], "another", "another token"},
+		{c.File().Masters[0], "another-token-of-the-test", "another token"},
 		{"http://127.0.0.1:1", c.File().Tokens.Cluster, "connection refused"},
 	} {
 		address := fmt.Sprint("127.0.0.1:", base+i)
@@ -469,7 +469,7 @@ func startMasters(t *testing.T, peers ...[]int) (urls []string) {
 	t.Helper()
 	base := freePorts(t)
 	address := func(port int) string { return fmt.Sprint("127.0.0.1:", port) }
-	token, admin := tokenFile(t, "cluster-token"), tokenFile(t, "admin-token")
+	token, admin := tokenFile(t, "a-cluster-token-of-the-test"), tokenFile(t, "an-admin-token-of-the-test")
 	for i, list := range peers {
 		var others []string
 		for _, n := range list {

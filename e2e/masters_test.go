@@ -14,6 +14,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -276,7 +277,7 @@ func newFounding(t *testing.T) *founding {
 		t.Fatal(err)
 	}
 	f := &founding{cluster: c, topology: topology,
-		calls: noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)}
+		calls: noderpc.NewMasters(noderpc.NewTransport(), c.secrets().For(nodeauth.Masters))}
 	c.running = true
 	t.Cleanup(f.calls.CloseIdle)
 	return f

@@ -19,6 +19,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -51,8 +52,8 @@ func (c *cluster) chains() (all []wire.ChainStatus) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		request.Header.Set("Authorization", "Bearer "+c.File().Tokens.Cluster)
-		answer, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
+		client := cmp.Or(c.Topology().HTTP, http.DefaultClient)
+		answer, err := c.prove(client, c.secrets().For(nodeauth.Recovery))(request)
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -124,7 +125,8 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	master, storage, miner := roleOf(ports, "master-5"), roleOf(ports, "storage-4"), roleOf(ports, "miner-2")
 	c.runBeside("storage", "--data", data, "--http", storage.HTTP, "--masters", master.URL(), "--cluster-token-file",
 		token)
-	asking := noderpc.NewMasters(noderpc.NewTransport(), "the-rehearsals-own-token")
+	asking := noderpc.NewMasters(noderpc.NewTransport(),
+		nodeauth.Shared("the-rehearsals-own-token").For(nodeauth.Recovery))
 	defer asking.CloseIdle()
 	c.await("the rehearsal's storage node", func() string {
 		if _, err := asking.ChainStatus(t.Context(), storage.URL()); err != nil {

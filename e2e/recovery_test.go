@@ -15,6 +15,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/wire"
@@ -191,7 +192,7 @@ func (c *cluster) refusedAt(role, input, message string, args ...string) {
 // awaitAnswers waits until storage nodes report the length of their chains.
 func (c *cluster) awaitAnswers(names ...string) {
 	c.t.Helper()
-	asking := noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)
+	asking := noderpc.NewMasters(noderpc.NewTransport(), c.secrets().For(nodeauth.Recovery))
 	defer asking.CloseIdle()
 	for _, name := range names {
 		c.await(name+" to answer", func() string {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -240,7 +241,7 @@ func (c *cluster) forge(r *relay, what, ticket string, stream []byte) {
 	if ticket != "" {
 		request.Header.Set("Authorization", "Bearer "+ticket)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := c.prove(http.DefaultClient, c.secrets().For(nodeauth.Storage))(request)
 	if err != nil {
 		c.t.Errorf("a transfer whose ticket is %s: %v", what, err)
 		return

@@ -16,6 +16,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -102,26 +103,28 @@ func (c *cluster) serial(r devcluster.Role) string {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
-// checkCallers sends requests with every kind of certificate, and the cluster token, to routes of every kind.
+// checkCallers sends requests with every kind of certificate, and the proof of the secret, to routes of every kind.
 func (c *cluster) checkCallers() {
 	c.t.Helper()
 	master, storage := roleOf(c.Topology(), "master-1"), roleOf(c.Topology(), "storage-1")
+	asMaster, order := c.secrets().For(nodeauth.Masters), c.secrets().ForWorker(false, masterTokenOf(c.t, storage.Data))
 	for _, row := range []struct {
 		method, url string
 		allowed     string // role
+		proof       nodeauth.Credential
 	}{
-		{http.MethodGet, master.URL() + wire.PathLeaderStatus, certs.Master},
-		{http.MethodGet, master.URL() + wire.PathReadIndex, certs.Master},
-		{http.MethodPost, master.URL() + wire.PathSubmissions, certs.Master},
-		{http.MethodPost, master.URL() + wire.PathMasters, certs.Master},
-		{http.MethodPost, master.URL() + wire.PathAdopt, certs.Master},
-		{http.MethodGet, storage.URL() + wire.PathWorkerStatus, certs.Master},
-		{http.MethodPut, storage.URL() + wire.PathBlocks + "1", certs.Master},
-		{http.MethodPost, storage.URL() + wire.PathTransfer, certs.Storage},
-		{http.MethodGet, storage.URL() + wire.PathChain, certs.Master},
+		{http.MethodGet, master.URL() + wire.PathLeaderStatus, certs.Master, asMaster},
+		{http.MethodGet, master.URL() + wire.PathReadIndex, certs.Master, asMaster},
+		{http.MethodPost, master.URL() + wire.PathSubmissions, certs.Master, asMaster},
+		{http.MethodPost, master.URL() + wire.PathMasters, certs.Master, asMaster},
+		{http.MethodPost, master.URL() + wire.PathAdopt, certs.Master, asMaster},
+		{http.MethodGet, storage.URL() + wire.PathWorkerStatus, certs.Master, order},
+		{http.MethodPut, storage.URL() + wire.PathBlocks + "1", certs.Master, order},
+		{http.MethodPost, storage.URL() + wire.PathTransfer, certs.Storage, c.secrets().For(nodeauth.Storage)},
+		{http.MethodGet, storage.URL() + wire.PathChain, certs.Master, c.secrets().For(nodeauth.Recovery)},
 	} {
 		for caller, files := range c.callerFiles() {
-			status, said := c.call(row.method, row.url, files)
+			status, said := c.call(row.method, row.url, row.proof, files)
 			if refused := status == http.StatusForbidden; refused == (caller == row.allowed) {
 				c.t.Errorf("%s %s by %s: %d %s", row.method, row.url, caller, status, said)
 			}
@@ -180,8 +183,10 @@ func (c *cluster) withCertificate(files certs.Files) *tls.Config {
 	return trust
 }
 
-// call sends a request with the cluster token and a certificate.
-func (c *cluster) call(method, url string, files certs.Files) (status int, said string) {
+// call sends a request with a proof and a certificate.
+func (c *cluster) call(
+	method, url string, proof nodeauth.Credential, files certs.Files,
+) (status int, said string) {
 	c.t.Helper()
 	transport := &http.Transport{TLSClientConfig: c.withCertificate(files), DisableKeepAlives: true}
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -190,8 +195,7 @@ func (c *cluster) call(method, url string, files certs.Files) (status int, said 
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+c.File().Tokens.Cluster)
-	answer, err := transport.RoundTrip(request)
+	answer, err := c.prove(&http.Client{Transport: transport}, proof)(request)
 	if err != nil {
 		c.t.Fatalf("%s %s: %v", method, url, err)
 	}

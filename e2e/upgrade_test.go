@@ -109,12 +109,13 @@ func upgradeFrom(t *testing.T, from release) {
 
 	u.use(binary)
 	u.restart(last)
-	c.awaitLevel()
 	c.awaitMore(a, some)
 	for _, name := range []string{"storage-2", "storage-3", "miner-1"} {
 		u.restart(name)
 		c.awaitMore(a, some)
 	}
+	c.awaitLevel() // it waits for the workers too
+	c.awaitMore(a, some)
 	operator, err := u.client(c.File().Tokens.Admin).CreateAdmin(t.Context(),
 		wire.NewAdmin{Name: "night-shift", Role: wire.RoleOperator})
 	if err != nil {

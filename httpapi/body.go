@@ -15,6 +15,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -144,9 +145,9 @@ func overLimit(length, limit int64) error {
 	return fmt.Errorf("%w: it has more than %d bytes", wire.ErrTooLarge, limit)
 }
 
-// CutShort is the refusal of a body that ended early, or that came too slowly.
+// CutShort is the refusal of a body that ended early, came too slowly, or is not the one that was signed.
 func CutShort(err error) error {
-	if errors.Is(err, wire.ErrSlowBody) {
+	if errors.Is(err, wire.ErrSlowBody) || errors.Is(err, nodeauth.ErrProof) {
 		return err
 	}
 	return fmt.Errorf("%w: the body ended early: %w", wire.ErrBadRequest, err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/nodeauth"
 )
 
 // limited is a listener under test, without a network.
@@ -128,6 +130,14 @@ func TestCountedAddress(t *testing.T) {
 	}
 }
 
+// takesBearers are the nodes that may send a token.
+func takesBearers(token string) *Nodes {
+	return &Nodes{
+		Accept:  map[string]nodeauth.Accepted{nodeauth.Masters: {Secret: nodeauth.NewSecret(token)}},
+		Bearers: func() bool { return true },
+	}
+}
+
 // TestServerKeepsConnections checks that the connection of a node survives many connections without a token, and that
 // another node gets in.
 func TestServerKeepsConnections(t *testing.T) {
@@ -137,7 +147,7 @@ func TestServerKeepsConnections(t *testing.T) {
 	}
 	l := Limit(plain, ConnectionLimits{Total: 4, PerAddress: 3}, hclog.NewNullLogger())
 	e := New(hclog.NewNullLogger())
-	e.GET("/", e.Requires(NewSecret("secret")), e.Do(answers))
+	e.GET("/", e.Requires(takesBearers("secret"), nodeauth.Masters), e.Do(answers))
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- Serve(ctx, l, e, hclog.NewNullLogger()) }()

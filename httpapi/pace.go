@@ -171,6 +171,9 @@ func refuse(c *gin.Context, send func()) {
 	if b.expects {
 		return // nothing will come
 	}
+	if a, ok := c.Writer.(*signedAnswer); ok {
+		a.end() // with its MAC in the header: the sender may not wait for a trailer
+	}
 	c.Writer.Flush()
 	b.skip(drainBytes, lingerTime)
 }

@@ -75,7 +75,7 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	if t == wire.ErrInternal {
 		e.Log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
-	if c.Writer.Written() {
+	if hasBegun(c) {
 		return p
 	}
 	retry := ""
@@ -104,8 +104,15 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 
 // AnswerFailure ends a request with a body of JSON. Where the answer has begun, it can only be cut off.
 func (e *Engine) AnswerFailure(c *gin.Context, status int, contentType string, body any) {
-	if c.Writer.Written() {
+	signed, _ := c.Writer.(*signedAnswer)
+	if hasBegun(c) {
+		if signed != nil {
+			signed.failed = true
+		}
 		return
+	}
+	if signed != nil {
+		signed.reset()
 	}
 	encoded, err := json.Marshal(body)
 	if err != nil {

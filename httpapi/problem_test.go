@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -131,8 +132,9 @@ func TestEngine(t *testing.T) {
 
 func TestRequires(t *testing.T) {
 	e := New(hclog.NewNullLogger())
-	e.GET("/", e.Requires(NewSecret("token")), func(c *gin.Context) { c.Status(http.StatusNoContent) })
-	e.GET("/unset", e.Requires(NewSecret("")), func(c *gin.Context) { c.Status(http.StatusNoContent) })
+	done := func(c *gin.Context) { c.Status(http.StatusNoContent) }
+	e.GET("/", e.Requires(takesBearers("token"), nodeauth.Masters), done)
+	e.GET("/unset", e.Requires(takesBearers(""), nodeauth.Masters), done)
 	for _, c := range []struct {
 		path, header string
 		status       int

@@ -4,13 +4,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/wire"
 )
@@ -47,25 +44,6 @@ func Bearer(r *http.Request) (string, error) {
 		return "", fmt.Errorf("%w, and nothing else in it", errUnauthorized)
 	}
 	return strings.TrimSpace(token), nil
-}
-
-// Requires is middleware that refuses requests without one secret, that of the other nodes.
-func (e *Engine) Requires(s Secret) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		token, err := Bearer(c.Request)
-		if err == nil && !s.Matches(token) {
-			err = fmt.Errorf("%w; this route takes another token than the one that was sent", errUnauthorized)
-		}
-		if err != nil {
-			if host, _, _ := net.SplitHostPort(c.Request.RemoteAddr); e.strangers.newOne(host, time.Now()) {
-				e.Log.Warn("a request to a route of the nodes was refused: it does not have their token; other "+
-					"requests from this address are not logged for a while", "address", host, "route", c.FullPath())
-			}
-			e.Fail(c, err)
-			return
-		}
-		Proven(c.Request, Node)
-	}
 }
 
 // strangers limits what is logged about requests without the token of the nodes. Its methods may be called by many

@@ -10,6 +10,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/nodeauth"
 )
 
 // TestStrangersAreLogged checks that a node with the wrong token leaves a line in the log of the node that refused it,
@@ -17,7 +19,8 @@ import (
 func TestStrangersAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	e := New(hclog.New(&hclog.LoggerOptions{Output: &log}))
-	e.GET("/x", e.Requires(NewSecret("right")), func(c *gin.Context) { c.Status(http.StatusNoContent) })
+	e.GET("/x", e.Requires(takesBearers("right"), nodeauth.Masters),
+		func(c *gin.Context) { c.Status(http.StatusNoContent) })
 	ask := func(address, token string) int {
 		r := httptest.NewRequest(http.MethodGet, "/x", nil)
 		r.RemoteAddr = address
@@ -26,7 +29,7 @@ func TestStrangersAreLogged(t *testing.T) {
 		e.ServeHTTP(w, r)
 		return w.Code
 	}
-	lines := func() int { return strings.Count(log.String(), "does not have their token") }
+	lines := func() int { return strings.Count(log.String(), "does not have their secret") }
 	if code := ask("10.0.0.1:4000", "right"); code != http.StatusNoContent || lines() != 0 {
 		t.Errorf("%d, %s", code, log.String())
 	}

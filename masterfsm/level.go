@@ -76,6 +76,10 @@ const (
 	// LevelAdmins is the level from which the table has named admin tokens.
 	LevelAdmins = 5
 
+	// LevelProofs is the level from which nodes prove their secrets and do not send them: see package nodeauth. It is
+	// raised only after every worker of the table has announced it too.
+	LevelProofs = wire.LevelProofs
+
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel
 )

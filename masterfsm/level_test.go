@@ -238,3 +238,30 @@ func TestFirstLevels(t *testing.T) {
 		}
 	}
 }
+
+// TestOlderWorkerOfAGroupOfProofs checks that a worker that announces an older level cannot register once the group is
+// at the level at which all nodes prove their secrets, and that the refusal says what to do.
+func TestOlderWorkerOfAGroupOfProofs(t *testing.T) {
+	for level := uint64(LevelProofs - 1); level <= ProtocolLevel; level++ {
+		s := New()
+		apply := func(c Command) error {
+			_, err := only(s.Apply(Encode(c)))
+			return err
+		}
+		if err := apply(&RaiseLevel{Level: level, Time: startTime}); err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range []Role{RoleStorage, RoleMiner} {
+			r := &Register{Role: role, ID: "w", URL: "http://w", Level: LevelProofs - 1, Time: startTime}
+			err := apply(r)
+			if level < LevelProofs && err != nil || level >= LevelProofs && (!errors.Is(err, ErrBadCommand) ||
+				!strings.Contains(err.Error(), "start the worker with the version")) {
+				t.Errorf("level %d: %v", level, err)
+			}
+			r.Level = LevelProofs
+			if err := apply(r); err != nil {
+				t.Errorf("level %d: %v", level, err)
+			}
+		}
+	}
+}

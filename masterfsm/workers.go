@@ -72,6 +72,11 @@ type Storage struct {
 	Missing []chain.Range `json:"missing,omitempty"` // Receiving: what is to be sent
 }
 
+// Worker returns the address of the node.
+func (n *Storage) Worker() wire.Worker {
+	return wire.Worker{URL: n.URL, Token: n.MasterToken, Older: n.Level < LevelProofs}
+}
+
 // NotChecked reports whether a node waits for a check that looks at all blocks, and does not count as a copy meanwhile.
 func (n *Storage) NotChecked() bool {
 	return (n.State == Invalid || n.State == Receiving) && n.Unchecked > 0 && len(n.Bad) == 0
@@ -98,6 +103,11 @@ type Miner struct {
 	// zero below protocol level 3.
 	Dead    bool   `json:"dead,omitempty"`
 	DeadAge uint64 `json:"dead_age,omitempty"`
+}
+
+// Worker returns the address of the miner.
+func (m *Miner) Worker() wire.Worker {
+	return wire.Worker{URL: m.URL, Token: m.MasterToken, Miner: true, Older: m.Level < LevelProofs}
 }
 
 // MinerExpiry is how long a miner is dead before it is removed from the table, in milliseconds of State.Age.
@@ -180,6 +190,9 @@ func (c *Register) apply(s *State) (any, error) {
 	if slices.Contains(s.integrity.Removed, c.ID) {
 		return nil, fmt.Errorf("%w: %s", wire.ErrRemoved, c.ID)
 	}
+	if err := s.CheckWorkerLevel(c); err != nil {
+		return nil, err
+	}
 	if err := s.CheckStart(c); err != nil {
 		return nil, err
 	}
@@ -200,6 +213,17 @@ func (c *Register) apply(s *State) (any, error) {
 		s.endFailedSync(c.ID, c.URL, c.Kernel)
 	}
 	return entered, err
+}
+
+// CheckWorkerLevel refuses a worker that announces a level at which its program cannot prove its secrets, once the
+// group needs that. The level was raised only after every worker of the table had announced it. Versions before level 2
+// announce none; masters refuse their tokens.
+func (s *State) CheckWorkerLevel(c *Register) error {
+	if s.level >= LevelProofs && c.Level > 0 && c.Level < LevelProofs {
+		return fmt.Errorf("%w: worker %q knows protocol level %d, and the group is at level %d: start the worker "+
+			"with the version of ChainStore that the masters have", ErrBadCommand, c.ID, c.Level, s.level)
+	}
+	return nil
 }
 
 // CheckStart refuses a worker whose folder does not know the start that the table has of it, with an

@@ -100,6 +100,11 @@ func (n *Node) Caller() wire.Caller {
 	return c
 }
 
+// RequiresProofs reports whether all nodes of the group prove their secrets, so that none may send a token.
+func (n *Node) RequiresProofs() bool {
+	return n.cfg.Ledger.Level() >= masterfsm.LevelProofs
+}
+
 // CheckGroup refuses a caller that is not of this master's group, or of an epoch before or after a recovery. Such a
 // caller may take this master for the leader of its own group. The error wraps wire.ErrNotLeader.
 func (n *Node) CheckGroup(c wire.Caller) error {

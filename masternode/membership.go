@@ -61,12 +61,12 @@ func (n *Node) FindNode(ctx context.Context, idOrURL string) (node wire.Worker, 
 		v := s.View()
 		for i := range v.Storages {
 			if w := &v.Storages[i]; isNamed(w.ID, w.URL, idOrURL) {
-				node, worker = wire.Worker{URL: w.URL, Token: w.MasterToken}, true
+				node, worker = w.Worker(), true
 			}
 		}
 		for i := range v.Miners {
 			if w := &v.Miners[i]; isNamed(w.ID, w.URL, idOrURL) {
-				node, worker = wire.Worker{URL: w.URL, Token: w.MasterToken}, true
+				node, worker = w.Worker(), true
 			}
 		}
 	})

@@ -283,6 +283,9 @@ type Ledger interface {
 	// RunAsLeader calls lead whenever this master becomes the leader, with a context that ends with the leadership,
 	// until ctx ends.
 	RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error
+	// Level is the highest protocol level of the group that this master knows of. It is at least that of the state,
+	// which may be older after a start.
+	Level() uint64
 	// Applied is the index of the newest log entry in the state.
 	Applied() uint64
 	// Committed is the index of the newest log entry that this master knows to be committed, at least Applied.

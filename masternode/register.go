@@ -94,7 +94,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	var v masterfsm.View
 	var removed bool
 	var over bool // a failed sync of the worker is over
-	var otherStart, failedSync error
+	var older, otherStart, failedSync error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
 		if s.Level() >= masterfsm.LevelIdentities { // older masters do not know these fields
@@ -106,16 +106,22 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		if s.Level() >= masterfsm.LevelFailedSyncs {
 			c.Kernel, c.AfterFailedSync = r.Kernel, r.AfterFailedSync
 		}
+		older = s.CheckWorkerLevel(c)
 		otherStart, failedSync = s.CheckStart(c), s.CheckFailedSync(c)
 		over = s.FailedSyncOf(c.ID).ID != ""
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
+	if v.Level >= masterfsm.LevelProofs {
+		answer.Level = v.Level
+	}
 	if err := checkSeen(v, r); err != nil {
 		return wire.Registered{}, err
 	}
 	known, upToDate := entered(v, c)
 	switch {
+	case older != nil && !removed:
+		return wire.Registered{}, older
 	case known && otherStart != nil: // without an entry in the log: it asks again and again
 		return wire.Registered{}, otherStart
 	case known && failedSync != nil:
@@ -162,7 +168,9 @@ func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.R
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	order := orderOf(v)
-	itself := wire.Worker{URL: c.URL, Token: c.MasterToken}
+	itself := wire.Worker{
+		URL: c.URL, Token: c.MasterToken, Miner: c.Role == masterfsm.RoleMiner, Older: c.Level < masterfsm.LevelProofs,
+	}
 	var err error
 	if c.Role == masterfsm.RoleStorage {
 		_, err = n.cfg.Workers.StorageStatus(ctx, itself, order)

@@ -153,6 +153,9 @@ func (r *Recovery) Member() wire.Member {
 	return wire.Member{ID: r.identity.ID, Group: r.identity.Group, Epoch: r.identity.Epoch, Applied: r.last}
 }
 
+// Level is the highest protocol level of the group that the master has recorded, or that its state has.
+func (r *Recovery) Level() uint64 { return max(r.identity.Level, r.state.Level()) }
+
 // Stale reports whether the master was refused because its folder is an older copy, which lacks what it acknowledged
 // since.
 func (r *Recovery) Stale() bool { return r.identity.Stale }

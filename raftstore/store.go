@@ -282,6 +282,10 @@ func (s *Store) Member() wire.Member {
 	}
 }
 
+// Level is the highest protocol level of the group that this master has recorded in its folder or has in its state.
+// After a start the state may be that of an older snapshot until raft has a leader.
+func (s *Store) Level() uint64 { return s.machine.level.Load() }
+
 // Boot returns how many times the data folder was opened.
 func (s *Store) Boot() uint64 { return s.boot }
 

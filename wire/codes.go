@@ -128,8 +128,8 @@ var (
 		"no storage node has a good copy of {blocks|block|blocks} {ranges}: bring back a node or a disk that has "+
 			"one, or confirm the loss (chainstore integrity confirm-lost N)")
 	CodeLevelWaits = code("level-waits",
-		"protocol level {level} of {next}: the group has the features of level {level} until all masters know "+
-			"level {next}; upgrade, start or remove {nodes}")
+		"protocol level {level} of {next}: the group has the features of level {level} until {nodes} know "+
+			"level {next}; upgrade, start or remove them")
 	CodeClockAhead = code("clock-ahead",
 		"the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the other masters: "+
 			"set it")

@@ -167,6 +167,8 @@ type Registered struct {
 	// Order is that of the leader that registered the worker, in the form of the header: from then on the worker
 	// accepts no order of an older leader. Masters before protocol level 1 send none.
 	Order string `json:"order,omitempty"`
+	// Level is the group's protocol level, from level 6 on.
+	Level uint64 `json:"level,omitempty"`
 }
 
 // OtherStart is the answer to a registration that is refused because the masters have another start of the worker.
@@ -266,6 +268,10 @@ type Located struct {
 type Worker struct {
 	URL   string
 	Token string // the worker's master token
+	Miner bool   // it is a miner
+	// Older: the worker's program is before protocol level 6, and gets its master token with each call while the group
+	// is below that level.
+	Older bool
 }
 
 // String is the worker's URL, so that its token is in no log.

@@ -8,7 +8,7 @@ const (
 	HeaderFence          = "Chainstore-Fence"    // "<epoch>.<term>" of the leader that gives an order to a worker
 	HeaderCaller         = "Chainstore-Caller"   // of a master that calls its leader or a worker: see [Caller]
 	HeaderHops           = "Chainstore-Hops"     // how many masters a forwarded request has passed
-	HeaderPeer           = "Chainstore-Peer"     // the cluster token, on a user's request that a master forwards
+	HeaderAuth           = "Chainstore-Auth"     // the proof of a node, and of its answer: see docs/adr/0027
 	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a payload
 	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds
 	HeaderLeaf           = "Chainstore-Leaf"     // its leaf hash
@@ -27,6 +27,7 @@ const (
 
 // Routes between the nodes. Those of users are in package httpapi/masterapi and docs/api.md.
 const (
+	PathSession         = "/internal/v1/session"      // POST: open a session, on all nodes; no token
 	PathMember          = "/internal/v1/member"       // GET: the identity of a master; cluster token
 	PathAdopt           = "/internal/v1/adopt"        // POST: become part of a group; cluster token
 	PathSubmissions     = "/internal/v1/append"       // POST: a submission for the leader; cluster token

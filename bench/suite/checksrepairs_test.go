@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
@@ -94,7 +95,7 @@ func TestRegistryRegisters(t *testing.T) {
 	if _, registered := r.worker(url); registered {
 		t.Error("it knows a node that never came")
 	}
-	masters := noderpc.NewMasters(noderpc.NewTransport(), string(token))
+	masters := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared(string(token)).For(nodeauth.Storage))
 	first, err := masters.Register(t.Context(), r.url,
 		wire.Registration{Role: "storage", URL: url, MasterToken: "secret"}, false)
 	if err != nil || first.ID == "" || first.Group == "" {

@@ -12,8 +12,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -37,17 +42,21 @@ type registry struct {
 // newRegistry serves on a free port of loopback until it is closed.
 func newRegistry(dir string) (*registry, error) {
 	r := &registry{token: filepath.Join(dir, "cluster.token"), served: make(chan error, 1), tokens: map[string]string{}}
-	if err := durable.WriteFile(r.token, []byte(rand.Text()), 0o600); err != nil {
+	token := rand.Text()
+	if err := durable.WriteFile(r.token, []byte(token), 0o600); err != nil {
 		return nil, err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	r.url, r.workers = "http://"+listener.Addr().String(), noderpc.NewWorkers(noderpc.NewTransport())
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+wire.PathWorkers, r.register)
-	r.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	secrets := nodeauth.Shared(token)
+	r.url, r.workers = "http://"+listener.Addr().String(), noderpc.NewWorkers(noderpc.NewTransport(), secrets)
+	engine := httpapi.New(hclog.NewNullLogger())
+	nodes := &httpapi.Nodes{Accept: map[string]nodeauth.Accepted{nodeauth.Storage: {Secret: secrets.Storage}}}
+	engine.Authenticate(nodes)
+	engine.POST(wire.PathWorkers, engine.Requires(nodes, nodeauth.Storage), gin.WrapF(r.register))
+	r.server = &http.Server{Handler: engine, ReadHeaderTimeout: 10 * time.Second}
 	go func() { r.served <- r.server.Serve(listener) }()
 	return r, nil
 }

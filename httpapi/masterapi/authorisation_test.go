@@ -17,6 +17,9 @@ import (
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,19 +32,39 @@ type bearers map[string]string
 type gate struct {
 	others int
 	kinds  map[string]int
+	nodes  bool // the route is for nodes
 }
 
 func (g gate) status(kind string) int {
 	if status, ok := g.kinds[kind]; ok {
 		return status
 	}
+	if strings.HasPrefix(kind, proves) && !g.nodes {
+		return g.status("none") // a proof alone is no token
+	}
 	return g.others
+}
+
+// proves begins the kinds of nodes, which prove their secret for a purpose.
+const proves = "proves "
+
+// nodes returns the gate of a route for nodes that prove one of some purposes. The receiver of the call knows others
+// too.
+func nodes(allowed, others []string) gate {
+	g := gate{others: 401, kinds: map[string]int{}, nodes: true}
+	for _, purpose := range others {
+		g.kinds[proves+purpose] = 403
+	}
+	for _, purpose := range allowed {
+		g.kinds[proves+purpose] = 0
+	}
+	return g
 }
 
 // users returns the gate with the given statuses for tokens of six kinds, 0 for an accepted token, and the first status
 // for all others. Named admin tokens get the status of the admin token, whatever their role.
 func users(others, own, readOnly, appendOnly, other, admin, cluster int) gate {
-	return gate{others, map[string]int{
+	return gate{others: others, kinds: map[string]int{
 		"own": own, "read-only": readOnly, "append-only": appendOnly, "other": other, "admin": admin,
 		"named-admin": admin, "operator": admin, "auditor": admin, "cluster": cluster,
 	}}
@@ -70,23 +93,31 @@ var (
 	gateAdmin    = admins()
 	gateOperator = admins("operator")
 	gateAuditor  = admins("operator", "auditor")
-	gateNodes    = gate{401, map[string]int{"cluster": 0}}
+	// No node sends the cluster token.
+	toMaster    = []string{nodeauth.Masters, nodeauth.Storage, nodeauth.Miner, nodeauth.Recovery}
+	gateNodes   = nodes(toMaster, nil)
+	gateMasters = nodes([]string{nodeauth.Masters}, toMaster)
+	gateStorage = nodes([]string{nodeauth.Masters, nodeauth.Storage}, toMaster) // a storage node speaks of itself
 	// No token is needed, but an unknown one is refused.
-	gateOptional = gate{401, map[string]int{
+	gateOptional = gate{others: 401, kinds: map[string]int{
 		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
 		"named-admin": 0, "operator": 0, "auditor": 0,
 	}}
 	// The same for new projects. Registration is open here, but a named admin token does no more than its role may.
-	gateRegister = gate{401, map[string]int{
+	gateRegister = gate{others: 401, kinds: map[string]int{
 		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
 		"named-admin": 0, "operator": 403, "auditor": 403,
 	}}
 	// The routes of the original API: only tokens of projects, with a different status for invalid ones.
-	gateAddData = gate{403, map[string]int{"own": 0, "append-only": 0, "other": 0}}
-	gateGetData = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
+	gateAddData = gate{others: 403, kinds: map[string]int{"own": 0, "append-only": 0, "other": 0}}
+	gateGetData = gate{others: 401, kinds: map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
 
-	gateMaster = gate{401, map[string]int{"master": 0}} // of a worker
-	gateNobody = gate{401, nil}
+	// Of workers. The master token alone opens nothing.
+	toStorage    = []string{nodeauth.Orders, nodeauth.Storage, nodeauth.Recovery}
+	gateMaster   = nodes([]string{nodeauth.Orders}, toStorage)
+	gateRecovery = nodes([]string{nodeauth.Recovery}, toStorage)
+	gateTransfer = nodes(nil, []string{nodeauth.Orders, nodeauth.Recovery}) // it requires the ticket of a repair too
+	gateMiner    = nodes([]string{nodeauth.Orders}, nil)
 )
 
 // row is a route with a harmless request and the statuses of the response to an accepted token.
@@ -181,19 +212,20 @@ var masterRows = []row{
 	{"POST /saveInfo", gateOpen, "", `{"info":"x"}`, []int{200}},
 	{"GET /findBlockInfo", gateOpen, "/findBlockInfo?blockIndex=999999&blockOffset=0", "", []int{404}},
 
+	{"POST " + wire.PathSession, gateOpen, "", "", []int{400}},
 	{"GET " + wire.PathMember, gateNodes, "", "", []int{200}},
-	{"POST " + wire.PathAdopt, gateNodes, "", `{"group":"x","member":"y"}`, []int{400}},
-	{"POST " + wire.PathMasters, gateNodes, "", `{}`, []int{400, 503}},
-	{"GET " + wire.PathState, gateNodes, "", "", []int{200}},
-	{"POST " + wire.PathWorkers, gateNodes, "", `{}`, []int{400}},
-	{"POST " + wire.PathProfile, gateNodes, "", `{}`, []int{400}},
+	{"POST " + wire.PathAdopt, gateMasters, "", `{"group":"x","member":"y"}`, []int{400}},
+	{"POST " + wire.PathMasters, gateMasters, "", `{}`, []int{400, 503}},
+	{"GET " + wire.PathState, gateMasters, "", "", []int{200}},
+	{"POST " + wire.PathWorkers, gateStorage, "", `{"role":"storage"}`, []int{400}},
+	{"POST " + wire.PathProfile, gateMasters, "", `{}`, []int{400}},
 	// These do not name their caller.
-	{"POST " + wire.PathSubmissions, gateNodes, "", "junk", []int{400}},
-	{"GET " + wire.PathReadIndex, gateNodes, "", "", []int{400}},
-	{"GET " + wire.PathLeaderStatus, gateNodes, "", "", []int{400}},
-	{"GET " + wire.PathLeaderIntegrity, gateNodes, "", "", []int{400}},
-	{"POST " + wire.PathFailedSyncs, gateNodes, "", `{}`, []int{400, 404}},
-	{"POST " + wire.PathSuspects, gateNodes, "", `{}`, []int{400}},
+	{"POST " + wire.PathSubmissions, gateMasters, "", "junk", []int{400}},
+	{"GET " + wire.PathReadIndex, gateMasters, "", "", []int{400}},
+	{"GET " + wire.PathLeaderStatus, gateMasters, "", "", []int{400}},
+	{"GET " + wire.PathLeaderIntegrity, gateMasters, "", "", []int{400}},
+	{"POST " + wire.PathFailedSyncs, gateStorage, "", `{"id":"s-1"}`, []int{400, 404}},
+	{"POST " + wire.PathSuspects, gateMasters, "", `{}`, []int{400}},
 }
 
 var storageRows = []row{
@@ -203,6 +235,7 @@ var storageRows = []row{
 	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
+	{"POST " + wire.PathSession, gateOpen, "", "", []int{400}},
 	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathWorkerProfile, gateMaster, "", `{}`, []int{400}},
@@ -218,10 +251,10 @@ var storageRows = []row{
 	{"POST " + wire.PathCheck, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathReceive, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathSend, gateMaster, "", "", []int{400}},
-	{"POST " + wire.PathTransfer, gateNobody, "", "", nil}, // it requires the ticket of a repair
-	{"GET " + wire.PathChain, gateNodes, "", "", []int{200}},
-	{"POST " + wire.PathChainEpoch, gateNodes, "", "", []int{400}},
-	{"GET " + wire.PathChainBlocks, gateNodes, "", "", []int{400}},
+	{"POST " + wire.PathTransfer, gateTransfer, "", "", nil},
+	{"GET " + wire.PathChain, gateRecovery, "", "", []int{200}},
+	{"POST " + wire.PathChainEpoch, gateRecovery, "", "", []int{400}},
+	{"GET " + wire.PathChainBlocks, gateRecovery, "", "", []int{400}},
 }
 
 var minerRows = []row{
@@ -231,9 +264,10 @@ var minerRows = []row{
 	{"HEAD /metrics", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"HEAD /readyz", gateOpen, "", "", []int{200}},
-	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
-	{"POST " + wire.PathWorkerProfile, gateMaster, "", `{}`, []int{400}},
-	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathSession, gateOpen, "", "", []int{400}},
+	{"GET " + wire.PathWorkerStatus, gateMiner, "", "", []int{400}},
+	{"POST " + wire.PathWorkerProfile, gateMiner, "", `{}`, []int{400}},
+	{"POST " + wire.PathMine, gateMiner, "", "", []int{400}},
 }
 
 // authorisation sends a request of every row with a token of every kind. The rows must match the routes of the routers.
@@ -246,17 +280,19 @@ func (c *cluster) authorisation(t *testing.T) {
 		handler   http.Handler
 		rows      []row
 		workers   devcluster.Role // the worker whose tokens are tried
+		accepts   []string        // purposes of sessions
 	}{
 		{
 			"master", c.file.Masters[0],
 			masterapi.New(masterapi.Config{
 				Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: log,
 			}),
-			masterRows, storage,
+			masterRows, storage, toMaster,
 		},
 		{"storage node", storage.URL(), workerapi.NewStorage(workerapi.StorageConfig{Logger: log}), storageRows,
-			storage},
-		{"miner", miner.URL(), workerapi.NewMiner(workerapi.MinerConfig{Logger: log}), minerRows, miner},
+			storage, toStorage},
+		{"miner", miner.URL(), workerapi.NewMiner(workerapi.MinerConfig{Logger: log}), minerRows, miner,
+			[]string{nodeauth.Orders}},
 	} {
 		t.Run(table.name, func(t *testing.T) {
 			holdRoutes(t, table.handler, table.rows)
@@ -265,9 +301,24 @@ func (c *cluster) authorisation(t *testing.T) {
 				kinds[kind] = token
 			}
 			kinds["access"], kinds["master"] = workerTokens(t, table.workers)
+			transport := noderpc.NewTransport()
+			defer transport.CloseIdle()
+			secrets := nodeauth.Shared(c.file.Tokens.Cluster)
+			credentials := []nodeauth.Credential{secrets.ForWorker(table.name == "miner", kinds["master"])}
+			for _, purpose := range toMaster {
+				credentials = append(credentials, secrets.For(purpose))
+			}
 			for i, r := range table.rows {
 				for kind, token := range kinds {
-					r.try(t, table.url, kind, token, i)
+					r.try(t, http.DefaultClient.Do, table.url, kind, token, i)
+				}
+				for _, cred := range credentials {
+					// Without a session there is no request, and what opens one has no proof.
+					if !r.gate.nodes && !slices.Contains(table.accepts, cred.Purpose) ||
+						strings.HasSuffix(r.route, wire.PathSession) {
+						continue
+					}
+					r.try(t, transport.As(cred), table.url, proves+cred.Purpose, "", i)
 				}
 			}
 		})
@@ -337,7 +388,9 @@ func holdRoutes(t *testing.T, h http.Handler, rows []row) {
 }
 
 // try sends the row's request with a token and compares the status with the gate.
-func (r row) try(t *testing.T, url, kind, token string, number int) {
+func (r row) try(
+	t *testing.T, send exchange.Send, url, kind, token string, number int,
+) {
 	t.Helper()
 	method, path, _ := strings.Cut(r.route, " ")
 	if r.path != "" {
@@ -352,14 +405,14 @@ func (r row) try(t *testing.T, url, kind, token string, number int) {
 	if token != "" && !strings.Contains(r.path+r.body, "TOKEN") {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := send(req)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s by one who %s: %v", r.route, kind, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s with the token %q: %v", r.route, kind, err)
 	}
 	safeAnswer(t, r.route, resp.Header)
 	want := r.want

@@ -15,6 +15,9 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/devcluster/freeports"
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -95,6 +98,13 @@ type request struct {
 	detail  string // part of the detail
 }
 
+// asMaster sends requests with the proof of a master.
+func (c *cluster) asMaster() exchange.Send {
+	transport := noderpc.NewTransport()
+	c.t.Cleanup(transport.CloseIdle)
+	return transport.As(nodeauth.Shared(c.file.Tokens.Cluster).For(nodeauth.Masters))
+}
+
 // do sends a request to master i, checks the response, and returns it.
 func (c *cluster) do(i int, r request) (http.Header, []byte) {
 	c.t.Helper()
@@ -103,13 +113,17 @@ func (c *cluster) do(i int, r request) (http.Header, []byte) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if r.token != "" {
+	send := exchange.Send(http.DefaultClient.Do)
+	switch {
+	case r.token == c.file.Tokens.Cluster && strings.HasPrefix(r.path, "/internal/"): // it is proven, and not sent
+		send = c.asMaster()
+	case r.token != "":
 		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
 	for k, v := range r.headers {
 		req.Header.Set(k, v)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := send(req)
 	if err != nil {
 		c.t.Fatalf("%s: %v", r.name, err)
 	}

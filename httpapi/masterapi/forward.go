@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -20,7 +21,6 @@ type forwarder struct {
 	leader func() (url string, self bool) // masternode.Node.LeaderURL
 	caller func() wire.Caller             // masternode.Node.Caller
 	send   exchange.Send                  // see Config.Forward
-	peer   string                         // the cluster token, for the leader
 	judge  func(c *gin.Context) error     // refuses a request whose token does not permit it any more
 }
 
@@ -63,11 +63,11 @@ func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 }
 
 // forward sends the request to the leader and answers with the leader's answer. The error wraps wire.ErrNotLeader
-// where the request was certainly not sent, because nothing listens at the address: another master will lead.
+// where the request was certainly not sent, because nothing listens at the address, or no session was opened: another
+// master will lead. A request that changes something is sent once, since the header does not say that it may be
+// repeated.
 func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
-	header := http.Header{
-		wire.HeaderHops: {"1"}, wire.HeaderCaller: {f.caller().String()}, wire.HeaderPeer: {f.peer},
-	}
+	header := http.Header{wire.HeaderHops: {"1"}, wire.HeaderCaller: {f.caller().String()}}
 	for _, name := range []string{"Authorization", "Content-Type", "Accept"} {
 		if value := c.GetHeader(name); value != "" {
 			header.Set(name, value)
@@ -78,10 +78,14 @@ func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, 
 		Limit: exchange.MaxMedium,
 	})
 	switch {
-	case err != nil && exchange.NotSent(err):
+	case err != nil && (exchange.NotSent(err) || nodeauth.NotSent(err)):
 		return fmt.Errorf("%w: it cannot be reached: %w", wire.ErrNotLeader, err)
 	case err != nil:
 		return fmt.Errorf("%w: the connection to the leader broke: %w", wire.ErrUnknownOutcome, err)
+	case answer.Header.Get(wire.HeaderAuth) == nodeauth.Refused:
+		// It is about this master's secret, not about the user's token, and not signed.
+		return fmt.Errorf("%w: the request was not sent: the leader refuses the proof of this master with status %d; "+
+			"check that all masters have the same cluster token", wire.ErrNoLeader, answer.Status)
 	case answer.Status/100 == 3:
 		return fmt.Errorf("%w: the leader's address answers with a redirect, so another program may listen there",
 			wire.ErrUnknownOutcome)

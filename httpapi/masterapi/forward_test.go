@@ -3,6 +3,7 @@ package masterapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -25,13 +27,21 @@ import (
 // adminRequest forwards a request with the administrator's token to a leader at a URL.
 func adminRequest(t *testing.T, ctx context.Context, leader string) (answer *httptest.ResponseRecorder, err error) {
 	t.Helper()
+	transport := noderpc.NewTransport()
+	defer transport.CloseIdle()
+	return forwardBy(t, ctx, transport.RoundTrip, leader)
+}
+
+// forwardBy forwards a request of the administrator.
+func forwardBy(
+	t *testing.T, ctx context.Context, send exchange.Send, leader string,
+) (answer *httptest.ResponseRecorder, err error) {
+	t.Helper()
 	w := httptest.NewRecorder()
 	c := gin.CreateTestContextOnly(w, httpapi.New(hclog.NewNullLogger()).Engine)
 	c.Request = httptest.NewRequest(http.MethodPost, "/v1/log/keys", nil).WithContext(ctx)
 	c.Request.Header.Set("Authorization", "Bearer admin")
-	transport := noderpc.NewTransport()
-	defer transport.CloseIdle()
-	f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: transport.RoundTrip, peer: "cluster"}
+	f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: send}
 	err = f.forward(ctx, c, leader, []byte("body"))
 	c.Writer.WriteHeaderNow()
 	return w, err
@@ -152,15 +162,83 @@ func TestForwardCutsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestForwardProvesItself checks that a forwarded request has the cluster token, so that the leader does not limit it
-// by the address of the master that forwards it.
+// TestForwardProvesItself checks that a forwarded request has the proof of a master, so that the leader does not limit
+// it by the address of the master that forwards it, and that an answer which the leader did not sign is not passed on.
 func TestForwardProvesItself(t *testing.T) {
-	var peer atomic.Value
-	leader := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		peer.Store(r.Header.Get(wire.HeaderPeer))
+	secrets := nodeauth.Shared("the cluster token")
+	var purpose atomic.Value
+	e := httpapi.New(hclog.NewNullLogger())
+	e.Authenticate(&httpapi.Nodes{Accept: map[string]nodeauth.Accepted{nodeauth.Masters: {Secret: secrets.Masters}}})
+	e.POST("/v1/log/keys", func(c *gin.Context) {
+		body, err := httpapi.ReadBody(c.Request, 100)
+		if p := httpapi.ProofOf(c.Request); p != nil && err == nil && string(body) == "body" {
+			purpose.Store(p.Purpose)
+		}
+		if strings.Contains(fmt.Sprint(c.Request.Header), "cluster token") {
+			t.Error("the cluster token was sent")
+		}
+		c.String(http.StatusCreated, "done")
+	})
+	var forge atomic.Bool
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !forge.Load() || r.URL.Path == wire.PathSession {
+			e.ServeHTTP(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = w.Write([]byte("forged"))
 	}))
 	defer leader.Close()
-	if _, err := adminRequest(t, t.Context(), leader.URL); err != nil || peer.Load() != "cluster" {
-		t.Errorf("%v, %v", peer.Load(), err)
+	transport := noderpc.NewTransport()
+	defer transport.CloseIdle()
+	send := transport.As(secrets.For(nodeauth.Masters))
+	w, err := forwardBy(t, t.Context(), send, leader.URL)
+	if err != nil || purpose.Load() != nodeauth.Masters || w.Code != http.StatusCreated || w.Body.String() != "done" {
+		t.Errorf("%v, proven %v, %d %s", err, purpose.Load(), w.Code, w.Body)
+	}
+	forge.Store(true)
+	if w, err := forwardBy(t, t.Context(), send, leader.URL); !errors.Is(err, wire.ErrUnknownOutcome) ||
+		w.Body.Len() > 0 {
+		t.Errorf("an answer that is not the leader's: %v, %d %s", err, w.Code, w.Body)
+	}
+}
+
+// TestForwardSendsAChangeOnce checks that neither a forged refusal of a request that was sent, nor a refusal to open a
+// session, looks like the leader's answer to the user, and that the leader acts once.
+func TestForwardSendsAChangeOnce(t *testing.T) {
+	secrets := nodeauth.Shared("the cluster token")
+	var acts atomic.Int32
+	e := httpapi.New(hclog.NewNullLogger())
+	e.Authenticate(&httpapi.Nodes{Accept: map[string]nodeauth.Accepted{nodeauth.Masters: {Secret: secrets.Masters}}})
+	e.POST("/v1/log/keys", func(c *gin.Context) {
+		acts.Add(1)
+		c.String(http.StatusCreated, "done")
+	})
+	var said atomic.Value
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.PathSession {
+			e.ServeHTTP(w, r)
+			return
+		}
+		e.ServeHTTP(httptest.NewRecorder(), r)
+		w.Header().Set(wire.HeaderAuth, said.Load().(string))
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer leader.Close()
+	transport := noderpc.NewTransport()
+	defer transport.CloseIdle()
+	for i, text := range []string{nodeauth.NewSession, nodeauth.Refused} {
+		said.Store(text)
+		w, err := forwardBy(t, t.Context(), transport.As(secrets.For(nodeauth.Masters)), leader.URL)
+		if !errors.Is(err, wire.ErrUnknownOutcome) || w.Body.Len() > 0 || int(acts.Load()) != i+1 {
+			t.Errorf("%s: %v, %d %s, %d requests had an effect", text, err, w.Code, w.Body, acts.Load())
+		}
+	}
+	other := nodeauth.Shared("another token").For(nodeauth.Masters)
+	w, err := forwardBy(t, t.Context(), transport.As(other), leader.URL)
+	if !errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrNotLeader) || w.Body.Len() > 0 ||
+		acts.Load() != 2 {
+		t.Errorf("another token: %v, %d %s, %d requests had an effect", err, w.Code, w.Body, acts.Load())
 	}
 }

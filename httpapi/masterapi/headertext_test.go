@@ -76,9 +76,8 @@ func (c *cluster) forwardOld() {
 	}
 	member := answer[wire.Member](c, 0, request{method: "GET", path: wire.PathMember, token: c.file.Tokens.Cluster,
 		status: 200})
-	req.Header.Set("Authorization", "Bearer "+c.file.Tokens.Cluster)
 	req.Header.Set(wire.HeaderCaller, wire.Caller{Group: member.Group, Order: wire.Order{Epoch: member.Epoch}}.String())
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.asMaster()(req)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -20,7 +21,7 @@ import (
 // users hold all bytes that users may.
 func TestUsersCannotTakeTheRoomOfNodes(t *testing.T) {
 	m := &master{
-		Engine: httpapi.New(hclog.NewNullLogger()), cluster: httpapi.NewSecret("cluster"),
+		Engine: httpapi.New(hclog.NewNullLogger()), cluster: nodeauth.NewSecret("cluster"),
 		admin: httpapi.NewSecret("admin"), unowned: httpapi.NewIntake(0, 0), users: httpapi.NewIntake(0, 0),
 		masters: httpapi.NewNodeIntake(1 << 20),
 	}
@@ -29,7 +30,7 @@ func TestUsersCannotTakeTheRoomOfNodes(t *testing.T) {
 		_, err := httpapi.ReadBody(c.Request, 1<<10)
 		return err
 	}
-	m.nodeGroup().POST("/node", m.Do(read))
+	m.Group("/", m.Requires(takesBearers("cluster"), nodeauth.Masters), m.fromNode).POST("/node", m.Do(read))
 	m.POST("/admin", m.withRole(wire.RoleAdmin, read))
 	m.POST("/any", m.withAnyToken(read))
 	for _, c := range []struct {
@@ -49,6 +50,14 @@ func TestUsersCannotTakeTheRoomOfNodes(t *testing.T) {
 	}
 	if held := m.masters.Held(); held != 0 {
 		t.Errorf("%d bytes are held in the end", held)
+	}
+}
+
+// takesBearers are the nodes that may send a token.
+func takesBearers(token string) *httpapi.Nodes {
+	return &httpapi.Nodes{
+		Accept:  map[string]nodeauth.Accepted{nodeauth.Masters: {Secret: nodeauth.NewSecret(token)}},
+		Bearers: func() bool { return true },
 	}
 }
 
@@ -73,12 +82,13 @@ func (b *endless) Read(p []byte) (int, error) {
 func TestOneNodeCannotTakeTheRoomOfOthers(t *testing.T) {
 	const most = 1 << 20
 	m := &master{
-		Engine: httpapi.New(hclog.NewNullLogger()), cluster: httpapi.NewSecret("cluster"),
+		Engine: httpapi.New(hclog.NewNullLogger()), cluster: nodeauth.NewSecret("cluster"),
 		unowned: httpapi.NewIntake(0, 0), masters: httpapi.NewNodeIntake(most),
 	}
 	m.Use(m.unowned.TrackAll)
 	held, refused, end := make(chan struct{}), make(chan struct{}, 8), make(chan struct{})
-	m.nodeGroup().POST("/node", m.Do(func(c *gin.Context) error {
+	nodes := m.Group("/", m.Requires(takesBearers("cluster"), nodeauth.Masters), m.fromNode)
+	nodes.POST("/node", m.Do(func(c *gin.Context) error {
 		_, err := httpapi.ReadBody(c.Request, most)
 		if errors.Is(err, wire.ErrBacklog) {
 			refused <- struct{}{}

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -253,7 +254,7 @@ func (c *cluster) originalErrors() {
 // create a project.
 func TestClosedByDefault(t *testing.T) {
 	h := masterapi.New(masterapi.Config{
-		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin",
+		Refused: func() error { return nil }, Secrets: nodeauth.Shared("cluster"), AdminToken: "admin",
 		Logger: hclog.NewNullLogger(),
 	})
 	for _, row := range []struct {

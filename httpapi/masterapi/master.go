@@ -14,22 +14,24 @@ import (
 	"github.com/chainstore/chainstore/httpapi/legacy"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Config configures a master's API.
 type Config struct {
-	Node         *masternode.Node
-	Adopt        func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
-	Refused      func() error              // why this master must not serve, nil where it may
-	ClusterToken string
+	Node    *masternode.Node
+	Adopt   func(wire.Adoption) error // makes a new master part of a group, when the founder asks for it
+	Refused func() error              // why this master must not serve, nil where it may
+	Secrets nodeauth.Secrets          // of the nodes
+	Process nodeauth.Process          // of this master's own calls
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
 	AdminToken  string // "" where all administrators have named tokens
-	// Forward sends requests of administration to the leader. It must follow no redirect and use no proxy: the requests
-	// have an admin token, which goes to the leader only.
+	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
+	// and use no proxy: the requests have an admin token, which goes to the leader only.
 	Forward exchange.Send
 	// Profile takes a profile of another node: a worker, or a master, which has no token.
 	Profile     func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
@@ -66,7 +68,8 @@ type master struct {
 	node    *masternode.Node
 	adopt   func(wire.Adoption) error
 	stale   func() error
-	cluster httpapi.Secret
+	cluster *nodeauth.Secret
+	nodes   *httpapi.Nodes
 	secured bool // nodes have certificates
 	admin   httpapi.Secret
 	leader  forwarder
@@ -98,10 +101,9 @@ const (
 func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
-		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
+		cluster: cfg.Secrets.Masters, admin: httpapi.NewSecret(cfg.AdminToken),
 		secured: cfg.Certificate != nil,
-		leader: forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward,
-			peer: cfg.ClusterToken},
+		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward},
 		Options: cfg.Options, profile: cfg.Profile,
 		unowned: httpapi.NewIntake(unownedBytes, unownedShare),
 		users:   httpapi.NewIntake(userBytes, userShare),
@@ -112,8 +114,18 @@ func New(cfg Config) http.Handler {
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
 	m.leader.judge = m.judge
+	m.nodes = &httpapi.Nodes{
+		Accept: map[string]nodeauth.Accepted{
+			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},
+			nodeauth.Miner: {Secret: cfg.Secrets.Miner}, nodeauth.Recovery: {Secret: cfg.Secrets.Recovery},
+		},
+		Secured: m.secured, Process: cfg.Process,
+		Bearers: func() bool { return !m.node.RequiresProofs() },
+	}
 	m.guard = httpapi.Guard{Masters: cfg.Node.MasterURLs, Hosts: cfg.BrowserHosts}
-	m.Use(m.crossOrigin, m.otherSites, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
+	m.Use(m.crossOrigin)
+	m.Authenticate(m.nodes)
+	m.Use(m.otherSites, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()
 	m.clusterRoutes()
 	m.projectRoutes()

@@ -25,6 +25,7 @@ const (
 )
 
 var nodeCalls = map[string]nodeCall{
+	"POST " + wire.PathSession:        checksNothing,
 	"GET " + wire.PathMember:          checksNothing,
 	"GET " + wire.PathState:           checksNothing,
 	"POST " + wire.PathProfile:        checksNothing,

@@ -10,21 +10,23 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // maxSubmission bounds the appends that one master forwards to another, in bytes.
 const maxSubmission = 64 << 20
 
-// nodeRoutes adds the routes that masters and workers call. They take the cluster token, and with TLS the certificate
-// of a node.
+// nodeRoutes adds the routes that masters and workers call. They take the proof of a node, and with TLS its
+// certificate too.
 func (m *master) nodeRoutes() {
-	all := m.nodeGroup(certs.Master, certs.Storage, certs.Miner)
+	all := m.Group("/", m.Only(m.secured, certs.Master, certs.Storage, certs.Miner),
+		m.Requires(m.nodes, nodeauth.Masters, nodeauth.Storage, nodeauth.Miner, nodeauth.Recovery), m.fromNode)
 	all.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
 	reports := all.Group("/", m.forwardedByMember)
 	reports.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
 	reports.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
-	nodes := m.nodeGroup(certs.Master)
+	nodes := m.Group("/", m.Only(m.secured, certs.Master), m.Requires(m.nodes, nodeauth.Masters), m.fromNode)
 	nodes.POST(wire.PathAdopt, m.Do(httpapi.WithJSON(m.adoptGroup)))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
 	nodes.POST(wire.PathProfile, m.OwnProfile())
@@ -38,11 +40,8 @@ func (m *master) nodeRoutes() {
 	leader.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
 }
 
-// nodeGroup returns the group of the routes that nodes with some roles call.
-func (m *master) nodeGroup(roles ...string) *gin.RouterGroup {
-	return m.Group("/", m.Only(m.secured, roles...), m.Requires(m.cluster),
-		func(c *gin.Context) { m.provenNode(c.Request) })
-}
+// fromNode counts a request for the node that sends it.
+func (m *master) fromNode(c *gin.Context) { m.provenNode(c.Request) }
 
 // callerOf returns what a request says of the master that sends it, nothing if it says nothing.
 func callerOf(c *gin.Context) (wire.Caller, error) {
@@ -88,12 +87,13 @@ func (m *master) forwardedByMember(c *gin.Context) {
 	}
 }
 
-// fromPeer reports whether another master forwarded a user's request, and proves it by the cluster token. That master
+// fromPeer reports whether another master forwarded a user's request, and proves its secret. That master
 // has applied the limits of the user's address. The request comes from the address of that master, which forwards the
 // requests of many users.
 func (m *master) fromPeer(r *http.Request) bool {
 	id, ok := certs.PeerOf(r.TLS)
-	return (!m.secured || ok && id.Role == certs.Master) && m.cluster.Matches(r.Header.Get(wire.HeaderPeer))
+	proof := httpapi.ProofOf(r)
+	return (!m.secured || ok && id.Role == certs.Master) && proof != nil && proof.Purpose == nodeauth.Masters
 }
 
 // take counts a request for its address, unless it has been counted by the master that forwards it.
@@ -158,6 +158,12 @@ func (m *master) register(c *gin.Context, r wire.Registration) error {
 	if id, ok := httpapi.Peer(c); ok && id.Role != certs.Master && id.Role != r.Role {
 		return fmt.Errorf("%w: %s cannot register as a %s", wire.ErrForbidden, id, r.Role)
 	}
+	// The purposes of workers are the names of their roles.
+	if proof := httpapi.ProofOf(c.Request); proof != nil && proof.Purpose != nodeauth.Masters &&
+		proof.Purpose != r.Role {
+		return fmt.Errorf("%w: a node with the secret for %s cannot register as a %s", wire.ErrForbidden,
+			proof.Purpose, r.Role)
+	}
 	if err := m.checkScheme(r.URL); err != nil {
 		return err
 	}
@@ -177,6 +183,10 @@ func (m *master) failedSync(c *gin.Context, f wire.FailedSync) error {
 	id, ok := httpapi.Peer(c)
 	if ok && id.Role != certs.Master && (f.Over || !strings.HasPrefix(f.ID, id.Role[:1]+"-")) {
 		return fmt.Errorf("%w: %s can report itself only", wire.ErrForbidden, id)
+	}
+	if proof := httpapi.ProofOf(c.Request); proof != nil && proof.Purpose != nodeauth.Masters &&
+		(f.Over || !strings.HasPrefix(f.ID, proof.Purpose[:1]+"-")) {
+		return fmt.Errorf("%w: a node with the secret for %s can report itself only", wire.ErrForbidden, proof.Purpose)
 	}
 	return noContent(c, m.node.ReportFailedSync(c.Request.Context(), f, forwarded(c)))
 }

@@ -8,7 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -49,12 +54,12 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 
 	fresh := wire.Member{ID: "m4", Raft: other.Raft}
 	answered := wire.Member{ID: "m4", Raft: other.Raft, Level: masterfsm.ProtocolLevel}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(answered); err != nil {
-			t.Error(err)
-		}
-	}))
+	engine := httpapi.New(hclog.NewNullLogger())
+	engine.Authenticate(&httpapi.Nodes{Accept: map[string]nodeauth.Accepted{
+		nodeauth.Masters: {Secret: nodeauth.NewSecret(c.file.Tokens.Cluster)},
+	}})
+	engine.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, answered) })
+	server := httptest.NewServer(engine)
 	defer server.Close()
 	fresh.URL, answered.URL = server.URL, server.URL
 	announce := func(name string, m wire.Member, status int, problem string) {

@@ -9,6 +9,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -46,21 +49,30 @@ func TestOpenRate(t *testing.T) {
 // TestOpenRateOfForwardedRequests checks that requests that another master forwards do not share the limit of that
 // master's address, and that a client without the cluster token cannot claim to be a master.
 func TestOpenRateOfForwardedRequests(t *testing.T) {
-	for peer, limited := range map[string]bool{"cluster": false, "guessed": true, "": true} {
+	for secret, limited := range map[string]bool{"cluster": false, "": true} {
 		h := masterapi.New(masterapi.Config{
-			Options: masterapi.Options{OpenRegistration: true, OpenRate: 1}, ClusterToken: "cluster",
+			Options: masterapi.Options{OpenRegistration: true, OpenRate: 1},
+			Secrets: nodeauth.Shared("cluster"),
 			Refused: func() error { return nil }, Logger: hclog.NewNullLogger(),
 		})
+		server := httptest.NewServer(h)
+		defer server.Close()
+		transport := noderpc.NewTransport()
+		defer transport.CloseIdle()
+		send := exchange.Send(transport.RoundTrip)
+		if secret != "" {
+			send = transport.As(nodeauth.Shared(secret).For(nodeauth.Masters))
+		}
 		refused := false
 		for range 20 { // there is no node, so those that pass the limit end in an error
-			r, w := httptest.NewRequest(http.MethodPost, "/v1/projects", nil), httptest.NewRecorder()
-			r.Header.Set(wire.HeaderHops, "1")
-			r.Header.Set(wire.HeaderPeer, peer)
-			h.ServeHTTP(w, r)
-			refused = refused || w.Code == http.StatusTooManyRequests
+			answer, err := exchange.Do(t.Context(), send, &exchange.Request{
+				Method: http.MethodPost, Base: server.URL, Path: "/v1/projects", Limit: exchange.MaxSmall,
+				Header: http.Header{wire.HeaderHops: {"1"}},
+			})
+			refused = refused || err == nil && answer.Status == http.StatusTooManyRequests
 		}
 		if refused != limited {
-			t.Errorf("with %q they are limited: %v, want %v", peer, refused, limited)
+			t.Errorf("with the secret %q they are limited: %v, want %v", secret, refused, limited)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/wire"
@@ -24,23 +25,32 @@ type MinerConfig struct {
 	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
 	MasterToken string
+	Secrets     nodeauth.Secrets // of the nodes; that of miners is enough
+	Process     nodeauth.Process // of the miner's own calls
+	Bearers     func() bool      // older masters may send a token in place of a proof; nil for never
+	Fail        func(error)      // called when the disk failed under the fence: the role must stop
+	Logger      hclog.Logger
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
-	Fail         func(error) // called when the disk failed under the fence: the role must stop
-	Logger       hclog.Logger
 }
 
-// NewMiner makes the handler of a miner. All its routes except those of its health take the master token, and refuse
-// requests once the masters have refused the miner.
+// NewMiner makes the handler of a miner. All its routes except those of its health take the proof of a master that has
+// the miner's master token, and refuse requests once the masters have refused the miner.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
 	g := gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group}
 	e.NoRetry(minernode.ErrClosed)
+	nodes := &httpapi.Nodes{
+		Accept: map[string]nodeauth.Accepted{
+			nodeauth.Orders: {Secret: cfg.Secrets.Miner, Bound: cfg.MasterToken},
+		},
+		Secured: cfg.Certificates != nil, Process: cfg.Process, Bearers: cfg.Bearers,
+	}
+	e.Authenticate(nodes)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
 	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
-	routes := e.Group("/", e.Only(cfg.Certificates != nil, certs.Master),
-		e.Requires(httpapi.NewSecret(cfg.MasterToken)),
+	routes := e.Group("/", e.Only(cfg.Certificates != nil, certs.Master), e.Requires(nodes, nodeauth.Orders),
 		notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {

@@ -40,6 +40,7 @@ var nodeCalls = map[string]nodeCall{
 	"GET " + wire.PathEntries:            checksNothing,
 	"POST " + wire.PathFindRecords:       checksNothing,
 	"GET " + wire.PathFindHash + ":hash": checksNothing,
+	"POST " + wire.PathSession:           checksNothing,
 	"POST " + wire.PathTransfer:          checksTicket,
 	"GET " + wire.PathChain:              checksNothing,
 	"GET " + wire.PathChainBlocks:        checksNothing,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
@@ -49,10 +50,11 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 	server := httptest.NewServer(workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
 		Ready:       func() error { return nil },
-		MasterToken: "master", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+		MasterToken: "master", Secrets: nodeauth.Shared("cluster"),
+		Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}))
 	defer server.Close()
-	workers := noderpc.NewWorkers(noderpc.NewTransport())
+	workers := noderpc.NewWorkers(noderpc.NewTransport(), nodeauth.Shared("cluster"))
 	defer workers.CloseIdle()
 	to := wire.Worker{URL: server.URL, Token: "master"}
 

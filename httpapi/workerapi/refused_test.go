@@ -18,6 +18,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -54,11 +55,13 @@ func refusedWorkers(t *testing.T, ready func() error) (
 	id, fail := func() string { return "w-1" }, func(err error) { t.Error(err) }
 	storage = workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready,
-		MasterToken: "master", ClusterToken: "cluster", Fail: fail, Logger: hclog.NewNullLogger(),
+		MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"),
+		Fail: fail, Logger: hclog.NewNullLogger(),
 	})
 	miner = workerapi.NewMiner(workerapi.MinerConfig{
 		Node: mining, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready, MasterToken: "master",
-		Fail: fail, Logger: hclog.NewNullLogger(),
+		Bearers: always,
+		Fail:    fail, Logger: hclog.NewNullLogger(),
 	})
 	return storage, miner, node, mining
 }
@@ -100,6 +103,9 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 			token, health := "master", path == "/livez" || path == "/readyz"
 			if strings.HasPrefix(path, wire.PathChain) {
 				token = "cluster"
+			}
+			if path == wire.PathSession { // so that the refusals can be signed
+				continue
 			}
 			w := ask(h, r.Method, path, token, "", someOrder)
 			if path == "/livez" || path == "/metrics" {
@@ -248,7 +254,7 @@ func damagedBlockAsksForNoRetry(t *testing.T) {
 	}
 	storage := workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: func() string { return "w-1" }, Group: func() string { return "g" },
-		Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster",
+		Ready: func() error { return nil }, MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"),
 		Quiet: time.Nanosecond, Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	})
 	w := ask(storage, http.MethodGet, wire.PathChainBlocks+"?from=0&to=1", "cluster", "", wire.Order{})

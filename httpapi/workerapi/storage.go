@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
@@ -25,8 +26,9 @@ type StorageConfig struct {
 	Group       func() string // the node's cluster, "" before it is registered
 	Ready       func() error  // why it takes no part, and no block: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	MasterToken string
-	// ClusterToken opens the chain to a recovery of the masters, which has no master token.
-	ClusterToken string
+	Secrets     nodeauth.Secrets // of the nodes; that of masters is not needed
+	Process     nodeauth.Process // of the node's own calls
+	Bearers     func() bool      // older nodes may send a token in place of a proof; nil for never
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
@@ -53,9 +55,10 @@ type storage struct {
 	silence time.Duration // see StorageConfig.Quiet
 }
 
-// NewStorage makes the handler of a storage node. Its routes take the master token, except that another storage node
-// sends the blocks of a repair with the repair's ticket, and a recovery of the masters reads the chain with the
-// cluster token. Once the masters have refused the node, only the routes of its health answer.
+// NewStorage makes the handler of a storage node. Its routes take the proof of a master that has the node's master
+// token, except that another storage node sends the blocks of a repair with the repair's ticket, and a recovery of the
+// masters reads the chain with a secret of its own. Once the masters have refused the node, only the routes of its
+// health answer.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
@@ -65,12 +68,21 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
 	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart
 	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group, came: s.leader.heard}
+	nodes := &httpapi.Nodes{
+		Accept: map[string]nodeauth.Accepted{
+			nodeauth.Orders:   {Secret: cfg.Secrets.Storage, Bound: cfg.MasterToken},
+			nodeauth.Storage:  {Secret: cfg.Secrets.Storage},
+			nodeauth.Recovery: {Secret: cfg.Secrets.Recovery},
+		},
+		Secured: cfg.Certificates != nil, Process: cfg.Process, Bearers: cfg.Bearers, Streamed: wire.PathTransfer,
+	}
+	s.Authenticate(nodes)
 	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
 	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
 	secured := cfg.Certificates != nil
 	masters := s.Only(secured, certs.Master)
-	routes := s.Group("/", masters, s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
+	routes := s.Group("/", masters, s.Requires(nodes, nodeauth.Orders), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
 	routes.POST(wire.PathWorkerProfile, s.OwnProfile())
 	routes.PUT(wire.PathBlocks+":block", s.Do(s.put))
@@ -85,8 +97,9 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathCheck, s.Do(obey(s, s.node.Check)))
 	routes.POST(wire.PathReceive, s.Do(obey(s, s.receive)))
 	routes.POST(wire.PathSend, s.Do(obey(s, s.node.Send)))
-	s.POST(wire.PathTransfer, s.Only(secured, certs.Storage), notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
-	recovery := s.Group("/", masters, s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
+	s.POST(wire.PathTransfer, s.Only(secured, certs.Storage), s.RequiresProof(nodes, nodeauth.Storage),
+		notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
+	recovery := s.Group("/", masters, s.Requires(nodes, nodeauth.Recovery), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))
 	recovery.POST(wire.PathChainEpoch, s.Do(httpapi.WithJSON(s.newEpoch)))
 	recovery.GET(wire.PathChainBlocks, s.Do(s.chainBlocks))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
@@ -106,7 +107,7 @@ func TestNoBlockBeforeRegistration(t *testing.T) {
 	ready := worker.ErrNotRegistered
 	h := workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: func() string { return "s-1" }, Ready: func() error { return ready },
-		MasterToken: "master", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+		MasterToken: "master", Bearers: always, Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	})
 	put := func() (int, string) {
 		r := httptest.NewRequest(http.MethodPut, wire.PathBlocks+"0", strings.NewReader("no block"))
@@ -151,8 +152,9 @@ func quietNodeWith(t *testing.T, answered func() time.Time) (h http.Handler, nod
 	}
 	return workerapi.NewStorage(workerapi.StorageConfig{
 		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
-		Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster", Answered: answered,
-		Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+		Ready: func() error { return nil }, MasterToken: "master", Bearers: always, Secrets: nodeauth.Shared("cluster"),
+		Answered: answered,
+		Fail:     func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}), node
 }
 
@@ -504,3 +506,6 @@ func TestLateOrderOfADeposedLeader(t *testing.T) {
 		}
 	}
 }
+
+// always lets older masters send tokens.
+func always() bool { return true }

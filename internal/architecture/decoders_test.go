@@ -28,6 +28,8 @@ var decoders = map[string]string{
 	"internal/certs ParseAll":           "- packages pem and x509 decode a file of the operator",
 	"internal/certs Parse":              "- packages pem and x509 decode a file of the operator",
 	"internal/exchange readUpTo":        "- no decoder: it reads the bytes of an answer up to a limit",
+	"internal/nodeauth decodeInto":      "FuzzProof",
+	"internal/nodeauth parseHello":      "FuzzSession",
 	"internal/noderpc readChainBlock":   "FuzzReadChainBlock",
 	"masterfsm ParsePlacements":         "FuzzParsePlacements",
 	"masterfsm decode":                  "FuzzApply",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -18,16 +19,13 @@ type target struct {
 	header http.Header
 }
 
-func newTarget(t *Transport, url string, auth []string) target {
-	return target{send: t.RoundTrip, url: url, header: nodeHeader(auth)}
+func newTarget(t *Transport, url string, cred nodeauth.Credential) target {
+	return target{send: t.As(cred), url: url, header: nodeHeader()}
 }
 
 // nodeHeader returns the header of a call between nodes.
-func nodeHeader(auth []string) http.Header {
+func nodeHeader() http.Header {
 	header := make(http.Header, 8)
-	if auth != nil {
-		header["Authorization"] = auth
-	}
 	// With an empty list net/http may repeat the request on another connection. It is not sent.
 	header[wire.HeaderIdempotencyKey] = []string{}
 	return header

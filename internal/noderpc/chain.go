@@ -1,14 +1,10 @@
 package noderpc
 
 import (
-	"bufio"
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
@@ -31,65 +27,85 @@ func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch)
 	return decode[wire.ChainStatus](m.at(url, false).post(ctx, wire.PathChainEpoch, order, exchange.MaxSmall))
 }
 
+// Bounds of one answer with blocks of a chain. It is read to its end, which proves it, before a block of it is used.
+const (
+	maxChainRange      = 64       // blocks
+	maxChainRangeBytes = 16 << 20 // of more than one block
+)
+
 // ChainBlocks reads the blocks from number from up to but not including to from a storage node, and passes each to
-// take, in order. It proves nothing; take does, and its error ends the call.
+// take, in order. A block is passed on only after the node has proved the answer that it came in. That does not prove
+// the block; take does, and its error ends the call.
 func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, take func(chain.Block) error) error {
-	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, url, err)
-	}
-	r.Header = nodeHeader(m.auth)
-	response, err := m.transport.RoundTrip(r)
-	if err != nil {
-		return exchange.NoAnswer(url, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		a, err := exchange.Read(url, response, exchange.MaxSmall)
-		if err != nil {
+	for count := uint64(1); from < to; {
+		asked := min(count, to-from)
+		blocks, size, err := m.chainRange(ctx, url, from, from+asked)
+		for _, b := range blocks {
+			if err := take(b); err != nil {
+				return fmt.Errorf("%s: %w", url, err)
+			}
+			from++
+		}
+		switch {
+		case err == nil:
+			count = chainRangeAfter(asked, size)
+		case asked == 1 || ctx.Err() != nil:
 			return err
-		}
-		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", url, exchange.ErrAnswer, a.Status))
-	}
-	stream := bufio.NewReaderSize(response.Body, 256<<10)
-	for number := from; number < to; number++ {
-		block, err := readChainBlock(stream)
-		if err != nil {
-			return fmt.Errorf("%s: block %d: %w", url, number, err)
-		}
-		if err := take(block); err != nil {
-			return fmt.Errorf("%s: %w", url, err)
+		default:
+			count = 1 // one of the blocks is large, or cannot be read: those before it are requested alone
 		}
 	}
 	return nil
 }
 
-// readChainBlock reads length u32 ‖ block.
-func readChainBlock(r io.Reader) (chain.Block, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return chain.Block{}, brokenOff(err)
-	}
-	size := binary.BigEndian.Uint32(head[:])
-	if size > maxChainBlock {
-		return chain.Block{}, fmt.Errorf("%w: a block of %d bytes", exchange.ErrAnswer, size)
-	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(r, data); err != nil {
-		return chain.Block{}, brokenOff(err)
-	}
-	block, err := chain.ParseBlock(data)
-	if err != nil {
-		return chain.Block{}, fmt.Errorf("%w: %w", exchange.ErrAnswer, err)
-	}
-	return block, nil
+// chainRangeAfter returns how many blocks are requested after an answer with count blocks of size bytes: up to twice as
+// many, if so many blocks of that size are not too large.
+func chainRangeAfter(count uint64, size int) uint64 {
+	average := max(1, uint64(size)/count)
+	return max(1, min(2*count, maxChainRange, maxChainRangeBytes/2/average))
 }
 
-// brokenOff is the error of an answer that ends early. A node ends it at a block that it cannot read.
-func brokenOff(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.ErrUnexpectedEOF
+// chainRange requests blocks with one call. It returns the blocks before an error too, and the bytes of the answer.
+func (m *Masters) chainRange(
+	ctx context.Context, url string, from, to uint64,
+) (blocks []chain.Block, size int, err error) {
+	limit := maxChainRangeBytes
+	if to-from == 1 {
+		limit = maxChainBlock + 4
 	}
-	return fmt.Errorf("%w: the answer broke off: %w", wire.ErrNoAnswer, err)
+	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
+	a, err := m.at(url, false).get(ctx, path, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	left := a.Body
+	for number := from; number < to; number++ {
+		var block chain.Block
+		if block, left, err = readChainBlock(left); err != nil {
+			return blocks, len(a.Body), fmt.Errorf("%s: block %d: %w", url, number, err)
+		}
+		blocks = append(blocks, block)
+	}
+	if len(left) > 0 {
+		return nil, 0, fmt.Errorf("%s: %w: %d bytes after block %d", url, exchange.ErrAnswer, len(left), to-1)
+	}
+	return blocks, len(a.Body), nil
 }
+
+// readChainBlock reads length u32 ‖ block, and returns what follows. The block does not keep the bytes that it reads.
+func readChainBlock(data []byte) (block chain.Block, left []byte, err error) {
+	if len(data) < 4 {
+		return chain.Block{}, nil, errBrokenOff
+	}
+	size := binary.BigEndian.Uint32(data)
+	if data = data[4:]; uint64(size) > uint64(len(data)) {
+		return chain.Block{}, nil, errBrokenOff
+	}
+	if block, err = chain.ParseBlock(bytes.Clone(data[:size])); err != nil {
+		return chain.Block{}, nil, fmt.Errorf("%w: %w", exchange.ErrAnswer, err)
+	}
+	return block, data[size:], nil
+}
+
+// errBrokenOff is the error of an answer that ends early. A node ends it at a block that it cannot read.
+var errBrokenOff = fmt.Errorf("%w: the answer broke off", wire.ErrNoAnswer)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/masternode"
@@ -35,11 +36,11 @@ func TestWorkers(t *testing.T) {
 		}
 		server := httptest.NewServer(workerapi.NewStorage(workerapi.StorageConfig{
 			Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
-			Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster",
+			Ready: func() error { return nil }, MasterToken: "master", Secrets: nodeauth.Shared("cluster"),
 			Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 		}))
 		t.Cleanup(server.Close)
-		calls := noderpc.NewWorkers(noderpc.NewTransport())
+		calls := noderpc.NewWorkers(noderpc.NewTransport(), nodeauth.Shared("cluster"))
 		calls.From(func() string { return "g" })
 		t.Cleanup(calls.CloseIdle)
 		return calls, wire.Worker{URL: server.URL, Token: "master"}, wire.Worker{URL: closedURL(), Token: "master"}
@@ -51,13 +52,14 @@ func TestMasters(t *testing.T) {
 	conformance.Masters(t, func(t *testing.T, leader, follower *masternode.Node) conformance.ServedMasters {
 		serve := func(n *masternode.Node) string {
 			server := httptest.NewServer(masterapi.New(masterapi.Config{
-				Node: n, Refused: n.Refused, ClusterToken: "cluster", AdminToken: "admin",
+				Node: n, Refused: n.Refused, Secrets: nodeauth.Shared("cluster"), AdminToken: "admin",
 				Logger: hclog.NewNullLogger(),
 			}))
 			t.Cleanup(server.Close)
 			return server.URL
 		}
-		calls := noderpc.NewMasters(noderpc.NewTransport(), "cluster")
+		calls := noderpc.NewMasters(noderpc.NewTransport(),
+			nodeauth.Shared("cluster").For(nodeauth.Masters))
 		t.Cleanup(calls.CloseIdle)
 		calls.From(follower.Caller)
 		return conformance.ServedMasters{

@@ -1,6 +1,7 @@
 package noderpc
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -17,29 +19,55 @@ const (
 	masterToken  = "s3cret-master-token"
 )
 
-// node starts a server and counts the connections that are made to it.
+// connKey is the key of a request's context for whether its connection was counted.
+type connKey struct{}
+
+// node starts a server that knows no sessions, as of an older version, and counts the connections that are made to it.
 func node(t *testing.T, serve http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
 	t.Helper()
 	var connections atomic.Int32
-	server := httptest.NewUnstartedServer(serve)
-	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.PathSession {
+			refuse(http.StatusNotFound, wire.ErrNoSuchRoute.Name)(w, r)
+			return
+		}
+		if !r.Context().Value(connKey{}).(*atomic.Bool).Swap(true) {
 			connections.Add(1)
 		}
+		serve(w, r)
+	}))
+	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, new(atomic.Bool))
 	}
 	server.Start()
 	t.Cleanup(server.Close)
 	return server, &connections
 }
 
+// toOlder returns a transport whose calls send tokens to nodes that know no sessions.
+func toOlder() *Transport {
+	t := NewTransport()
+	t.Identify(nodeauth.NewProcess(), func() string { return "test" }, func() bool { return true })
+	return t
+}
+
+// testSecrets are those of all nodes of the tests.
+var testSecrets = nodeauth.Shared(clusterToken)
+
+// olderWorker is a worker that gets its master token with each call.
+func olderWorker(url string) wire.Worker {
+	return wire.Worker{URL: url, Token: masterToken, Older: true}
+}
+
 func newWorkers(t *testing.T) *Workers {
-	c := NewWorkers(NewTransport())
+	c := NewWorkers(toOlder(), testSecrets)
+	c.ToOlder(func() bool { return true })
 	t.Cleanup(c.CloseIdle)
 	return c
 }
 
 func newMasters(t *testing.T) *Masters {
-	m := NewMasters(NewTransport(), clusterToken)
+	m := NewMasters(toOlder(), testSecrets.For(nodeauth.Masters))
 	t.Cleanup(m.CloseIdle)
 	return m
 }

@@ -5,10 +5,11 @@ import (
 	"net/http"
 
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Masters are the calls between masters, and from workers to masters, under the cluster token. Each goes to one URL,
+// Masters are the calls between masters, from workers to masters, and of a recovery. Each goes to one URL,
 // once, and lasts as long as its context. It may be used by many goroutines at once.
 //
 // Every call may be repeated safely. So when a kept connection turns out to be closed, the transport repeats the call
@@ -16,14 +17,14 @@ import (
 //
 // A forwarded call is marked as one that a master received from another node. The receiver does not forward it again.
 type Masters struct {
-	auth      []string
+	auth      nodeauth.Credential
 	transport *Transport
 	caller    func() wire.Caller // nil for a worker and a tool
 }
 
-// NewMasters returns the calls of a node with that cluster token.
-func NewMasters(t *Transport, token string) *Masters {
-	return &Masters{auth: exchange.Bearer(token), transport: t}
+// NewMasters returns the calls of a node with that credential.
+func NewMasters(t *Transport, auth nodeauth.Credential) *Masters {
+	return &Masters{auth: auth, transport: t}
 }
 
 // From makes calls of a leader, and forwarded calls, name the caller, as the leader's group requires of masters. It
@@ -50,7 +51,7 @@ func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption)
 func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
 	leader := m.leader(url, true)
 	if fresh {
-		leader.send = m.transport.roundTripFresh
+		leader.send = m.transport.freshAs(m.auth)
 	}
 	a, err := leader.octets(ctx, http.MethodPost, wire.PathSubmissions, submission, exchange.MaxMedium)
 	if err != nil {
@@ -105,7 +106,19 @@ func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) err
 func (m *Masters) Register(
 	ctx context.Context, url string, r wire.Registration, forwarded bool,
 ) (wire.Registered, error) {
-	return decode[wire.Registered](m.at(url, forwarded).post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
+	t := m.at(url, forwarded)
+	send, proven := t.send, false
+	t.send = func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		// The answer to a request with a proof is read only if it has one.
+		proven = err == nil && resp.Request != nil && resp.Request.Header.Get(wire.HeaderAuth) != ""
+		return resp, err
+	}
+	answer, err := decode[wire.Registered](t.post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
+	if !proven {
+		answer.Level = 0 // anything in the path may have set it
+	}
+	return answer, err
 }
 
 // ReportFailedSync reports a failed sync of a node's data folder through a master, which need not be the leader unless
@@ -115,7 +128,7 @@ func (m *Masters) ReportFailedSync(ctx context.Context, url string, f wire.Faile
 	return err
 }
 
-// at returns the target of a call to a node under the cluster token. Only the leader answers a forwarded one.
+// at returns the target of a call to a node. Only the leader answers a forwarded one.
 func (m *Masters) at(url string, forwarded bool) target {
 	if forwarded {
 		return m.leader(url, true)

@@ -241,7 +241,7 @@ func TestPutBlock(t *testing.T) {
 	var answer atomic.Pointer[http.HandlerFunc]
 	set := func(h http.HandlerFunc) { answer.Store(&h) }
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) { (*answer.Load())(w, r) })
-	c, w, o := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 3, Term: 14}
+	c, w, o := newWorkers(t), olderWorker(server.URL), wire.Order{Epoch: 3, Term: 14}
 
 	set(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -306,7 +306,7 @@ func TestReadRecords(t *testing.T) {
 		}
 		w.Write(out)
 	})
-	c, w := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}
+	c, w := newWorkers(t), olderWorker(server.URL)
 	var ask []wire.Place
 	for i := range 7 {
 		ask = append(ask, wire.Place{Block: 5, Offset: uint32(i)})
@@ -385,7 +385,7 @@ func TestOrdersNameTheGroup(t *testing.T) {
 		callers.add(r.Header.Get(wire.HeaderCaller))
 		reply(w, 200, struct{}{})
 	})
-	c, w, o := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 1, Term: 2}
+	c, w, o := newWorkers(t), olderWorker(server.URL), wire.Order{Epoch: 1, Term: 2}
 	c.From(func() string { return "a group" })
 	_, err := c.StorageStatus(t.Context(), w, o)
 	_, err2 := c.Locate(t.Context(), w, 1)
@@ -429,7 +429,7 @@ func TestStatusLocateAndMine(t *testing.T) {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
 	})
-	c, w, o, ctx := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 1, Term: 2},
+	c, w, o, ctx := newWorkers(t), olderWorker(server.URL), wire.Order{Epoch: 1, Term: 2},
 		t.Context()
 	if s, err := c.StorageStatus(ctx, w, o); err != nil || s.ID != "w" || s.Height != 3 {
 		t.Errorf("%+v, %v", s, err)
@@ -469,7 +469,7 @@ func TestFindCalls(t *testing.T) {
 		}
 		reply(w, 200, hits)
 	})
-	c, w := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}
+	c, w := newWorkers(t), olderWorker(server.URL)
 	if got, err := c.FindRecords(t.Context(), w, query); err != nil || !reflect.DeepEqual(got, hits) {
 		t.Errorf("%+v, %v", got, err)
 	}

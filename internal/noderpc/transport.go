@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 )
 
 const (
@@ -25,6 +26,7 @@ const (
 // redirect. An answer must come at a least rate: see [exchange.Paced]. It may be used by many goroutines at once.
 type Transport struct {
 	kept, fresh *http.Transport
+	calls       *nodeauth.Caller
 }
 
 // NewTransport returns the transport of a role, for URLs that begin with http://.
@@ -33,7 +35,29 @@ func NewTransport() *Transport {
 		kept: exchange.NewTransport(dialTimeout, keptConnections), fresh: exchange.NewTransport(dialTimeout, 0),
 	}
 	t.fresh.DisableKeepAlives = true
+	t.Identify(nodeauth.NewProcess(), func() string { return "" }, nil)
 	return t
+}
+
+// Identify sets the process of the node that calls, and its name for the reports of other nodes. older reports whether
+// nodes that cannot verify a proof get a bearer token; nil for never. It must be called before the first call.
+func (t *Transport) Identify(self nodeauth.Process, name func() string, older func() bool) {
+	// A session is opened on a connection of its own: kept ones may be dead and not yet closed.
+	t.calls = nodeauth.NewCaller(self, t.roundTripFresh, name, older)
+}
+
+// WarnBearer sets a function that is called before the first bearer token is sent to an address, which runs an older
+// version. It must be called after [Transport.Identify].
+func (t *Transport) WarnBearer(warn func(base string)) { t.calls.WarnBearer(warn) }
+
+// As returns the function that sends requests with the proof of a credential.
+func (t *Transport) As(cred nodeauth.Credential) exchange.Send {
+	return func(r *http.Request) (*http.Response, error) { return t.calls.Do(r, cred, t.RoundTrip) }
+}
+
+// freshAs is As on a connection of its own.
+func (t *Transport) freshAs(cred nodeauth.Credential) exchange.Send {
+	return func(r *http.Request) (*http.Response, error) { return t.calls.Do(r, cred, t.roundTripFresh) }
 }
 
 // NewSecureTransport returns a transport to nodes with one of the roles, for URLs that begin with https://. Without

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -28,10 +29,12 @@ func TestMain(m *testing.M) {
 // eachCall makes calls of every kind to a node.
 func eachCall(t *testing.T, url string) map[string]error {
 	t.Helper()
-	transport := NewTransport()
+	transport := toOlder()
 	defer transport.CloseIdle()
-	masters, workers, ctx := NewMasters(transport, clusterToken), NewWorkers(transport), t.Context()
-	worker, order := wire.Worker{URL: url, Token: masterToken}, wire.Order{Epoch: 1, Term: 1}
+	masters, workers := NewMasters(transport, testSecrets.For(nodeauth.Masters)), NewWorkers(transport, testSecrets)
+	workers.ToOlder(func() bool { return true })
+	ctx := t.Context()
+	worker, order := wire.Worker{URL: url, Token: masterToken, Older: true}, wire.Order{Epoch: 1, Term: 1}
 	errs := map[string]error{}
 	_, errs["Member"] = masters.Member(ctx, url)
 	_, errs["Register"] = masters.Register(ctx, url, wire.Registration{}, false)
@@ -99,7 +102,7 @@ func TestNoRedirect(t *testing.T) {
 func TestNoErrorShowsAToken(t *testing.T) {
 	closed, _ := node(t, nil)
 	closed.Close()
-	w := wire.Worker{URL: closed.URL, Token: masterToken}
+	w := wire.Worker{URL: closed.URL, Token: masterToken, Older: true}
 	errs := eachCall(t, closed.URL)
 	errs["a worker"] = fmt.Errorf("%v %+v %#v %s", w, w, w, w)
 	for name, err := range errs {

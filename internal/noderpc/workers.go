@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -20,15 +21,22 @@ import (
 // turns out to be closed, the transport repeats the call on another connection, unless it had sent part of a large
 // body.
 type Workers struct {
+	secrets   nodeauth.Secrets
 	transport *Transport
 	group     func() string // nil for a caller that gives no orders
+	older     func() bool   // nil for never: see ToOlder
 }
 
-// NewWorkers returns the calls of a master to its workers.
-func NewWorkers(t *Transport) *Workers { return &Workers{transport: t} }
+// NewWorkers returns the calls of a master to its workers, and of a storage node to another one.
+func NewWorkers(t *Transport, secrets nodeauth.Secrets) *Workers {
+	return &Workers{secrets: secrets, transport: t}
+}
 
 // From makes orders name the group of the leader that gives them. It must be set before the first call.
 func (c *Workers) From(group func() string) { c.group = group }
+
+// ToOlder says when older workers get their master token with each call. It must be set before the first call.
+func (c *Workers) ToOlder(may func() bool) { c.older = may }
 
 // CloseIdle closes the idle connections of the transport.
 func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
@@ -226,7 +234,7 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 		_ = stream.CloseWithError(err) // never fails; nil ends the stream normally
 		written <- err
 	}()
-	response, err := c.transport.RoundTrip(request)
+	response, err := c.transport.As(c.secrets.For(nodeauth.Storage))(request)
 	// The receiver may have answered before the end of the stream. The writer must not wait for a reader then.
 	_ = body.CloseWithError(io.ErrClosedPipe)
 	writeErr := <-written
@@ -248,7 +256,12 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 
 // at returns the target of a call that reads.
 func (c *Workers) at(w wire.Worker) target {
-	return newTarget(c.transport, w.URL, exchange.Bearer(w.Token))
+	if w.Older && c.older != nil && c.older() {
+		t := target{send: c.transport.RoundTrip, url: w.URL, header: nodeHeader()}
+		t.header["Authorization"] = exchange.Bearer(w.Token)
+		return t
+	}
+	return newTarget(c.transport, w.URL, c.secrets.ForWorker(w.Miner, w.Token))
 }
 
 // order returns the target of an order.

@@ -28,6 +28,9 @@ type NodeConfig struct {
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
 	ClusterToken string
 	Insecure     bool // allow addresses other than loopback without TLS
+	// OlderNodes lets the node send the cluster token to nodes before protocol level 6, although its data folder is not
+	// of such a group. It has no effect on a folder that has recorded level 6.
+	OlderNodes bool
 	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
 	TLS certs.Files
 	// TLSGrace is how long certificates of other nodes are accepted that are out of their time; 0 for not at all.

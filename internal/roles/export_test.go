@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
@@ -257,7 +258,7 @@ func TestRecoverFromAnImport(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	asking := noderpc.NewMasters(noderpc.NewTransport(), "the cluster token")
+	asking := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("the cluster token").For(nodeauth.Recovery))
 	defer asking.CloseIdle()
 	done, err := RecoverMaster(t.Context(), RecoverConfig{
 		Data: t.TempDir(), Raft: freePorts(t, 1)[0], ClusterToken: "the cluster " +

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -79,7 +80,7 @@ func TestReportOfAFailedSync(t *testing.T) {
 	var asked atomic.Int64
 	status := func(first, then int) string {
 		asked.Store(0)
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := httptest.NewServer(olderFunc(func(w http.ResponseWriter, r *http.Request) {
 			answer := then
 			if asked.Add(1) == 1 {
 				answer = first
@@ -98,13 +99,14 @@ func TestReportOfAFailedSync(t *testing.T) {
 		t.Cleanup(server.Close)
 		return server.URL
 	}
-	transport := noderpc.NewTransport()
+	transport := toOlder()
 	defer transport.CloseIdle()
 	mark, err := durable.OpenSyncMark(t.TempDir(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := failedSyncs{mark: mark, masters: noderpc.NewMasters(transport, "token"), log: hclog.NewNullLogger()}
+	masters := noderpc.NewMasters(transport, nodeauth.Shared("token").For(nodeauth.Masters))
+	f := failedSyncs{mark: mark, masters: masters, log: hclog.NewNullLogger()}
 	report := func(id, url string) error {
 		return f.report(func() (string, string, []string) { return id, "g", []string{url} })
 	}
@@ -140,7 +142,7 @@ func TestRecoverAfterAFailedSync(t *testing.T) {
 	d := newChainNode(t, "d1")
 	dir, _ := newSurvivor(t, d).folder()
 	noteIn(t, dir)
-	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }}
 	if _, err := RecoverMaster(t.Context(), cfg); !errors.Is(err, durable.ErrSyncFailed) || len(d.raised) > 0 {
 		t.Errorf("%v, raised %v", err, d.raised)

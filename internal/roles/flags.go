@@ -43,6 +43,9 @@ func (c *NodeConfig) Flags() []Flag {
 		{Name: "insecure", Value: &c.Insecure,
 			Usage: "allow addresses other than loopback without TLS: tokens and records then cross that network " +
 				"unencrypted"},
+		{Name: "older-nodes", Value: &c.OlderNodes,
+			Usage: "send the cluster token to nodes of versions that cannot prove it without sending it; for a new " +
+				"node in a cluster that is not upgraded yet"},
 		{Name: "after-failed-sync", Value: &c.AfterFailedSync,
 			Usage: "start although a sync of the data folder failed since the machine was started: a power cut may " +
 				"then lose what others count on; for one start"},

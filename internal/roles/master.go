@@ -17,7 +17,9 @@ import (
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
@@ -32,6 +34,7 @@ type Master struct {
 	listener  *httpapi.Listener
 	syncs     failedSyncs
 	id        string // member id
+	older     bool   // the folder is of a group whose nodes may send the cluster token
 	url       string
 	space     *diskspace.Watch
 	store     *raftstore.Store
@@ -81,7 +84,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
-	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
+	secrets := cfg.secrets()
+	self := nodeauth.NewProcess()
+	for _, t := range []*noderpc.Transport{m.transport, m.toWorkers} {
+		t.Identify(self, func() string { return "master " + m.url }, m.mayBeOlder)
+	}
+	m.masters = noderpc.NewMasters(m.transport, secrets.For(nodeauth.Masters))
 	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger
 	if err := checkPort(cfg.Raft); err != nil {
 		return nil, err
@@ -111,8 +119,11 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	m.id = m.store.Member().ID
-	workers := noderpc.NewWorkers(m.toWorkers)
+	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
+	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
+	workers := noderpc.NewWorkers(m.toWorkers, secrets)
 	workers.From(func() string { return m.store.Member().Group })
+	workers.ToOlder(func() bool { return m.store.Level() < masterfsm.LevelProofs })
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
 		Peers:   slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
@@ -137,8 +148,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
-		Adopt:        m.store.Adopt,
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Certificate: certificate,
+		Adopt:   m.store.Adopt,
+		Secrets: secrets, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -146,10 +157,14 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 			}
 			return workers.Profile(ctx, node, q)
 		},
-		Forward: m.transport.RoundTrip, Options: cfg.Options, Logger: cfg.Logger,
+		Forward: m.transport.As(secrets.For(nodeauth.Masters)), Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }
+
+// mayBeOlder reports whether other masters may be of a version that needs the cluster token itself. A group that was
+// founded, or joined, since the start has no such masters.
+func (m *Master) mayBeOlder() bool { return m.older && (m.node == nil || !m.node.RequiresProofs()) }
 
 // raftReached is where the other masters reach the raft port, if that is known before it is open.
 func raftReached(cfg *MasterConfig) []certs.Reached {

@@ -12,6 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
@@ -23,6 +24,7 @@ type RecoverConfig struct {
 	Data         string // the survivor's data folder; an empty one with FromStorage
 	Raft         string // its new raft address, host:port
 	ClusterToken string // needed to read the storage nodes' chains
+	OlderNodes   bool   // send it to storage nodes of versions that cannot verify a proof of it
 	// TLS are the files of the certificate of the master, if the cluster has TLS.
 	TLS         certs.Files
 	FromStorage []string // URLs of all storage nodes, if no master has survived
@@ -154,10 +156,12 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err != nil {
 		return Recovery{}, err
 	}
-	r := &recovery{
-		cfg: cfg, folder: folder, fresh: folder.Fresh(),
-		masters: noderpc.NewMasters(noderpc.NewSecureTransport(store, certs.Master, certs.Storage), cfg.ClusterToken),
-	}
+	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh()}
+	transport := noderpc.NewSecureTransport(store, certs.Master, certs.Storage)
+	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
+	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
+	secrets := nodeauth.Shared(cfg.ClusterToken)
+	r.masters = noderpc.NewMasters(transport, secrets.For(nodeauth.Recovery))
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {
 		if err := r.isolate(folder); err != nil {
@@ -284,6 +288,11 @@ func (r *recovery) adopt(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 			why = errors.Join(why, err)
+			if end := state.Head(); err == nil && end.Hash != c.status.Hash {
+				return fmt.Errorf("the blocks that storage node %s gave end at height %d with another hash (%v) than "+
+					"it reported (%v): nothing was changed; find out what answers there, or recover without that node",
+					c.url, end.Height, end.Hash, c.status.Hash)
+			}
 		}
 	}
 	if height := state.Head().Height; height < r.plan.ChainHeight {

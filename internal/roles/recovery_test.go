@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
@@ -146,7 +147,7 @@ type chainNode struct {
 func newChainNode(t *testing.T, id string) *chainNode {
 	n := &chainNode{status: wire.ChainStatus{ID: id, Group: "g", Epoch: 1}, bad: map[uint64]bool{}}
 	n.ledIn(1)
-	server := httptest.NewServer(n)
+	server := httptest.NewServer(older(n))
 	t.Cleanup(server.Close)
 	n.url = server.URL
 	return n
@@ -212,7 +213,7 @@ func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery
 func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
 	t.Helper()
 	fromStorage := cfg.FromStorage
-	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"),
+	r := &recovery{cfg: cfg, folder: l, masters: recoveryCalls(),
 		fresh: len(fromStorage) > 0}
 	t.Cleanup(r.masters.CloseIdle)
 	if len(fromStorage) == 0 {
@@ -406,4 +407,30 @@ func TestRecoverReplicated(t *testing.T) {
 			t.Errorf("%s: %d blocks stored, %+v", flaw, r.state().Stored(), r.plan)
 		}
 	}
+}
+
+// recoveryCalls returns the calls of a recovery.
+func recoveryCalls() *noderpc.Masters {
+	return noderpc.NewMasters(toOlder(), nodeauth.Shared("token").For(nodeauth.Recovery))
+}
+
+// toOlder returns a transport whose calls send tokens to nodes of older versions.
+func toOlder() *noderpc.Transport {
+	transport := noderpc.NewTransport()
+	transport.Identify(nodeauth.NewProcess(), func() string { return "test" }, func() bool { return true })
+	return transport
+}
+
+// olderFunc is older for a function.
+func olderFunc(f http.HandlerFunc) http.Handler { return older(f) }
+
+// older is a node of an older version: it knows no sessions.
+func older(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.PathSession {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }

@@ -22,7 +22,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
@@ -66,7 +65,7 @@ func (l *survivorLog) folder() (dir, member string) {
 
 // answering returns the URL of a master that always returns the same response.
 func answering(t *testing.T, status int, m wire.Member) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(olderFunc(func(w http.ResponseWriter, _ *http.Request) {
 		var body any = m
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		if status != http.StatusOK {
@@ -142,7 +141,7 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 			dir, member := l.folder()
 			before := readFile(t, filepath.Join(dir, "master.json"))
 			done, err := RecoverMaster(t.Context(), RecoverConfig{
-				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", Dead: c.dead,
+				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true, Dead: c.dead,
 				Confirm: func(Recovery) error { return nil },
 			})
 			if c.says == "" {
@@ -217,6 +216,9 @@ func TestRecoverWhereSomethingAnswers(t *testing.T) {
 				}
 			})
 			server := httptest.NewUnstartedServer(serve)
+			if !c.dead {
+				server.Config.Handler = older(serve)
+			}
 			server.Config.ErrorLog = log.New(io.Discard, "", 0)
 			if c.secure {
 				server.StartTLS()
@@ -226,7 +228,7 @@ func TestRecoverWhereSomethingAnswers(t *testing.T) {
 			defer server.Close()
 			r := &recovery{cfg: RecoverConfig{Dead: []string{"m2"}}}
 			r.plan.Group = "g"
-			r.masters = noderpc.NewMasters(noderpc.NewTransport(), "token")
+			r.masters = recoveryCalls()
 			err := r.lives(t.Context(), oldMaster{id: "m2", url: server.URL})
 			if (err == nil) != c.dead {
 				t.Errorf("%v", err)
@@ -246,7 +248,8 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 			Raft: "127.0.0.1:2", Time: startTime}))
 		return err
 	})
-	_, err := RecoverMaster(t.Context(), RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+	_, err := RecoverMaster(t.Context(), RecoverConfig{
+		Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "master "+member+" at") || len(d.raised) > 0 {
 		t.Errorf("%v", err)
@@ -311,7 +314,7 @@ func TestRecoverAwaitsQuiet(t *testing.T) {
 				ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
 			}
 			defer cancel()
-			r := &recovery{folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"), cfg: RecoverConfig{
+			r := &recovery{folder: l, masters: recoveryCalls(), cfg: RecoverConfig{
 				quiet: 1200 * time.Millisecond,
 				Waiting: func(w Waiting) {
 					if w.Node != d2.url || w.Ordered != c.ordered || w.Since >= w.Need {
@@ -367,7 +370,7 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 					Time: startTime})
 				want = nowhere + " does not report its chain"
 			case "d3 is old":
-				old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				old := httptest.NewServer(olderFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
 					_, _ = w.Write([]byte(`{"id":"d3","group":"g","epoch":1,"height":0}`))
 				}))
@@ -395,7 +398,7 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	dir, _ := l.folder()
 	identity := filepath.Join(dir, "master.json")
 	before := readFile(t, identity)
-	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }}
 	d2.refuse = http.StatusForbidden
 	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), d2.url) ||
@@ -734,7 +737,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 		{http.StatusNotFound, wire.Problem{Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no",
 			Status: http.StatusNotFound}, false},
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		server := httptest.NewServer(olderFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			if c.status != http.StatusOK {
 				w.Header().Set("Content-Type", wire.TypeProblem)
@@ -742,7 +745,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 			w.WriteHeader(c.status)
 			_ = json.NewEncoder(w).Encode(c.body)
 		}))
-		b, masters, before := &Worker{}, noderpc.NewMasters(noderpc.NewTransport(), "token"), time.Now()
+		b, masters, before := &Worker{}, recoveryCalls(), time.Now()
 		_, err := b.register(t.TempDir(), masters)(t.Context(), server.URL, wire.Registration{})
 		if (err == nil) != (c.status == http.StatusOK) || b.lastAnswer().IsZero() == c.sign ||
 			c.sign && b.lastAnswer().Before(before) {

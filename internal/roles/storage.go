@@ -14,7 +14,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
 		node, err := storagenode.Open(storagenode.Config{
 			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark, Room: w.space.Room,
-			Transfer: noderpc.NewWorkers(w.toOthers).Transfer,
+			Transfer: noderpc.NewWorkers(w.toOthers, w.secrets).Transfer,
 		})
 		if err != nil {
 			return workerNode{}, err
@@ -28,8 +28,9 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 			handler: func() http.Handler {
 				return workerapi.NewStorage(workerapi.StorageConfig{
 					Node: node, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
-					Group: w.registrar.Group, MasterToken: w.identity.MasterToken, ClusterToken: cfg.ClusterToken,
-					Certificates: w.certs, Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
+					Group: w.registrar.Group, MasterToken: w.identity.MasterToken, Secrets: w.secrets,
+					Process: w.process, Bearers: w.takesBearers, Certificates: w.certs,
+					Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
 				})
 			},
 		}, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode/folder"
@@ -30,6 +31,9 @@ type Worker struct {
 	syncs     failedSyncs
 	url       string
 	identity  worker.Identity
+	secrets   nodeauth.Secrets
+	process   nodeauth.Process
+	older     bool // nodes of the cluster may send and need tokens
 	fence     *worker.Fence
 	certs     *certs.Store       // nil without TLS
 	transport *noderpc.Transport // to masters
@@ -74,7 +78,12 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if err := reachedAt(w.certs, w.url); err != nil {
 		return nil, err
 	}
-	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
+	w.secrets, w.process = cfg.secrets(), nodeauth.NewProcess()
+	older := func() bool { return w.older && (w.registrar == nil || !w.registrar.Proofs()) }
+	for _, t := range []*noderpc.Transport{w.transport, w.toOthers} {
+		t.Identify(w.process, func() string { return role + " " + w.url }, older)
+	}
+	masters := noderpc.NewMasters(w.transport, w.secrets.For(role))
 	w.syncs.masters, w.syncs.log = masters, cfg.Logger
 	if w.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
@@ -103,6 +112,7 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.identity, damaged, err = worker.LoadIdentity(cfg.Data); err != nil {
 		return nil, err
 	}
+	w.older = !w.identity.Proofs && (cfg.OlderNodes || w.identity.Group != "")
 	if damaged = errors.Join(damagedStarts, damaged); damaged != nil {
 		cfg.Logger.Error("this node registers as a new one, in place of the one at its address", "because", damaged)
 	}
@@ -158,6 +168,10 @@ func (w *Worker) register(
 		return answer, err
 	}
 }
+
+// takesBearers reports whether masters may be of a version that sends the master token itself. A worker of a new folder
+// takes none: its registration has just shown that token to all who listen.
+func (w *Worker) takesBearers() bool { return w.older && !w.registrar.Proofs() }
 
 // lastAnswer returns when a leader last answered a registration, zero if none has since the start.
 func (w *Worker) lastAnswer() time.Time {

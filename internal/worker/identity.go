@@ -24,6 +24,8 @@ type Identity struct {
 	MasterToken string `json:"master_token"` // masters authenticate to this worker with it
 	AccessToken string `json:"access_token"` // this worker authenticates to masters with it; "" at first
 	Group       string `json:"group"`        // the cluster of the worker; "" until the first registration
+	// Proofs: the group has the protocol level from which no node sends a secret. It stays so.
+	Proofs bool `json:"proofs,omitempty"`
 }
 
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }

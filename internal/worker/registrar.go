@@ -96,6 +96,13 @@ func (r *Registrar) Group() string {
 	return r.identity.Group
 }
 
+// Proofs reports whether the cluster has the protocol level from which no node sends a secret.
+func (r *Registrar) Proofs() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.identity.Proofs
+}
+
 // Ready returns why the worker takes part in nothing: [ErrNotRegistered] until a registration of this start was
 // accepted, and [ErrRefused] after one was refused. It returns nil if the worker takes part.
 //
@@ -132,9 +139,18 @@ func (r *Registrar) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-newLeader:
-		case <-time.After(renewEvery):
+		case <-time.After(r.renewal()):
 		}
 	}
+}
+
+// renewal returns the time until the next registration. The level of the group, which the first ones may wait for, is
+// asked for more often.
+func (r *Registrar) renewal() time.Duration {
+	if !r.Proofs() {
+		return longestPause
+	}
+	return renewEvery
 }
 
 // endRefused ends what the worker does. The process keeps running, and /readyz says why it is refused.
@@ -265,7 +281,10 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	}
 	// The id is saved before the fence checks the order: if the fence refuses the order, the next try must not get
 	// another id.
-	same := r.unsaved == nil && answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
+	proofs := id.Proofs || answer.Level >= wire.LevelProofs
+	same := r.unsaved == nil && answer.ID == id.ID && answer.AccessToken == id.AccessToken &&
+		answer.Group == id.Group && proofs == id.Proofs
+	id.Proofs = proofs
 	id.ID, id.AccessToken, id.Group = answer.ID, answer.AccessToken, answer.Group
 	if !same {
 		r.unsaved = &id // the next try must not get another id, also if the disk is full now

@@ -52,7 +52,7 @@ func (m *masters) change(answer func(string, wire.Registration) (wire.Registered
 }
 
 func accept(string, wire.Registration) (wire.Registered, error) {
-	return wire.Registered{ID: "w1", AccessToken: "secret-access", Group: "g"}, nil
+	return wire.Registered{ID: "w1", AccessToken: "secret-access", Group: "g", Level: wire.LevelProofs}, nil
 }
 
 // registrar returns a registrar on a data folder that writes its log to log.
@@ -342,6 +342,35 @@ func TestRegistrarReportsRefusals(t *testing.T) {
 			if got := warnings(); got != c.want || !strings.Contains(log.String(), c.text) {
 				t.Errorf("step %d: %d warnings, want %d: %s", i, got, c.want, log.String())
 			}
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRegistrarAwaitsTheLevel checks that a worker registers more often until its cluster has the level from which no
+// node sends a secret, and that it remembers that level.
+func TestRegistrarAwaitsTheLevel(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m := &masters{answer: func(master string, r wire.Registration) (wire.Registered, error) {
+			a, err := accept(master, r)
+			a.Level = 0
+			return a, err
+		}}
+		r, _ := registrar(t, dir, m, &bytes.Buffer{})
+		stop := running(r)
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if calls, _ := m.seen(); len(calls) < 4 || r.Proofs() {
+			t.Errorf("below the level: %d registrations, proofs %v", len(calls), r.Proofs())
+		}
+		m.change(accept)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if id, _, err := worker.LoadIdentity(dir); err != nil || !id.Proofs || !r.Proofs() {
+			t.Errorf("on disk %+v, %v", id, err)
 		}
 		if err := stop(); err != nil {
 			t.Error(err)

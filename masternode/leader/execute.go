@@ -292,6 +292,6 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 	}
 }
 
-func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
+func worker(n masterfsm.Storage) wire.Worker { return n.Worker() }
 
-func minerWorker(m masterfsm.Miner) wire.Worker { return wire.Worker{URL: m.URL, Token: m.MasterToken} }
+func minerWorker(m masterfsm.Miner) wire.Worker { return m.Worker() }

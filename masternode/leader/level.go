@@ -18,6 +18,9 @@ func (l *leadership) raiseLevel() job {
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		lowest := uint64(masterfsm.ProtocolLevel)
+		if _, older := olderWorkers(&view); older && view.Level < masterfsm.LevelProofs {
+			lowest = masterfsm.LevelProofs - 1
+		}
 		for _, m := range l.cfg.Membership.Members() {
 			if m.ID == l.cfg.Member.ID {
 				continue

@@ -2,7 +2,26 @@ package leader
 
 import "github.com/chainstore/chainstore/masterfsm"
 
+// olderWorkers reports whether there are workers that may send their secret in place of a proof. ids are those that
+// announced an older level. The others may have registered before the table had levels, and do so again in seconds.
+func olderWorkers(v *masterfsm.View) (ids []string, there bool) {
+	check := func(id string, level uint64) {
+		there = there || level < masterfsm.LevelProofs
+		if level > 0 && level < masterfsm.LevelProofs {
+			ids = append(ids, id)
+		}
+	}
+	for i := range v.Storages {
+		check(v.Storages[i].ID, v.Storages[i].Level)
+	}
+	for i := range v.Miners {
+		check(v.Miners[i].ID, v.Miners[i].Level)
+	}
+	return ids, there
+}
+
 // level raises the group's protocol level to the highest that every other member, non-voters included, has announced.
+// Workers announce theirs to the table from level 2 on; only level 6 waits for them.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return
@@ -21,6 +40,10 @@ func (w *planner) level() {
 			w.decided.older = append(w.decided.older, m.ID)
 		}
 		lowest = min(lowest, announced)
+	}
+	if older, there := olderWorkers(&w.view); there && w.view.Level < masterfsm.LevelProofs {
+		w.decided.older = append(w.decided.older, older...)
+		lowest = min(lowest, masterfsm.LevelProofs-1)
 	}
 	if lowest > w.view.Level {
 		w.want(action{kind: actRaiseLevel})

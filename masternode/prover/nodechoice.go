@@ -127,4 +127,4 @@ func (p *Prover) askLast(
 	last[node.ID] = p.cfg.Clock().Add(d)
 }
 
-func workerOf(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
+func workerOf(n masterfsm.Storage) wire.Worker { return n.Worker() }

@@ -43,6 +43,7 @@ type Ledger struct {
 	cut       chan struct{} // closed when the leadership is cut
 	Entries   int
 	inherited [][]byte // commands of a deposed leader that the next one will commit
+	Recorded  uint64   // protocol level that the folder has recorded; see Level
 }
 
 func NewLedger(t *testing.T) *Ledger {
@@ -183,6 +184,12 @@ func (l *Ledger) Leader() string {
 		return "m1"
 	}
 	return ""
+}
+
+// Level is that of the state, or Recorded if it is higher.
+func (l *Ledger) Level() (level uint64) {
+	l.Read(func(s *masterfsm.State) { level = max(s.Level(), l.Recorded) })
+	return level
 }
 
 func (l *Ledger) LastContact() time.Duration { return l.Silence() }

@@ -78,7 +78,11 @@ func (c *connection) resolve() (masters []string, token string, err error) {
 		masters = c.masters
 	}
 	if c.tokenFile != "" {
-		if token, err = ReadSecret(c.tokenFile, ""); err != nil {
+		read := ReadSecret
+		if c.role.admin() {
+			read = ReadPrivateSecret
+		}
+		if token, err = read(c.tokenFile, ""); err != nil {
 			return nil, "", err
 		}
 	}

@@ -26,7 +26,9 @@ replaces the previous master at its address.`,
     --peers http://127.0.0.1:8000,http://127.0.0.1:8001,http://127.0.0.1:8002 \
     --cluster-token-file cluster.token --admin-token-file admin.token`,
 	}, &cfg.NodeConfig, cfg.Flags(), func() (_ runnable, err error) {
-		if cfg.AdminToken, err = cli.ReadSecret(adminTokenFile, cli.EnvAdminToken); err != nil {
+		cfg.AdminToken, err = cli.ReadNodeSecret("admin token", adminTokenFile, cli.EnvAdminToken, cfg.Data,
+			cfg.Logger.Warn)
+		if err != nil {
 			return nil, err
 		}
 		cmd.Flags().Visit(func(f *pflag.Flag) { cfg.SettingsGiven = append(cfg.SettingsGiven, f.Name) })

@@ -34,7 +34,7 @@ again, so that old receipts and new checkpoints belong to the same log, and afte
 			if data == "" {
 				return errors.New("name the data folder of a master that is stopped with --data")
 			}
-			token, err := cli.ReadSecret(clusterTokenFile, cli.EnvClusterToken)
+			token, err := cli.ReadPrivateSecret(clusterTokenFile, cli.EnvClusterToken)
 			if err != nil {
 				return err
 			}

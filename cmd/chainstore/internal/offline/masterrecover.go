@@ -82,7 +82,7 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 			if cfg.Data == "" {
 				return errors.New("name the folder of the surviving master, or an empty folder, with --data")
 			}
-			if cfg.ClusterToken, err = cli.ReadSecret(clusterTokenFile, cli.EnvClusterToken); err != nil {
+			if cfg.ClusterToken, err = cli.ReadPrivateSecret(clusterTokenFile, cli.EnvClusterToken); err != nil {
 				return err
 			}
 			bar := render.NewBar(cmd.ErrOrStderr(), "adopt", "blocks")
@@ -114,6 +114,8 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port after the recovery")
 	cli.AddClusterToken(flags, &clusterTokenFile)
+	flags.BoolVar(&cfg.OlderNodes, "older-nodes", false, "send the cluster token to storage nodes of versions that "+
+		"cannot prove it without sending it")
 	flags.StringVar(&cfg.TLS.Cert, "tls-cert", "", "`file` with the certificate of the master, if the cluster has TLS")
 	flags.StringVar(&cfg.TLS.Key, "tls-key", "", "`file` with its private key")
 	flags.StringVar(&cfg.TLS.CA, "tls-ca", "", "`file` with the authorities whose nodes are trusted")

@@ -481,8 +481,8 @@ export default {
     '{blocks} of {height} {height|block|blocks}: {detail}',
   'code.loss-unconfirmed': 'no storage node has a good copy of {blocks|block|blocks} {ranges}: bring back a node or ' +
     'a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
-  'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until all ' +
-    'masters know level {next}; upgrade, start or remove {nodes}',
+  'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until ' +
+    '{nodes} know level {next}; upgrade, start or remove them',
   'code.clock-ahead': 'the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the ' +
     'other masters: set it',
   'code.clock-behind': 'the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the ' +

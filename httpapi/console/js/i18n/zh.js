@@ -449,7 +449,7 @@ export default {
   'code.checks-end-early': '存储节点 {node}：检查提前结束，最近 {count} 次都是如此，最后一次在 {height} 个区块中只检查了 {blocks} 个：{detail}',
   'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +
     'confirm-lost N）',
-  'code.level-waits': '协议级别 {level}，下一级为 {next}：在所有主节点都支持级别 {next} 之前，集群保持级别 {level} 的功能；请升级、启动或移除 {nodes}',
+  'code.level-waits': '协议级别 {level}，下一级为 {next}：在 {nodes} 支持级别 {next} 之前，集群保持级别 {level} 的功能；请升级、启动或移除它们',
   'code.clock-ahead': '主节点 {node} 的时钟比其他主节点快 {seconds} 秒：请校准',
   'code.clock-behind': '主节点 {node} 的时钟比其他主节点慢 {seconds} 秒：请校准',
   'code.clocks-disagree': '{count} 个主节点的时钟没有多数一致：请校准',
