@@ -88,6 +88,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	self := nodeauth.NewProcess()
 	for _, t := range []*noderpc.Transport{m.transport, m.toWorkers} {
 		t.Identify(self, func() string { return "master " + m.url }, m.mayBeOlder)
+		t.WarnBearer(warnBearer(cfg.Logger))
 	}
 	m.masters = noderpc.NewMasters(m.transport, secrets.For(nodeauth.Masters))
 	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger

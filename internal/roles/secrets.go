@@ -1,8 +1,19 @@
 package roles
 
-import "github.com/chainstore/chainstore/internal/nodeauth"
+import (
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/nodeauth"
+)
 
 // secrets returns the secrets of the cluster, as far as this node has them.
 func (c *NodeConfig) secrets() nodeauth.Secrets {
 	return nodeauth.Shared(c.ClusterToken)
+}
+
+// warnBearer returns what a transport calls when it has sent the cluster token to a node, once for each address.
+func warnBearer(log hclog.Logger) func(base string) {
+	return func(base string) {
+		log.Warn("the cluster token was sent to a node of an older version, which knows no proofs", "url", base)
+	}
 }

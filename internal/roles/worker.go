@@ -82,6 +82,7 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	older := func() bool { return w.older && (w.registrar == nil || !w.registrar.Proofs()) }
 	for _, t := range []*noderpc.Transport{w.transport, w.toOthers} {
 		t.Identify(w.process, func() string { return role + " " + w.url }, older)
+		t.WarnBearer(warnBearer(cfg.Logger))
 	}
 	masters := noderpc.NewMasters(w.transport, w.secrets.For(role))
 	w.syncs.masters, w.syncs.log = masters, cfg.Logger
