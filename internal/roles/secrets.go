@@ -14,6 +14,6 @@ func (c *NodeConfig) secrets() nodeauth.Secrets {
 // warnBearer returns what a transport calls when it has sent the cluster token to a node, once for each address.
 func warnBearer(log hclog.Logger) func(base string) {
 	return func(base string) {
-		log.Warn("the cluster token was sent to a node of an older version, which knows no proofs", "url", base)
+		log.Warn("sending the cluster token to a node of an older version, which knows no proofs", "url", base)
 	}
 }
