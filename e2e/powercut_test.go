@@ -237,7 +237,7 @@ func (p *powered) note(name string) {
 // someKinds lists kinds of files that every run makes.
 var someKinds = []string{
 	"master: master.json", "master: raft.db", "master: starts", "master: reserve", "master: failed-sync",
-	"master: log.new/mark", "master: log/segments", "master: log/N.wal",
+	"master: log.new/mark", "master: log.new/N.wal", "master: log/segments",
 	"master: snapshots/N.tmp/state.bin", "master: snapshots/N.tmp/meta.json", "master: snapshots/N/meta.sum",
 	"storage: identity.json", "storage: starts", "storage: fence", "storage: running", "storage: reserve",
 	"storage: failed-sync", "storage: segments/N.seg", "storage: segments/N.seg.new", "storage: index",
