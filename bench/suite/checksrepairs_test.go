@@ -110,11 +110,12 @@ func TestRegistryRegisters(t *testing.T) {
 	if w, registered := r.worker(url); !registered || w.URL != url || w.Token != "secret" {
 		t.Errorf("%v, %v", w, registered)
 	}
+	// It takes no registration without a proof.
 	answer, err := http.Post(r.url+wire.PathWorkers, "application/json", bytes.NewReader([]byte("{")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusBadRequest {
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusUnauthorized {
 		t.Error(answer.Status, err)
 	}
 	if err := answer.Body.Close(); err != nil {
