@@ -160,7 +160,9 @@ func TestBatcherSurvivesFaults(t *testing.T) {
 func TestBatcherAfterAForgottenStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t)
+		added := make(chan struct{}) // closed when all entries were added
 		s.fault = func(_ string, request int) streamFault {
+			<-added
 			if request == 1 {
 				return streamFault{writeMost: 1} // all are appended, and nothing is answered
 			}
@@ -169,6 +171,7 @@ func TestBatcherAfterAForgottenStream(t *testing.T) {
 		}
 		b := s.client(1, "m0", "m1").NewBatcher(t.Context(), BatcherConfig{})
 		futures := addAll(t, b.Add, numbered(3))
+		close(added)
 		if err := b.Close(); !errors.Is(err, wire.ErrUnknownStream) {
 			t.Errorf("close: %v", err)
 		}
