@@ -67,9 +67,6 @@ type Nodes struct {
 	receiver *nodeauth.Receiver
 }
 
-// Uses returns the sessions of callers.
-func (n *Nodes) Uses() []nodeauth.Use { return n.receiver.Uses() }
-
 // proofKey is the key of a request's context for its proof.
 type proofKey struct{}
 

@@ -25,26 +25,27 @@ const (
 	TypeOctets  = "application/octet-stream"          // the type of a record without one
 )
 
-// Routes between the nodes. Those of users are in package httpapi/masterapi and docs/api.md.
+// Routes between the nodes. Those of users are in package httpapi/masterapi and docs/api.md. All but PathSession take a
+// proof of the cluster token, see docs/adr/0027; docs/api.md says who may call them.
 const (
 	PathSession         = "/internal/v1/session"      // POST: open a session, on all nodes; no token
-	PathMember          = "/internal/v1/member"       // GET: the identity of a master; cluster token
-	PathAdopt           = "/internal/v1/adopt"        // POST: become part of a group; cluster token
-	PathSubmissions     = "/internal/v1/append"       // POST: a submission for the leader; cluster token
-	PathReadIndex       = "/internal/v1/read-index"   // GET: the leader's commit index; cluster token
-	PathLeaderStatus    = "/internal/v1/cluster"      // GET: the cluster as the leader sees it; cluster token
-	PathWorkers         = "/internal/v1/workers"      // POST: register a worker; cluster token
-	PathLeaderIntegrity = "/internal/v1/integrity"    // GET: the integrity as the leader sees it; cluster token
-	PathSuspects        = "/internal/v1/suspects"     // POST: a storage node answered wrong; cluster token
-	PathMasters         = "/internal/v1/masters"      // POST: announce a master; cluster token
-	PathFailedSyncs     = "/internal/v1/failed-syncs" // POST: a sync of a node's folder failed; cluster token
-	PathState           = "/internal/v1/state"        // GET: the hash of a master's state; cluster token
-	PathProfile         = "/internal/v1/profile"      // POST: a profile of a master's process; cluster token
+	PathMember          = "/internal/v1/member"       // GET: the identity of a master
+	PathAdopt           = "/internal/v1/adopt"        // POST: become part of a group
+	PathSubmissions     = "/internal/v1/append"       // POST: a submission for the leader
+	PathReadIndex       = "/internal/v1/read-index"   // GET: the leader's commit index
+	PathLeaderStatus    = "/internal/v1/cluster"      // GET: the cluster as the leader sees it
+	PathWorkers         = "/internal/v1/workers"      // POST: register a worker
+	PathLeaderIntegrity = "/internal/v1/integrity"    // GET: the integrity as the leader sees it
+	PathSuspects        = "/internal/v1/suspects"     // POST: a storage node answered wrong
+	PathMasters         = "/internal/v1/masters"      // POST: announce a master
+	PathFailedSyncs     = "/internal/v1/failed-syncs" // POST: a sync of a node's folder failed
+	PathState           = "/internal/v1/state"        // GET: the hash of a master's state
+	PathProfile         = "/internal/v1/profile"      // POST: a profile of a master's process
 
 	// Of storage nodes, for a recovery of the masters, which does not know their master tokens.
-	PathChain       = "/internal/v1/chain"        // GET: the height of the chain; cluster token
-	PathChainEpoch  = "/internal/v1/chain/epoch"  // POST: refuse leaders of epochs below one; cluster token
-	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block; cluster token
+	PathChain       = "/internal/v1/chain"        // GET: the height of the chain
+	PathChainEpoch  = "/internal/v1/chain/epoch"  // POST: refuse leaders of epochs below one
+	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block
 
 	PathWorkerStatus  = "/worker/v1/status"       // GET; master token, as all below
 	PathWorkerProfile = "/worker/v1/profile"      // POST: a profile of the worker's process

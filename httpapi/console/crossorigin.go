@@ -21,22 +21,11 @@ var (
 	}, ", ")
 )
 
-// CrossOrigin lets a page of one master call the API of the others, so that the console works on when the master that
-// it was loaded from is gone. It answers preflight requests (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol)
-// for the routes under /v1/ and for origins that are the URL of a master of this cluster. There are no cookies: a page
-// may do what the bearer token allows that it sends, and credentials of the browser are never allowed.
-func CrossOrigin(masters func() []string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if AllowOrigin(masters, w.Header(), r) {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// AllowOrigin sets the headers of CORS as [CrossOrigin] does. It reports whether the request is a preflight request,
-// which needs no other answer.
+// AllowOrigin sets the headers of CORS (https://fetch.spec.whatwg.org/#http-cors-protocol) that let a page of a master
+// call the API of the others. So the console works on when the master that it was loaded from is gone. They are for the
+// routes under /v1/, and for origins that are the URL of a master of this cluster. There are no cookies: a page may do
+// what the bearer token allows that it sends, and credentials of the browser are never allowed. It reports whether the
+// request is a preflight request, which needs no other answer.
 func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (preflight bool) {
 	if !strings.HasPrefix(r.URL.Path, "/v1/") {
 		return false

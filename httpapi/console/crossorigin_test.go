@@ -5,13 +5,17 @@ import (
 	"testing"
 )
 
-func TestCrossOrigin(t *testing.T) {
+func TestAllowOrigin(t *testing.T) {
+	masters := func() []string { return []string{"http://10.0.0.1:8000", "http://10.0.0.2:8000/"} }
 	reached := false
-	h := CrossOrigin(func() []string { return []string{"http://10.0.0.1:8000", "http://10.0.0.2:8000/"} },
-		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			reached = true
-			w.WriteHeader(http.StatusTeapot)
-		}))
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if AllowOrigin(masters, w.Header(), r) {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		reached = true
+		w.WriteHeader(http.StatusTeapot)
+	})
 	const (
 		asked  = "Access-Control-Request-Method"
 		first  = "http://10.0.0.1:8000"

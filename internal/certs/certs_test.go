@@ -184,28 +184,36 @@ func TestKindsOfPeers(t *testing.T) {
 				}()
 			}
 			peer := newNode(t, row.pair, ours, theirs, cousin)
-			// The master says in its certificate that it is of "bank". A peer of another cluster checks that too.
-			lenient := func(c *tls.Config) *tls.Config {
-				c.VerifyConnection = nil
-				return c
-			}
-			state, err, _ := handshake(t, master.Server("http/1.1"), lenient(peer.Client("127.0.0.1", Master)))
-			expect(t, "as a client", err, row.asClient)
-			if id, ok := PeerOf(&state); err == nil && (!ok || id != peer.Identity()) {
-				t.Errorf("as a client it is %v, %v", id, ok)
-			}
-			_, err, _ = handshake(t, master.RaftServer(), lenient(peer.RaftClient("127.0.0.1")))
-			expect(t, "as a client of raft", err, row.asRaft)
-			server := peer.Server("http/1.1")
-			server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				c := peer.serverFor(peer.current.Load(), "http/1.1")
-				c.ClientAuth, c.VerifyConnection = tls.NoClientCert, nil
-				return c, nil
-			}
-			_, _, err = handshake(t, server, master.Client("127.0.0.1", Storage))
-			expect(t, "as a server", err, row.asServer)
+			asClient, asRaft, asServer := master.meet(peer, Storage)
+			expect(t, "as a client", asClient, row.asClient)
+			expect(t, "as a client of raft", asRaft, row.asRaft)
+			expect(t, "as a server", asServer, row.asServer)
 		})
 	}
+}
+
+// meet connects a peer that verifies nothing: as a client of the node's HTTP and raft ports, and as a server that the
+// node calls, which must have one of the roles. It returns what the node says of it. A peer of another cluster would
+// refuse this node.
+func (n *node) meet(peer *node, roles ...string) (asClient, asRaft, asServer error) {
+	n.t.Helper()
+	lenient := func(c *tls.Config) *tls.Config {
+		c.VerifyConnection = nil
+		return c
+	}
+	state, asClient, _ := handshake(n.t, n.Server("http/1.1"), lenient(peer.Client("127.0.0.1", Master)))
+	if id, ok := PeerOf(&state); asClient == nil && (!ok || id != peer.Identity()) {
+		n.t.Errorf("as a client it is %v, %v", id, ok)
+	}
+	_, asRaft, _ = handshake(n.t, n.RaftServer(), lenient(peer.RaftClient("127.0.0.1")))
+	server := peer.Server("http/1.1")
+	server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		c := peer.serverFor(peer.current.Load(), "http/1.1")
+		c.ClientAuth, c.VerifyConnection = tls.NoClientCert, nil
+		return c, nil
+	}
+	_, _, asServer = handshake(n.t, server, n.Client("127.0.0.1", roles...))
+	return asClient, asRaft, asServer
 }
 
 func expect(t *testing.T, what string, err error, text string) {

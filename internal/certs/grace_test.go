@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -66,29 +67,10 @@ func TestKindsOfPeersInGrace(t *testing.T) {
 			master := newNode(t, ours.valid(Master, "m1"), ours, ended, cousin)
 			master.openAgain(time.Hour, hclog.NewNullLogger())
 			peer := newNode(t, row.pair, row.authority, ours)
-			lenient := func(c *tls.Config) *tls.Config {
-				c.VerifyConnection = nil
-				return c
-			}
-			state, err, _ := handshake(t, master.Server("http/1.1"), lenient(peer.Client("127.0.0.1", Master)))
-			expect(t, "as a client", err, row.refused)
-			if id, ok := PeerOf(&state); err == nil && (!ok || id != peer.Identity()) {
-				t.Errorf("as a client it is %v, %v", id, ok)
-			}
-			_, err, _ = handshake(t, master.RaftServer(), lenient(peer.RaftClient("127.0.0.1")))
-			if row.asRaft != "" {
-				expect(t, "as a client of raft", err, row.asRaft)
-			} else {
-				expect(t, "as a client of raft", err, row.refused)
-			}
-			server := peer.Server("http/1.1")
-			server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				c := peer.serverFor(peer.current.Load(), "http/1.1")
-				c.ClientAuth, c.VerifyConnection = tls.NoClientCert, nil
-				return c, nil
-			}
-			_, _, err = handshake(t, server, master.Client("127.0.0.1"))
-			expect(t, "as a server", err, row.refused)
+			asClient, asRaft, asServer := master.meet(peer)
+			expect(t, "as a client", asClient, row.refused)
+			expect(t, "as a client of raft", asRaft, cmp.Or(row.asRaft, row.refused))
+			expect(t, "as a server", asServer, row.refused)
 			grace := master.Report().Grace
 			if (len(grace) == 1) != row.reported || len(grace) > 0 && (grace[0].Identity != peer.Identity() ||
 				grace[0].Left <= 0 || grace[0].Left > time.Hour) {

@@ -66,7 +66,7 @@ func (n *node) send(r *http.Request) (*http.Response, error) {
 		}
 		answer, err := n.receiver.Open(r.Body, "")
 		switch {
-		case IsNoSession(err):
+		case errors.Is(err, ErrNoSession):
 			return response(http.StatusUnauthorized, NewSession, ""), nil
 		case err != nil:
 			return response(http.StatusUnauthorized, Refused, err.Error()), nil

@@ -24,7 +24,7 @@ func FuzzSession(f *testing.F) {
 		if err != nil && !errors.Is(err, wire.ErrBadRequest) && !errors.Is(err, wire.ErrUnauthorized) {
 			t.Error(err)
 		}
-		if err == nil && len(answer) != challengeSize || len(r.Uses()) > 0 {
+		if err == nil && len(answer) != challengeSize || len(r.sessions) > 0 {
 			t.Errorf("%x is answered with %x", message, answer)
 		}
 	})
@@ -68,8 +68,8 @@ func TestSessionIsBoundToTheCertificate(t *testing.T) {
 	if _, err := r.Open(bytes.NewReader(message), "a"); !errors.Is(err, ErrNoSession) {
 		t.Errorf("the same message again: %v", err)
 	}
-	if uses := r.Uses(); len(uses) != 1 || uses[0].Name != "n" || uses[0].Position != 0 {
-		t.Errorf("sessions %+v", uses)
+	if s := r.sessions[[sessionSize]byte(answer)]; len(r.sessions) != 1 || s == nil || s.name != "n" {
+		t.Errorf("%d sessions, that of the answer is %+v", len(r.sessions), s)
 	}
 	p := proof{session: [sessionSize]byte(answer), counter: 1, covered: true, digest: emptyDigest}
 	keys := keysOf(k, message, p.session)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -263,31 +262,6 @@ func deleteUncovered(h http.Header) {
 // Answer returns the header for an answer whose body has that digest.
 func (p *Proof) Answer(status int, h http.Header, digest []byte) string {
 	return encoding.EncodeToString(p.proof.signAnswer(p.session.keys.answer, status, h, digest))
-}
-
-// IsNoSession reports whether a caller should open another session.
-func IsNoSession(err error) bool { return errors.Is(err, ErrNoSession) }
-
-// Use is a caller that has a session.
-type Use struct {
-	Purpose string
-	Name    string
-	// Position is that of the caller's token in the receiver's secret, 0 for the first.
-	Position int
-	Since    time.Duration // since the session was last used
-}
-
-// Uses returns the sessions that can be used.
-func (r *Receiver) Uses() []Use {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	var uses []Use
-	for _, s := range r.sessions {
-		if at := s.secret.position(s.base); at >= 0 {
-			uses = append(uses, Use{Purpose: s.purpose, Name: s.name, Position: at, Since: time.Since(s.lastUsed())})
-		}
-	}
-	return uses
 }
 
 // windowSize is how far a request may be behind the newest one of its session.

@@ -11,7 +11,7 @@ func (c *NodeConfig) secrets() nodeauth.Secrets {
 	return nodeauth.Shared(c.ClusterToken)
 }
 
-// warnBearer returns what a transport calls when it has sent the cluster token to a node, once for each address.
+// warnBearer returns what a transport calls before it sends the cluster token to a node, once for each address.
 func warnBearer(log hclog.Logger) func(base string) {
 	return func(base string) {
 		log.Warn("sending the cluster token to a node of an older version, which knows no proofs", "url", base)

@@ -5,37 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/certs/certstest"
 )
-
-// certificateFor makes the files of a certificate for hosts.
-func certificateFor(t *testing.T, role string, hosts ...string) certs.Files {
-	t.Helper()
-	pair, err := certs.NewAuthority("test", certs.AuthorityLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := certs.OpenAuthority(pair)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := a.Issue(role, "n", hosts, certs.NodeLifetime, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	files := certs.Files{Cert: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), CA: filepath.Join(dir, "a")}
-	for path, data := range map[string][]byte{files.Cert: own.Cert, files.Key: own.Key, files.CA: pair.Cert} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return files
-}
 
 // TestStartWithACertificateForAnotherHost starts roles with certificates that others would refuse. They do not start,
 // and their folders stay as they are. With names in the addresses these are where others reach a role.
@@ -63,7 +38,8 @@ func TestStartWithACertificateForAnotherHost(t *testing.T) {
 			cfg := DefaultMaster()
 			cfg.Data, cfg.ClusterToken, cfg.AdminToken = filepath.Join(t.TempDir(), "m"), "the cluster token", "admin"
 			cfg.HTTP, cfg.Advertise, cfg.Raft, cfg.RaftAdvertise = row.http, row.advertise, row.raft, row.raftAdv
-			cfg.Logger, cfg.TLS = hclog.NewNullLogger(), certificateFor(t, certs.Master, row.hosts...)
+			cfg.Logger = hclog.NewNullLogger()
+			cfg.TLS = certstest.Files(t, certstest.NewAuthority(t), certs.Master, "n", row.hosts...)
 			m, err := OpenMaster(cfg)
 			if err == nil {
 				if host := strings.Split(m.store.Member().Raft, ":")[0]; !strings.Contains(
@@ -81,7 +57,8 @@ func TestStartWithACertificateForAnotherHost(t *testing.T) {
 	}
 	w := DefaultMiner()
 	w.Data, w.ClusterToken, w.Masters = filepath.Join(t.TempDir(), "w"), "the cluster token", []string{"https://m1:1"}
-	w.HTTP, w.Logger, w.TLS = ports[0], hclog.NewNullLogger(), certificateFor(t, certs.Miner, "m1")
+	w.HTTP, w.Logger = ports[0], hclog.NewNullLogger()
+	w.TLS = certstest.Files(t, certstest.NewAuthority(t), certs.Miner, "n", "m1")
 	if _, err := OpenMiner(w); err == nil || !strings.Contains(err.Error(), "(--advertise)") {
 		t.Errorf("a miner: %v", err)
 	}

@@ -202,21 +202,30 @@ func (m *memory) silent(view masterfsm.View, now time.Time, p pace) (list []stri
 // refusals returns the codes of the notices about the last answers of nodes in the table, by node id.
 func (m *memory) refusals(view masterfsm.View) map[string]string {
 	codes := map[string]string{}
-	add := func(id string) {
-		if s := m.nodes[id]; s != nil && s.notice != "" {
+	m.eachSeen(view, func(id string, s *lastSeen) {
+		if s.notice != "" {
 			codes[id] = s.notice
+		}
+	})
+	return codes
+}
+
+// eachSeen calls do for each node in the table that this leader has asked.
+func (m *memory) eachSeen(view masterfsm.View, do func(id string, s *lastSeen)) {
+	seen := func(id string) {
+		if s := m.nodes[id]; s != nil {
+			do(id, s)
 		}
 	}
 	for i := range view.Masters {
-		add(view.Masters[i].ID)
+		seen(view.Masters[i].ID)
 	}
 	for i := range view.Storages {
-		add(view.Storages[i].ID)
+		seen(view.Storages[i].ID)
 	}
 	for i := range view.Miners {
-		add(view.Miners[i].ID)
+		seen(view.Miners[i].ID)
 	}
-	return codes
 }
 
 // live reports whether a node answered recently.

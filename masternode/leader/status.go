@@ -99,20 +99,11 @@ func boundedCertificate(c *wire.Certificate) *wire.Certificate {
 // certificates returns those of the nodes that answered recently.
 func (l *leadership) certificates(view masterfsm.View, m *memory, now time.Time) map[string]*wire.Certificate {
 	known := map[string]*wire.Certificate{}
-	add := func(id string) {
-		if s := m.nodes[id]; s != nil && s.certificate != nil && now.Sub(s.answered) < diskKnown {
+	m.eachSeen(view, func(id string, s *lastSeen) {
+		if s.certificate != nil && now.Sub(s.answered) < diskKnown {
 			known[id] = s.certificate
 		}
-	}
-	for i := range view.Masters {
-		add(view.Masters[i].ID)
-	}
-	for i := range view.Storages {
-		add(view.Storages[i].ID)
-	}
-	for i := range view.Miners {
-		add(view.Miners[i].ID)
-	}
+	})
 	if own := l.cfg.Certificate(); own != nil {
 		known[l.cfg.Membership.Member().ID] = own
 	}

@@ -22,14 +22,14 @@ func NewAuthority(t *testing.T) certs.Pair {
 	return pair
 }
 
-// Open returns the certificates of a node on 127.0.0.1. Their files are removed with the test.
-func Open(t *testing.T, authority certs.Pair, role, name string) *certs.Store {
+// Files makes the files of a node's certificate for hosts. They are removed with the test.
+func Files(t *testing.T, authority certs.Pair, role, name string, hosts ...string) certs.Files {
 	t.Helper()
 	a, err := certs.OpenAuthority(authority)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := a.Issue(role, name, []string{"127.0.0.1"}, certs.NodeLifetime, time.Now())
+	p, err := a.Issue(role, name, hosts, certs.NodeLifetime, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,13 @@ func Open(t *testing.T, authority certs.Pair, role, name string) *certs.Store {
 			t.Fatal(err)
 		}
 	}
-	store, err := certs.Open(files, 0, hclog.NewNullLogger())
+	return files
+}
+
+// Open returns the certificates of a node on 127.0.0.1.
+func Open(t *testing.T, authority certs.Pair, role, name string) *certs.Store {
+	t.Helper()
+	store, err := certs.Open(Files(t, authority, role, name, "127.0.0.1"), 0, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
