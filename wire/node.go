@@ -246,6 +246,37 @@ type Grace struct {
 	Left      uint64 `json:"left"` // seconds for which it is still accepted; 0 for one that is refused
 }
 
+// The names of the secrets of a cluster. Each may be the cluster token.
+const (
+	SecretMasters  = "masters"  // calls between masters, and raft
+	SecretStorage  = "storage"  // of masters and storage nodes
+	SecretMiner    = "miner"    // of masters and miners
+	SecretRecovery = "recovery" // of a recovery of the masters, and of storage nodes
+	SecretSeal     = "seal"     // under which the masters seal the private keys of the log
+)
+
+// SecretUse says which values of a secret a node has. Values are named by fingerprints: 8 hexadecimal digits, or "weak"
+// for a value that is too weak to show one.
+type SecretUse struct {
+	Secret  string `json:"secret"`           // a name above
+	Shared  bool   `json:"shared,omitempty"` // it is the cluster token
+	Fixed   bool   `json:"fixed,omitempty"`  // it is not read from a file, so it cannot change while the node runs
+	Current string `json:"current"`          // which the node proves
+	// Next and Old are also accepted; "" for none.
+	Next string `json:"next,omitempty"`
+	Old  string `json:"old,omitempty"`
+	// Error is why the file, as it is now, is not used. "" if it is; else the values before it still are.
+	Error string `json:"error,omitempty"`
+}
+
+// Accepts reports whether the node accepts the value with a fingerprint.
+func (u SecretUse) Accepts(fingerprint string) bool {
+	return fingerprint != "" && (u.Current == fingerprint || u.Next == fingerprint || u.Old == fingerprint)
+}
+
+// MaxSecretUses is how many secrets a node reports at most.
+const MaxSecretUses = 8
+
 // MineOrder asks for a nonce: the first from Start on, wrapping at 2^64, that mines a block of that inner hash.
 type MineOrder struct {
 	Block      uint64     `json:"block"`

@@ -140,7 +140,7 @@ func newSuiteNode(
 		Ledger: ledger, Membership: members, Masters: group, Workers: masterstest.NewWorkers(t, 0),
 		Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
 		Options: leader.Options{
-			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: func() []string { return []string{"cluster token"} }},
 		},
 	})
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 
 // TestGivenKeyIsTriedOnce checks that the leader tries to open a key once for each seal.
 func TestGivenKeyIsTriedOnce(t *testing.T) {
-	right := signing.LogConfig{Secret: "right", Origin: "example.com/log"}
+	right := signing.LogConfig{Secret: func() []string { return []string{"right"} }, Origin: "example.com/log"}
 	var err error
 	if right.Key, err = signing.NewKey(right.Origin); err != nil {
 		t.Fatal(err)
 	}
 	row := func() masterfsm.LogKey {
-		sealed, err := signing.Sealer{Token: "right", Group: "g"}.Seal(right.Key)
+		sealed, err := signing.Sealer{Values: []string{"right"}, Group: "g"}.Seal(right.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -23,7 +23,7 @@ func TestGivenKeyIsTriedOnce(t *testing.T) {
 	}
 	sealed := row()
 	wrong := right
-	wrong.Secret = "wrong"
+	wrong.Secret = func() []string { return []string{"wrong"} }
 	view := masterfsm.View{Group: masterfsm.Group{ID: "g"}}
 	var g givenKey
 	is := func(when string, c *signing.LogConfig, want bool) {
