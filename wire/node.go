@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ type Member struct {
 	Disk Disk `json:"disk,omitzero"`
 	// Certificate is the master's, under the same rule; nil without TLS.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Secrets are those that the master uses, under the same rule.
+	Secrets []SecretUse `json:"secrets,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
@@ -190,6 +193,8 @@ type StorageStatus struct {
 	Disk Disk `json:"disk,omitzero"`
 	// Certificate is nil in the answers of nodes that do not know it, and without TLS.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Secrets is nil in the answers of nodes that do not know it.
+	Secrets *[]SecretUse `json:"secrets,omitempty"`
 }
 
 // Disk is the space of the file system under a data folder.
@@ -217,8 +222,9 @@ type MinerStatus struct {
 	ID      string `json:"id"`
 	Threads int    `json:"threads"`
 	Mining  bool   `json:"mining"`
-	// Certificate is as of a storage node.
+	// Certificate and Secrets are as of a storage node.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	Secrets     []SecretUse  `json:"secrets,omitempty"`
 }
 
 // Certificate is what a node says of its certificate and of those that it sees.
@@ -272,6 +278,13 @@ type SecretUse struct {
 // Accepts reports whether the node accepts the value with a fingerprint.
 func (u SecretUse) Accepts(fingerprint string) bool {
 	return fingerprint != "" && (u.Current == fingerprint || u.Next == fingerprint || u.Old == fingerprint)
+}
+
+// UsesOld reports whether the node proves a value that another node has as its old one. all are the uses of all nodes.
+func (u SecretUse) UsesOld(all []SecretUse) bool {
+	return slices.ContainsFunc(all, func(o SecretUse) bool {
+		return o.Secret == u.Secret && o.Old != "" && o.Old == u.Current
+	})
 }
 
 // MaxSecretUses is how many secrets a node reports at most.

@@ -144,7 +144,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
-		Flags: cfg.Options.Access(), Certificate: reported, Histograms: histograms,
+		Flags: cfg.Options.Access(), Certificate: reported, Secrets: own.Report, Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},
@@ -162,7 +162,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
-		Secrets: credentials, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
+		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {

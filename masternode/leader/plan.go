@@ -34,6 +34,7 @@ const (
 	actDropMaster // remove a master from raft's configuration that the table has as removed
 	actFoundLog   // give the log its first key
 	actAddLogKey  // give the log the key that this master was given
+	actSealAgain  // seal the keys of the log under the present value of their secret
 	actRaiseLevel // raise the group's protocol level
 	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
