@@ -95,7 +95,7 @@ var mayImport = map[string][]string{
 		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
 	},
 	"cmd/chainstore/internal/admin": {
-		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/secrets", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/certs",

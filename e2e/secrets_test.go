@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/secrets"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// secretsOf lists the secrets that a kind of role uses.
+var secretsOf = map[devcluster.Kind][]string{
+	devcluster.KindMaster:  secrets.Names,
+	devcluster.KindStorage: {wire.SecretStorage, wire.SecretRecovery},
+	devcluster.KindMiner:   {wire.SecretMiner},
+}
+
+// ownSecrets gives every role files of its own with a secret of each name, as if it ran on a machine of its own.
+func ownSecrets(t *testing.T, topology *devcluster.Topology) {
+	t.Helper()
+	dir, inner := filepath.Join(topology.Dir, "secrets"), topology.Adjust
+	topology.Adjust = func(i int, r *devcluster.Role) {
+		if inner != nil {
+			inner(i, r)
+		}
+		for _, name := range secretsOf[r.Kind] {
+			*r.Secrets.Path(name) = filepath.Join(dir, r.Name+"-"+name)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range secrets.Names {
+		for _, path := range secretFiles(*topology, name) {
+			if err := secrets.WriteFile(path, secrets.Values{Current: strings.Repeat(name, 2) + "-before-4096"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// secretFiles lists the files of a secret.
+func secretFiles(topology devcluster.Topology, name string) (files []string) {
+	for _, r := range topology.Roles() {
+		if slices.Contains(secretsOf[r.Kind], name) {
+			files = append(files, *r.Secrets.Path(name))
+		}
+	}
+	return files
+}
+
+// changeSecrets changes the files of all secrets by a function.
+func (c *cluster) changeSecrets(change func(name string, v *secrets.Values)) {
+	c.t.Helper()
+	for _, name := range secrets.Names {
+		for _, path := range secretFiles(c.Topology(), name) {
+			v, err := secrets.ReadFile(path)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			change(name, &v)
+			if err := secrets.WriteFile(path, v); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// awaitSecrets waits until the leader knows that all roles use the secrets in a way.
+func (c *cluster) awaitSecrets(what string, is func(u wire.SecretUse) bool) {
+	c.t.Helper()
+	c.await(what, func() string {
+		status, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		uses, count := map[string][]wire.SecretUse{}, 0
+		for _, m := range status.Masters {
+			uses[m.URL] = m.Secrets
+		}
+		for _, n := range status.Storages {
+			uses[n.URL] = n.Secrets
+		}
+		for _, m := range status.Miners {
+			uses[m.URL] = m.Secrets
+		}
+		for _, url := range slices.Sorted(maps.Keys(uses)) {
+			for _, u := range uses[url] {
+				if count++; !is(u) || u.Error != "" {
+					return fmt.Sprintf("%s: %+v", url, u)
+				}
+			}
+		}
+		if want := 3*5 + 3*2 + 1; count != want {
+			return fmt.Sprintf("%d of %d secrets are known", count, want)
+		}
+		for _, m := range status.NoticesCoded {
+			if m.Code == wire.CodeSealOld {
+				return m.Text()
+			}
+		}
+		return ""
+	})
+}
+
+// TestSecretRotation replaces every secret of a cluster under load. No append may fail, and the log's key opens under
+// the new secret alone. A secret of workers opens nothing of the masters.
+func TestSecretRotation(t *testing.T) {
+	c := startWith(t, func(topology *devcluster.Topology) { ownSecrets(t, topology) })
+	o := newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	old, next := c.secrets(), map[string]string{}
+	for _, name := range secrets.Names {
+		next[name] = secrets.New()
+	}
+	c.changeSecrets(func(name string, v *secrets.Values) { v.Next = next[name] })
+	c.awaitSecrets("all to accept the next values", func(u wire.SecretUse) bool {
+		return u.Next == secrets.Fingerprint(next[u.Secret])
+	})
+	l.more(some)
+	c.changeSecrets(func(_ string, v *secrets.Values) { *v = secrets.Values{Current: v.Next, Old: v.Current} })
+	c.awaitSecrets("all to prove the new values", func(u wire.SecretUse) bool {
+		return u.Current == secrets.Fingerprint(next[u.Secret])
+	})
+	l.more(some)
+	c.changeSecrets(func(_ string, v *secrets.Values) { v.Old = "" })
+	c.awaitSecrets("all to accept the new values only", func(u wire.SecretUse) bool {
+		return u.Current == secrets.Fingerprint(next[u.Secret]) && u.Next == "" && u.Old == ""
+	})
+	l.more(some)
+	leader := c.leader("")
+	c.kill(leader)
+	c.leader(leader)
+	c.launch(leader) // it has the new values only
+	c.awaitComplete(3)
+	l.more(some)
+	l.end()
+	c.checkStolen(old)
+	c.restart()
+	c.awaitComplete(3)
+	c.verify(o)
+}
+
+// checkStolen checks that replaced secrets open nothing, and that secrets of workers open nothing of others.
+func (c *cluster) checkStolen(old nodeauth.Secrets) {
+	c.t.Helper()
+	now := c.secrets()
+	master := roleOf(c.Topology(), "master-1").URL()
+	storage, miner := roleOf(c.Topology(), "storage-1"), roleOf(c.Topology(), "miner-1")
+	storageToken, minerToken := masterTokenOf(c.t, storage.Data), masterTokenOf(c.t, miner.Data)
+	for _, row := range []struct {
+		method, url, purpose, bound string
+		right                       *nodeauth.Secret
+		others                      []*nodeauth.Secret
+	}{
+		{http.MethodGet, master + wire.PathLeaderStatus, nodeauth.Masters, "", now.Masters,
+			[]*nodeauth.Secret{old.Masters, now.Storage, now.Miner, now.Recovery}},
+		{http.MethodGet, master + wire.PathReadIndex, nodeauth.Masters, "", now.Masters,
+			[]*nodeauth.Secret{old.Masters, now.Storage, now.Miner, now.Recovery}},
+		{http.MethodGet, storage.URL() + wire.PathChain, nodeauth.Recovery, "", now.Recovery,
+			[]*nodeauth.Secret{old.Recovery, now.Storage, now.Miner}},
+		{http.MethodGet, storage.URL() + wire.PathWorkerStatus, nodeauth.Orders, storageToken, now.Storage,
+			[]*nodeauth.Secret{old.Storage, now.Miner, now.Recovery}},
+		// A storage node has the secret, but not the master token of another one.
+		{http.MethodGet, storage.URL() + wire.PathWorkerStatus, nodeauth.Orders, minerToken, nil,
+			[]*nodeauth.Secret{now.Storage, now.Miner}},
+		{http.MethodGet, miner.URL() + wire.PathWorkerStatus, nodeauth.Orders, minerToken, now.Miner,
+			[]*nodeauth.Secret{old.Miner, now.Storage}},
+	} {
+		opens := func(secret *nodeauth.Secret) int {
+			status, _ := c.call(row.method, row.url, nodeauth.Credential{
+				Secret: secret, Purpose: row.purpose, Bound: row.bound,
+			}, certs.Files{})
+			return status
+		}
+		if row.right != nil {
+			if status := opens(row.right); status == http.StatusUnauthorized || status == http.StatusForbidden {
+				c.t.Errorf("%s with the right secret: %d", row.url, status)
+			}
+		}
+		for i, secret := range row.others {
+			if status := opens(secret); status != http.StatusUnauthorized {
+				c.t.Errorf("%s as %s with secret %d of others: %d", row.url, row.purpose, i, status)
+			}
+		}
+	}
+}
