@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/devcluster"
@@ -41,7 +43,8 @@ func ownSecrets(t *testing.T, topology *devcluster.Topology) {
 	}
 	for _, name := range secrets.Names {
 		for _, path := range secretFiles(*topology, name) {
-			if err := secrets.WriteFile(path, secrets.Values{Current: strings.Repeat(name, 2) + "-before-4096"}); err != nil {
+			before := secrets.Values{Current: strings.Repeat(name, 2) + "-before-4096"}
+			if err := secrets.WriteFile(path, before); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -79,7 +82,9 @@ func (c *cluster) changeSecrets(change func(name string, v *secrets.Values)) {
 func (c *cluster) awaitSecrets(what string, is func(u wire.SecretUse) bool) {
 	c.t.Helper()
 	c.await(what, func() string {
-		status, err := c.status()
+		ctx, cancel := context.WithTimeout(c.t.Context(), 5*statusTimeout)
+		defer cancel()
+		status, err := c.Status(ctx) // with the admin token
 		if err != nil {
 			return err.Error()
 		}
@@ -194,4 +199,34 @@ func (c *cluster) checkStolen(old nodeauth.Secrets) {
 			}
 		}
 	}
+}
+
+// rotationPause is how long a schedule waits between two steps of the rotation of one secret: roles look at their files
+// every ten seconds. A role that was paused meanwhile is cut off until it looks again.
+const rotationPause = 15 * time.Second
+
+// secretFault takes the next step in the rotation of a random secret. All roles get the new file while they run, or
+// when they start again.
+func secretFault() fault {
+	changed := map[string]time.Time{}
+	return fault{"new secret", 3, func(s *schedule) (string, func()) {
+		name := secrets.Names[s.random.IntN(len(secrets.Names))]
+		if time.Since(changed[name]) < rotationPause {
+			return name + " is being changed", nil
+		}
+		changed[name] = time.Now()
+		step, next := "", secrets.New()
+		s.c.changeSecrets(func(of string, v *secrets.Values) {
+			switch {
+			case of != name:
+			case v.Next != "":
+				step, *v = "switched", secrets.Values{Current: v.Next, Old: v.Current}
+			case v.Old != "":
+				step, v.Old = "dropped", ""
+			default:
+				step, v.Next = "begun", next
+			}
+		})
+		return name + " " + step, nil
+	}}
 }

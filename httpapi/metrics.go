@@ -89,8 +89,8 @@ func (m SecretMetrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, secret)
 	}
 	for _, u := range m.Report() {
-		set(u.Secret, "file_wrong", "1 while the file of this node's secret is not used, because it is wrong; the values "+
-			"before it still are", u.Error != "")
+		set(u.Secret, "file_wrong", "1 while the file of this node's secret is not used, because it is wrong; the "+
+			"values before it still are", u.Error != "")
 		set(u.Secret, "rotating", "1 while this node accepts a second value of the secret", u.Next != "" || u.Old != "")
 	}
 }

@@ -59,7 +59,7 @@ func announcer(t *testing.T, masters Masters, group string, change func(*Config)
 		Ledger: masterstest.Following{Ledger: masterstest.NewLedger(t)}, Membership: members,
 		Masters: masters, Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(),
 		Options: leader.Options{
-			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: func() []string { return []string{"cluster token"} }},
+			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: signing.Fixed("cluster token")},
 		},
 		Logger: hclog.NewNullLogger(),
 	}

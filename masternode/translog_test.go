@@ -135,7 +135,7 @@ func TestAnotherClusterToken(t *testing.T) {
 
 		j := &journal{}
 		cfg := r.cfg
-		cfg.Log, cfg.Logger = signing.LogConfig{Secret: func() []string { return []string{"another token"} }}, j.logger()
+		cfg.Log, cfg.Logger = signing.LogConfig{Secret: signing.Fixed("another token")}, j.logger()
 		start := func() *rig {
 			cfg.Boot++
 			n, err := New(cfg)
@@ -261,8 +261,8 @@ func TestLogFlags(t *testing.T) {
 	}
 	for name, c := range map[string]signing.LogConfig{
 		"no token":             {},
-		"no name":              {Secret: func() []string { return []string{"x"} }, Origin: "two words"},
-		"a key of another log": {Secret: func() []string { return []string{"x"} }, Origin: "example.com/log", Key: foreign},
+		"no name":              {Secret: signing.Fixed("x"), Origin: "two words"},
+		"a key of another log": {Secret: signing.Fixed("x"), Origin: "example.com/log", Key: foreign},
 	} {
 		if err := c.Check(); err == nil {
 			t.Errorf("%s: taken", name)
@@ -300,7 +300,8 @@ func TestDeposedWhileFounding(t *testing.T) {
 					Membership: masterstest.NewMembership(), Masters: masterstest.NewMasters(),
 					Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
 					Options: leader.Options{
-						Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: func() []string { return []string{"cluster token"} }},
+						Settings: masterfsm.DefaultSettings(),
+						Log:      signing.LogConfig{Secret: signing.Fixed("cluster token")},
 					},
 				})
 				if err != nil {
@@ -448,7 +449,7 @@ func TestRetireWhatOpens(t *testing.T) {
 		}
 		r.stop()
 		cfg := r.cfg
-		cfg.Log.Secret = func() []string { return []string{"another token"} } // only one of the two keys opens with it
+		cfg.Log.Secret = signing.Fixed("another token") // only one of the two keys opens with it
 		n, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)

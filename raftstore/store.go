@@ -205,7 +205,8 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	s.stream = transport.New(transport.Config{
-		Listener: listener, Self: id.ID, Advertise: advertise, Keys: transport.KeysOf(cfg.Secret), Starts: s.starts, Level: s.machine.level.Load,
+		Listener: listener, Self: id.ID, Advertise: advertise, Keys: transport.KeysOf(cfg.Secret),
+		Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
 		Failed:       s.streamFailed,
 		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial, TLS: cfg.TLS,

@@ -85,12 +85,13 @@ func (c *NodeConfig) secretFlags(names ...string) []Flag {
 		wire.SecretStorage:  "`file` with a secret of masters and storage nodes",
 		wire.SecretMiner:    "`file` with a secret of masters and miners",
 		wire.SecretRecovery: "`file` with a secret for recoveries of the masters, which storage nodes verify",
-		wire.SecretSeal:     "`file` with a secret of masters only, under which they seal the private keys of the log",
+		wire.SecretSeal:     "`file` with a secret of masters only, under which they seal the log's private keys",
 	}
 	var flags []Flag
 	for _, name := range names {
 		flags = append(flags, Flag{
-			Name: secretFlag(name), Value: c.SecretFiles.Path(name), Usage: usage[name] + " (default: the cluster token)",
+			Name: secretFlag(name), Value: c.SecretFiles.Path(name),
+			Usage: usage[name] + " (default: the cluster token)",
 		})
 	}
 	return flags

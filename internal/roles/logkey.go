@@ -52,8 +52,8 @@ func readLogKey(path string) (_ *signing.Key, err error) {
 }
 
 // BackupLogKeys reads the private keys of the log from the data folder of a stopped master, which may be a removed one.
-// It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under a value of
-// the secret. Keys that are sealed under another one are logged. Nothing in the folder changes except the lock file.
+// It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under a value
+// of the secret. Keys that are sealed under another one are logged. Nothing in the folder changes except its lock.
 func BackupLogKeys(data string, secret []string, log hclog.Logger) (_ []*signing.Key, err error) {
 	if len(secret) == 0 {
 		return nil, secrets.ErrNone

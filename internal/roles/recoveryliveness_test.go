@@ -34,7 +34,7 @@ const shortQuiet = 100 * time.Millisecond
 func (l *survivorLog) folder() (dir, member string) {
 	l.t.Helper()
 	dir = l.t.TempDir()
-	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", Secret: func() []string { return []string{"token"} }})
+	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", Secret: tokenOnly})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 // inFolder opens the store of a master that is the only member of its group, and retries until it leads.
 func inFolder(t *testing.T, dir string, do func(*raftstore.Store) error) {
 	t.Helper()
-	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", Secret: func() []string { return []string{"token"} }})
+	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", Secret: tokenOnly})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -755,3 +755,6 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 		server.Close()
 	}
 }
+
+// tokenOnly returns the values of the secret in these tests.
+func tokenOnly() []string { return []string{"token"} }

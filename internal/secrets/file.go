@@ -144,8 +144,8 @@ func checkWritable(path string) error {
 			"new file", path, stat.Uid)
 	}
 	if info.Mode().Perm()&0o070 != 0 {
-		return fmt.Errorf("%s has the mode %04o, and would get 0600, which its group cannot read: give the file to the "+
-			"user of the node, and chmod 600 it", path, info.Mode().Perm())
+		return fmt.Errorf("%s has the mode %04o, and would get 0600, which its group cannot read: give the file to "+
+			"the user of the node, and chmod 600 it", path, info.Mode().Perm())
 	}
 	return nil
 }

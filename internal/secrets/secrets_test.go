@@ -142,18 +142,20 @@ func TestStart(t *testing.T) {
 		lenient   bool
 		err, warn string
 	}{
-		"good":                        {content: first, mode: 0o600},
-		"two values":                  {content: first + "\nnext " + second, mode: 0o600},
-		"of a group":                  {content: first, mode: 0o640},
-		"weak":                        {content: weak, mode: 0o600, err: "different characters"},
-		"weak, in use":                {content: weak, mode: 0o600, lenient: true, warn: "weak"},
-		"weak and a next, in use":     {content: weak + "\n" + first, mode: 0o600, lenient: true, warn: "weak"},
-		"weak, of its own, in use":    {content: weak, mode: 0o600, own: true, lenient: true, err: "different characters"},
-		"readable":                    {content: first, mode: 0o644, err: "mode 0644"},
-		"readable, in use":            {content: first, mode: 0o644, lenient: true, warn: "not private"},
-		"readable, its own, in use":   {content: first, mode: 0o604, own: true, lenient: true, err: "mode 0604"},
-		"short":                       {content: first[:19], mode: 0o600, err: "has 19 characters"},
-		"a short next":                {content: first + "\nnext " + second[:19], mode: 0o600, err: "has 19 characters"},
+		"good":                      {content: first, mode: 0o600},
+		"two values":                {content: first + "\nnext " + second, mode: 0o600},
+		"of a group":                {content: first, mode: 0o640},
+		"weak":                      {content: weak, mode: 0o600, err: "different characters"},
+		"weak, in use":              {content: weak, mode: 0o600, lenient: true, warn: "weak"},
+		"weak and a next, in use":   {content: weak + "\n" + first, mode: 0o600, lenient: true, warn: "weak"},
+		"weak, its own, in use":     {content: weak, mode: 0o600, own: true, lenient: true, err: "different"},
+		"readable":                  {content: first, mode: 0o644, err: "mode 0644"},
+		"readable, in use":          {content: first, mode: 0o644, lenient: true, warn: "not private"},
+		"readable, its own, in use": {content: first, mode: 0o604, own: true, lenient: true, err: "mode 0604"},
+		"short":                     {content: first[:19], mode: 0o600, err: "has 19 characters"},
+		"a short next": {
+			content: first + "\nnext " + second[:19], mode: 0o600, err: "has 19 characters",
+		},
 		"three lines":                 {content: first + "\n" + second + "\n" + third, mode: 0o600, err: "3 lines"},
 		"larger than a secret can be": {content: strings.Repeat(first+"\n", 1000), mode: 0o600, err: "bytes"},
 	} {

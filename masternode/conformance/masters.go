@@ -141,7 +141,7 @@ func newSuiteNode(
 		Ledger: ledger, Membership: members, Masters: group, Workers: masterstest.NewWorkers(t, 0),
 		Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
 		Options: leader.Options{
-			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: func() []string { return []string{"cluster token"} }},
+			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: signing.Fixed("cluster token")},
 		},
 	})
 	if err != nil {

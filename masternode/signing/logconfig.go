@@ -21,6 +21,9 @@ type LogConfig struct {
 	Key *Key
 }
 
+// Fixed returns values that do not change, for [LogConfig.Secret].
+func Fixed(values ...string) func() []string { return func() []string { return values } }
+
 // Check reports what is wrong with the configuration.
 func (c *LogConfig) Check() error {
 	if c.Secret == nil || len(c.Secret()) == 0 {

@@ -93,8 +93,8 @@ func (s Sealer) openWith(value, origin string, k *masterfsm.LogKey) (*Key, error
 	return opened, nil
 }
 
-// OpenKeys opens the signing keys of a group's log with the values of a secret. It returns those that open, and an error
-// that names the others.
+// OpenKeys opens the signing keys of a group's log with the values of a secret. It returns those that open, and an
+// error that names the others.
 func OpenKeys(values []string, group string, log masterfsm.Log) ([]*Key, error) {
 	secret := Sealer{Values: values, Group: group}
 	var keys []*Key

@@ -181,14 +181,14 @@ func (r *rotation) begin(now *secrets.Values) (bool, error) {
 		case u.Current == current && u.Old != "":
 			return false, r.finish(*now) // the files here are at the end already
 		case u.Current != current || u.Next != "":
-			return false, fmt.Errorf("%s %s proves the value %s and accepts %s, and the file here has only %s: a rotation "+
-				"was begun with another file: copy that one here, and run this command again", u.Role, u.Node,
+			return false, fmt.Errorf("%s %s proves the value %s and accepts %s, and the file here has only %s: a "+
+				"rotation was begun with another file: copy that one here, and run this command again", u.Role, u.Node,
 				u.Current, orNone(u.Next+u.Old), current)
 		}
 	}
 	if len(silent) > 0 {
-		return false, fmt.Errorf("no value is known of %s: start these nodes with this version of ChainStore, or remove "+
-			"them from the cluster, before the secret is replaced", nodesOf(silent))
+		return false, fmt.Errorf("no value is known of %s: start these nodes with this version of ChainStore, or "+
+			"remove them from the cluster, before the secret is replaced", nodesOf(silent))
 	}
 	if len(rows) == 0 {
 		return false, fmt.Errorf("no node uses the secret %s: give the nodes a file of it first", r.secret)
@@ -273,22 +273,23 @@ func (r *rotation) todo(missing, silent []secretRow, sealed bool) error {
 		m := &missing[i]
 		switch {
 		case m.Fixed:
-			list = append(list, fmt.Errorf("%s %s has the secret from its environment: restart it with a copy of %s as "+
-				"the file of the secret", m.Role, m.Node, r.files[0]))
+			list = append(list, fmt.Errorf("%s %s has the secret from its environment: restart it with a copy of %s "+
+				"as the file of the secret", m.Role, m.Node, r.files[0]))
 		case m.Error != "":
 			list = append(list, fmt.Errorf("%s %s does not use its file: %s", m.Role, m.Node, m.Error))
 		default:
-			list = append(list, fmt.Errorf("%s %s has not followed (secret %s): copy %s to its machine, beside the file "+
-				"of its secret, with mode 0600 and the owner of that file, and rename it to that file", m.Role, m.Node,
-				m.Secret, r.files[0]))
+			list = append(list, fmt.Errorf("%s %s has not followed (secret %s): copy %s to its machine, beside the "+
+				"file of its secret, with mode 0600 and the owner of that file, and rename it to that file", m.Role,
+				m.Node, m.Secret, r.files[0]))
 		}
 	}
 	if len(silent) > 0 {
-		list = append(list, fmt.Errorf("%s has not said which values it accepts: start it, or remove it from the cluster",
-			nodesOf(silent)))
+		list = append(list, fmt.Errorf("not known, which values these accept: %s: start them, or remove them from the "+
+			"cluster", nodesOf(silent)))
 	}
 	if !sealed {
-		list = append(list, errors.New("the leader has not sealed the keys of the log again yet: see 'chainstore status'"))
+		list = append(list, errors.New("the leader has not sealed the keys of the log again yet: see "+
+			"'chainstore status'"))
 	}
 	return errors.Join(append(list, errors.New("then run this command again: it goes on with this step"))...)
 }

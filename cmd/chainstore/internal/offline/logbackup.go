@@ -26,8 +26,8 @@ stopped or was removed. The output may include keys that were retired recently. 
 in the cluster's name: keep them off the machines of the cluster, and readable by you alone.
 
 A master restores one with --checkpoint-key and a file with that one line. This is needed for a group that is created
-again, so that old receipts and new checkpoints belong to the same log, and after the cluster token was changed without a
-rotation.`,
+again, so that old receipts and new checkpoints belong to the same log, and after the cluster token was changed without
+a rotation.`,
 		Example: `  chainstore log backup --data /var/lib/chainstore/master \
     --cluster-token-file cluster.token --out log.key`,
 		Args:              cobra.NoArgs,
