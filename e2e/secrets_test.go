@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -154,6 +156,59 @@ func TestSecretRotation(t *testing.T) {
 	c.restart()
 	c.awaitComplete(3)
 	c.verify(o)
+}
+
+// TestRotateCommand rotates secrets with the command line: with the file of one machine, which is copied to the others
+// whenever the command asks for it, and with the files of all roles at once.
+func TestRotateCommand(t *testing.T) {
+	c := startWith(t, func(topology *devcluster.Topology) { ownSecrets(t, topology) })
+	rotate := []string{"secret", "rotate", "--yes", "--cluster", c.clusterFile()}
+	files := secretFiles(c.Topology(), wire.SecretMasters)
+	before, err := secrets.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := map[secrets.Values]bool{}
+	for {
+		cmd := exec.CommandContext(t.Context(), binary,
+			append(rotate, "masters", "--wait", "1s", "--file", files[0])...)
+		said, err := cmd.CombinedOutput()
+		v, readErr := secrets.ReadFile(files[0])
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		if bytes.Contains(said, []byte(v.Current)) || bytes.Contains(said, []byte(before.Current)) {
+			t.Error("the command has printed a secret")
+		}
+		if err == nil {
+			break
+		}
+		if !bytes.Contains(said, []byte("then run this command again")) {
+			t.Fatalf("%v: %s", err, said)
+		}
+		steps[v] = true
+		for _, path := range files[1:] { // as an operator copies it
+			if err := secrets.WriteFile(path, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	after, err := secrets.ReadFile(files[0])
+	if err != nil || after.Current == before.Current || after.Old != "" || after.Next != "" || len(steps) > 3 {
+		t.Errorf("%d states of the file, %v", len(steps), err)
+	}
+	args := append(rotate, "seal", "--wait", patience.String())
+	for _, path := range secretFiles(c.Topology(), wire.SecretSeal) {
+		args = append(args, "--file", path)
+	}
+	if said := c.command(nil, args...); !bytes.Contains(said, []byte("done")) {
+		t.Errorf("%s", said)
+	}
+	status := c.command(nil, "secret", "status", "--json", "--cluster", c.clusterFile())
+	if n := bytes.Count(status, []byte("\n")); n != 3*5+3*2+1 || bytes.Contains(status, []byte(`"uses_old":true`)) ||
+		bytes.Contains(status, []byte(after.Current)) {
+		t.Errorf("%s", status)
+	}
 }
 
 // checkStolen checks that replaced secrets open nothing, and that secrets of workers open nothing of others.
