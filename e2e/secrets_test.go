@@ -162,7 +162,8 @@ func TestSecretRotation(t *testing.T) {
 // whenever the command asks for it, and with the files of all roles at once.
 func TestRotateCommand(t *testing.T) {
 	c := startWith(t, func(topology *devcluster.Topology) { ownSecrets(t, topology) })
-	rotate := []string{"secret", "rotate", "--yes", "--cluster", c.clusterFile()}
+	rotate := []string{"secret", "rotate", "--cluster", c.clusterFile()}
+	begin := []string{"--begin"}
 	files := secretFiles(c.Topology(), wire.SecretMasters)
 	before, err := secrets.ReadFile(files[0])
 	if err != nil {
@@ -171,7 +172,8 @@ func TestRotateCommand(t *testing.T) {
 	steps := map[secrets.Values]bool{}
 	for {
 		cmd := exec.CommandContext(t.Context(), binary,
-			append(rotate, "masters", "--wait", "1s", "--file", files[0])...)
+			slices.Concat(rotate, begin, []string{"masters", "--wait", "1s", "--file", files[0]})...)
+		begin = nil
 		said, err := cmd.CombinedOutput()
 		v, readErr := secrets.ReadFile(files[0])
 		if readErr != nil {
@@ -197,7 +199,12 @@ func TestRotateCommand(t *testing.T) {
 	if err != nil || after.Current == before.Current || after.Old != "" || after.Next != "" || len(steps) > 3 {
 		t.Errorf("%d states of the file, %v", len(steps), err)
 	}
-	args := append(rotate, "seal", "--wait", patience.String())
+	// Once it is over, the same command changes nothing.
+	c.command(nil, append(rotate, "masters", "--file", files[0])...)
+	if again, err := secrets.ReadFile(files[0]); err != nil || again != after {
+		t.Errorf("the file has changed: %v", err)
+	}
+	args := append(rotate, "seal", "--begin", "--wait", patience.String())
 	for _, path := range secretFiles(c.Topology(), wire.SecretSeal) {
 		args = append(args, "--file", path)
 	}

@@ -214,7 +214,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		}
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
-			s.answered, s.certificate = now, boundedCertificate(status.Certificate)
+			s.answered, s.told, s.certificate = now, now, boundedCertificate(status.Certificate)
 			s.secrets = boundedSecrets(status.Secrets)
 		}, nil
 	}

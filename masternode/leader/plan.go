@@ -327,7 +327,11 @@ func (w *planner) ping(a action, every time.Duration) {
 	due := w.memory.began
 	if s := w.memory.nodes[a.node]; s != nil {
 		due = s.tried.Add(every)
-		if answered := s.answered.Add(every); answered.After(due) {
+		answered := s.answered.Add(every)
+		if told := s.told.Add(w.pace.ask); a.kind == actPingMiner && told.Before(answered) {
+			answered = told // nonces say nothing of its certificate and secrets
+		}
+		if answered.After(due) {
 			due = answered
 		}
 	}

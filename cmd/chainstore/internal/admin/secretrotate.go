@@ -22,7 +22,7 @@ type rotation struct {
 	secret string
 	files  []string
 	wait   time.Duration
-	yes    bool
+	start  bool // begin a rotation
 }
 
 func newSecretRotateCommand() *cobra.Command {
@@ -31,16 +31,16 @@ func newSecretRotateCommand() *cobra.Command {
 		Use:   "rotate cluster|masters|storage|miner|recovery|seal --file FILE",
 		Short: "Replace a secret while the cluster runs",
 		Long: `Replace a secret while the cluster runs. --file names the file of the secret on this machine; repeat it
-for several. The command makes a new value and goes through three steps:
+for several. With --begin the command makes a new value. It goes through three steps:
 
   1. the file gets the new value as the next one, and all nodes must accept it
   2. the new value becomes the current one, and all nodes must prove it
   3. the file loses the old value
 
 After each step it waits for all nodes. If some have not followed, it names them and ends: copy the file to their
-machines, and run the same command again. It goes on where it was. The old value is dropped only when no node proves
-it. Nothing is restarted.`,
-		Example: `  chainstore secret rotate cluster --file /etc/chainstore/cluster.token
+machines, and run the command again without --begin. It goes on where it was. The old value is dropped only when no
+node proves it. Nothing is restarted.`,
+		Example: `  chainstore secret rotate cluster --begin --file /etc/chainstore/cluster.token
   chainstore secret rotate masters --file /etc/chainstore/master.secret --wait 5m`,
 		Args: cli.ExactArgs("one secret"),
 	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
@@ -57,7 +57,7 @@ it. Nothing is restarted.`,
 	flags := cmd.Flags()
 	flags.StringArrayVar(&r.files, "file", nil, "`file` of the secret on this machine; repeat it for several")
 	flags.DurationVar(&r.wait, "wait", time.Minute, "how long to wait for the nodes after each step")
-	flags.BoolVar(&r.yes, "yes", false, "begin a rotation without asking")
+	flags.BoolVar(&r.start, "begin", false, "begin a rotation")
 	names := append([]string{secretCluster}, secrets.Names...)
 	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return names, cobra.ShellCompDirectiveNoFileComp
@@ -72,11 +72,14 @@ func (r *rotation) run() error {
 	if err != nil {
 		return err
 	}
-	if now.Next == "" && now.Old == "" {
+	switch {
+	case now.Next == "" && now.Old == "":
 		begun, err := r.begin(&now)
 		if err != nil || !begun {
 			return err
 		}
+	case r.start:
+		return errors.New("a rotation is in progress: run the command without --begin to go on with it")
 	}
 	if now.Next != "" {
 		if err := r.write(now); err != nil {
@@ -178,13 +181,20 @@ func (r *rotation) begin(now *secrets.Values) (bool, error) {
 	for i := range rows {
 		u := &rows[i]
 		switch {
-		case u.Current == current && u.Old != "":
+		case u.Current == current && u.Old != "" && !r.start:
 			return false, r.finish(*now) // the files here are at the end already
+		case u.Current == current && u.Old != "":
+			return false, fmt.Errorf("%s %s still accepts the old value: run the command without --begin to end the "+
+				"rotation before it", u.Role, u.Node)
 		case u.Current != current || u.Next != "":
 			return false, fmt.Errorf("%s %s proves the value %s and accepts %s, and the file here has only %s: a "+
-				"rotation was begun with another file: copy that one here, and run this command again", u.Role, u.Node,
-				u.Current, orNone(u.Next+u.Old), current)
+				"rotation was begun with another file: copy that one here, and run the command without --begin", u.Role,
+				u.Node, u.Current, orNone(u.Next+u.Old), current)
 		}
+	}
+	if !r.start {
+		return false, r.say("no rotation is in progress: every node that is known uses the value %s of the secret %s, "+
+			"and no other; --begin begins one", current, r.secret)
 	}
 	if len(silent) > 0 {
 		return false, fmt.Errorf("no value is known of %s: start these nodes with this version of ChainStore, or "+
@@ -192,13 +202,6 @@ func (r *rotation) begin(now *secrets.Values) (bool, error) {
 	}
 	if len(rows) == 0 {
 		return false, fmt.Errorf("no node uses the secret %s: give the nodes a file of it first", r.secret)
-	}
-	if !r.yes {
-		ok, err := cli.Confirm(r.Cmd.InOrStdin(), r.Cmd.ErrOrStderr(), fmt.Sprintf(
-			"Replace the secret %s, which has the value %s? [y/N] ", r.secret, current))
-		if err != nil || !ok {
-			return false, errors.Join(err, errors.New("nothing was changed"))
-		}
 	}
 	now.Next = secrets.New()
 	return true, nil
@@ -291,5 +294,6 @@ func (r *rotation) todo(missing, silent []secretRow, sealed bool) error {
 		list = append(list, errors.New("the leader has not sealed the keys of the log again yet: see "+
 			"'chainstore status'"))
 	}
-	return errors.Join(append(list, errors.New("then run this command again: it goes on with this step"))...)
+	then := errors.New("then run this command again, without --begin: it goes on with this step")
+	return errors.Join(append(list, then)...)
 }
