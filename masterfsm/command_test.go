@@ -70,6 +70,7 @@ func everyCommand() []Command {
 		&CreateAdmin{Name: "n", Role: wire.RoleOperator, TokenHash: chain.Hash{10}, Valid: 5, Time: startTime},
 		&RevokeAdmin{ID: 1, Time: startTime},
 		&ExpireAdmins{Time: startTime},
+		&CloseProject{Project: 1, Open: true, Time: startTime},
 	}
 }
 

@@ -257,6 +257,9 @@ func (s *simulation) project(time uint64) Command {
 	id, hash := uint32(s.rng.IntN(5)), chain.Hash{byte(s.rng.IntN(8))} // the zero hash is invalid
 	switch s.rng.IntN(5) {
 	case 0:
+		if s.a.Level() >= LevelClosing && s.chance(2) {
+			return &CloseProject{Project: id, Open: !s.chance(3), Time: time}
+		}
 		return &CreateToken{Project: id, Label: s.id(), Rights: Rights(s.rng.IntN(5)), TokenHash: hash, Time: time}
 	case 1:
 		return &RevokeToken{Project: id, Token: uint32(s.rng.IntN(6)), Time: time}
