@@ -71,6 +71,8 @@ func everyCommand() []Command {
 		&RevokeAdmin{ID: 1, Time: startTime},
 		&ExpireAdmins{Time: startTime},
 		&CloseProject{Project: 1, Open: true, Time: startTime},
+		&CloseLog{From: "a", Size: 3, Root: chain.Hash{7}, Reason: "r", Origin: "b", Public: chain.Hash{8},
+			Sealed: make([]byte, SealedLogKey), Time: startTime},
 	}
 }
 

@@ -110,8 +110,8 @@ func (c *ChangeProject) apply(s *State) (any, error) {
 
 func (c *CloseProject) apply(s *State) (any, error) {
 	if s.level < LevelClosing {
-		return nil, fmt.Errorf("%w: projects can be closed from protocol level %d on, the group is at %d", ErrBadCommand,
-			LevelClosing, s.level)
+		return nil, fmt.Errorf("%w: projects can be closed from protocol level %d on, the group is at %d",
+			ErrBadCommand, LevelClosing, s.level)
 	}
 	p := s.projectAt(c.Project)
 	if p == nil {
@@ -437,8 +437,9 @@ type Demand struct {
 }
 
 // Admits reports whether an append would be accepted now, as far as that does not depend on a rate: [RefusedClosed],
-// [RefusedBacklog] or [RefusedSize] where it would not. quota is that of its project, zero where no rate applies: the append is a retry
-// under a known key, its stream has its first record, or the project is unknown. The append itself decides again.
+// [RefusedBacklog] or [RefusedSize] where it would not. quota is that of its project, zero where no rate applies: the
+// append is a retry under a known key, its stream has its first record, or the project is unknown. The append itself
+// decides again.
 func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
 	p := s.projectAt(d.Project)
 	if p == nil {

@@ -244,8 +244,16 @@ func (s *simulation) cosigning(time uint64) Command {
 	if s.chance(4) && len(s.a.boundaries) > 0 {
 		of = s.a.boundaries[s.rng.IntN(len(s.a.boundaries))]
 	}
+	if s.a.Level() >= LevelClosing && s.chance(6) {
+		closing := closeLog(s.a.Log().Origin, "example.com/"+s.id(), byte(1+s.rng.IntN(20)), s.a.Published().Boundary)
+		closing.Time = time
+		return closing
+	}
 	c := cosign(of, s.id())
 	c.Time = time
+	if s.chance(2) {
+		c.Origin = s.a.Log().Origin
+	}
 	if s.chance(8) {
 		c.Root[0]++
 	}

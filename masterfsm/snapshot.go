@@ -49,7 +49,7 @@ const (
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
 	case level >= LevelClosing:
-		return 10 // with closed projects
+		return 10 // with closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:

@@ -244,7 +244,8 @@ func (c *cluster) closing() {
 		}
 	}
 	c.do(2, request{name: "read", method: "GET", path: "/v1/records?limit=5", token: p.Token, status: 200})
-	answer[wire.Project](c, 2, request{method: "PATCH", path: path, token: admin, body: `{"closed":false}`, status: 200})
+	answer[wire.Project](c, 2, request{method: "PATCH", path: path, token: admin, body: `{"closed":false}`,
+		status: 200})
 	c.do(0, request{name: "open again", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 201})
 }
 
