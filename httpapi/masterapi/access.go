@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
@@ -21,6 +22,9 @@ type caller struct {
 	role   string           // wire.RoleAdmin, RoleOperator, RoleAuditor, RoleCluster or RoleProject
 	access masterfsm.Access // where it is RoleProject
 	admin  masterfsm.Admin  // of a named admin token; zero for the token of --admin-token-file
+	// identity is the holder of a token of the OIDC issuer, nil for other tokens. role is the one of its claims, or
+	// wire.RoleProject.
+	identity *oidc.Identity
 }
 
 // identify finds the holder of a request's token. No other code compares a user's token with the known ones.
@@ -37,6 +41,8 @@ func (m *master) identify(r *http.Request) (caller, error) {
 			m.provenNode(r)
 		}
 		return caller{role: wire.RoleCluster}, nil
+	case m.issuer.Issues(token):
+		return m.identifyByIssuer(r, token)
 	}
 	h, err := m.node.Holder(r.Context(), token, m.mayAsk(r))
 	switch {
@@ -87,7 +93,7 @@ func (m *master) withCaller(h func(c *gin.Context, from caller) error) gin.Handl
 		if err != nil {
 			return err
 		}
-		if from.role == wire.RoleProject {
+		if from.access.Project.ID != 0 {
 			httpapi.CountAs(c.Request, m.users, strconv.FormatUint(uint64(from.access.Project.ID), 10))
 		}
 		return h(c, from)
@@ -103,10 +109,11 @@ func (m *master) withAnyToken(h httpapi.Handler) gin.HandlerFunc {
 // whether that token may read it.
 func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) error) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, from caller) error {
-		if from.role != wire.RoleProject {
-			return fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
+		access, err := m.projectOf(c.Request, from)
+		if err != nil {
+			return err
 		}
-		return h(c, from.access)
+		return h(c, access)
 	})
 }
 
@@ -131,6 +138,9 @@ func (from caller) permit(role string) error {
 	switch {
 	case from.may(role):
 		return nil
+	case from.identity != nil:
+		return fmt.Errorf("%w: the token of %s has the role %s, and this needs the role %s", wire.ErrForbidden,
+			from.identity, from.role, role)
 	case from.admin.ID != 0:
 		return fmt.Errorf("%w: the admin token %q has the role %s, and this needs the role %s", wire.ErrForbidden,
 			from.admin.Name, from.role, role)
@@ -170,11 +180,18 @@ func (m *master) judge(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return from.permit(role)
+	if err := from.permit(role); err != nil {
+		return err
+	}
+	actor := from.actor()
+	m.Log.Info("administration", "method", c.Request.Method, "route", c.FullPath(), "actor_kind", actor.kind,
+		"actor", actor.name)
+	return nil
 }
 
-// adminRoutes adds the routes of named admin tokens.
+// adminRoutes adds the routes of named admin tokens, and that of signing in.
 func (m *master) adminRoutes() {
+	m.GET("/v1/sign-in", m.Do(m.openRoute(m.signIn)))
 	m.GET("/v1/admins", m.withRole(wire.RoleAuditor, m.listAdmins))
 	m.POST("/v1/admins", m.withRole(wire.RoleAdmin, m.createAdmin))
 	m.DELETE("/v1/admins/:id", m.withRole(wire.RoleAdmin, m.revokeAdmin))
@@ -206,7 +223,7 @@ func (m *master) revokeAdmin(c *gin.Context) error {
 }
 
 // mayCreate refuses a request that may not create projects. An administrator with all rights may, and anyone where
-// registration is open; a token in the request must be a known one, and a named admin token needs all rights. It
+// registration is open; a token in the request must be a known one, and one with a role needs all rights. It
 // returns a check of the project's name: only such an administrator may give a project the name of the legacy project.
 func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err error) {
 	var from caller
@@ -220,7 +237,7 @@ func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err
 		if from, err = m.identify(c.Request); err != nil {
 			return nil, err
 		}
-		if !m.OpenRegistration || from.admin.ID != 0 {
+		if !m.OpenRegistration || from.administers() {
 			if err := from.permit(wire.RoleAdmin); err != nil {
 				return nil, err
 			}

@@ -57,6 +57,8 @@ var mayImport = map[string][]string{
 	"internal/certs":           {"wire"},
 	"internal/certs/certstest": {"internal/certs"},
 	"internal/nodeauth":        {"wire"},
+	"internal/oidc":            {"wire"},
+	"internal/oidc/oidctest":   {},
 	"internal/noderpc":         {"chain", "internal/certs", "internal/exchange", "internal/nodeauth", "wire"},
 	"client":                   {"chain", "internal/exchange", "wire"},
 	"verify":                   {"chain", "internal/exchange", "wire"},
@@ -65,13 +67,13 @@ var mayImport = map[string][]string{
 	"httpapi/legacy":           {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
 		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "internal/certs", "internal/exchange",
-		"internal/nodeauth", "masterfsm", "masternode", "wire",
+		"internal/nodeauth", "internal/oidc", "masterfsm", "masternode", "wire",
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/certs", "internal/nodeauth", "internal/worker", "minernode",
 		"storagenode", "wire"},
 	"internal/roles": {
 		"chain", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
-		"internal/nodeauth", "internal/noderpc",
+		"internal/nodeauth", "internal/noderpc", "internal/oidc",
 		"httpapi",
 		"masterfsm", "masternode",
 		"minernode", "raftstore", "raftstore/transport", "storagenode", "verify", "internal/worker", "wire",
@@ -130,8 +132,8 @@ var onlyIn = map[string]string{
 }
 
 // mayDial lists the folders that may create an HTTP client or transport. Calls between nodes carry tokens, so they all
-// use the transport of internal/noderpc.
-var mayDial = []string{"internal/exchange", "verify"}
+// use the transport of internal/noderpc. internal/oidc reads public documents of the issuer.
+var mayDial = []string{"internal/exchange", "internal/oidc", "verify"}
 
 // dialing lists the names of net/http that are clients or transports, or create them. A pointer type is allowed: it is
 // a client that the caller passes in.

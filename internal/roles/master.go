@@ -19,6 +19,7 @@ import (
 	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -43,6 +44,7 @@ type Master struct {
 	toWorkers *noderpc.Transport
 	masters   *noderpc.Masters
 	node      *masternode.Node
+	issuer    *oidc.Issuer // nil without --oidc-issuer
 	handler   http.Handler
 }
 
@@ -146,11 +148,17 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if cfg.AdminToken == "" {
 		cfg.Logger.Info("this master has no --admin-token-file: it takes named admin tokens only")
 	}
+	if cfg.OIDC.Issuer != "" {
+		if m.issuer, err = oidc.New(cfg.OIDC, cfg.Logger); err != nil {
+			return nil, err
+		}
+	}
 	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
-		Secrets: secrets, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
+		Secrets: secrets, Process: self, AdminToken: cfg.AdminToken, Issuer: m.issuer,
+		Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -187,6 +195,9 @@ func (m *Master) Run(ctx context.Context) error {
 	serving.Go(func() error { return userServer.run(ctx, m.listener, m.certs, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
+	if m.issuer != nil {
+		serving.Go(func() error { return m.issuer.Run(ctx) })
+	}
 	serving.Go(func() error {
 		select {
 		case <-ctx.Done():
