@@ -74,8 +74,8 @@ func (n *Node) TrustsTable() error {
 // wire.ErrForbidden, wire.ErrBadRequest for a choice that is missing, and wire.ErrNoLeader.
 func (n *Node) Granted(ctx context.Context, grants []wire.Grant, named string) (masterfsm.Access, error) {
 	if len(grants) > 1 && named == "" {
-		return masterfsm.Access{}, fmt.Errorf("%w: the token gives access to %d projects: add as=PROJECT to the query, "+
-			"with the id or name of one", wire.ErrBadRequest, len(grants))
+		return masterfsm.Access{}, fmt.Errorf("%w: the token gives access to %d projects: add as=PROJECT to the "+
+			"query, with the id or name of one", wire.ErrBadRequest, len(grants))
 	}
 	var access masterfsm.Access
 	err := n.confirmed(ctx, func() (err error) {

@@ -115,7 +115,8 @@ var (
 	}}
 	// The routes of the original API: only tokens of projects, with a different status for invalid ones.
 	gateAddData = gate{legacy: true, others: 403, kinds: map[string]int{"own": 0, "append-only": 0, "other": 0}}
-	gateGetData = gate{legacy: true, others: 401, kinds: map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
+	gateGetData = gate{legacy: true, others: 401,
+		kinds: map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
 
 	// Of workers. The master token alone opens nothing.
 	toStorage    = []string{nodeauth.Orders, nodeauth.Storage, nodeauth.Recovery}

@@ -42,8 +42,8 @@ func (i *Issuer) identity(subject string, expires time.Time, claims map[string]a
 	}
 	slices.SortFunc(id.Grants, func(a, b wire.Grant) int { return strings.Compare(a.Project, b.Project) })
 	if id.Role == "" && len(id.Grants) == 0 {
-		return Identity{}, fmt.Errorf("%w: the token of %s is valid, and its claims give it no role and no project: see "+
-			"--oidc-roles and --oidc-projects of the masters", wire.ErrForbidden, id)
+		return Identity{}, fmt.Errorf("%w: the token of %s is valid, and its claims give it no role and no project: "+
+			"see --oidc-roles and --oidc-projects of the masters", wire.ErrForbidden, id)
 	}
 	return id, nil
 }
@@ -71,8 +71,8 @@ func nameOf(claims map[string]any) string {
 func unprintable(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }
 
 // values returns the values of a claim: a text, or a list of texts. A name with dots is first that of a claim, and then
-// a path, such as realm_access.roles. A missing claim has no values. The error wraps wire.ErrForbidden for a claim of
-// another type.
+// a path, such as realm_access.roles. A claim that is missing or null has no values. The error wraps wire.ErrForbidden
+// for a claim of another type.
 func values(claims map[string]any, name string) ([]string, error) {
 	if name == "" {
 		return nil, nil
@@ -95,6 +95,8 @@ func values(claims map[string]any, name string) ([]string, error) {
 			"email_verified is not true", wire.ErrForbidden)
 	}
 	switch v := value.(type) {
+	case nil:
+		return nil, nil
 	case string:
 		return []string{v}, nil
 	case []any:

@@ -43,7 +43,7 @@ func TestValidate(t *testing.T) {
 		"a name with open registration": {func(*oidc.Options) {}, true, "give the id"},
 		"an id with open registration": {func(o *oidc.Options) { o.Projects = []string{"x=7:read"} }, true,
 			""},
-		"a console of another audience": {func(o *oidc.Options) { o.ConsoleClient = "web" }, false, "not an --oidc-aud"},
+		"a console of another audience": {func(o *oidc.Options) { o.ConsoleClient = "web" }, false, "not an"},
 		"a console without ID tokens": {func(o *oidc.Options) {
 			o.ConsoleClient, o.ConsoleScopes = oidctest.Audience, []string{"profile"}
 		}, false, "openid"},

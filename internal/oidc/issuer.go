@@ -98,8 +98,8 @@ func (i *Issuer) Issues(token string) bool {
 }
 
 // Identify returns the holder of a token. mayAsk is called before the signature of a token is verified that was not
-// verified before; its error is returned instead. Errors: wire.ErrUnauthorized, wire.ErrForbidden for a good token that gives no rights, and
-// wire.ErrUnavailable.
+// verified before; its error is returned instead. Errors: wire.ErrUnauthorized, wire.ErrForbidden for a good token that
+// gives no rights, and wire.ErrUnavailable.
 func (i *Issuer) Identify(ctx context.Context, token string, mayAsk func() error) (Identity, error) {
 	id, err := i.identify(ctx, token, mayAsk)
 	if err != nil {
@@ -147,7 +147,8 @@ func (i *Issuer) remember(hash [sha256.Size]byte, id Identity, before published)
 	i.verified.Add(hash, id)
 }
 
-// SignIn returns how the console signs in. Available is false without --oidc-console-client. Error: wire.ErrUnavailable.
+// SignIn returns how the console signs in. Available is false without --oidc-console-client. The error wraps
+// wire.ErrUnavailable.
 func (i *Issuer) SignIn() (wire.SignIn, error) {
 	if i == nil || i.options.ConsoleClient == "" {
 		return wire.SignIn{}, nil
@@ -164,8 +165,8 @@ func (i *Issuer) SignIn() (wire.SignIn, error) {
 		}
 	}
 	if originOf(p.token) != i.Origin() {
-		return wire.SignIn{}, fmt.Errorf("%w: its token endpoint is at %s, and the console sends requests to the issuer's "+
-			"own origin only", errNoIssuer, originOf(p.token))
+		return wire.SignIn{}, fmt.Errorf("%w: its token endpoint is at %s, and the console sends requests to the "+
+			"issuer's own origin only", errNoIssuer, originOf(p.token))
 	}
 	return wire.SignIn{
 		Available: true, Issuer: i.options.Issuer, Client: i.options.ConsoleClient, Scopes: i.options.ConsoleScopes,

@@ -150,8 +150,8 @@ func (s *keySet) endpoints() (published, bool) {
 }
 
 // find returns the key with which a token must be signed. kid may be empty if the issuer has only one key. For an
-// unknown kid it has the keys fetched again, if the limit of these fetches allows that. Errors: wire.ErrUnavailable if the
-// keys are not known, wire.ErrUnauthorized if there is no such key.
+// unknown kid it has the keys fetched again, if the limit of these fetches allows that. Errors: wire.ErrUnavailable if
+// the keys are not known, wire.ErrUnauthorized if there is no such key.
 func (s *keySet) find(ctx context.Context, kid string, alg jose.SignatureAlgorithm) (key, error) {
 	k, ended, err := s.look(kid, true)
 	if ended != nil {
@@ -161,7 +161,8 @@ func (s *keySet) find(ctx context.Context, kid string, alg jose.SignatureAlgorit
 		case <-ended:
 			k, _, err = s.look(kid, false)
 		case <-timer.C:
-			err = fmt.Errorf("%w: it does not answer, so it is not known whether it has the key %.100q", errNoIssuer, kid)
+			err = fmt.Errorf("%w: it does not answer, so it is not known whether it has the key %.100q", errNoIssuer,
+				kid)
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}

@@ -120,8 +120,8 @@ func (o *MasterOptions) Flags() []Flag {
 func (o *MasterOptions) oidcFlags() []Flag {
 	return []Flag{
 		{Name: "oidc-issuer", Value: &o.OIDC.Issuer,
-			Usage: "`URL` of an OpenID Connect issuer whose tokens are accepted, as in their claim iss; give this and " +
-				"the other --oidc flags to all masters"},
+			Usage: "`URL` of an OpenID Connect issuer whose tokens are accepted, as in their claim iss; give this " +
+				"and the other --oidc flags to all masters"},
 		{Name: "oidc-audience", Value: &o.OIDC.Audiences, Repeat: true,
 			Usage: "`audience` that the tokens must be for; repeat it for several"},
 		{Name: "oidc-ca", Value: &o.OIDC.CA,
