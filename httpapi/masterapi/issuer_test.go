@@ -8,8 +8,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +141,65 @@ func fromOtherAddress(t *testing.T) exchange.Send {
 	return (&http.Client{Transport: &described{doc: doc, next: transport}}).Do
 }
 
-// issuer checks what a token of the OIDC issuer permits beyond the table of routes.
+// issuerFails checks that status has a notice while a master cannot fetch the issuer's keys.
+func (c *cluster) issuerFails() {
+	c.t.Helper()
+	signer, _ := c.issuer.Key()
+	notice := func() bool {
+		status := answer[wire.Cluster](c, 2, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin,
+			status: 200})
+		return slices.ContainsFunc(status.NoticesCoded, func(m wire.Message) bool {
+			cause, _ := m.Args["cause"].(map[string]any)
+			return m.Code == wire.CodeIssuer || cause["code"] == wire.CodeIssuer
+		})
+	}
+	await := func(want bool) {
+		for deadline := time.Now().Add(2 * time.Minute); notice() != want; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				c.t.Fatalf("the notice is there: %v", !want)
+			}
+		}
+	}
+	c.issuer.Fails.Store(true)
+	defer c.issuer.Fails.Store(false)
+	c.do(2, request{name: "an unknown key", method: "GET", path: "/v1/me", status: 503, problem: "unavailable",
+		token: oidctest.Sign(c.t, jose.ES256, signer, map[jose.HeaderKey]any{"kid": "new"}, c.issuer.Claims(nil))})
+	await(true)
+	c.do(2, request{name: "a known key", method: "GET", path: "/v1/me", status: 200,
+		token: c.issuer.Token(map[string]any{"groups": "all", "sub": "u-3"})})
+	c.issuer.Fails.Store(false)
+	await(false)
+}
+
+// streamEnds checks that a stream ends when its token expires.
+func (c *cluster) streamEnds() {
+	c.t.Helper()
+	now := time.Now().Unix()
+	token := c.issuer.Token(map[string]any{"groups": "all", "iat": now - 60, "exp": now - 25}) // 30 s are allowed
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.file.Masters[0]+"/v1/records/stream", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		c.t.Fatalf("the stream begins with %s", resp.Status)
+	}
+	limit := time.AfterFunc(2*time.Minute, func() { _ = resp.Body.Close() })
+	_, err = io.Copy(io.Discard, resp.Body)
+	if !limit.Stop() {
+		c.t.Error("the stream goes on after its token has expired")
+	}
+	if err == nil && time.Now().Before(time.Unix(now+4, 0)) {
+		c.t.Error("the stream has ended before its token")
+	}
+}
+
+// byIssuer checks what a token of the OIDC issuer permits beyond the table of routes.
 func (c *cluster) byIssuer() {
 	appended := func(token, as string, status int, detail string) {
 		c.t.Helper()
@@ -189,6 +249,8 @@ func (c *cluster) byIssuer() {
 	for i := range c.file.Masters {
 		c.do(i, request{name: "a stream", method: "POST", path: "/v1/streams?as=2", token: several, status: 201})
 	}
+	c.streamEnds()
+	c.issuerFails()
 	_, body := c.do(0, request{name: "sign in", method: "GET", path: "/v1/sign-in", status: 200})
 	var s wire.SignIn
 	if err := json.Unmarshal(body, &s); err != nil || !s.Available || s.Token != c.issuer.URL()+"/token" {

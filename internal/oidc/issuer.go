@@ -92,6 +92,15 @@ func (i *Issuer) Status() Status {
 	return s
 }
 
+// Failure returns why the newest fetch of the keys failed, "" if it succeeded or is the first one.
+func (i *Issuer) Failure() string {
+	s := i.Status()
+	if s.Failures == 0 {
+		return ""
+	}
+	return s.Error
+}
+
 // Issues reports whether a token has the form of a JWT in the compact serialization, which no other token has.
 func (i *Issuer) Issues(token string) bool {
 	return i != nil && strings.HasPrefix(token, "eyJ") && strings.Count(token, ".") == 2

@@ -124,6 +124,13 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.id = m.store.Member().ID
 	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
 	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
+	var issuer func() string
+	if cfg.OIDC.Issuer != "" {
+		if m.issuer, err = oidc.New(cfg.OIDC, cfg.Logger); err != nil {
+			return nil, err
+		}
+		issuer = m.issuer.Failure
+	}
 	workers := noderpc.NewWorkers(m.toWorkers, secrets)
 	workers.From(func() string { return m.store.Member().Group })
 	workers.ToOlder(func() bool { return m.store.Level() < masterfsm.LevelProofs })
@@ -134,7 +141,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
-		Flags: cfg.Options.Access(), Certificate: reported, Histograms: histograms,
+		Flags: cfg.Options.Access(), Issuer: issuer, Certificate: reported, Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
@@ -147,11 +154,6 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	if cfg.AdminToken == "" {
 		cfg.Logger.Info("this master has no --admin-token-file: it takes named admin tokens only")
-	}
-	if cfg.OIDC.Issuer != "" {
-		if m.issuer, err = oidc.New(cfg.OIDC, cfg.Logger); err != nil {
-			return nil, err
-		}
 	}
 	m.masters.From(m.node.Caller)
 	m.handler = masterapi.New(masterapi.Config{

@@ -526,6 +526,8 @@ export default {
   'code.checkpoint-key-retired': 'the key of --checkpoint-key, {key}, is retired and is not used again',
   'code.checkpoint-key-waits': 'the key of --checkpoint-key is not in the log yet: it is added when this master ' +
     'leads (chainstore master transfer)',
+  'code.oidc-issuer': 'the keys of the OIDC issuer cannot be fetched, and known ones are used for 24 hours: ' +
+    '{detail}',
   'code.setting-ignored': '--{setting} {asked} changes nothing: the group has {value}; settings are changed with ' +
     'chainstore master settings',
   'code.flag-differs': '--{flag} is set on masters {with} and not on {without}, so it is in force on a part of them: ' +

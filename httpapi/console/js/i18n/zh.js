@@ -480,6 +480,7 @@ export default {
   'code.checkpoint-key-foreign': '--checkpoint-key 的密钥的来源是 {asked}，不会使用：日志的来源是 {origin}',
   'code.checkpoint-key-retired': '--checkpoint-key 的密钥 {key} 已停用，不会再使用',
   'code.checkpoint-key-waits': '--checkpoint-key 的密钥尚未加入日志：此主节点成为领导者时加入（chainstore master transfer）',
+  'code.oidc-issuer': '无法获取 OIDC 身份提供方的密钥，已知的密钥可继续使用 24 小时：{detail}',
   'code.setting-ignored': '--{setting} {asked} 不起作用：集群的值为 {value}；请用 chainstore master settings 更改设置',
   'code.flag-differs': '主节点 {with} 设置了 --{flag}，而 {without} 没有，因此它只在部分主节点上生效：请用相同的参数启动所有主节点',
   'code.failed-sync': '节点 {node} 的数据目录的一次同步失败：{detail}；检查其磁盘并重启机器之前，它不会再启动',
