@@ -41,6 +41,9 @@ func (g gate) status(kind string) int {
 	if status, ok := g.kinds[kind]; ok {
 		return status
 	}
+	if kind == wrongCertificate {
+		return 403
+	}
 	if held, ok := strings.CutPrefix(kind, byIssuer); ok {
 		return g.ofIssuer(held)
 	}
