@@ -70,7 +70,9 @@ func TestRoutesByCertificate(t *testing.T) {
 		config := trust.Clone()
 		config.NextProtos = []string{certs.NodeProtocol}
 		if cert != nil {
-			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return cert, nil
+			}
 		}
 		return (&http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}).Do
 	}
