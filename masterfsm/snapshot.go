@@ -38,16 +38,18 @@ import (
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
 // the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 at
-// level 3, 8 at level 4, 9 from level 5 on.
+// level 3, 8 at level 4, 9 at levels 5 and 6, 10 from level 7 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 9
+	snapshotVersion = 10
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
+	case level >= LevelClosing:
+		return 10 // with closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
