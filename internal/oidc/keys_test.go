@@ -59,10 +59,10 @@ func inBubble(t *testing.T, f *fakeIssuer, test func(t *testing.T, s *keySet)) {
 }
 
 // outcome returns what find returns, and how long it took.
-func (s *keySet) outcome(kid string) (error, time.Duration) {
+func (s *keySet) outcome(kid string) (time.Duration, error) {
 	began := time.Now()
 	_, err := s.find(context.Background(), kid, jose.ES256)
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 // TestKeysAreTrustedForADay: known keys go on for KeyTrust after the issuer has stopped.
@@ -71,14 +71,14 @@ func TestKeysAreTrustedForADay(t *testing.T) {
 	inBubble(t, f, func(t *testing.T, s *keySet) {
 		f.err = errors.New("down")
 		time.Sleep(KeyTrust)
-		if err, took := s.outcome("a"); err != nil || took != 0 {
+		if took, err := s.outcome("a"); err != nil || took != 0 {
 			t.Errorf("after a day: %v in %v", err, took)
 		}
 		if f.fetches < 1000 || f.fetches > 1600 { // once a minute
 			t.Errorf("%d fetches in a day without an issuer", f.fetches)
 		}
 		time.Sleep(time.Second)
-		if err, _ := s.outcome("a"); !errors.Is(err, wire.ErrUnavailable) || !strings.Contains(err.Error(), "24h") {
+		if _, err := s.outcome("a"); !errors.Is(err, wire.ErrUnavailable) || !strings.Contains(err.Error(), "24h") {
 			t.Errorf("after more than a day: %v", err)
 		}
 		if err := s.check(); !errors.Is(err, wire.ErrUnavailable) {
@@ -87,7 +87,7 @@ func TestKeysAreTrustedForADay(t *testing.T) {
 		f.err = nil
 		time.Sleep(retryMost)
 		synctest.Wait()
-		if err, _ := s.outcome("a"); err != nil {
+		if _, err := s.outcome("a"); err != nil {
 			t.Errorf("once the issuer is back: %v", err)
 		}
 	})
@@ -98,7 +98,7 @@ func TestUnknownKeysAreFetched(t *testing.T) {
 	f := &fakeIssuer{kids: []string{"a"}}
 	inBubble(t, f, func(t *testing.T, s *keySet) {
 		for range 20 {
-			if err, took := s.outcome("x"); !errors.Is(err, wire.ErrUnauthorized) || took != 0 {
+			if took, err := s.outcome("x"); !errors.Is(err, wire.ErrUnauthorized) || took != 0 {
 				t.Fatalf("%v in %v", err, took)
 			}
 		}
@@ -106,11 +106,11 @@ func TestUnknownKeysAreFetched(t *testing.T) {
 			t.Errorf("%d fetches", f.fetches)
 		}
 		f.kids = []string{"a", "x"}
-		if err, _ := s.outcome("x"); !errors.Is(err, wire.ErrUnauthorized) {
+		if _, err := s.outcome("x"); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("without a budget: %v", err)
 		}
 		time.Sleep(unknownPause)
-		if err, _ := s.outcome("x"); err != nil {
+		if _, err := s.outcome("x"); err != nil {
 			t.Errorf("after the pause: %v", err)
 		}
 		time.Sleep(refreshEvery)
@@ -131,7 +131,7 @@ func TestUnknownKeyWaitsForAHungIssuer(t *testing.T) {
 		results := make(chan error, callers)
 		for range callers {
 			go func() {
-				err, took := s.outcome("x")
+				took, err := s.outcome("x")
 				if took != unknownWait {
 					t.Errorf("it took %v", took)
 				}
@@ -139,7 +139,7 @@ func TestUnknownKeyWaitsForAHungIssuer(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if err, took := s.outcome("a"); err != nil || took != 0 {
+		if took, err := s.outcome("a"); err != nil || took != 0 {
 			t.Errorf("a known key: %v in %v", err, took)
 		}
 		for range callers {
@@ -176,13 +176,13 @@ func TestKeyOfOtherAlgorithm(t *testing.T) {
 func TestOnlyKey(t *testing.T) {
 	f := &fakeIssuer{kids: []string{"a"}}
 	inBubble(t, f, func(t *testing.T, s *keySet) {
-		if err, _ := s.outcome(""); err != nil {
+		if _, err := s.outcome(""); err != nil {
 			t.Errorf("with one key: %v", err)
 		}
 		f.kids = append(f.kids, "b")
 		time.Sleep(refreshEvery)
 		synctest.Wait()
-		if err, _ := s.outcome(""); !errors.Is(err, wire.ErrUnauthorized) {
+		if _, err := s.outcome(""); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("with two keys: %v", err)
 		}
 	})
