@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeIssuer is an issuer whose fetches take no time unless it hangs. A test sets its fields while no fetch runs.
+// fakeIssuer is an issuer whose fetches take no time unless it hangs.
 type fakeIssuer struct {
+	mu      sync.Mutex // guards all below
 	kids    []string
 	err     error
 	hang    time.Duration
@@ -27,19 +29,36 @@ type fakeIssuer struct {
 }
 
 func (f *fakeIssuer) fetch(ctx context.Context) (published, error) {
+	f.mu.Lock()
 	f.fetches++
-	if f.hang > 0 {
+	kids, err, hang := f.kids, f.err, f.hang
+	f.mu.Unlock()
+	if hang > 0 {
 		select {
-		case <-time.After(f.hang):
+		case <-time.After(hang):
 		case <-ctx.Done():
 			return published{}, ctx.Err()
 		}
 	}
 	p := published{keys: map[string]key{}}
-	for _, kid := range f.kids {
+	for _, kid := range kids {
 		p.keys[kid] = key{thumbprint: kid, fits: []jose.SignatureAlgorithm{jose.ES256}}
 	}
-	return p, f.err
+	return p, err
+}
+
+// set changes the issuer.
+func (f *fakeIssuer) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// count returns how many fetches have begun.
+func (f *fakeIssuer) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fetches
 }
 
 // inBubble runs a key set in a synctest bubble, in which time passes while all goroutines wait.
@@ -69,13 +88,13 @@ func (s *keySet) outcome(kid string) (time.Duration, error) {
 func TestKeysAreTrustedForADay(t *testing.T) {
 	f := &fakeIssuer{kids: []string{"a"}}
 	inBubble(t, f, func(t *testing.T, s *keySet) {
-		f.err = errors.New("down")
+		f.set(func() { f.err = errors.New("down") })
 		time.Sleep(KeyTrust)
 		if took, err := s.outcome("a"); err != nil || took != 0 {
 			t.Errorf("after a day: %v in %v", err, took)
 		}
-		if f.fetches < 1000 || f.fetches > 1600 { // once a minute
-			t.Errorf("%d fetches in a day without an issuer", f.fetches)
+		if f.count() < 1000 || f.count() > 1600 { // once a minute
+			t.Errorf("%d fetches in a day without an issuer", f.count())
 		}
 		time.Sleep(time.Second)
 		if _, err := s.outcome("a"); !errors.Is(err, wire.ErrUnavailable) || !strings.Contains(err.Error(), "24h") {
@@ -84,7 +103,7 @@ func TestKeysAreTrustedForADay(t *testing.T) {
 		if err := s.check(); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("for tokens that were verified before: %v", err)
 		}
-		f.err = nil
+		f.set(func() { f.err = nil })
 		time.Sleep(retryMost)
 		synctest.Wait()
 		if _, err := s.outcome("a"); err != nil {
@@ -102,10 +121,10 @@ func TestUnknownKeysAreFetched(t *testing.T) {
 				t.Fatalf("%v in %v", err, took)
 			}
 		}
-		if f.fetches != 1+unknownFetches {
-			t.Errorf("%d fetches", f.fetches)
+		if f.count() != 1+unknownFetches {
+			t.Errorf("%d fetches", f.count())
 		}
-		f.kids = []string{"a", "x"}
+		f.set(func() { f.kids = []string{"a", "x"} })
 		if _, err := s.outcome("x"); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("without a budget: %v", err)
 		}
@@ -115,8 +134,8 @@ func TestUnknownKeysAreFetched(t *testing.T) {
 		}
 		time.Sleep(refreshEvery)
 		synctest.Wait()
-		if f.fetches != 3+unknownFetches {
-			t.Errorf("%d fetches, with that of the schedule", f.fetches)
+		if f.count() != 3+unknownFetches {
+			t.Errorf("%d fetches, with that of the schedule", f.count())
 		}
 	})
 }
@@ -126,7 +145,7 @@ func TestUnknownKeysAreFetched(t *testing.T) {
 func TestUnknownKeyWaitsForAHungIssuer(t *testing.T) {
 	f := &fakeIssuer{kids: []string{"a"}}
 	inBubble(t, f, func(t *testing.T, s *keySet) {
-		f.hang = time.Hour
+		f.set(func() { f.hang = time.Hour })
 		const callers = 10
 		results := make(chan error, callers)
 		for range callers {
@@ -147,8 +166,8 @@ func TestUnknownKeyWaitsForAHungIssuer(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		}
-		if f.fetches > 3 {
-			t.Errorf("%d fetches", f.fetches)
+		if f.count() > 3 {
+			t.Errorf("%d fetches", f.count())
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		gone := errors.New("the client is gone")
@@ -165,7 +184,9 @@ func TestKeyOfOtherAlgorithm(t *testing.T) {
 		if _, err := s.find(t.Context(), "a", jose.RS256); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("got %v", err)
 		}
+		s.mu.Lock()
 		s.known.keys["a"] = key{algorithm: jose.ES384, fits: []jose.SignatureAlgorithm{jose.ES256, jose.ES384}}
+		s.mu.Unlock()
 		if _, err := s.find(t.Context(), "a", jose.ES256); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("got %v", err)
 		}
@@ -179,7 +200,7 @@ func TestOnlyKey(t *testing.T) {
 		if _, err := s.outcome(""); err != nil {
 			t.Errorf("with one key: %v", err)
 		}
-		f.kids = append(f.kids, "b")
+		f.set(func() { f.kids = append(f.kids, "b") })
 		time.Sleep(refreshEvery)
 		synctest.Wait()
 		if _, err := s.outcome(""); !errors.Is(err, wire.ErrUnauthorized) {
@@ -238,7 +259,7 @@ func TestRemovedKeyIsNotRemembered(t *testing.T) {
 		i.keys.refresh(t.Context())
 		before, _ := i.keys.endpoints()
 		i.remember([32]byte{1}, Identity{}, before)
-		f.kids = []string{"b"}
+		f.set(func() { f.kids = []string{"b"} })
 		i.keys.refresh(t.Context())
 		i.remember([32]byte{2}, Identity{}, before)
 		if i.verified.Len() != 0 {
