@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,10 +25,8 @@ const maxSilence = 5 * time.Second
 // asked; its error is returned instead. Errors: wire.ErrUnauthorized, also for a token that has expired, and
 // wire.ErrNoLeader.
 func (n *Node) Holder(ctx context.Context, token string, mayAsk func() error) (masterfsm.Holder, error) {
-	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
-		return masterfsm.Holder{}, fmt.Errorf(
-			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds",
-			wire.ErrNoLeader, silence.Round(time.Second))
+	if err := n.TrustsTable(); err != nil {
+		return masterfsm.Holder{}, err
 	}
 	hash := sha256.Sum256([]byte(token))
 	var h masterfsm.Holder
@@ -57,6 +56,79 @@ func (n *Node) Holder(ctx context.Context, token string, mayAsk func() error) (m
 		h = masterfsm.Holder{}
 	}
 	return h, err
+}
+
+// TrustsTable returns why this master refuses all tokens except that of its command line, nil where it does not. The
+// error wraps wire.ErrNoLeader.
+func (n *Node) TrustsTable() error {
+	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
+		return fmt.Errorf(
+			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds",
+			wire.ErrNoLeader, silence.Round(time.Second))
+	}
+	return nil
+}
+
+// Granted returns what the holder of a token that has no entry in the table may do, in the project that named says, or
+// in the only one of grants if named is empty. That a project does not exist is confirmed with the leader. Errors:
+// wire.ErrForbidden, wire.ErrBadRequest for a choice that is missing, and wire.ErrNoLeader.
+func (n *Node) Granted(ctx context.Context, grants []wire.Grant, named string) (masterfsm.Access, error) {
+	if len(grants) > 1 && named == "" {
+		return masterfsm.Access{}, fmt.Errorf("%w: the token gives access to %d projects: add as=PROJECT to the "+
+			"query, with the id or name of one", wire.ErrBadRequest, len(grants))
+	}
+	var access masterfsm.Access
+	err := n.confirmed(ctx, func() (err error) {
+		access = masterfsm.Access{}
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { err = addGrants(s, &access, grants, named) })
+		if err == nil && access.Rights == 0 {
+			err = errNotHere
+		}
+		return err
+	})
+	if errors.Is(err, wire.ErrNotFound) {
+		err = fmt.Errorf("%w: the token gives access to no existing project with the id or name %q", wire.ErrForbidden,
+			named)
+		if named == "" {
+			err = fmt.Errorf("%w: the token gives access to the project %q, which does not exist", wire.ErrForbidden,
+				grants[0].Project)
+		}
+	}
+	return access, err
+}
+
+// addGrants adds the rights of the grants to access that are of the project that named says, or of any project.
+func addGrants(s *masterfsm.State, access *masterfsm.Access, grants []wire.Grant, named string) error {
+	for _, g := range grants {
+		p, ok := grantedProject(s, g.Project)
+		if !ok || named != "" && !IsNamed(&p, named) {
+			continue
+		}
+		rights, err := parseRights(g.Rights)
+		if err != nil {
+			return err
+		}
+		access.Project = p
+		access.Rights |= rights
+	}
+	return nil
+}
+
+// grantedProject finds the project of a grant. Unlike [masterfsm.State.FindProject] it takes a number as an id only:
+// somebody else may give a new project any name, but not choose its id.
+func grantedProject(s *masterfsm.State, project string) (masterfsm.Project, bool) {
+	if id, err := strconv.ParseUint(project, 10, 32); err == nil {
+		return s.Project(uint32(id))
+	}
+	return s.ProjectByName(project)
+}
+
+// IsNamed reports whether a text is the id of a project or, if it is no number, its name.
+func IsNamed(p *masterfsm.Project, text string) bool {
+	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return uint32(id) == p.ID
+	}
+	return text == p.Name
 }
 
 // Access returns what a project's token permits. It is [Node.Holder] where no other token is taken.

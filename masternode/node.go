@@ -46,6 +46,8 @@ type Config struct {
 	Clock     func() time.Time // nil for time.Now
 	Disk      func() wire.Disk // the space of the data folder, nil for unknown
 	Flags     wire.AccessFlags // of this master
+	// Issuer returns why the keys of the OIDC issuer cannot be fetched, "" where they can; nil without an issuer.
+	Issuer func() string
 	// Certificate is that of this master; nil, or it returns nil, without TLS.
 	Certificate func() *wire.Certificate
 	// Secrets are those that this master uses; nil for unknown.

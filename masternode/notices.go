@@ -43,9 +43,14 @@ func (l *noticeList) addLog(n *Node, leading leader.Status) {
 	}
 }
 
-// flagNotices are about flags of this master that have no effect on the group or its log.
+// flagNotices are about flags of this master: those that have no effect on the group or its log, and the OIDC issuer.
 func (n *Node) flagNotices() (l noticeList) {
 	l.addSettings(n)
+	if n.cfg.Issuer != nil {
+		if why := n.cfg.Issuer(); why != "" {
+			l.add(wire.CodeIssuer, wire.Args{"detail": why})
+		}
+	}
 	keys, _, _ := n.logOf()
 	if keys.Origin == "" {
 		return l

@@ -180,6 +180,8 @@ var (
 	CodeCheckpointKeyWaits = code("checkpoint-key-waits",
 		"the key of --checkpoint-key is not in the log yet: it is added when this master leads (chainstore master "+
 			"transfer)")
+	CodeIssuer = code("oidc-issuer",
+		"the keys of the OIDC issuer cannot be fetched, and known ones are used for 24 hours: {detail}")
 	CodeSettingIgnored = code("setting-ignored",
 		"--{setting} {asked} changes nothing: the group has {value}; settings are changed with chainstore master "+
 			"settings")

@@ -98,11 +98,38 @@ const (
 	RoleProject  = "project"
 )
 
+// Grant is what the holder of a token of the OIDC issuer may do in a project.
+type Grant struct {
+	Project string   `json:"project"` // its id if it is a number, else its name
+	Rights  []string `json:"rights"`  // RightRead, RightAppend
+}
+
+// Identity is the holder of a token of the OIDC issuer.
+type Identity struct {
+	Issuer   string  `json:"issuer"`
+	Subject  string  `json:"subject"`        // unique at the issuer
+	Name     string  `json:"name,omitempty"` // for people; not unique
+	Expires  uint64  `json:"expires"`        // unix milliseconds; the token is refused from then on
+	Projects []Grant `json:"projects"`
+}
+
 // Me describes the caller's token.
 type Me struct {
-	Role             string   `json:"role"`
-	Admin            *Admin   `json:"admin,omitempty"`   // a named admin token
-	Project          *Project `json:"project,omitempty"` // where the role is RoleProject
-	Rights           []string `json:"rights,omitempty"`  // there
-	OpenRegistration bool     `json:"open_registration"` // anyone may create a project
+	Role             string    `json:"role"`
+	Identity         *Identity `json:"identity,omitempty"` // of a token of the OIDC issuer
+	Admin            *Admin    `json:"admin,omitempty"`    // a named admin token
+	Project          *Project  `json:"project,omitempty"`  // where the role is RoleProject
+	Rights           []string  `json:"rights,omitempty"`   // there
+	OpenRegistration bool      `json:"open_registration"`  // anyone may create a project
+}
+
+// SignIn is how the console signs in at the OpenID Connect issuer of the masters. All other fields are empty unless
+// Available is true.
+type SignIn struct {
+	Available     bool     `json:"available"`
+	Issuer        string   `json:"issuer,omitempty"`
+	Client        string   `json:"client,omitempty"` // id of the console's public client
+	Scopes        []string `json:"scopes,omitempty"`
+	Authorization string   `json:"authorization_endpoint,omitempty"`
+	Token         string   `json:"token_endpoint,omitempty"`
 }

@@ -13,13 +13,16 @@ import (
 )
 
 // startCluster runs a whole cluster in this process.
-func startCluster(t *testing.T) *devcluster.Cluster {
+func startCluster(t *testing.T, change ...func(*devcluster.Topology)) *devcluster.Cluster {
 	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel = "error"
 	topology.Timeout = time.Second // the browser and the race detector slow the cluster down
 	topology.MaxAge = 50 * time.Millisecond
 	topology.Settings.Difficulty = 4
+	for _, f := range change {
+		f(&topology)
+	}
 	c, err := devcluster.Start(t.Context(), topology, "")
 	if err != nil {
 		t.Fatal(err)

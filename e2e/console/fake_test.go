@@ -33,7 +33,7 @@ func startFake(t *testing.T) *fakeCluster {
 	}
 	var urls []string
 	known := func() []string { return urls }
-	page := console.New(known)
+	page := console.New(known, "")
 	for range 3 {
 		urls = append(urls, f.Serve(func(api http.Handler) http.Handler {
 			mux := http.NewServeMux()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,13 +38,14 @@ type asset struct {
 type handler struct {
 	assets  map[string]asset // by path
 	masters func() []string
+	issuer  string
 }
 
 // New makes the handler of / and /console/. It takes no token: the console is the same for everyone and contains no
-// data. masters returns the URLs of the cluster's masters. The page may send requests only to those and to its own
-// origin.
-func New(masters func() []string) http.Handler {
-	h := &handler{assets: map[string]asset{}, masters: masters}
+// data. masters returns the URLs of the cluster's masters, and issuer is the origin of the OIDC issuer at which the
+// page signs in, "" for none. The page may send requests only to those and to its own origin.
+func New(masters func() []string, issuer string) http.Handler {
+	h := &handler{assets: map[string]asset{}, masters: masters, issuer: issuer}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -75,7 +77,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("ETag", a.etag)
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Permissions-Policy", noDevices)
-	header.Set("Content-Security-Policy", contentPolicy(h.masters()))
+	header.Set("Content-Security-Policy", contentPolicy(append(slices.Clone(h.masters()), h.issuer)))
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.data))
 }
 
@@ -83,11 +85,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const noDevices = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 // contentPolicy is the Content-Security-Policy of the console: files from the page's origin, requests to the masters
-// only, pictures from the origin or made by the page (a record's payload), nothing inline, no frames.
-func contentPolicy(masters []string) string {
+// and the issuer only, pictures from the origin or made by the page (a record's payload), nothing inline, no frames.
+func contentPolicy(hosts []string) string {
 	connect := []string{"'self'"}
-	for _, master := range masters {
-		if origin := originOf(master); origin != "" {
+	for _, host := range hosts {
+		if origin := originOf(host); origin != "" {
 			connect = append(connect, origin)
 		}
 	}

@@ -47,7 +47,7 @@ func get(h http.Handler, method, path string, headers ...string) *httptest.Respo
 }
 
 func TestConsoleServes(t *testing.T) {
-	h := New(func() []string { return []string{"http://10.0.0.2:8000", "https://Master.example"} })
+	h := New(func() []string { return []string{"http://10.0.0.2:8000", "https://Master.example"} }, "")
 	for name, source := range consoleSources(t) {
 		if mediaTypes[path.Ext(name)] == "" {
 			t.Errorf("%s has no type in mediaTypes", name)
@@ -86,17 +86,21 @@ func TestConsoleServes(t *testing.T) {
 func TestConsolePolicy(t *testing.T) {
 	for _, row := range []struct {
 		masters []string
+		issuer  string
 		connect string
 	}{
-		{nil, "'self'"},
-		{[]string{"http://10.0.0.2:8000", "https://Master.example"},
+		{nil, "", "'self'"},
+		{[]string{"http://10.0.0.2:8000"}, "https://login.example",
+			"'self' http://10.0.0.2:8000 https://login.example"},
+		{nil, "https://login.example;script-src *", "'self'"},
+		{[]string{"http://10.0.0.2:8000", "https://Master.example"}, "",
 			"'self' http://10.0.0.2:8000 https://master.example"},
-		{[]string{"http://10.0.0.2:8000/below?it=1"}, "'self' http://10.0.0.2:8000"},
-		{[]string{"http://[::1]:8000", "ftp://10.0.0.2", "not a URL", "http://a;script-src *"}, "'self'"},
+		{[]string{"http://10.0.0.2:8000/below?it=1"}, "", "'self' http://10.0.0.2:8000"},
+		{[]string{"http://[::1]:8000", "ftp://10.0.0.2", "not a URL", "http://a;script-src *"}, "", "'self'"},
 	} {
 		want := "default-src 'self'; connect-src " + row.connect +
 			"; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-		if got := get(New(func() []string { return row.masters }), "GET",
+		if got := get(New(func() []string { return row.masters }, row.issuer), "GET",
 			"/").Header().Get("Content-Security-Policy"); got != want {
 			t.Errorf("masters %q:\n%s\nwant\n%s", row.masters, got, want)
 		}

@@ -1,6 +1,8 @@
 package masterapi
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
@@ -21,6 +24,9 @@ type caller struct {
 	role   string           // wire.RoleAdmin, RoleOperator, RoleAuditor, RoleCluster or RoleProject
 	access masterfsm.Access // where it is RoleProject
 	admin  masterfsm.Admin  // of a named admin token; zero for the token of --admin-token-file
+	// identity is the holder of a token of the OIDC issuer, nil for other tokens. role is the one of its claims, or
+	// wire.RoleProject.
+	identity *oidc.Identity
 }
 
 // identify finds the holder of a request's token. No other code compares a user's token with the known ones.
@@ -37,6 +43,8 @@ func (m *master) identify(r *http.Request) (caller, error) {
 			m.provenNode(r)
 		}
 		return caller{role: wire.RoleCluster}, nil
+	case m.issuer.Issues(token):
+		return m.identifyByIssuer(r, token)
 	}
 	h, err := m.node.Holder(r.Context(), token, m.mayAsk(r))
 	switch {
@@ -87,7 +95,7 @@ func (m *master) withCaller(h func(c *gin.Context, from caller) error) gin.Handl
 		if err != nil {
 			return err
 		}
-		if from.role == wire.RoleProject {
+		if from.access.Project.ID != 0 {
 			httpapi.CountAs(c.Request, m.users, strconv.FormatUint(uint64(from.access.Project.ID), 10))
 		}
 		return h(c, from)
@@ -103,10 +111,11 @@ func (m *master) withAnyToken(h httpapi.Handler) gin.HandlerFunc {
 // whether that token may read it.
 func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) error) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, from caller) error {
-		if from.role != wire.RoleProject {
-			return fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
+		access, err := m.projectOf(c.Request, from)
+		if err != nil {
+			return err
 		}
-		return h(c, from.access)
+		return h(c, access)
 	})
 }
 
@@ -131,6 +140,9 @@ func (from caller) permit(role string) error {
 	switch {
 	case from.may(role):
 		return nil
+	case from.identity != nil:
+		return fmt.Errorf("%w: the token of %s has the role %s, and this needs the role %s", wire.ErrForbidden,
+			from.identity, from.role, role)
 	case from.admin.ID != 0:
 		return fmt.Errorf("%w: the admin token %q has the role %s, and this needs the role %s", wire.ErrForbidden,
 			from.admin.Name, from.role, role)
@@ -170,11 +182,18 @@ func (m *master) judge(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return from.permit(role)
+	if err := from.permit(role); err != nil {
+		return err
+	}
+	actor := from.actor()
+	m.Log.Info("administration", "method", c.Request.Method, "route", c.FullPath(), "actor_kind", actor.kind,
+		"actor", actor.name)
+	return nil
 }
 
-// adminRoutes adds the routes of named admin tokens.
+// adminRoutes adds the routes of named admin tokens, and that of signing in.
 func (m *master) adminRoutes() {
+	m.GET("/v1/sign-in", m.Do(m.openRoute(m.signIn)))
 	m.GET("/v1/admins", m.withRole(wire.RoleAuditor, m.listAdmins))
 	m.POST("/v1/admins", m.withRole(wire.RoleAdmin, m.createAdmin))
 	m.DELETE("/v1/admins/:id", m.withRole(wire.RoleAdmin, m.revokeAdmin))
@@ -206,7 +225,7 @@ func (m *master) revokeAdmin(c *gin.Context) error {
 }
 
 // mayCreate refuses a request that may not create projects. An administrator with all rights may, and anyone where
-// registration is open; a token in the request must be a known one, and a named admin token needs all rights. It
+// registration is open; a token in the request must be a known one, and one with a role needs all rights. It
 // returns a check of the project's name: only such an administrator may give a project the name of the legacy project.
 func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err error) {
 	var from caller
@@ -220,7 +239,7 @@ func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err
 		if from, err = m.identify(c.Request); err != nil {
 			return nil, err
 		}
-		if !m.OpenRegistration || from.admin.ID != 0 {
+		if !m.OpenRegistration || from.administers() {
 			if err := from.permit(wire.RoleAdmin); err != nil {
 				return nil, err
 			}
@@ -233,4 +252,112 @@ func (m *master) mayCreate(c *gin.Context) (mayName func(name string) error, err
 		}
 		return nil
 	}, nil
+}
+
+// identifyByIssuer finds the holder of a token of the OIDC issuer. Like the tokens of the table it is refused by a
+// master that has not heard from a leader: the projects that it gives access to are in the table.
+func (m *master) identifyByIssuer(r *http.Request, token string) (caller, error) {
+	if err := m.node.TrustsTable(); err != nil {
+		return caller{}, err
+	}
+	id, err := m.issuer.Identify(r.Context(), token, m.mayAsk(r))
+	if err != nil {
+		return caller{}, err
+	}
+	if id.Role == wire.RoleAdmin || id.Role == wire.RoleOperator {
+		m.provenNode(r)
+	} else {
+		httpapi.Proven(r, httpapi.User)
+	}
+	return caller{role: cmp.Or(id.Role, wire.RoleProject), identity: &id}, nil
+}
+
+// asProject is the parameter of a query that names the project of a request. It is needed for a token that gives access
+// to several projects.
+const asProject = "as"
+
+// projectOf returns what a caller may do in the project of a request.
+func (m *master) projectOf(r *http.Request, from caller) (masterfsm.Access, error) {
+	named := r.URL.Query().Get(asProject)
+	switch {
+	case from.identity != nil && len(from.identity.Grants) > 0:
+		access, err := m.node.Granted(r.Context(), from.identity.Grants, named)
+		if err != nil {
+			return masterfsm.Access{}, err
+		}
+		httpapi.CountAs(r, m.users, strconv.FormatUint(uint64(access.Project.ID), 10))
+		return access, nil
+	case from.role != wire.RoleProject:
+		return masterfsm.Access{}, fmt.Errorf("%w: records are appended and read with a project's token",
+			wire.ErrForbidden)
+	case named != "" && !masternode.IsNamed(&from.access.Project, named):
+		return masterfsm.Access{}, fmt.Errorf("%w: as=%.100q: the token is of the project %q", wire.ErrForbidden, named,
+			from.access.Project.Name)
+	}
+	return from.access, nil
+}
+
+// accessAgain returns a function that judges the token of a long request again. It also fails once the token has
+// expired.
+func (m *master) accessAgain(r *http.Request) func(ctx context.Context) (masterfsm.Access, error) {
+	return func(ctx context.Context) (masterfsm.Access, error) {
+		r := r.WithContext(ctx)
+		from, err := m.identify(r)
+		if err != nil {
+			return masterfsm.Access{}, err
+		}
+		return m.projectOf(r, from)
+	}
+}
+
+// administers reports whether a caller has a role by name: a named admin token, or a token of the OIDC issuer.
+func (from caller) administers() bool {
+	return from.admin.ID != 0 || from.identity != nil && from.identity.Role != ""
+}
+
+// actor is who makes a request.
+type actor struct {
+	kind string
+	name string // unique within the kind, for people
+}
+
+// The kinds of actors.
+const (
+	actorAdmin      = "admin-token"       // the unnamed one
+	actorNamedAdmin = "named-admin-token" // with its name
+	actorIdentity   = "oidc"              // with issuer, subject and name
+	actorProject    = "project-token"     // with the project's name and the token's id
+	actorNode       = "node"
+)
+
+// actor returns who a caller is.
+func (from caller) actor() actor {
+	switch {
+	case from.identity != nil:
+		return actor{actorIdentity, from.identity.String()}
+	case from.admin.ID != 0:
+		return actor{actorNamedAdmin, from.admin.Name}
+	case from.role == wire.RoleAdmin:
+		return actor{actorAdmin, ""}
+	case from.role == wire.RoleProject:
+		return actor{actorProject, fmt.Sprintf("%s/%d", from.access.Project.Name, from.access.Token)}
+	}
+	return actor{actorNode, ""}
+}
+
+// wireIdentity returns an identity in the form of the API.
+func wireIdentity(id *oidc.Identity) *wire.Identity {
+	w := &wire.Identity{
+		Issuer: id.Issuer, Subject: id.Subject, Name: id.Name, Expires: uint64(id.Expires.UnixMilli()),
+		Projects: id.Grants,
+	}
+	if w.Projects == nil {
+		w.Projects = []wire.Grant{}
+	}
+	return w
+}
+
+// signIn is GET /v1/sign-in: how the console signs in. It is the same for everyone.
+func (m *master) signIn(c *gin.Context) error {
+	return httpapi.Answer(c, http.StatusOK)(m.issuer.SignIn())
 }

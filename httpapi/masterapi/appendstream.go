@@ -43,13 +43,7 @@ func (m *master) appendStream(c *gin.Context, project masterfsm.Project) error {
 	if err := httpapi.CheckCoding(c.Request); err != nil {
 		return err
 	}
-	token, err := httpapi.Bearer(c.Request)
-	if err != nil {
-		return err
-	}
-	q.Access = func(ctx context.Context) (masterfsm.Access, error) {
-		return m.access(c.Request.WithContext(ctx), token)
-	}
+	q.Access = m.accessAgain(c.Request)
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
 	httpapi.CountAs(c.Request, m.streams, strconv.FormatUint(uint64(project.ID), 10))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,11 +34,18 @@ type gate struct {
 	others int
 	kinds  map[string]int
 	nodes  bool // the route is for nodes
+	legacy bool // the route is of the original API, which takes no tokens of the OIDC issuer
 }
 
 func (g gate) status(kind string) int {
 	if status, ok := g.kinds[kind]; ok {
 		return status
+	}
+	if kind == wrongCertificate {
+		return 403
+	}
+	if held, ok := strings.CutPrefix(kind, byIssuer); ok {
+		return g.ofIssuer(held)
 	}
 	if strings.HasPrefix(kind, proves) && !g.nodes {
 		return g.status("none") // a proof alone is no token
@@ -109,8 +117,9 @@ var (
 		"named-admin": 0, "operator": 403, "auditor": 403,
 	}}
 	// The routes of the original API: only tokens of projects, with a different status for invalid ones.
-	gateAddData = gate{others: 403, kinds: map[string]int{"own": 0, "append-only": 0, "other": 0}}
-	gateGetData = gate{others: 401, kinds: map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
+	gateAddData = gate{legacy: true, others: 403, kinds: map[string]int{"own": 0, "append-only": 0, "other": 0}}
+	gateGetData = gate{legacy: true, others: 401,
+		kinds: map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
 
 	// Of workers. The master token alone opens nothing.
 	toStorage    = []string{nodeauth.Orders, nodeauth.Storage, nodeauth.Recovery}
@@ -193,6 +202,7 @@ var masterRows = []row{
 	{"PATCH /v1/settings", gateOperator, "", `{"replicas":0}`, []int{400, 503}},
 	{"POST /v1/profiles", gateOperator, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
 
+	{"GET /v1/sign-in", gateOpen, "", "", []int{200}},
 	{"GET /v1/me", gateAny, "", "", []int{200}},
 	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
 	{"GET /v1/projects", gateAny, "", "", []int{200}},
@@ -274,6 +284,8 @@ var minerRows = []row{
 // authorisation sends a request of every row with a token of every kind. The rows must match the routes of the routers.
 func (c *cluster) authorisation(t *testing.T) {
 	tokens := c.bearers()
+	elsewhere := fromOtherAddress(t)
+	maps.Copy(tokens, c.issuerTokens())
 	log := hclog.NewNullLogger()
 	storage, miner := c.role(devcluster.KindStorage), c.role(devcluster.KindMiner)
 	for _, table := range []struct {
@@ -311,7 +323,11 @@ func (c *cluster) authorisation(t *testing.T) {
 			}
 			for i, r := range table.rows {
 				for kind, token := range kinds {
-					r.try(t, http.DefaultClient.Do, table.url, kind, token, i)
+					send := http.DefaultClient.Do
+					if kind == costly {
+						send = elsewhere
+					}
+					r.try(t, send, table.url, kind, token, i)
 				}
 				for _, cred := range credentials {
 					// Without a session there is no request, and what opens one has no proof.

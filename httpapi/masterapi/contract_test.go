@@ -18,6 +18,7 @@ import (
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/oidc/oidctest"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -28,6 +29,8 @@ type cluster struct {
 	file  devcluster.ClusterFile
 	roles []devcluster.Role
 	stop  func() error // may be called twice
+	// issuer is the OIDC issuer of the masters, nil without one.
+	issuer *oidctest.Issuer
 }
 
 func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
@@ -162,7 +165,12 @@ func (c *cluster) do(i int, r request) (http.Header, []byte) {
 }
 
 func TestContract(t *testing.T) {
-	c := startCluster(t)
+	issuer := oidctest.New(t)
+	c := startCluster(t, withIssuer(issuer))
+	c.issuer = issuer
+	if p := c.newProject("second", false); p.ID != 2 {
+		t.Fatalf("the project that the issuer's tokens give access to has the id %d", p.ID)
+	}
 	own, admin := c.file.Tokens.Project, c.file.Tokens.Admin
 
 	t.Run("another master's page", func(t *testing.T) { c.crossOrigin(own) })
@@ -182,6 +190,7 @@ func TestContract(t *testing.T) {
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
 	t.Run("the log", func(t *testing.T) { c.with(t).log(own, admin) })
 	t.Run("who may", func(t *testing.T) { c.with(t).authorisation(t) })
+	t.Run("tokens of the issuer", func(t *testing.T) { c.with(t).byIssuer() })
 	t.Run("pages of other sites", func(t *testing.T) { c.with(t).otherSites(own) })
 	t.Run("any page", func(t *testing.T) { c.with(t).anyPage(false) })
 	t.Run("unknown tokens", func(t *testing.T) { c.with(t).unknownTokens(own) })

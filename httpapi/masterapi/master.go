@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -31,7 +32,8 @@ type Config struct {
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
-	AdminToken  string // "" where all administrators have named tokens
+	AdminToken  string       // "" where all administrators have named tokens
+	Issuer      *oidc.Issuer // nil without --oidc-issuer
 	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
 	// and use no proxy: the requests have an admin token, which goes to the leader only.
 	Forward exchange.Send
@@ -74,6 +76,7 @@ type master struct {
 	nodes   *httpapi.Nodes
 	secured bool // nodes have certificates
 	admin   httpapi.Secret
+	issuer  *oidc.Issuer
 	leader  forwarder
 	profile func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
 	unowned *httpapi.Intake // bodies of senders that are not known yet, by address
@@ -104,6 +107,7 @@ func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: cfg.Secrets.Masters, admin: httpapi.NewSecret(cfg.AdminToken),
+		issuer:  cfg.Issuer,
 		secured: cfg.Certificate != nil,
 		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward},
 		Options: cfg.Options, profile: cfg.Profile,
@@ -140,7 +144,7 @@ func New(cfg Config) http.Handler {
 	}
 	m.Health(m.node.Ready)
 	m.addMetrics(&cfg)
-	page := gin.WrapH(console.New(m.node.MasterURLs))
+	page := gin.WrapH(console.New(m.node.MasterURLs, cfg.Issuer.Origin()))
 	for _, path := range []string{"/", "/console/*file"} {
 		m.GetAndHead(path, page)
 	}

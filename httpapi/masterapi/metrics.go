@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masternode"
 )
 
@@ -16,7 +17,7 @@ import (
 func (m *master) addMetrics(cfg *Config) {
 	own := metrics{
 		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
-		open: m.open, unknown: m.unknown, scrapes: m.scrapes,
+		open: m.open, unknown: m.unknown, scrapes: m.scrapes, issuer: m.issuer,
 	}
 	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate},
 		httpapi.SecretMetrics{Report: cfg.Reported})
@@ -30,6 +31,7 @@ type metrics struct {
 	raftCut     func() uint64
 
 	open, unknown, scrapes *httpapi.RateLimit
+	issuer                 *oidc.Issuer
 }
 
 // Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
@@ -127,6 +129,18 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 			m.raftCut())
 	}
 
+	if m.issuer != nil {
+		s := m.issuer.Status()
+		age := math.Inf(1)
+		if !s.Fetched.IsZero() {
+			age = time.Since(s.Fetched).Seconds()
+		}
+		gauge("oidc_keys", "keys of the OIDC issuer that this master knows", uint64(s.Keys))
+		collect(prometheus.GaugeValue, "oidc_keys_age_seconds",
+			"time since the keys of the OIDC issuer were fetched; +Inf if they never were", age)
+		counter("oidc_fetch_failures", "fetches of the keys of the OIDC issuer that failed", s.Failures)
+		counter("oidc_tokens_refused", "tokens with the form of a JWT that were refused", s.Refused)
+	}
 	if f.Disk.State != "" {
 		gauge("disk_free_bytes", "bytes free on the disk of this master's data folder", f.Disk.Free)
 		gauge("disk_total_bytes", "bytes of the disk of this master's data folder", f.Disk.Total)

@@ -26,7 +26,13 @@ func (m *master) projectRoutes() {
 
 func (m *master) me(c *gin.Context, from caller) error {
 	me := wire.Me{Role: from.role, OpenRegistration: m.OpenRegistration}
-	if from.role == wire.RoleProject {
+	if from.identity != nil {
+		me.Identity = wireIdentity(from.identity)
+		if access, err := m.projectOf(c.Request, from); err == nil { // no project is chosen otherwise
+			from.access = access
+		}
+	}
+	if from.access.Project.ID != 0 {
 		project := masternode.WireProject(&from.access.Project)
 		me.Project, me.Rights = &project, masternode.WireRights(from.access.Rights)
 	}

@@ -1,7 +1,6 @@
 package masterapi
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -31,17 +30,10 @@ func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 		}
 		q.From, q.Now = n+1, false
 	}
-	token, err := httpapi.Bearer(c.Request)
-	if err != nil {
-		return err
-	}
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
 	httpapi.Endless(c.Request)
-	access := func(ctx context.Context) (masterfsm.Access, error) {
-		return m.access(c.Request.WithContext(ctx), token)
-	}
-	return m.node.Stream(ctx, q, access, &events{c: c, out: http.NewResponseController(c.Writer)})
+	return m.node.Stream(ctx, q, m.accessAgain(c.Request), &events{c: c, out: http.NewResponseController(c.Writer)})
 }
 
 // events writes a stream. An event's id is the record's leaf index. An event of an id only is not passed to the page;

@@ -59,6 +59,8 @@ var mayImport = map[string][]string{
 	"internal/certs/certstest": {"internal/certs"},
 	"internal/nodeauth":        {"wire"},
 	"internal/secrets":         {"internal/durable", "internal/nodeauth", "wire"},
+	"internal/oidc":            {"wire"},
+	"internal/oidc/oidctest":   {},
 	"internal/noderpc":         {"chain", "internal/certs", "internal/exchange", "internal/nodeauth", "wire"},
 	"client":                   {"chain", "internal/exchange", "wire"},
 	"verify":                   {"chain", "internal/exchange", "wire"},
@@ -67,13 +69,13 @@ var mayImport = map[string][]string{
 	"httpapi/legacy":           {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
 		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "internal/certs", "internal/exchange",
-		"internal/nodeauth", "masterfsm", "masternode", "wire",
+		"internal/nodeauth", "internal/oidc", "masterfsm", "masternode", "wire",
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/certs", "internal/nodeauth", "internal/worker", "minernode",
 		"storagenode", "wire"},
 	"internal/roles": {
 		"chain", "internal/atrest", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
-		"internal/nodeauth", "internal/noderpc", "internal/secrets",
+		"internal/nodeauth", "internal/noderpc", "internal/oidc", "internal/secrets",
 		"httpapi",
 		"masterfsm", "masternode",
 		"minernode", "raftstore", "raftstore/transport", "storagenode", "verify", "internal/worker", "wire",
@@ -133,8 +135,8 @@ var onlyIn = map[string]string{
 }
 
 // mayDial lists the folders that may create an HTTP client or transport. Calls between nodes carry tokens, so they all
-// use the transport of internal/noderpc.
-var mayDial = []string{"internal/exchange", "verify"}
+// use the transport of internal/noderpc. internal/oidc reads public documents of the issuer.
+var mayDial = []string{"internal/exchange", "internal/oidc", "verify"}
 
 // dialing lists the names of net/http that are clients or transports, or create them. A pointer type is allowed: it is
 // a client that the caller passes in.

@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
@@ -72,6 +73,7 @@ type MasterOptions struct {
 	Origin        string   // see masternode.LogConfig
 	CheckpointKey string   // file with the private key of masternode.LogConfig; "" for none
 	Witnesses     []string // witnesses that the leader asks for cosignatures; see masternode.ParseWitness
+	OIDC          oidc.Options
 	SpaceOptions
 	masterapi.Options
 }
@@ -118,6 +120,7 @@ func DefaultMasterOptions() MasterOptions {
 	return MasterOptions{
 		Options:       masterapi.Options{OpenRate: defaultOpenRate},
 		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate,
+		OIDC:      oidc.Options{ConsoleScopes: oidc.DefaultScopes()},
 		ReadCache: masternode.DefaultReadCache, TileCache: masternode.DefaultTileCache,
 		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), SpaceOptions: defaultSpace(),
 	}
@@ -211,6 +214,9 @@ func (o *MasterOptions) Validate() error {
 		if u, err := url.Parse("http://" + host); err != nil || host == "" || u.Host != host {
 			return fmt.Errorf("--browser-host %q is not a host name, such as log.example", host)
 		}
+	}
+	if err := o.OIDC.Validate(o.OpenRegistration); err != nil {
+		return err
 	}
 	if err := o.validateSpace(); err != nil {
 		return err

@@ -143,7 +143,34 @@ func (o *MasterOptions) Flags() []Flag {
 			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
 	}
 	flags = append(flags, o.spaceFlags("appends")...)
+	flags = append(flags, o.oidcFlags()...)
 	return append(append(flags, o.logFlags()...), o.CheckFlags()...)
+}
+
+// oidcFlags lists the flags of the OpenID Connect issuer.
+func (o *MasterOptions) oidcFlags() []Flag {
+	return []Flag{
+		{Name: "oidc-issuer", Value: &o.OIDC.Issuer,
+			Usage: "`URL` of an OpenID Connect issuer whose tokens are accepted, as in their claim iss; give this " +
+				"and the other --oidc flags to all masters"},
+		{Name: "oidc-audience", Value: &o.OIDC.Audiences, Repeat: true,
+			Usage: "`audience` that the tokens must be for; repeat it for several"},
+		{Name: "oidc-ca", Value: &o.OIDC.CA,
+			Usage: "`file` with the authorities of the issuer's certificate (default: those of the system)"},
+		{Name: "oidc-claim-roles", Value: &o.OIDC.ClaimRoles,
+			Usage: "`claim` whose values --oidc-roles maps, such as groups or realm_access.roles"},
+		{Name: "oidc-roles", Value: &o.OIDC.Roles, Repeat: true,
+			Usage: "`VALUE=ROLE`: holders of tokens with this value of the claim have the role admin, operator or " +
+				"auditor; repeat it for several"},
+		{Name: "oidc-claim-projects", Value: &o.OIDC.ClaimProjects, Usage: "`claim` whose values --oidc-projects maps"},
+		{Name: "oidc-projects", Value: &o.OIDC.Projects, Repeat: true,
+			Usage: "`VALUE=PROJECT:RIGHTS`: holders of tokens with this value of the claim have the rights read, " +
+				"append or read,append in the project of this id or name; repeat it for several"},
+		{Name: "oidc-console-client", Value: &o.OIDC.ConsoleClient,
+			Usage: "`id` of a public client at the issuer with which users sign in to the console; also an " +
+				"--oidc-audience (default: no sign-in)"},
+		{Name: "oidc-console-scopes", Value: &o.OIDC.ConsoleScopes, Usage: "`scopes` that the console asks for"},
+	}
 }
 
 // logFlags lists the flags of the transparency log.

@@ -19,6 +19,7 @@ import (
 	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
@@ -45,6 +46,7 @@ type Master struct {
 	toWorkers *noderpc.Transport
 	masters   *noderpc.Masters
 	node      *masternode.Node
+	issuer    *oidc.Issuer // nil without --oidc-issuer
 	handler   http.Handler
 }
 
@@ -134,6 +136,13 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.id = m.store.Member().ID
 	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
 	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
+	var issuer func() string
+	if cfg.OIDC.Issuer != "" {
+		if m.issuer, err = oidc.New(cfg.OIDC, cfg.Logger); err != nil {
+			return nil, err
+		}
+		issuer = m.issuer.Failure
+	}
 	workers := noderpc.NewWorkers(m.toWorkers, credentials)
 	workers.From(func() string { return m.store.Member().Group })
 	workers.ToOlder(func() bool { return m.store.Level() < masterfsm.LevelProofs })
@@ -144,7 +153,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
-		Flags: cfg.Options.Access(), Certificate: reported, Secrets: own.Report, Histograms: histograms,
+		Flags: cfg.Options.Access(), Issuer: issuer, Certificate: reported, Secrets: own.Report, Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},
@@ -162,7 +171,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
-		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
+		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Issuer: m.issuer,
+		Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -200,6 +210,9 @@ func (m *Master) Run(ctx context.Context) error {
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error { return m.secrets.Watch(ctx) })
+	if m.issuer != nil {
+		serving.Go(func() error { return m.issuer.Run(ctx) })
+	}
 	serving.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -1,7 +1,7 @@
 // Requests to the masters. The page was loaded from one of them. If that one stops answering, requests go to the next
 // one. GET /v1/cluster returns the URLs, and masters accept requests from each other's pages.
 
-import { token } from './settings.js';
+import { session, sessionEnded, token } from './settings.js';
 
 /** Problem is a failed request: an application/problem+json response, or no response (status 0). */
 export class Problem extends Error {
@@ -55,6 +55,10 @@ async function request(path, { method = 'GET', as = 'any', headers = {}, body, r
   timeout = patience } = {}) {
   const sent = new Headers(headers);
   const text = bearer(as);
+  const user = session();
+  const ofUser = Boolean(user) && text === user.token;
+  const url = ofUser && as === 'project' && user.projects.length > 1
+    ? `${path}${path.includes('?') ? '&' : '?'}as=${encodeURIComponent(user.project)}` : path;
   if (text) sent.set('Authorization', `Bearer ${text}`);
   const again = repeatable ?? (method === 'GET' || method === 'HEAD');
   const start = Math.max(connection.masters.indexOf(connection.master), 0);
@@ -62,12 +66,13 @@ async function request(path, { method = 'GET', as = 'any', headers = {}, body, r
   for (let i = 0; i < connection.masters.length; i++) {
     const master = connection.masters[(start + i) % connection.masters.length];
     try {
-      const answer = await once(master + path, { method, headers: sent, body }, signal, timeout);
+      const answer = await once(master + url, { method, headers: sent, body }, signal, timeout);
       moveTo(master, false);
       return answer;
     } catch (error) {
       if (error instanceof Cancelled) throw error;
       failure = error;
+      if (ofUser && error.status === 401 && session() === user) sessionEnded();
       const elsewhere = error.status === 0 || error.name === 'no-leader' || error.name === 'stale-folder';
       if (error.status !== 0) moveTo(master, false);
       if (!elsewhere) throw error;

@@ -11,12 +11,14 @@ import { overview } from './pages/overview.js';
 import { projects } from './pages/projects.js';
 import { record } from './pages/record.js';
 import { current, href } from './router.js';
-import { setTheme, theme, themes, token, tokenEvents } from './settings.js';
+import { entered, session, setTheme, theme, themes, tokenEvents } from './settings.js';
+import { SignInError, findIssuer, finishSignIn, issuer, takeAnswer } from './signin.js';
 import { startStatus, status } from './status.js';
-import { announce, announcer } from './ui/announce.js';
+import { announce, announcer, toast } from './ui/announce.js';
 import { h, replace, update } from './ui/dom.js';
 import { icon } from './ui/icons.js';
-import { empty, head, refreshTimes } from './ui/parts.js';
+import { dialog } from './ui/dialog.js';
+import { empty, explain, head, refreshTimes } from './ui/parts.js';
 import { hostOf } from './ui/picture.js';
 import { askForToken } from './ui/tokens.js';
 import { watchCluster } from './ui/watch.js';
@@ -110,13 +112,16 @@ function tokenButton() {
   const node = h('button', { type: 'button', class: 'button', id: 'token-button', onclick: () => askForToken() },
     icon('key'), text);
   const show = () => {
-    const held = ['project', 'admin'].filter((slot) => token(slot)).map((slot) => t(`token.${slot}.short`));
-    update(text, held.length ? held.join(' + ') : t('token.none'));
+    const held = ['project', 'admin'].filter((slot) => entered(slot)).map((slot) => t(`token.${slot}.short`));
+    if (session()) held.unshift(session().name);
+    update(text, held.length ? held.join(' + ') : t(issuer.available ? 'signIn.do' : 'token.none'));
     node.classList.toggle('primary', held.length === 0);
     node.setAttribute('aria-label', `${t('token.title')}: ${text.textContent}`);
   };
   show();
-  tokenEvents.addEventListener('change', show, { signal: redraw.signal });
+  for (const [source, event] of [[tokenEvents, 'change'], [tokenEvents, 'ended'], [issuer, 'change']]) {
+    source.addEventListener(event, show, { signal: redraw.signal });
+  }
   return node;
 }
 
@@ -146,11 +151,30 @@ const lostWay = () =>
   ({ title: t('lostWay'),
     node: [head(t('lostWay')), empty(t('lostWay.text'), h('a', { href: href('overview') }, t('nav.overview')))] });
 
+/** endSignIn completes what signIn began, and shows why it failed. */
+async function endSignIn(answer) {
+  try {
+    await finishSignIn(answer);
+    toast(t('signIn.as', { name: session().name }));
+  } catch (error) {
+    const known = error instanceof SignInError;
+    if (!known && !('status' in error)) throw error; // a bug of the console: the browser logs it
+    await dialog(t('signIn.failed'), (close) => [
+      h('p', {}, known ? t(error.key, { origin: location.origin }) : explain(error)),
+      error.detail ? h('p', { class: 'problem-detail' }, error.detail) : null,
+      h('div', { class: 'dialog-do' },
+        h('button', { type: 'button', class: 'button primary', onclick: () => close() }, t('signIn.close'))),
+    ]);
+  }
+}
+
 document.body.append(frame, ...announcer);
+const answer = takeAnswer(); // before the page is chosen by the address
 drawFrame();
 openPage(false);
 addEventListener('hashchange', () => openPage(true));
 tokenEvents.addEventListener('change', () => openPage(false));
+tokenEvents.addEventListener('ended', () => toast(t('signIn.ended')));
 languageEvents.addEventListener('change', () => {
   drawFrame();
   openPage(false);
@@ -159,3 +183,5 @@ languageEvents.addEventListener('change', () => {
 status.addEventListener('change', refreshTimes);
 watchCluster();
 startStatus();
+findIssuer();
+if (answer) endSignIn(answer);

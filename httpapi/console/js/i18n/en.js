@@ -45,6 +45,19 @@ export default {
   'welcome.dev': 'A cluster of “chainstore dev” wrote its tokens to cluster.json in its data folder.',
   'welcome.admin': 'Otherwise, ask the operator of the cluster for a token of your project.',
   'welcome.open': 'If the cluster allows registration, you can create a project and get its token at once.',
+  'signIn.do': 'Sign in',
+  'signIn.where': 'At {issuer}. You come back to this page.',
+  'signIn.as': 'Signed in as {name}',
+  'signIn.project': 'Project for records',
+  'signIn.leave': 'Sign out',
+  'signIn.out': 'Signed out here. The session at the issuer may go on.',
+  'signIn.ended': 'Your session has ended. Sign in again.',
+  'signIn.failed': 'Signing in failed',
+  'signIn.close': 'Close',
+  'signIn.stray': 'The answer does not belong to an attempt of this tab. Sign in again.',
+  'signIn.refused': 'The issuer refused.',
+  'signIn.noAnswer': 'The issuer did not answer this page. Its client must allow requests from {origin} (CORS).',
+  'signIn.noToken': 'The issuer sent no ID token.',
   'token.title': 'Tokens',
   'token.none': 'Enter a token',
   'token.enter': 'Enter a token',
@@ -522,6 +535,8 @@ export default {
   'code.checkpoint-key-retired': 'the key of --checkpoint-key, {key}, is retired and is not used again',
   'code.checkpoint-key-waits': 'the key of --checkpoint-key is not in the log yet: it is added when this master ' +
     'leads (chainstore master transfer)',
+  'code.oidc-issuer': 'the keys of the OIDC issuer cannot be fetched, and known ones are used for 24 hours: ' +
+    '{detail}',
   'code.setting-ignored': '--{setting} {asked} changes nothing: the group has {value}; settings are changed with ' +
     'chainstore master settings',
   'code.flag-differs': '--{flag} is set on masters {with} and not on {without}, so it is in force on a part of them: ' +

@@ -5,7 +5,9 @@ import { ago, moment, number, t } from '../i18n.js';
 import { toast } from './announce.js';
 import { h, newId, replace, update } from './dom.js';
 import { icon } from './icons.js';
-import { askForToken } from './tokens.js';
+import { session } from '../settings.js';
+import { issuer } from '../signin.js';
+import { askForToken, signInButton } from './tokens.js';
 
 /** panel is a part of a page with its own heading. */
 export function panel(title, ...children) {
@@ -143,6 +145,7 @@ export function problemBox(problem, retry) {
     h('div', {}, h('p', { class: 'problem-title' }, explain(problem)), problem.detail &&
       h('p', { class: 'problem-detail' }, problem.detail)),
     h('div', { class: 'problem-do' },
+      needsToken && issuer.available && !session() ? signInButton() : null,
       needsToken ? button(t('token.enter'), () => askForToken(slot)) : null,
       retry && !problem.missing ? button(t('again'), retry) : null));
 }

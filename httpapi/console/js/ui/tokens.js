@@ -2,10 +2,42 @@
 
 import { Problem, getJSON } from '../api.js';
 import { t } from '../i18n.js';
-import { setToken, token } from '../settings.js';
+import { entered, session, setSession, setToken } from '../settings.js';
+import { issuer, signIn } from '../signin.js';
 import { toast } from './announce.js';
 import { dialog } from './dialog.js';
 import { h, newId, replace } from './dom.js';
+
+/** userPart shows who is signed in, or a button to sign in; nothing if the masters have no issuer. */
+function userPart(close) {
+  const user = session();
+  if (!user) {
+    if (!issuer.available) return null;
+    return h('div', { class: 'field' }, signInButton(), h('p', { class: 'hint' },
+      t('signIn.where', { issuer: new URL(issuer.issuer).host })));
+  }
+  const role = user.role === 'project' ? '' : ` (${user.role})`;
+  const id = newId('project');
+  return [
+    h('p', { id: 'signed-in' }, t('signIn.as', { name: user.name }), role),
+    user.projects.length > 1
+      ? h('div', { class: 'field' }, h('label', { for: id }, t('signIn.project')),
+        h('select', { id, name: 'session-project', onchange: (event) =>
+          setSession({ ...session(), project: event.target.value }) },
+        user.projects.map(({ project }) =>
+          h('option', { value: project, selected: project === user.project }, project))))
+      : null,
+    h('div', { class: 'dialog-do' }, h('button', { type: 'button', class: 'button', onclick: () => {
+      setSession(null);
+      close();
+      toast(t('signIn.out'));
+    } }, t('signIn.leave'))),
+  ];
+}
+
+/** signInButton leaves the page for that of the issuer. */
+export const signInButton = () =>
+  h('button', { type: 'button', class: 'button primary', onclick: () => signIn() }, t('signIn.do'));
 
 /** slots are the two tokens of the console. */
 const slots = ['project', 'admin'];
@@ -17,11 +49,12 @@ export const askForToken = (slot = 'project') =>
     const form = h('form', {
       onsubmit: (event) => {
         event.preventDefault();
-        for (const name of slots) if (inputs[name].value !== token(name)) setToken(name, inputs[name].value);
+        for (const name of slots) if (inputs[name].value !== entered(name)) setToken(name, inputs[name].value);
         close();
         toast(t('token.kept'));
       },
     },
+    userPart(close),
     h('p', {}, t('token.why')),
     slots.map((name) => labelled(name, inputs[name])),
     h('p', { class: 'hint' }, t('token.where')),
@@ -34,7 +67,7 @@ export const askForToken = (slot = 'project') =>
 const tokenInput = (name, focused) =>
   h('input', {
     type: 'password', id: newId('token'), autocomplete: 'off', spellcheck: 'false', class: 'mono', autofocus: focused,
-      value: token(name),
+      value: entered(name),
     name: `token-${name}`,
   });
 

@@ -1,0 +1,172 @@
+package masterapi_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// day is far below the grace of certificates that are out of their time, and twenty of them are above it.
+const day = 24 * time.Hour
+
+// TestRoutesByCertificate sends a request of every row of a master to a cluster with TLS, with every kind of
+// certificate.
+func TestRoutesByCertificate(t *testing.T) {
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
+	topology.LogLevel, topology.Timeout, topology.TLS = "error", time.Second, true
+	topology.Masters, topology.Storages, topology.Miners = 1, 1, 1
+	topology.Settings.Difficulty = 4
+	c, err := devcluster.Start(t.Context(), topology, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	roles := topology.Roles()
+	master, storage := roles[0], roles[1]
+	ours, trust := authorityOf(t, topology.Dir)
+	now := time.Now()
+	theirs := func(domain string) *certs.Authority {
+		pair, err := certs.NewAuthority(domain, certs.AuthorityLifetime, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := certs.OpenAuthority(pair)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	issue := func(a *certs.Authority, from time.Time) *tls.Certificate {
+		pair, err := a.Issue(certs.Master, "m9", []string{"127.0.0.1"}, time.Hour, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &cert
+	}
+	asNode := func(cert *tls.Certificate) exchange.Send {
+		config := trust.Clone()
+		config.NextProtos = []string{certs.NodeProtocol}
+		if cert != nil {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return cert, nil
+			}
+		}
+		return (&http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}).Do
+	}
+	refused := map[string]exchange.Send{
+		"no certificate":     asNode(nil),
+		"expired":            asNode(issue(ours, now.Add(-20*day))),
+		"not yet valid":      asNode(issue(ours, now.Add(20*day))),
+		"of a wrong CA":      asNode(issue(theirs(ours.Domain()), now)),
+		"of another cluster": asNode(issue(theirs("other"), now)),
+	}
+	user := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}
+	store, err := certs.Open(storage.TLS, certs.DefaultGrace, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrongRole := noderpc.NewSecureTransport(store, certs.Master)
+	t.Cleanup(wrongRole.CloseIdle)
+	asMaster := wrongRole.As(nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Masters))
+	ofMasters := 0
+	for i, r := range masterRows {
+		for kind, send := range refused {
+			if status, err := r.send(t, send, master.URL(), c.File().Tokens.Admin); err == nil {
+				t.Errorf("%s as a node with a certificate: %s: it was answered with %d", r.route, kind, status)
+			}
+		}
+		status, err := r.send(t, user.Do, master.URL(), c.File().Tokens.Admin)
+		switch {
+		case err != nil:
+			t.Errorf("%s as a user without a certificate: %v", r.route, err)
+		case strings.HasSuffix(r.route, wire.PathSession):
+			if status != http.StatusForbidden { // only a node opens a session
+				t.Errorf("%s as a user without a certificate: %d", r.route, status)
+			}
+		case r.gate.nodes && status != http.StatusUnauthorized && status != http.StatusForbidden:
+			t.Errorf("%s as a user without a certificate: %d", r.route, status)
+		case !r.gate.nodes && r.gate.status("admin") != 0 && status != r.gate.status("admin"):
+			t.Errorf("%s as a user without a certificate: %d, want %d", r.route, status, r.gate.status("admin"))
+		case !r.gate.nodes && r.gate.status("admin") == 0 && slices.Contains([]int{401, 403}, status):
+			t.Errorf("%s as a user without a certificate: %d", r.route, status)
+		}
+		// A storage node has the secret of the masters too.
+		if r.gate.nodes && r.gate.status(proves+nodeauth.Storage) == http.StatusForbidden {
+			r.try(t, asMaster, master.URL(), wrongCertificate, "", i)
+			ofMasters++
+		}
+	}
+	if ofMasters < 5 {
+		t.Errorf("only %d routes are for masters alone", ofMasters)
+	}
+}
+
+// wrongCertificate is the kind of a node that proves the secret of the masters, and has the certificate of a storage
+// node.
+const wrongCertificate = "certificate of another role"
+
+// authorityOf returns the authority of a development cluster, and a configuration that trusts it.
+func authorityOf(t *testing.T, dir string) (*certs.Authority, *tls.Config) {
+	t.Helper()
+	var pair certs.Pair
+	var err error
+	if pair.Cert, err = os.ReadFile(filepath.Join(dir, "tls", "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if pair.Key, err = os.ReadFile(filepath.Join(dir, "tls", "ca-key.pem")); err != nil {
+		t.Fatal(err)
+	}
+	a, err := certs.OpenAuthority(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(a.Certificate())
+	return a, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}
+}
+
+// send sends the row's request with a token and returns the status of the answer.
+func (r row) send(t *testing.T, send exchange.Send, url, token string) (status int, err error) {
+	t.Helper()
+	method, path, _ := strings.Cut(r.route, " ")
+	if r.path != "" {
+		path = r.path
+	}
+	fill := strings.NewReplacer("TOKEN", token, "NUMBER", r.route)
+	req, err := http.NewRequestWithContext(t.Context(), method, url+fill.Replace(path),
+		strings.NewReader(fill.Replace(r.body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" && !strings.Contains(r.path+r.body, "TOKEN") {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := send(req)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, resp.Body.Close()
+}
