@@ -320,7 +320,7 @@ func (n *Node) CloseLog(ctx context.Context, c wire.CloseLog) (wire.LogKey, erro
 	if err != nil {
 		return wire.LogKey{}, err
 	}
-	sealed, err := n.cfg.Log.Sealer(group).Seal(key)
+	sealed, err := n.cfg.Log.Sealer(group).As(keys).Seal(key)
 	if err != nil {
 		return wire.LogKey{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -71,7 +72,15 @@ func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	return nil
 }
 
+// hideSecrets removes what is said about the secrets of the nodes.
 func hideSecrets(status *wire.Cluster) {
+	all := len(status.NoticesCoded)
+	status.NoticesCoded = slices.DeleteFunc(status.NoticesCoded, func(m wire.Message) bool {
+		return m.Code == wire.CodeSecretFile || m.Code == wire.CodeSecretOld || m.Code == wire.CodeSecretRefused
+	})
+	if len(status.NoticesCoded) < all {
+		status.Notices = wire.Texts(status.NoticesCoded)
+	}
 	for i := range status.Masters {
 		status.Masters[i].Secrets = nil
 	}

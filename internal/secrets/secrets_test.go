@@ -132,6 +132,41 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReadableLater checks that a file which others may read, of the same content, is reported, and that a folder that
+// was started with one takes no new values from it.
+func TestReadableLater(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	open := func(mode os.FileMode, lenient bool) *Store {
+		t.Helper()
+		write(t, path, first, mode)
+		s, err := Open(Config{Files: Files{Cluster: path}, Uses: []string{wire.SecretMasters}, Lenient: lenient,
+			Log: hclog.NewNullLogger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open(0o600, false)
+	for _, mode := range []os.FileMode{0o644, 0o600} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		s.Reload()
+		if r := s.Report()[0]; (r.Error == "") != (mode == 0o600) || r.Current != Fingerprint(first) {
+			t.Errorf("mode %v: %+v", mode, r)
+		}
+	}
+	s = open(0o644, true)
+	if s.Reload(); s.Report()[0].Error != "" {
+		t.Errorf("nothing has changed: %+v", s.Report())
+	}
+	write(t, path, first+"\nnext "+second, 0o644)
+	s.Reload()
+	if r := s.Report()[0]; r.Error == "" || r.Next != "" {
+		t.Errorf("new values that others may read are in use: %+v", r)
+	}
+}
+
 // TestStart checks which files a node starts with, and that no error shows a part of a secret.
 func TestStart(t *testing.T) {
 	weak := "aaaaaaaaaaaaaaaaaaaaaaaa"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -66,9 +67,10 @@ type source struct {
 
 	mu     sync.Mutex
 	values Values
-	seen   []byte // the content of the file when it was looked at last
-	mode   error  // what is wrong with the mode of the file in use
-	err    error  // why the file is not used as it is now
+	seen   []byte      // the content of the file when it was looked at last
+	perm   fs.FileMode // its mode then
+	mode   error       // what is wrong with the mode of the file in use
+	err    error       // why the file is not used as it is now
 }
 
 // Open reads the files. The error names the file that is wrong, and contains no part of a secret.
@@ -171,7 +173,7 @@ func (f *source) look(log hclog.Logger) (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	content, mode, err := readFile(f.path)
-	if err == nil && f.seen != nil && bytes.Equal(content, f.seen) && f.err == nil {
+	if err == nil && f.seen != nil && bytes.Equal(content, f.seen) && mode == f.perm && f.err == nil {
 		return false, nil
 	}
 	var values Values
@@ -187,7 +189,7 @@ func (f *source) look(log hclog.Logger) (changed bool, err error) {
 			err = nil
 		}
 		switch {
-		case err != nil && started && f.mode != nil:
+		case err != nil && started && f.mode != nil && values == f.values && mode == f.perm:
 			err = nil // as at the start
 		case err != nil && !started && f.lenient:
 			log.Warn("a file with a secret is not private", "error", err)
@@ -205,7 +207,7 @@ func (f *source) look(log hclog.Logger) (changed bool, err error) {
 		return false, err
 	}
 	changed = values != f.values
-	f.seen, f.values, f.err = content, values, nil
+	f.seen, f.perm, f.values, f.err = content, mode, values, nil
 	if changed {
 		f.secret.Set(values.Accepted()...)
 	}

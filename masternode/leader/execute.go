@@ -66,7 +66,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actAddLogKey:
 		return l.addLogKey(view, false)
 	case actSealAgain:
-		return l.sealAgain(view)
+		return l.sealAgain(view, m.seals.first)
 	case actRaiseLevel:
 		return l.raiseLevel()
 	case actHandOver:

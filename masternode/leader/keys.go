@@ -20,9 +20,11 @@ func (l *leadership) addLogKey(view masterfsm.View, first bool) job {
 	}
 }
 
-// AddLogKey seals a key and commits it.
+// AddLogKey seals a key as the others of the log are sealed, and commits it.
 func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, first bool) (*masterfsm.LogKey, error) {
-	sealed, err := l.cfg.Log.Sealer(group).Seal(key)
+	var log masterfsm.Log
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { log = s.Log() })
+	sealed, err := l.cfg.Log.Sealer(group).As(log).Seal(key)
 	if err != nil {
 		return nil, err
 	}
@@ -36,10 +38,13 @@ func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, 
 }
 
 // sealAgain seals the signing keys that open here, and are not sealed under the present value of the secret, under that
-// value. [masterfsm.AddLogKey] replaces the sealed part of a key that the table has.
-func (l *leadership) sealAgain(view masterfsm.View) job {
+// value, which all members accept. [masterfsm.AddLogKey] replaces the sealed part of a key that the table has.
+func (l *leadership) sealAgain(view masterfsm.View, value string) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		sealer, keys := l.cfg.Log.Sealer(view.Group.ID), view.Log.Signing()
+		if sealer.Values[0] != value {
+			return nil, nil // the file has changed meanwhile: the next plan decides
+		}
 		for i := range keys {
 			if sealer.SealedUnderFirst(view.Log.Origin, &keys[i]) {
 				continue

@@ -99,6 +99,26 @@ func TestSealedKeys(t *testing.T) {
 	}
 }
 
+// TestSealedAsTheOthers checks that a new key is sealed under the value under which the keys of the log are sealed, and
+// not under one that only this master may have.
+func TestSealedAsTheOthers(t *testing.T) {
+	all, ahead := Sealer{Values: []string{"old"}, Group: "g"}, Sealer{Values: []string{"new", "old"}, Group: "g"}
+	_, known := newKey(t, "example.com/log", all)
+	log := masterfsm.Log{Origin: "example.com/log", Keys: []masterfsm.LogKey{known}}
+	_, added := newKey(t, "example.com/log", ahead.As(log))
+	if _, err := all.Open("example.com/log", &added); err != nil {
+		t.Errorf("the other masters cannot open the new key: %v", err)
+	}
+	if s := ahead.As(masterfsm.Log{}); s.Values[0] != "new" {
+		t.Errorf("a first key is sealed under %q", s.Values[0])
+	}
+	_, again := newKey(t, "example.com/log", ahead)
+	log.Keys[0] = again
+	if s := ahead.As(log); s.Values[0] != "new" || len(s.Values) != 2 {
+		t.Errorf("after the keys were sealed again a new one is sealed under %q", s.Values)
+	}
+}
+
 // TestOpenLogKeys checks that of several keys those with the right seal are opened.
 func TestOpenLogKeys(t *testing.T) {
 	const origin = "example.com/log"

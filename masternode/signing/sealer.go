@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -66,6 +67,20 @@ func (s Sealer) Open(origin string, k *masterfsm.LogKey) (*Key, error) {
 		}
 	}
 	return nil, err
+}
+
+// As returns a sealer that seals under the value under which the signing keys of a log are sealed, if one of them
+// opens: every master that signs has that value. A new key that is sealed under a next value could be lost with it.
+func (s Sealer) As(log masterfsm.Log) Sealer {
+	for _, k := range log.Signing() {
+		for i, value := range s.Values {
+			if _, err := s.openWith(value, log.Origin, &k); err == nil {
+				values := slices.Delete(slices.Clone(s.Values), i, i+1)
+				return Sealer{Values: append([]string{value}, values...), Group: s.Group}
+			}
+		}
+	}
+	return s
 }
 
 // SealedUnderFirst reports whether a key of the table is sealed under the first value.
