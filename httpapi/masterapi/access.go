@@ -3,6 +3,8 @@ package masterapi
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"net/http"
@@ -286,6 +288,7 @@ func (m *master) projectOf(r *http.Request, from caller) (masterfsm.Access, erro
 			return masterfsm.Access{}, err
 		}
 		httpapi.CountAs(r, m.users, strconv.FormatUint(uint64(access.Project.ID), 10))
+		access.Token = holder(from.identity)
 		return access, nil
 	case from.role != wire.RoleProject:
 		return masterfsm.Access{}, fmt.Errorf("%w: records are appended and read with a project's token",
@@ -295,6 +298,13 @@ func (m *master) projectOf(r *http.Request, from caller) (masterfsm.Access, erro
 			from.access.Project.Name)
 	}
 	return from.access, nil
+}
+
+// holder stands for the id of a token in append streams, which compare records only for the token that has sent them.
+// It stays the same when a token is renewed. Ids of the tokens in the table are below 1<<31.
+func holder(id *oidc.Identity) uint32 {
+	sum := sha256.Sum256([]byte(id.Issuer + "\x00" + id.Subject))
+	return 1<<31 | binary.BigEndian.Uint32(sum[:])
 }
 
 // accessAgain returns a function that judges the token of a long request again. It also fails once the token has

@@ -72,11 +72,15 @@ func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	return nil
 }
 
-// hideSecrets removes what is said about the secrets of the nodes.
+// hideSecrets removes what is said about the secrets of the nodes, and about the failures of the OIDC issuer.
 func hideSecrets(status *wire.Cluster) {
 	all := len(status.NoticesCoded)
 	status.NoticesCoded = slices.DeleteFunc(status.NoticesCoded, func(m wire.Message) bool {
-		return m.Code == wire.CodeSecretFile || m.Code == wire.CodeSecretOld || m.Code == wire.CodeSecretRefused
+		switch m.Code {
+		case wire.CodeSecretFile, wire.CodeSecretOld, wire.CodeSecretRefused, wire.CodeIssuer:
+			return true
+		}
+		return false
 	})
 	if len(status.NoticesCoded) < all {
 		status.Notices = wire.Texts(status.NoticesCoded)

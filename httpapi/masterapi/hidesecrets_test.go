@@ -12,6 +12,7 @@ func TestHideSecrets(t *testing.T) {
 	lost := wire.Message{Code: wire.CodeLocalView}
 	notices := []wire.Message{
 		{Code: wire.CodeSecretFile, Args: wire.Args{"node": "m-1", "secret": "masters", "detail": "mode 0644"}}, lost,
+		{Code: wire.CodeIssuer, Args: wire.Args{"detail": "dial tcp 10.0.0.7:443"}},
 		{Code: wire.CodeSecretOld, Args: wire.Args{"secret": "masters", "nodes": []string{"m-1"}}},
 	}
 	status := wire.Cluster{NoticesCoded: notices, Notices: wire.Texts(notices)}

@@ -247,6 +247,20 @@ func (c *cluster) byIssuer() {
 	for i := range c.file.Masters {
 		c.do(i, request{name: "a stream", method: "POST", path: "/v1/streams?as=2", token: several, status: 201})
 	}
+	// Who may not read cannot find out what another holder has appended to a stream, by sending a guess.
+	sent := func(subject string, status int) {
+		c.t.Helper()
+		token := c.issuer.Token(map[string]any{"groups": "append", "sub": subject})
+		r := request{name: "part of a stream by " + subject, method: "POST", status: status, token: token,
+			path: "/v1/records:stream?stream=guess&first=1", body: `{"text":"salary 9000"}` + "\n"}
+		if status >= 400 {
+			r.problem = "forbidden"
+		}
+		c.do(0, r)
+	}
+	sent("u-20", 200)
+	sent("u-20", 200) // with a renewed token
+	sent("u-21", 403)
 	c.streamEnds()
 	c.issuerFails()
 	_, body := c.do(0, request{name: "sign in", method: "GET", path: "/v1/sign-in", status: 200})

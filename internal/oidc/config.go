@@ -36,6 +36,11 @@ type mapping struct {
 	projects map[string][]wire.Grant
 }
 
+// chosenByUsers lists claims that users may change at many issuers.
+var chosenByUsers = []string{
+	"preferred_username", "name", "nickname", "given_name", "family_name", "profile", "website", "upn", "unique_name",
+}
+
 // Validate returns an error that names the first option that cannot be used. openRegistration reports whether anyone
 // may create a project.
 func (o *Options) Validate(openRegistration bool) error {
@@ -67,6 +72,14 @@ func (o *Options) Validate(openRegistration bool) error {
 			"refused", o.ConsoleClient)
 	case o.ConsoleClient != "" && !slices.Contains(o.ConsoleScopes, "openid"):
 		return errors.New("--oidc-console-scopes lacks openid: the issuer would send no ID token")
+	}
+	for flag, claim := range map[string]string{
+		"--oidc-claim-roles": o.ClaimRoles, "--oidc-claim-projects": o.ClaimProjects,
+	} {
+		if slices.Contains(chosenByUsers, claim) {
+			return fmt.Errorf("%s %s: users may choose that claim at many issuers, so it cannot decide what they may "+
+				"do: name one that only the issuer sets, such as groups", flag, claim)
+		}
 	}
 	m, err := o.parse()
 	if err != nil || !openRegistration {

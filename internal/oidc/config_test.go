@@ -33,6 +33,7 @@ func TestValidate(t *testing.T) {
 		"another scheme":  {func(o *oidc.Options) { o.Issuer = "ftp://login.example" }, false, "https://"},
 		"roles unclaimed": {func(o *oidc.Options) { o.ClaimRoles = "" }, false, "--oidc-claim-roles"},
 		"no roles":        {func(o *oidc.Options) { o.Roles = nil }, false, "--oidc-roles"},
+		"chosen by users": {func(o *oidc.Options) { o.ClaimRoles = "preferred_username" }, false, "users may choose"},
 		"no projects":     {func(o *oidc.Options) { o.Projects = nil }, false, "--oidc-projects"},
 		"an unknown role": {func(o *oidc.Options) { o.Roles = []string{"x=root"} }, false, `no role "root"`},
 		"an empty value":  {func(o *oidc.Options) { o.Roles = []string{"=admin"} }, false, "VALUE=ROLE"},

@@ -97,6 +97,7 @@ async function describe(text, told, name) {
 
 function forget(close) {
   for (const name of slots) setToken(name, '');
+  setSession(null);
   close();
   toast(t('token.forgotten'));
 }
