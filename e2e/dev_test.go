@@ -306,7 +306,8 @@ func TestRolesRefuse(t *testing.T) {
 		message string
 		args    []string
 	}{
-		"no cluster token": {"--cluster-token-file", []string{"master", "--data", dir}},
+		"no cluster token": {"--cluster-token-file",
+			[]string{"master", "--data", dir, "--admin-token-file", admin}},
 		"no admin token": {"--admin-token-file",
 			[]string{"master", "--data", dir, "--cluster-token-file", token}},
 		"port in use":            {"in use", master("--http", taken.Addr().String())},
@@ -316,7 +317,7 @@ func TestRolesRefuse(t *testing.T) {
 		"not among its peers":    {"--peers", master("--peers", "http://127.0.0.1:1,http://127.0.0.1:2")},
 		"difficulty over cap":    {"difficulty", master("--difficulty", "60")},
 		"unknown log level":      {"--log-level", master("--log-level", "loud")},
-		"token in two words":     {"one token", master("--cluster-token-file", tokenFile(t, "two words"))},
+		"token in two words":     {"one value", master("--cluster-token-file", tokenFile(t, "two words"))},
 		"short token":            {"has 5 characters", master("--cluster-token-file", tokenFile(t, "short"))},
 		"token that all read":    {"mode 0644", master("--cluster-token-file", readable)},
 		"storage without master": {"--masters", []string{"storage", "--data", dir, "--cluster-token-file", token}},

@@ -166,33 +166,24 @@ func (u *upgrade) client(token string) *client.Client {
 	return cl
 }
 
-// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It must not take
-// part. Since level 1 the program itself refuses its folder; before, the other masters refuse it. Either reports the
-// reason.
+// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. The program itself
+// refuses its folder, and says why.
 func (u *upgrade) refuseOlder(a *acker) {
 	u.t.Helper()
 	u.use(u.older)
-	leader := u.leader("")
-	name := u.followers(leader)[0]
+	name := u.followers(u.leader(""))[0]
 	u.restart(name)
-	ended := false
 	u.await("the refusal of an older version", func() string {
-		ended = !u.Alive(name)
-		said := tail(roleOf(u.Topology(), leader).Log, 1000)
-		if ended && strings.Contains(tail(roleOf(u.Topology(), name).Log, 3), "written by a newer version") ||
-			strings.Contains(said, "runs an older version of ChainStore") {
+		said := tail(roleOf(u.Topology(), name).Log, 3)
+		if !u.Alive(name) && strings.Contains(said, "written by a newer version") {
 			return ""
 		}
-		return tail(roleOf(u.Topology(), leader).Log, 3)
+		return said
 	})
 	u.awaitMore(a, some)
 	u.use(binary)
-	if ended {
-		if err := u.Forget(name); err == nil {
-			u.t.Errorf("%s of an older version ended without an error", name)
-		}
-		u.launch(name)
-	} else {
-		u.restart(name)
+	if err := u.Forget(name); err == nil {
+		u.t.Errorf("%s of an older version ended without an error", name)
 	}
+	u.launch(name)
 }
