@@ -70,6 +70,9 @@ func everyCommand() []Command {
 		&CreateAdmin{Name: "n", Role: wire.RoleOperator, TokenHash: chain.Hash{10}, Valid: 5, Time: startTime},
 		&RevokeAdmin{ID: 1, Time: startTime},
 		&ExpireAdmins{Time: startTime},
+		joins("m", 1, 2),
+		newTicket(1),
+		&RevokeTicket{ID: 1, Time: startTime},
 	}
 }
 

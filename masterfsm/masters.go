@@ -1,9 +1,13 @@
 package masterfsm
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Master is a master of the group as the table has it. Raft's configuration defines which masters vote.
@@ -12,6 +16,10 @@ type Master struct {
 	URL   string `json:"url"`   // "" while another has taken it over
 	Raft  string `json:"raft"`  // host:port, "" while another has taken it over
 	Since uint64 `json:"since"` // when it was admitted, unix milliseconds
+	// Key is the master's Ed25519 public key in hex, and Start the number of its start that was announced last. They
+	// are "" and 0 below protocol level 7, and until the master has announced itself there.
+	Key   string `json:"key,omitempty"`
+	Start uint64 `json:"start,omitempty"`
 }
 
 // Limits of the table of masters.
@@ -23,12 +31,22 @@ const (
 // AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was
 // removed. If another master has one of its addresses, it is refused with [ErrBadCommand] unless Take is set. The other
 // master then stays in the table without that address until it announces its new ones.
+//
+// From protocol level 7 on every announcement has a key and a start. Another key than that of the table is refused with
+// an [*wire.OtherKeyError], as is a new master at an address of one that has a key. An older start is refused with
+// [ErrOlderStart], as is the same start with other addresses. A new master needs a ticket, unless raft's configuration has
+// it already: it is a founder then.
 type AdmitMaster struct {
 	ID   string `json:"id"`
 	URL  string `json:"url"`
 	Raft string `json:"raft"`
 	Take bool   `json:"take,omitempty"` // a member that has moved, perhaps to where another was before it moved too
 	Time uint64 `json:"time"`
+	// From protocol level 7 on. The leader has verified the signatures.
+	Key     string     `json:"key,omitempty"`
+	Start   uint64     `json:"start,omitempty"`
+	Ticket  chain.Hash `json:"ticket,omitzero"`   // of a new master: the hash of its ticket
+	Founder bool       `json:"founder,omitempty"` // raft's configuration has it
 }
 
 // RemoveMaster removes a master. Its id is never admitted again, and what it submits is refused. Raft's configuration
@@ -48,7 +66,10 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	case s.MasterRemoved(c.ID):
 		return nil, fmt.Errorf("%w: %s", ErrMasterRemoved, c.ID)
 	}
-	m := Master{ID: c.ID, URL: c.URL, Raft: c.Raft}
+	if err := s.CheckJoin(c); err != nil {
+		return nil, err
+	}
+	m := Master{ID: c.ID, URL: c.URL, Raft: c.Raft, Key: c.Key, Start: c.Start}
 	var others []Master
 	for _, o := range s.masters {
 		switch {
@@ -71,9 +92,56 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	if m.Since == 0 {
 		m.Since = s.now
+		s.useTicket(c.Ticket, c.ID)
 	}
 	s.masters = put(others, m, func(m *Master) string { return m.ID })
 	return nil, nil
+}
+
+// CheckJoin refuses an announcement because of its key, start or ticket: see [AdmitMaster]. The leader calls it too,
+// before it asks anything of the master.
+func (s *State) CheckJoin(c *AdmitMaster) error {
+	if s.level < LevelJoining {
+		if c.Key != "" || c.Start != 0 || c.Ticket != (chain.Hash{}) || c.Founder {
+			return fmt.Errorf("%w: masters have keys from protocol level %d on, the group is at %d", ErrBadCommand,
+				LevelJoining, s.level)
+		}
+		return nil
+	}
+	if raw, err := hex.DecodeString(c.Key); err != nil || len(raw) != 32 || hex.EncodeToString(raw) != c.Key ||
+		c.Start == 0 {
+		return fmt.Errorf("%w: the announcement of master %s needs a key of 64 hex digits and a start", ErrBadCommand,
+			c.ID)
+	}
+	own, known := find(s.masters, func(m *Master) bool { return m.ID == c.ID })
+	switch {
+	case known && own.Key != "" && own.Key != c.Key:
+		return &wire.OtherKeyError{Member: c.ID, Recorded: own.Key, Shown: c.Key}
+	case own.Key != "" && c.Start < own.Start:
+		return fmt.Errorf("%w: the announcement of master %s is of its start %d, the table has one of start %d: it is a "+
+			"replay, or the data folder is an older copy", ErrOlderStart, c.ID, c.Start, own.Start)
+	case own.Key != "" && c.Start == own.Start && own.URL != "" && own.Raft != "" &&
+		(own.URL != c.URL || own.Raft != c.Raft):
+		return fmt.Errorf("%w: start %d of master %s has announced %s and %s, and now announces %s and %s: two processes "+
+			"run with its data folder", ErrOlderStart, c.Start, c.ID, own.URL, own.Raft, c.URL, c.Raft)
+	}
+	for _, o := range s.masters {
+		switch {
+		case o.ID == c.ID || o.Key == "":
+		case o.Key == c.Key:
+			return fmt.Errorf("%w: master %s has the key %s, which master %s announces too", ErrBadCommand, o.ID,
+				wire.KeyFingerprint(c.Key), c.ID)
+		case known && own.Key != "": // the key is that of the table: it may take an address over
+		case o.URL == c.URL:
+			return &wire.OtherKeyError{Member: o.ID, Recorded: o.Key, Shown: c.Key, Address: c.URL}
+		case o.Raft == c.Raft:
+			return &wire.OtherKeyError{Member: o.ID, Recorded: o.Key, Shown: c.Key, Address: c.Raft}
+		}
+	}
+	if known || c.Founder {
+		return nil
+	}
+	return s.CheckTicket(c.Ticket, c.ID, c.Time)
 }
 
 // without is the master without the addresses that another has.

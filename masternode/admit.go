@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
@@ -20,9 +21,12 @@ const answerTime = time.Second
 
 // Announce adds a master to the group, or updates it. A new master becomes a member without a vote. A master that has
 // moved gets its new addresses. A new master at the address of an old one that does not answer replaces it permanently:
-// the old one's disk was wiped, or its machine replaced. Any master brings an announcement to the leader; forwarded
-// means that another master already did. It may be repeated. Errors: wire.ErrBadRequest, wire.ErrOtherGroup,
-// wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved, masterfsm.ErrMasterRemoved.
+// the old one's disk was wiped, or its machine replaced. From protocol level 7 on a new master needs a join ticket, an
+// announcement is signed with the master's key, and a master that has a key is replaced only after it was removed. Any
+// master brings an announcement to the leader; forwarded means that another master already did. It may be repeated.
+// Errors: wire.ErrBadRequest, wire.ErrOtherGroup, wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved,
+// masterfsm.ErrMasterRemoved, joining.ErrBadProof, wire.ErrOtherKey, wire.ErrTicketNeeded, wire.ErrTicketRefused,
+// masterfsm.ErrOlderStart.
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	m.URL = strings.TrimRight(m.URL, "/")
 	if err := checkAnnouncement(m); err != nil {
@@ -37,6 +41,11 @@ func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wir
 	return leaderCall[wire.Announced]{
 		local: func(ctx context.Context) (wire.Announced, error) { return n.admit(ctx, m) },
 		remote: func(ctx context.Context, url string) (wire.Announced, error) {
+			m := m
+			var level uint64
+			if n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() }); level < masterfsm.LevelJoining {
+				m.Proof = nil // a leader of an older version would refuse it
+			}
 			return n.cfg.Masters.Announce(ctx, url, m, true)
 		},
 		again: anotherTry,
@@ -91,6 +100,10 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if v.Level >= masterfsm.LevelSegments { // older masters do not know the field
 		answer.Level = v.Level
 	}
+	admitted, err := n.checkJoin(members, own.Group, m)
+	if err != nil {
+		return wire.Announced{}, err
+	}
 	if memberOf(members, v, m) {
 		return answer, nil
 	}
@@ -102,9 +115,8 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if err := n.checkAnswers(ctx, m, v.Level); err != nil {
 		return wire.Announced{}, err
 	}
-	moved := m.Group == own.Group && slices.ContainsFunc(members, func(o wire.Master) bool { return o.ID == m.ID })
-	var err error
-	if moved {
+	admitted.Take = m.Group == own.Group && isConfigured(members, m.ID)
+	if admitted.Take { // it may have moved
 		err = n.checkAddress(ctx, m)
 	} else {
 		err = n.removeReplaced(ctx, members, v, m)
@@ -112,7 +124,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if err != nil {
 		return wire.Announced{}, err
 	}
-	admitted := &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.leader.Now()}
+	admitted.Time = n.leader.Now()
 	if _, err := n.leader.Propose(ctx, admitted); err != nil {
 		return wire.Announced{}, err
 	}
@@ -121,6 +133,35 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	}
 	n.log.Info("master admitted", "id", m.ID, "url", m.URL, "raft", m.Raft)
 	return answer, nil
+}
+
+// checkJoin checks the proof of an announcement, and that the table would take it. It returns the command for it.
+func (n *Node) checkJoin(members []wire.Master, group string, m wire.Member) (*masterfsm.AdmitMaster, error) {
+	c := &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Time: n.leader.Now()}
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	if level < masterfsm.LevelJoining {
+		return c, nil
+	}
+	if err := joining.Verify(group, m); err != nil {
+		return nil, err
+	}
+	c.Key, c.Start, c.Founder = m.Proof.Key, m.Proof.Start, isConfigured(members, m.ID)
+	if m.Proof.Ticket != nil && !c.Founder {
+		hash, err := joining.TicketHash(m.Proof.Ticket.Key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", joining.ErrBadProof, err)
+		}
+		c.Ticket = hash
+	}
+	var err error
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { err = s.CheckJoin(c) })
+	return c, err
+}
+
+// isConfigured reports whether raft's configuration has a member.
+func isConfigured(members []wire.Master, id string) bool {
+	return slices.ContainsFunc(members, func(m wire.Master) bool { return m.ID == id })
 }
 
 // group returns the masters of raft's configuration, with their URLs, and the table.
@@ -206,9 +247,14 @@ func (n *Node) isAlive(ctx context.Context, m wire.Master) bool {
 	return answers || reached
 }
 
-// memberOf reports whether raft and the table both have a master with these addresses.
+// memberOf reports whether raft and the table both have a master with these addresses, and with the key and start of
+// its announcement.
 func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
-	return v.Master(m.ID).URL == m.URL && v.Master(m.ID).Raft == m.Raft &&
+	row := v.Master(m.ID)
+	if m.Proof != nil && (row.Key != m.Proof.Key || row.Start != m.Proof.Start) {
+		return false
+	}
+	return row.URL == m.URL && row.Raft == m.Raft &&
 		slices.ContainsFunc(members, func(r wire.Master) bool { return r.ID == m.ID && r.Raft == m.Raft })
 }
 

@@ -2,11 +2,14 @@ package masternode
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -155,11 +158,57 @@ func TestAnnounceRefused(t *testing.T) {
 	})
 }
 
-// TestWipedMasterTakesItsPlace checks that a wiped master, which returns with another id at the old address, replaces
-// the old member if the others have a quorum without it.
-func TestWipedMasterTakesItsPlace(t *testing.T) {
+// newGroupOf returns a group of m1, m2 and m3, which is that of newGroup, or one below protocol level 7.
+func newGroupOf(t *testing.T, older bool) (*rig, *groupMasters) {
+	t.Helper()
+	if !older {
+		return newGroup(t)
+	}
+	r, masters := newOlderGroup(t, "m2")
+	r.members.Mu.Lock()
+	r.members.ReachesMember = masters.reaches
+	r.members.Mu.Unlock()
+	if err := r.members.Promote(t.Context(), "m3"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // until the leader has registered itself
+	synctest.Wait()
+	return r, masters
+}
+
+// TestRemovedMasterIsReplaced checks that a wiped master joins at the old address with a ticket once the old member was
+// removed, and that it neither joins nor removes anything before.
+func TestRemovedMasterIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
+		defer r.stop()
+		wiped := member("m3")
+		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
+		masters.set(wiped)
+		_, err := r.Announce(t.Context(), wiped, false)
+		for _, key := range []joining.Key{r.keyOf("m3"), r.keyOf("m3b")} {
+			if !errors.Is(err, wire.ErrOtherKey) || !strings.Contains(err.Error(), fmt.Sprint(key)) {
+				t.Errorf("%v does not name the key %v", err, key)
+			}
+		}
+		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+			t.Fatalf("the members are %v", r.ids())
+		}
+		if err := r.RemoveMaster(t.Context(), "m3", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Announce(t.Context(), wiped, false); err != nil ||
+			!slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
+			t.Fatalf("%v, %v", err, r.ids())
+		}
+	})
+}
+
+// TestWipedMasterTakesItsPlace checks that below protocol level 7 a wiped master, which returns with another id at the
+// old address, replaces the old member if the others have a quorum without it.
+func TestWipedMasterTakesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroupOf(t, true)
 		defer r.stop()
 		wiped := member("m3")
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0

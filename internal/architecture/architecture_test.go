@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"internal/profile":   {"wire"},
 	"masterfsm":          {"chain", "internal/fields", "masterfsm/streams", "wire"},
 	"masterfsm/streams":  {},
-	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram",
+	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram", "internal/joining",
 		"raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 
@@ -56,6 +56,7 @@ var mayImport = map[string][]string{
 	"internal/fakecluster":     {"chain", "internal/signedlog", "wire"},
 	"internal/certs":           {"wire"},
 	"internal/certs/certstest": {"internal/certs"},
+	"internal/joining":         {"wire"},
 	"internal/nodeauth":        {"wire"},
 	"internal/noderpc":         {"chain", "internal/certs", "internal/exchange", "internal/nodeauth", "wire"},
 	"client":                   {"chain", "internal/exchange", "wire"},
@@ -71,7 +72,7 @@ var mayImport = map[string][]string{
 		"storagenode", "wire"},
 	"internal/roles": {
 		"chain", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
-		"internal/nodeauth", "internal/noderpc",
+		"internal/joining", "internal/nodeauth", "internal/noderpc",
 		"httpapi",
 		"masterfsm", "masternode",
 		"minernode", "raftstore", "raftstore/transport", "storagenode", "verify", "internal/worker", "wire",
@@ -105,7 +106,7 @@ var mayImport = map[string][]string{
 	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
 	"e2e":                             {},
 
-	"masternode": {"chain", "internal/histogram", "masterfsm", "masterfsm/streams", "masternode/appendstream",
+	"masternode": {"chain", "internal/histogram", "internal/joining", "masterfsm", "masterfsm/streams", "masternode/appendstream",
 		"masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/appendstream": {"wire"},
 	"masternode/batch":        {},
