@@ -138,7 +138,7 @@ func TestAnnounceRefused(t *testing.T) {
 			"removed":                      {removed, masterfsm.ErrMasterRemoved},
 			"not there":                    {silent, wire.ErrBadRequest},
 			"another one is there":         {liar, wire.ErrBadRequest},
-			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrBadRequest},
+			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrOtherKey},
 			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
 			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
 			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, wire.ErrBadRequest},
@@ -147,8 +147,9 @@ func TestAnnounceRefused(t *testing.T) {
 			if name == "the leader's own address" {
 				masters.set(c.m)
 			}
+			announced := r.signed(c.m)
 			before := r.ledger.Applied()
-			if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, c.want) {
+			if _, err := r.Node.Announce(t.Context(), announced, false); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 			if r.ledger.Applied() != before || !slices.Equal(r.ids(), []string{"m1", "m3"}) {

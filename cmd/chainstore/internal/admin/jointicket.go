@@ -44,9 +44,13 @@ an admin token with the role admin.`,
 		if err != nil {
 			return err
 		}
-		return printToken(c, created, render.Table(
+		err = c.Print(created, render.Table(
 			render.Row{"id", created.ID}, render.Row{"name", created.Name},
 			render.Row{"expires", render.LocalTime(created.Expires)}, render.Row{"ticket", created.Ticket}))
+		if err == nil && !c.JSON {
+			_, err = fmt.Fprintln(c.Cmd.ErrOrStderr(), "The ticket is shown only once: keep it.")
+		}
+		return err
 	})
 	cmd.Flags().StringVar(&t.Name, "name", "", "`text` that says what the ticket is for, at most 64 bytes")
 	cmd.Flags().DurationVar(&valid, "valid-for", valid, "time until it expires")
