@@ -263,8 +263,11 @@ func (c *cluster) rejoin(name string) {
 	c.t.Helper()
 	role := roleOf(c.Topology(), name)
 	c.wipe(role.Data)
-	if err := c.admin().RemoveMaster(c.t.Context(), role.URL(), false); err != nil && !errors.Is(err, wire.ErrNotFound) {
-		c.t.Fatalf("remove %s: %v", name, err)
+	for _, address := range []string{role.URL(), role.Raft} { // one that has never announced itself has no URL
+		err := c.admin().RemoveMaster(c.t.Context(), address, false)
+		if err != nil && !errors.Is(err, wire.ErrNotFound) {
+			c.t.Fatalf("remove %s: %v", name, err)
+		}
 	}
 	c.startMaster(name, func(r *devcluster.Role) {
 		r.JoinTicketFile = c.ticketFile()

@@ -29,13 +29,18 @@ func (c *cluster) startMaster(name string, change func(*devcluster.Role)) {
 	}
 }
 
-// ticketFile makes a join ticket and returns the file that has it.
+// ticketFile makes a join ticket and returns the file that has it. It waits until the group is at the level of tickets.
 func (c *cluster) ticketFile() string {
 	c.t.Helper()
-	created, err := c.admin().CreateJoinTicket(c.t.Context(), wire.NewJoinTicket{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	var created wire.CreatedJoinTicket
+	admin := c.admin()
+	c.await("a join ticket", func() string {
+		var err error
+		if created, err = admin.CreateJoinTicket(c.t.Context(), wire.NewJoinTicket{}); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	path := filepath.Join(c.t.TempDir(), "join.ticket")
 	if err := os.WriteFile(path, []byte(created.Ticket+"\n"), 0o600); err != nil {
 		c.t.Fatal(err)

@@ -110,7 +110,8 @@ func New() *State {
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
 // *Ticket for CreateTicket and RevokeTicket, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and
-// BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the master; any other is a refusal that changed nothing.
+// BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the master; any
+// other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {

@@ -34,7 +34,8 @@ func TestTickets(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.raise()
 	created := b.ok(newTicket(1)).(*Ticket)
-	want := Ticket{ID: 1, Name: "ticket 1", By: "alice", Hash: ticketHash(1), Created: startTime, Expires: startTime + 1000}
+	want := Ticket{ID: 1, Name: "ticket 1", By: "alice", Hash: ticketHash(1), Created: startTime,
+		Expires: startTime + 1000}
 	if *created != want {
 		t.Errorf("created %+v, want %+v", created, want)
 	}
@@ -163,7 +164,8 @@ func TestKeysOfMasters(t *testing.T) {
 
 	var other *wire.OtherKeyError
 	_, err := b.Apply(Encode(announced("m1", 3, 6, "thief")))
-	if !errors.As(err, &other) || other.Recorded != memberKey(1) || other.Shown != memberKey(3) || other.Member != "m1" {
+	if !errors.As(err, &other) || other.Recorded != memberKey(1) || other.Shown != memberKey(3) ||
+		other.Member != "m1" {
 		t.Errorf("another key of a member: %v", err)
 	}
 	b.refused(announced("m1", 3, 6, "thief"), wire.ErrOtherKey)

@@ -125,7 +125,7 @@ var ErrBadProof = wire.ErrForbidden.Variant("the announcement of the master is n
 func Verify(group string, m wire.Member) error {
 	p := m.Proof
 	if p == nil {
-		return fmt.Errorf("%w: it has no signature; start master %s with the version of ChainStore that the others have",
+		return fmt.Errorf("%w: it has no signature; start master %s with the version of ChainStore of the others",
 			ErrBadProof, m.ID)
 	}
 	message, err := announcement(group, m, p)

@@ -116,7 +116,7 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			continue
 		case member.Group != "" && m.store.Member().Group == "":
 			return nil, fmt.Sprintf("%s already belongs to group %s: if the group does not add this master within a "+
-				"minute, start it with --join %s", url, member.Group, url)
+				"minute, start it with --join %s and a join ticket", url, member.Group, url)
 		}
 		if other := member.Founder; m.store.Member().Group == "" && other != "" && other != founderOf(peers) {
 			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give all masters "+
