@@ -107,7 +107,8 @@ var mayImport = map[string][]string{
 	"e2e":                             {},
 
 	"masternode": {"chain", "internal/histogram", "internal/joining", "masterfsm", "masterfsm/streams",
-		"masternode/appendstream", "masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
+		"masternode/appendstream",
+		"masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/appendstream": {"wire"},
 	"masternode/batch":        {},
 	"masternode/conformance": {
