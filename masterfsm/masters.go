@@ -35,7 +35,8 @@ const (
 //
 // From protocol level 7 on every announcement has a key and a start. Another key than that of the table is refused with
 // an [*wire.OtherKeyError], as is a new master at an address of one that has a key. An older start is refused with
-// [ErrOlderStart], as is the same start with other addresses. A new master needs a ticket, unless raft's configuration
+// [ErrOlderStart], as is the same start with other addresses. A member without a key gets the one that it announces at
+// the addresses of the table. A new master needs a ticket, unless raft's configuration
 // has it already: it is a founder then.
 type AdmitMaster struct {
 	ID   string `json:"id"`
@@ -118,6 +119,10 @@ func (s *State) CheckJoin(c *AdmitMaster) error {
 	switch {
 	case known && own.Key != "" && own.Key != c.Key:
 		return &wire.OtherKeyError{Member: c.ID, Recorded: own.Key, Shown: c.Key}
+	case known && own.Key == "" && (own.URL != c.URL || own.Raft != c.Raft):
+		return fmt.Errorf("%w: no key of master %s is recorded yet, and the first one is taken at the addresses that "+
+			"the table has, %q and %q: start it there once, or remove it and join with an empty folder and a ticket",
+			ErrBadCommand, c.ID, own.URL, own.Raft)
 	case own.Key != "" && c.Start < own.Start:
 		return fmt.Errorf("%w: the announcement of master %s is of its start %d, the table has one of start %d: it is "+
 			"a replay, or the data folder is an older copy", ErrOlderStart, c.ID, c.Start, own.Start)

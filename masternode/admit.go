@@ -104,6 +104,9 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if err != nil {
 		return wire.Announced{}, err
 	}
+	if admitted.Key == "" {
+		m.Proof = nil
+	}
 	if memberOf(members, v, m) {
 		return answer, nil
 	}
@@ -146,7 +149,11 @@ func (n *Node) checkJoin(members []wire.Master, group string, m wire.Member) (*m
 	if err := joining.Verify(group, m); err != nil {
 		return nil, err
 	}
-	c.Key, c.Start, c.Founder = m.Proof.Key, m.Proof.Start, isConfigured(members, m.ID)
+	c.Key, c.Start = m.Proof.Key, m.Proof.Start
+	// What the group was founded with is known by its address, as long as the table has no key of it.
+	c.Founder = m.ID == n.cfg.Member.ID || slices.ContainsFunc(members, func(o wire.Master) bool {
+		return o.ID == m.ID && o.Raft == m.Raft
+	})
 	if m.Proof.Ticket != nil && !c.Founder {
 		hash, err := joining.TicketHash(m.Proof.Ticket.Key)
 		if err != nil {
