@@ -78,7 +78,7 @@ func TestJoinTickets(t *testing.T) {
 		want  error
 	}{
 		"with another key": {signed, wire.ErrOtherKey},
-		"without a key":    {nil, wire.ErrForbidden},
+		"without a key":    {nil, wire.ErrBadRequest},
 	} {
 		thief.Proof = forged.proof
 		c.await("the refusal of a thief "+name, func() string {

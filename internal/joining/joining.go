@@ -118,7 +118,7 @@ func Prove(group string, m wire.Member, start uint64, key, ticket Key) *wire.Joi
 }
 
 // ErrBadProof: an announcement has no proof, or the proof is not of this announcement to this group.
-var ErrBadProof = wire.ErrForbidden.Variant("the announcement of the master is not proven")
+var ErrBadProof = wire.ErrBadRequest.Variant("the announcement of the master is not proven")
 
 // Verify checks the proof in an announcement of a master to a group. Whether the group takes the keys is another
 // question. The error wraps [ErrBadProof].
