@@ -29,7 +29,7 @@ type goldenLog struct {
 // same snapshot, or the masters of a group would part during an upgrade.
 func TestGoldenLogs(t *testing.T) {
 	var newest uint64
-	for _, name := range goldenNames {
+	for at, name := range goldenNames {
 		var level uint64
 		if _, err := fmt.Sscanf(name, "level%d", &level); err != nil {
 			t.Fatal(err)
@@ -37,7 +37,7 @@ func TestGoldenLogs(t *testing.T) {
 		newest = max(newest, level)
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv("CHAINSTORE_WRITE_GOLDEN") == name {
-				g := makeGolden(t, level)
+				g := makeGolden(t, level, 1000+uint64(at))
 				g.write(t, name)
 			}
 			g := readGolden(t, name)
@@ -84,13 +84,14 @@ func TestGoldenLogs(t *testing.T) {
 // goldenNames are the logs in testdata/levels: the level, and a subject where it has several logs.
 var goldenNames = []string{
 	"level0", "level1", "level2", "level3", "level4", "level5", "level6",
+	"level7", // of closed projects and logs
 	"level7-joining",
 }
 
 // makeGolden makes a log of random commands.
-func makeGolden(t *testing.T, level uint64) (g goldenLog) {
+func makeGolden(t *testing.T, level, seed uint64) (g goldenLog) {
 	t.Helper()
-	s := newSimulation(t, 1000+level)
+	s := newSimulation(t, seed)
 	apply := func(command []byte) {
 		s.apply(command)
 		g.commands = append(g.commands, command)

@@ -49,7 +49,7 @@ const (
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
 	case level >= LevelJoining:
-		return 10 // with join tickets and the keys of masters
+		return 10 // with join tickets, keys of masters, and closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:

@@ -70,6 +70,8 @@ var (
 	ErrTicketNeeded = problem("ticket-needed", 403, final, "Join ticket needed")
 	// ErrTicketRefused: the join ticket is unknown, was revoked or used, or has expired. Only masters see it.
 	ErrTicketRefused = problem("ticket-refused", 403, final, "Join ticket refused")
+	// ErrProjectClosed: nothing is appended to the project any more. Nothing was appended.
+	ErrProjectClosed = problem("project-closed", 403, final, "Project closed")
 	// ErrNotFound: no such record, block, tile, project, token id, key, master or worker.
 	ErrNotFound = problem("not-found", 404, final, "Not found")
 	// ErrNoSuchRoute: the server has no route of that path. It may be of an older version, or not ChainStore.
