@@ -112,7 +112,8 @@ var mayImport = map[string][]string{
 	"masternode/appendstream": {"wire"},
 	"masternode/batch":        {},
 	"masternode/conformance": {
-		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest",
+		"chain", "internal/joining", "internal/signedlog", "masterfsm", "masternode",
+		"masternode/internal/masterstest",
 		"masternode/leader", "masternode/signing", "wire",
 	},
 	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},
