@@ -36,8 +36,8 @@ const (
 // From protocol level 7 on every announcement has a key and a start. Another key than that of the table is refused with
 // an [*wire.OtherKeyError], as is a new master at an address of one that has a key. An older start is refused with
 // [ErrOlderStart], as is the same start with other addresses. A member without a key gets the one that it announces at
-// the addresses of the table. A new master needs a ticket, unless raft's configuration
-// has it already: it is a founder then.
+// the addresses of the table; the leader, which knows itself, also at others. A new master needs a ticket, unless it is
+// the leader: it has founded the group then.
 type AdmitMaster struct {
 	ID   string `json:"id"`
 	URL  string `json:"url"`
@@ -48,7 +48,7 @@ type AdmitMaster struct {
 	Key     string     `json:"key,omitempty"`
 	Start   uint64     `json:"start,omitempty"`
 	Ticket  chain.Hash `json:"ticket,omitzero"`   // of a new master: the hash of its ticket
-	Founder bool       `json:"founder,omitempty"` // raft's configuration has it
+	Founder bool       `json:"founder,omitempty"` // it is the leader itself
 }
 
 // RemoveMaster removes a master. Its id is never admitted again, and what it submits is refused. Raft's configuration
@@ -119,7 +119,7 @@ func (s *State) CheckJoin(c *AdmitMaster) error {
 	switch {
 	case known && own.Key != "" && own.Key != c.Key:
 		return &wire.OtherKeyError{Member: c.ID, Recorded: own.Key, Shown: c.Key}
-	case known && own.Key == "" && (own.URL != c.URL || own.Raft != c.Raft):
+	case known && own.Key == "" && c.ID != s.term.Leader && (own.URL != c.URL || own.Raft != c.Raft):
 		return fmt.Errorf("%w: no key of master %s is recorded yet, and the first one is taken at the addresses that "+
 			"the table has, %q and %q: start it there once, or remove it and join with an empty folder and a ticket",
 			ErrBadCommand, c.ID, own.URL, own.Raft)

@@ -100,7 +100,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if v.Level >= masterfsm.LevelSegments { // older masters do not know the field
 		answer.Level = v.Level
 	}
-	admitted, err := n.checkJoin(members, own.Group, m)
+	admitted, err := n.checkJoin(own, m)
 	if err != nil {
 		return wire.Announced{}, err
 	}
@@ -139,21 +139,22 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 }
 
 // checkJoin checks the proof of an announcement, and that the table would take it. It returns the command for it.
-func (n *Node) checkJoin(members []wire.Master, group string, m wire.Member) (*masterfsm.AdmitMaster, error) {
+func (n *Node) checkJoin(own, m wire.Member) (*masterfsm.AdmitMaster, error) {
 	c := &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Time: n.leader.Now()}
 	var level uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
 	if level < masterfsm.LevelJoining {
 		return c, nil
 	}
-	if err := joining.Verify(group, m); err != nil {
+	if err := joining.Verify(own.Group, m); err != nil {
 		return nil, err
 	}
 	c.Key, c.Start = m.Proof.Key, m.Proof.Start
-	// What the group was founded with is known by its address, as long as the table has no key of it.
-	c.Founder = m.ID == n.cfg.Member.ID || slices.ContainsFunc(members, func(o wire.Master) bool {
-		return o.ID == m.ID && o.Raft == m.Raft
-	})
+	if c.Founder = m.ID == own.ID; c.Founder {
+		if err := n.checkOwn(own, m); err != nil {
+			return nil, err
+		}
+	}
 	if m.Proof.Ticket != nil && !c.Founder {
 		hash, err := joining.TicketHash(m.Proof.Ticket.Key)
 		if err != nil {
@@ -164,6 +165,20 @@ func (n *Node) checkJoin(members []wire.Master, group string, m wire.Member) (*m
 	var err error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { err = s.CheckJoin(c) })
 	return c, err
+}
+
+// checkOwn refuses an announcement with the id of this master, the leader, that is not its own of this start. Nobody is
+// asked about that one.
+func (n *Node) checkOwn(own, m wire.Member) error {
+	switch {
+	case m.Proof.Key != n.cfg.Key.Public():
+		return &wire.OtherKeyError{Member: own.ID, Recorded: n.cfg.Key.Public(), Shown: m.Proof.Key}
+	case m.URL != own.URL || m.Raft != own.Raft || m.Proof.Start != n.cfg.Boot:
+		return fmt.Errorf("%w: the leader, master %s, announces %s and %s in its start %d, and this announcement has %s "+
+			"and %s of start %d: it is a replay, or two processes run with its data folder",
+			masterfsm.ErrOlderStart, own.ID, own.URL, own.Raft, n.cfg.Boot, m.URL, m.Raft, m.Proof.Start)
+	}
+	return nil
 }
 
 // isConfigured reports whether raft's configuration has a member.
@@ -210,12 +225,18 @@ func (n *Node) checkAddress(ctx context.Context, m wire.Member) error {
 }
 
 // removeReplaced removes the masters that a new one replaces. It changes nothing if one of them is alive: then the new
-// one's address is a mistake, or the other one has moved and not announced that yet.
+// one's address is a mistake, or the other one has moved and not announced that yet. From protocol level 7 on an
+// administrator removes the other one first: the new one may still be refused.
 func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
 	var gone []wire.Master
 	for _, other := range withTable(members, v) {
 		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && v.Master(other.ID).Raft != m.Raft {
 			continue
+		}
+		if v.Level >= masterfsm.LevelJoining {
+			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s: give this one addresses of its own "+
+				"(--advertise, --raft, --raft-advertise), or remove the other first: chainstore master remove %s",
+				wire.ErrBadRequest, other.ID, other.URL, other.Raft, other.ID)
 		}
 		if n.isAlive(ctx, other) {
 			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one "+
@@ -266,7 +287,8 @@ func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
 }
 
 // checkAnswers checks that a master answers at its address and knows the group's protocol level. An announcement alone
-// proves nothing.
+// proves nothing. From protocol level 7 on the answer must have the key of the announcement: else the member itself
+// answers, and another announces it.
 func (n *Node) checkAnswers(ctx context.Context, m wire.Member, level uint64) error {
 	if m.ID == n.cfg.Member.ID {
 		return nil
@@ -282,5 +304,13 @@ func (n *Node) checkAnswers(ctx context.Context, m wire.Member, level uint64) er
 		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s",
 			wire.ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
 	}
-	return leader.KnowsLevel(there, level)
+	if err := leader.KnowsLevel(there, level); err != nil {
+		return err
+	}
+	if level >= masterfsm.LevelJoining && there.Key != m.Proof.Key {
+		return fmt.Errorf("%w: the announcement of master %s has the key %s, and the master that answers at %s has %s: "+
+			"another process has announced it", wire.ErrOtherKey, m.ID, wire.KeyFingerprint(m.Proof.Key), m.URL,
+			wire.KeyFingerprint(there.Key))
+	}
+	return nil
 }

@@ -2,21 +2,21 @@ package masternode
 
 import (
 	"context"
+	"crypto/sha256"
 
 	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// keyOf returns the key of another member.
-func (r *rig) keyOf(id string) joining.Key {
-	if r.keys == nil {
-		r.keys = map[string]joining.Key{}
+// keyOf returns the key of the master with an id.
+func keyOf(id string) joining.Key {
+	seed := sha256.Sum256([]byte(id))
+	key, err := joining.KeyOf(seed[:])
+	if err != nil {
+		panic(err)
 	}
-	if r.keys[id].IsZero() {
-		r.keys[id] = joining.NewKey()
-	}
-	return r.keys[id]
+	return key
 }
 
 // Announce announces a master as its program does: signed with its key, with a start of its own for each address, and
@@ -39,7 +39,7 @@ func (r *rig) signed(m wire.Member) wire.Member {
 	if row.Start > 0 && (row.URL != m.URL || row.Raft != m.Raft) {
 		start++
 	}
-	m.Proof = joining.Prove(r.Node.Member().Group, m, start, r.keyOf(m.ID), ticket)
+	m.Proof = joining.Prove(r.Node.Member().Group, m, start, keyOf(m.ID), ticket)
 	return m
 }
 

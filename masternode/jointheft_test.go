@@ -34,7 +34,7 @@ func (r *rig) ticketOf(t *testing.T, seconds uint64) (joining.Key, uint32) {
 func newcomer(masters *groupMasters, id string, ticket joining.Key) wire.Member {
 	m := joiner(id, "http://"+id, id+":1")
 	masters.set(m)
-	m.Proof = joining.Prove("cs-test", m, 1, joining.NewKey(), ticket)
+	m.Proof = joining.Prove("cs-test", m, 1, keyOf(id), ticket)
 	return m
 }
 
@@ -48,7 +48,7 @@ func TestThiefOfTheClusterTokenCannotJoin(t *testing.T) {
 		used, _ := r.ticketOf(t, 3600)
 		m4 := joiner("m4", "http://m4", "m4:1")
 		masters.set(m4)
-		m4.Proof = joining.Prove(group, m4, 1, r.keyOf("m4"), used)
+		m4.Proof = joining.Prove(group, m4, 1, keyOf("m4"), used)
 		if _, err := r.Node.Announce(t.Context(), m4, false); err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestJoinIsRepeated(t *testing.T) {
 		ticket, _ := r.ticketOf(t, 60)
 		m := joiner("m4", "http://m4", "m4:1")
 		masters.set(m)
-		key := joining.NewKey()
+		key := keyOf("m4")
 		for start := uint64(1); start <= 3; start++ {
 			m.Proof = joining.Prove("cs-test", m, start, key, ticket)
 			for range 2 {
@@ -142,7 +142,7 @@ func TestReplayedAnnouncement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		key, group := r.keyOf("m3"), r.Node.Member().Group
+		key, group := keyOf("m3"), r.Node.Member().Group
 		announce := func(start uint64, host string) (wire.Member, error) {
 			m := member("m3")
 			m.URL, m.Raft = "http://"+host, host+":1"
@@ -213,4 +213,111 @@ type revokes struct {
 func (m revokes) Member() wire.Member {
 	m.asked()
 	return m.groupMaster.Member()
+}
+
+// TestFirstKeyIsTheMembersOwn checks that a thief of the cluster token gets no key recorded for a member that has none
+// yet, not even with the addresses of the table: what answers there has another key. The leader knows its own key.
+func TestFirstKeyIsTheMembersOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newOlderGroup(t, "m3")
+		defer r.stop()
+		r.members.Mu.Lock()
+		r.members.ReachesMember = masters.reaches
+		r.members.List = append(r.members.List, wire.Master{ID: "m4", Raft: "m4:1"}) // the table does not have it
+		r.members.Mu.Unlock()
+		masters.set(member("m4"))
+		time.Sleep(time.Second) // until the leader has registered itself
+		if _, err := r.leader.Propose(t.Context(), &masterfsm.RaiseLevel{
+			Level: masterfsm.LevelJoining, Time: r.leader.Now(),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		masters.setLevel("m3", masterfsm.ProtocolLevel)
+		for _, id := range []string{"m1", "m2", "m3"} {
+			if row := r.row(id); row.URL != "http://"+id || row.Key != "" {
+				t.Fatalf("the table has %+v: the test shows nothing", row)
+			}
+		}
+		key := keyOf("thief")
+		elsewhere, there := member("m4"), member("m4")
+		elsewhere.URL = "http://thief"
+		there = elsewhere
+		there.Key = key.Public()
+		masters.set(there)
+		for name, c := range map[string]struct {
+			m    wire.Member
+			want error
+		}{
+			"a follower":                     {member("m2"), wire.ErrOtherKey},
+			"a member without a vote":        {member("m3"), wire.ErrOtherKey},
+			"the leader":                     {member("m1"), wire.ErrOtherKey},
+			"a member that is in no table":   {elsewhere, wire.ErrTicketNeeded},
+			"the leader, at other addresses": {wire.Member{ID: "m1", URL: "http://thief", Raft: "thief:1"}, wire.ErrOtherKey},
+		} {
+			before := r.ledger.Applied()
+			c.m.Proof = joining.Prove("cs-test", c.m, 1, key, joining.Key{})
+			if _, err := r.Node.Announce(t.Context(), c.m, false); !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
+			}
+			if row := r.row(c.m.ID); row.Key != "" || r.ledger.Applied() != before {
+				t.Errorf("%s: it changed something: %+v", name, row)
+			}
+		}
+		// The members themselves get their keys.
+		for _, id := range []string{"m2", "m3"} {
+			if _, err := r.Announce(t.Context(), member(id), false); err != nil || r.row(id).Key != keyOf(id).Public() {
+				t.Errorf("%s itself: %v, %+v", id, err, r.row(id))
+			}
+		}
+		time.Sleep(time.Second)
+		if row := r.row("m1"); row.Key != keyOf("m1").Public() {
+			t.Errorf("the leader is recorded as %+v", row)
+		}
+		// What the leader has signed itself moves it nowhere if another sends it.
+		own := wire.Member{ID: "m1", URL: "http://old", Raft: "old:1"}
+		own.Proof = joining.Prove("cs-test", own, 9, keyOf("m1"), joining.Key{})
+		if _, err := r.Node.Announce(t.Context(), own, false); !errors.Is(err, wire.ErrBadRequest) ||
+			r.row("m1").URL != "http://m1" {
+			t.Errorf("the leader at other addresses: %v, %+v", err, r.row("m1"))
+		}
+	})
+}
+
+// TestRefusedJoinRemovesNoMember checks that a new master at an address of a member without a key is refused, also if
+// the member is down, and that the member stays.
+func TestRefusedJoinRemovesNoMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newOlderGroup(t, "m3")
+		defer r.stop()
+		if err := r.members.Promote(t.Context(), "m3"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // until the leader has registered itself
+		if _, err := r.leader.Propose(t.Context(), &masterfsm.RaiseLevel{
+			Level: masterfsm.LevelJoining, Time: r.leader.Now(),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		masters.setLevel("m3", masterfsm.ProtocolLevel)
+		r.members.Mu.Lock()
+		r.members.ReachesMember = func(id, _ string) bool { return id != "m3" } // m3 is down
+		r.members.Mu.Unlock()
+		ticket, _ := r.ticketOf(t, 3600)
+		wiped := joiner("m3b", "http://m3", "m3:1")
+		masters.set(wiped)
+		wiped.Proof = joining.Prove("cs-test", wiped, 1, keyOf("m3b"), ticket)
+		_, err := r.Node.Announce(t.Context(), wiped, false)
+		if !errors.Is(err, wire.ErrBadRequest) || !strings.Contains(err.Error(), "master remove m3") {
+			t.Errorf("at the address of m3: %v", err)
+		}
+		if v := r.table(); len(v.RemovedMasters) != 0 || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+			t.Errorf("the members are %v, removed %v", r.ids(), v.RemovedMasters)
+		}
+		if err := r.RemoveMaster(t.Context(), "m3", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Node.Announce(t.Context(), wiped, false); err != nil {
+			t.Errorf("after it was removed: %v", err)
+		}
+	})
 }

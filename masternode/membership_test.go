@@ -187,7 +187,7 @@ func TestRemovedMasterIsReplaced(t *testing.T) {
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
 		masters.set(wiped)
 		_, err := r.Announce(t.Context(), wiped, false)
-		for _, key := range []joining.Key{r.keyOf("m3"), r.keyOf("m3b")} {
+		for _, key := range []joining.Key{keyOf("m3"), keyOf("m3b")} {
 			if !errors.Is(err, wire.ErrOtherKey) || !strings.Contains(err.Error(), fmt.Sprint(key)) {
 				t.Errorf("%v does not name the key %v", err, key)
 			}

@@ -227,6 +227,7 @@ func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
+	m.Key = n.cfg.Key.Public()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder

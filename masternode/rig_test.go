@@ -34,9 +34,8 @@ type rig struct {
 	workers *masterstest.Workers
 	access  masterfsm.Access // with all rights in the rig's project
 	project masterfsm.Project
-	ended   <-chan error           // of Run, once
-	keys    map[string]joining.Key // of the other members
-	ticket  joining.Key            // not used yet
+	ended   <-chan error // of Run, once
+	ticket  joining.Key  // not used yet
 	stop    func()
 }
 
@@ -48,7 +47,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	settings := masterfsm.DefaultSettings()
 	settings.Difficulty, settings.MaxRecords = 4, 16
 	cfg := Config{
-		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Key: joining.NewKey(),
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Key: keyOf("m1"),
 		Ledger: r.ledger, Membership: r.members, Masters: masterstest.NewMasters(), Workers: r.workers,
 		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: "cluster token"}},
 		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(), Histograms: histogram.NewMaster(),

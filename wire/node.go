@@ -34,6 +34,8 @@ type Member struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
+	// Key is the master's public key in hex, under the same rule: an announcement has it in its proof.
+	Key string `json:"key,omitempty"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`

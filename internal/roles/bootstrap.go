@@ -122,7 +122,7 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give all masters "+
 				"the same URLs in --peers", url, other, founderOf(peers))
 		}
-		member.Founder = "" // it is only in answers: older versions refuse a member with it
+		member.Founder, member.Key = "", "" // they are only in answers: older versions refuse a member with them
 		members = append(members, member)
 	}
 	return members, obstacle
