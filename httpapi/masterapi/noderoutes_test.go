@@ -64,6 +64,7 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 	defer server.Close()
 	fresh.URL, answered.URL = server.URL, server.URL
 	key := joining.NewKey()
+	answered.Key = key.Public()
 	created := answer[wire.CreatedJoinTicket](c, 0, request{method: "POST", path: "/v1/join-tickets",
 		token: c.file.Tokens.Admin, body: "{}", status: 201})
 	ticket, err := joining.ParseTicket(created.Ticket)

@@ -59,6 +59,7 @@ type masterSuite struct {
 	vacant           atomic.Bool   // no leader follows the present one
 	project          uint32
 	seq              uint64 // of the newest submission
+	newcomer         joining.Key
 }
 
 // heldLedger is the ledger of the leader. It holds commands that contain heldText until a test releases them.
@@ -95,6 +96,8 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	group := masterstest.NewMasters() // as the two masters see each other, and a third one
 	newcomer := suiteMember("m3")
 	newcomer.Group, newcomer.Epoch, newcomer.Level = "", 0, masterfsm.ProtocolLevel
+	s.newcomer = joining.NewKey()
+	newcomer.Key = s.newcomer.Public()
 	group.Set(newcomer.URL, masterstest.Follower{Self: newcomer})
 
 	members := masterstest.NewMembership()
@@ -178,7 +181,7 @@ func (s *masterSuite) announcements(t *testing.T) {
 		}
 		return key
 	}
-	newcomer.Proof = joining.Prove("cs-test", newcomer, 1, joining.NewKey(), ticket())
+	newcomer.Proof = joining.Prove("cs-test", newcomer, 1, s.newcomer, ticket())
 	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterfsm.ProtocolLevel}
 	for range 2 { // the second time it is known
 		for _, url := range []string{s.Follower, s.Leader} {
