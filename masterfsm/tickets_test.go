@@ -159,8 +159,10 @@ func TestKeysOfMasters(t *testing.T) {
 		})
 	}
 	b.refused(announced("m2", 2, 5, "elsewhere"), ErrBadCommand)
-	(&table{t: t, State: restored(t, b.State)}).ok(announced("m1", 1, 5, "elsewhere")) // it leads, and knows its own key
-	b.ok(announced("m1", 1, 5, "m1"))                                                  // members of before the level get a key with their next announcement
+	leader := &table{t: t, State: restored(t, b.State)}
+	leader.ok(announced("m1", 1, 5, "elsewhere")) // it knows its own key and addresses
+
+	b.ok(announced("m1", 1, 5, "m1")) // members of before the level get a key with their next announcement
 	b.refused(announced("m2", 1, 5, "m2"), ErrBadCommand)
 	b.ok(announced("m2", 2, 5, "m2"))
 

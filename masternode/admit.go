@@ -174,8 +174,8 @@ func (n *Node) checkOwn(own, m wire.Member) error {
 	case m.Proof.Key != n.cfg.Key.Public():
 		return &wire.OtherKeyError{Member: own.ID, Recorded: n.cfg.Key.Public(), Shown: m.Proof.Key}
 	case m.URL != own.URL || m.Raft != own.Raft || m.Proof.Start != n.cfg.Boot:
-		return fmt.Errorf("%w: the leader, master %s, announces %s and %s in its start %d, and this announcement has %s "+
-			"and %s of start %d: it is a replay, or two processes run with its data folder",
+		return fmt.Errorf("%w: the leader, master %s, announces %s and %s in its start %d, and this announcement has "+
+			"%s and %s of start %d: it is a replay, or two processes run with its data folder",
 			masterfsm.ErrOlderStart, own.ID, own.URL, own.Raft, n.cfg.Boot, m.URL, m.Raft, m.Proof.Start)
 	}
 	return nil
@@ -234,8 +234,8 @@ func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v mast
 			continue
 		}
 		if v.Level >= masterfsm.LevelJoining {
-			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s: give this one addresses of its own "+
-				"(--advertise, --raft, --raft-advertise), or remove the other first: chainstore master remove %s",
+			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s: give this one addresses of its "+
+				"own (--advertise, --raft, --raft-advertise), or remove the other first: chainstore master remove %s",
 				wire.ErrBadRequest, other.ID, other.URL, other.Raft, other.ID)
 		}
 		if n.isAlive(ctx, other) {
@@ -308,8 +308,8 @@ func (n *Node) checkAnswers(ctx context.Context, m wire.Member, level uint64) er
 		return err
 	}
 	if level >= masterfsm.LevelJoining && there.Key != m.Proof.Key {
-		return fmt.Errorf("%w: the announcement of master %s has the key %s, and the master that answers at %s has %s: "+
-			"another process has announced it", wire.ErrOtherKey, m.ID, wire.KeyFingerprint(m.Proof.Key), m.URL,
+		return fmt.Errorf("%w: the announcement of master %s has the key %s, and the master that answers at %s has "+
+			"%s: another process has announced it", wire.ErrOtherKey, m.ID, wire.KeyFingerprint(m.Proof.Key), m.URL,
 			wire.KeyFingerprint(there.Key))
 	}
 	return nil

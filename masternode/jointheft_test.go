@@ -226,12 +226,13 @@ func TestFirstKeyIsTheMembersOwn(t *testing.T) {
 		r.members.List = append(r.members.List, wire.Master{ID: "m4", Raft: "m4:1"}) // the table does not have it
 		r.members.Mu.Unlock()
 		masters.set(member("m4"))
-		time.Sleep(time.Second) // until the leader has registered itself
+		time.Sleep(time.Second + announceEvery/2) // the leader has registered itself, and does so again in a while
 		if _, err := r.leader.Propose(t.Context(), &masterfsm.RaiseLevel{
 			Level: masterfsm.LevelJoining, Time: r.leader.Now(),
 		}); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		masters.setLevel("m3", masterfsm.ProtocolLevel)
 		for _, id := range []string{"m1", "m2", "m3"} {
 			if row := r.row(id); row.URL != "http://"+id || row.Key != "" {
@@ -239,9 +240,9 @@ func TestFirstKeyIsTheMembersOwn(t *testing.T) {
 			}
 		}
 		key := keyOf("thief")
-		elsewhere, there := member("m4"), member("m4")
-		elsewhere.URL = "http://thief"
-		there = elsewhere
+		elsewhere, moved := member("m4"), member("m1")
+		elsewhere.URL, moved.URL = "http://thief", "http://thief"
+		there := elsewhere
 		there.Key = key.Public()
 		masters.set(there)
 		for name, c := range map[string]struct {
@@ -252,7 +253,7 @@ func TestFirstKeyIsTheMembersOwn(t *testing.T) {
 			"a member without a vote":        {member("m3"), wire.ErrOtherKey},
 			"the leader":                     {member("m1"), wire.ErrOtherKey},
 			"a member that is in no table":   {elsewhere, wire.ErrTicketNeeded},
-			"the leader, at other addresses": {wire.Member{ID: "m1", URL: "http://thief", Raft: "thief:1"}, wire.ErrOtherKey},
+			"the leader, at other addresses": {moved, wire.ErrOtherKey},
 		} {
 			before := r.ledger.Applied()
 			c.m.Proof = joining.Prove("cs-test", c.m, 1, key, joining.Key{})

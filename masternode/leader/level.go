@@ -47,8 +47,9 @@ func (l *leadership) raiseLevel() job {
 			}
 			lowest = min(lowest, there.Level)
 			if there.URL != row.URL || there.Raft != row.Raft || m.Raft != row.Raft {
-				moved = fmt.Errorf("%w: raise the protocol level: the table has master %s at %s and %s, raft at %s, and it "+
-					"announces %s and %s", wire.ErrUnavailable, m.ID, row.URL, row.Raft, m.Raft, there.URL, there.Raft)
+				moved = fmt.Errorf("%w: raise the protocol level: the table has master %s at %s and %s, raft at %s, "+
+					"and it announces %s and %s",
+					wire.ErrUnavailable, m.ID, row.URL, row.Raft, m.Raft, there.URL, there.Raft)
 			}
 			// From the new level on a member must announce its start to the others over the raft port.
 			reaching, cancel := context.WithTimeout(ctx, pingTimeout)
