@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"internal/durable":   {"internal/fields"},
 	"internal/heap":      {},
 	"internal/histogram": {},
-	"wire":               {"chain"},
+	"wire":               {"chain", "internal/fields"},
 	"internal/profile":   {"wire"},
 	"masterfsm":          {"chain", "internal/fields", "masterfsm/streams", "wire"},
 	"masterfsm/streams":  {},
