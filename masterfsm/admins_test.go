@@ -116,7 +116,7 @@ func TestTooManyAdminTokens(t *testing.T) {
 	for i := range MaxAdmins {
 		c := createAdmin(fmt.Sprint("n", i), wire.RoleAuditor, byte(i), 1000)
 		c.TokenHash[2] = byte(i >> 8)
-		if _, err := b.Apply(Encode(c)); err != nil {
+		if _, err := b.Apply(b.encode(c)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -137,7 +137,7 @@ func TestAdminTokensBelowTheirLevel(t *testing.T) {
 	if data := snapshotBytes(t, b.State); data[4] != 8 || strings.Contains(string(data), "admin") {
 		t.Errorf("the snapshot has version %d, or names administrators", data[4])
 	}
-	b.raise()
+	b.ok(&RaiseLevel{Level: LevelAdmins, Time: startTime})
 	b.ok(createAdmin("alice", wire.RoleAdmin, 1, 1000))
 	if version := snapshotBytes(t, b.State)[4]; version != 9 {
 		t.Errorf("the snapshot has version %d", version)

@@ -9,6 +9,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Run is a range of consecutive positions: Count records starting at (Block, Offset), with leaf indices starting at
@@ -161,7 +162,7 @@ func (s *State) submit(time uint64, leadership Leadership, a *submission) ([]Pla
 // place gives the records of one request their positions, all or none.
 func (s *State) place(q *request) Placement {
 	project := s.projectAt(q.project)
-	if project == nil {
+	if project == nil || project == s.audit { // only acts add to the audit trail
 		return Placement{Err: RefusedProject}
 	}
 	if q.part.Stream != (Digest{}) {
@@ -281,7 +282,7 @@ func (c *OpenStream) apply(s *State) (any, error) {
 	switch {
 	case s.level < LevelStreamIDs:
 		return nil, wire.ErrNoStreams
-	case s.projectAt(c.Project) == nil:
+	case s.projectAt(c.Project) == nil || c.Project == trail.ProjectID:
 		return nil, ErrUnknownProject
 	case known:
 		return nil, fmt.Errorf("%w: the append stream %s is already there", ErrBadCommand, c.ID)

@@ -28,11 +28,13 @@ type kind uint8
 const (
 	kindAppend           kind = 2
 	kindStreamAppend     kind = 30  // an append with parts of streams, from protocol level 4 on
+	kindAct              kind = 38  // another command with who caused it, from protocol level 7 on: see EncodeAct
 	kindSubmission       kind = 128 // never in the log by itself, as the next one
 	kindStreamSubmission kind = 129
 )
 
-// commands lists the commands by kind, other than appends, 2 and 30. A number is never used again.
+// commands lists the commands by kind, other than appends, 2 and 30, and acts, 38. A number is never used again. Each
+// command has an entry in acts or in noActs.
 var commands = [...]Command{
 	1:  &BeginTerm{},
 	3:  &Cut{},
@@ -67,6 +69,8 @@ var commands = [...]Command{
 	33: &RevokeAdmin{},
 	34: &ExpireAdmins{},
 	35: &OpenStream{},
+	39: &NoteAct{},
+	40: &EndIntent{},
 }
 
 // firstLevels has the protocol level from which on commands are known, besides those that every version knows. A master
@@ -74,6 +78,7 @@ var commands = [...]Command{
 var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
+	39: LevelAudit, 40: LevelAudit,
 }
 
 // FirstLevel returns the protocol level that a group must have before a command is proposed.
@@ -272,6 +277,10 @@ var (
 	// ErrNameReused: a submission of that name (member, boot, sequence number) was applied before, and had other
 	// content or was applied at protocol level 0. Nothing was appended under the name now. It wraps ErrStale.
 	ErrNameReused = fmt.Errorf("%w: the name of a submission was used before", ErrStale)
+	// ErrUnrecorded: the command is an act, and has no origin. Its master read the protocol level before it rose. It
+	// wraps ErrStale.
+	ErrUnrecorded = fmt.Errorf("%w: from protocol level %d on it needs an origin for the audit trail", ErrStale,
+		LevelAudit)
 	// ErrNonce: the nonce does not mine the block that waits.
 	ErrNonce = errors.New("nonce does not mine the block")
 	// ErrBadCommand: a field of the command is over its limit.

@@ -27,6 +27,8 @@ import (
 //	4: append streams (package masterfsm/streams); snapshots of version 8
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
+//	6: nodes prove their secrets (package nodeauth)
+//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -80,6 +82,9 @@ const (
 	// raised only after every worker of the table has announced it too.
 	LevelProofs = wire.LevelProofs
 
+	// LevelAudit is the level from which acts are in the audit trail.
+	LevelAudit = 7
+
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel
 )
@@ -103,6 +108,9 @@ func (c *RaiseLevel) apply(s *State) (any, error) {
 	}
 	s.tick(c.Time)
 	s.level = c.Level
+	if s.level >= LevelAudit {
+		s.foundAudit(s.now)
+	}
 	return nil, nil
 }
 

@@ -41,7 +41,6 @@ const (
 	LogKeyRetire       Act = 20
 	LevelRaise         Act = 21
 	CertificateReload  Act = 22
-	ProfileTake        Act = 23
 )
 
 // actNames are the names of the acts in the API.
@@ -68,7 +67,6 @@ var actNames = map[Act]string{
 	LogKeyRetire:       "log-key-retire",
 	LevelRaise:         "level-raise",
 	CertificateReload:  "certificate-reload",
-	ProfileTake:        "profile-take",
 }
 
 // Acts returns all acts that this program knows, in the order of their numbers.

@@ -23,6 +23,12 @@ type Source struct {
 	Member  string `json:"member,omitempty"`  // the id of that master
 }
 
+// Origin is who caused an act, and where the request came from.
+type Origin struct {
+	Actor  Actor
+	Source Source
+}
+
 // Target is what the act is about.
 type Target struct {
 	Kind TargetKind `json:"kind"`
