@@ -147,6 +147,15 @@ func EncodeAct(o trail.Origin, salt [chain.SaltSize]byte, command []byte) []byte
 	return data
 }
 
+// EncodeBy is [EncodeFor] of a command with an origin, in the form that the level needs.
+func EncodeBy(level uint64, o trail.Origin, salt [chain.SaltSize]byte, c Command) []byte {
+	data := EncodeFor(level, c)
+	if NeedsOrigin(level, c) {
+		data = EncodeAct(o, salt, data)
+	}
+	return data
+}
+
 // originated is a command with its origin.
 type originated struct {
 	trail.Origin
@@ -217,7 +226,10 @@ func (s *State) applyAct(body []byte) (any, error) {
 // mayAct refuses a command that cannot be an act now. Its named admin token must be in the table: a revocation counts
 // from its place in the log on, also for a request in progress.
 func (s *State) mayAct(a *originated) error {
-	entry := acts[a.kind]
+	grows := acts[a.kind].grows
+	if note, ok := a.command.(*NoteAct); ok {
+		grows = note.Phase == trail.Reported
+	}
 	switch {
 	case !IsAct(a.command):
 		return fmt.Errorf("%w: a command of kind %d is no act", ErrBadCommand, a.kind)
@@ -227,7 +239,7 @@ func (s *State) mayAct(a *originated) error {
 	case !a.Actor.Kind.Known() || !utf8.ValidString(a.Actor.Name) || !utf8.ValidString(a.Source.Address) ||
 		!utf8.ValidString(a.Source.Member):
 		return fmt.Errorf("%w: the origin of an act is not of a known kind, or not UTF-8", ErrBadCommand)
-	case entry.grows && s.pendingBytes >= s.settings.MaxPendingBytes &&
+	case grows && s.pendingBytes >= s.settings.MaxPendingBytes &&
 		s.pendingBytes-s.settings.MaxPendingBytes >= reservedRoom:
 		return fmt.Errorf("%w: there is no room for the record of this act", wire.ErrBacklog)
 	case a.Actor.Kind != trail.ByNamed:
@@ -282,13 +294,14 @@ type Intent struct {
 	Act    trail.Act    `json:"act"`
 	Target trail.Target `json:"target"`
 	Term   uint64       `json:"term"`           // of the leader that committed it
+	Leader string       `json:"leader"`         // its member id
 	Since  uint64       `json:"since"`          // unix milliseconds
 	Raft   string       `json:"raft,omitempty"` // of MasterAdmit: the address that the master gets
 }
 
 func (s *State) openIntent(a *originated, r trail.Record) {
 	r.Phase, r.Outcome = trail.Intent, trail.Unknown
-	i := Intent{Act: r.Act, Target: r.Target, Term: s.term.Term, Since: s.now}
+	i := Intent{Act: r.Act, Target: r.Target, Term: s.term.Term, Leader: s.term.Leader, Since: s.now}
 	if c, ok := a.command.(*AdmitMaster); ok {
 		i.Raft = c.Raft
 	}

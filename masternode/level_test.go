@@ -41,7 +41,7 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 func (r *rig) registerAgain(t *testing.T) {
 	t.Helper()
 	for _, m := range r.table().Miners {
-		_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+		_, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.Register{
 			Role: masterfsm.RoleMiner, ID: m.ID, URL: m.URL, MasterToken: "x", Boot: "1",
 			Level: masterfsm.ProtocolLevel, Time: r.leader.Now(),
 		}))

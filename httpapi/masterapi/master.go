@@ -113,7 +113,7 @@ func New(cfg Config) http.Handler {
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
-	m.leader.judge = m.judge
+	m.leader.judge, m.leader.source = m.judge, m.sourceOf
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},

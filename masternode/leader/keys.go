@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -33,4 +34,45 @@ func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, 
 		l.log.Info("the log has a key that signs", "key", key.VerifierKey(), "first", first)
 	}
 	return added, err
+}
+
+// logKeys founds the log's first key, and adds the key that this master was given. A master of a version without log
+// keys stops at the first such command in its log, so this waits until each voter has said that it knows them.
+func (w *planner) logKeys() {
+	switch {
+	case len(w.view.Log.Keys) == 0:
+		for i := range w.members {
+			m := &w.members[i]
+			if seen := w.memory.nodes[m.ID]; m.Voter && m.ID != w.view.Term.Leader && (seen == nil || !seen.knowsKeys) {
+				w.decided.noLogKeys = append(w.decided.noLogKeys, m.ID)
+			}
+		}
+		if len(w.decided.noLogKeys) == 0 {
+			w.want(action{kind: actFoundLog})
+		}
+	case w.memory.givenKey.due:
+		w.want(action{kind: actAddLogKey})
+	}
+}
+
+// givenKey is what the leader knows of the key that this master was given.
+type givenKey struct {
+	due  bool   // to be added: the table does not have it, or has it sealed under another cluster token
+	seal []byte // of the table when due was decided, nil for none; a key is derived only for a new seal
+}
+
+// update compares the key with the table. A retired key stays retired.
+func (g *givenKey) update(c *signing.LogConfig, view masterfsm.View) {
+	if c.Key == nil || c.Key.Origin() != view.Log.Origin {
+		*g = givenKey{}
+		return
+	}
+	known, ok := view.Log.Known(c.Key.Public())
+	switch {
+	case !ok || !known.Signs():
+		*g = givenKey{due: !ok}
+	case g.seal == nil || !bytes.Equal(g.seal, known.Sealed):
+		_, err := c.Sealer(view.Group.ID).Open(view.Log.Origin, &known)
+		*g = givenKey{due: err != nil, seal: known.Sealed}
+	}
 }

@@ -23,6 +23,8 @@ type memory struct {
 	givenKey  givenKey
 	clocks    Clocks // as of the last decision
 	time      uint64 // of commands at that moment: see Leader.Now
+	// certificate is that of this master at that moment; nil without TLS.
+	certificate *wire.Certificate
 }
 
 // lastSeen is what a leader has last seen of a node.
@@ -36,6 +38,7 @@ type lastSeen struct {
 	disk     wire.Disk // storage nodes and masters, from the last answer; zero if that did not say
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
+	reported    time.Time       // when its certificate was recorded last
 	inbox       uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
 	bad         masterfsm.Cause // why it must become Invalid, if it must
 	entry       minerEntry      // miners: what the table had of it at the last try

@@ -53,13 +53,11 @@ func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) 
 			return nil, err
 		}
 	}
-	for {
-		result, err := l.proposeOnce(ctx, c, now)
-		if errors.Is(err, masterfsm.ErrUnrecorded) && masterfsm.NeedsOrigin(l.level(), c) {
-			continue // the level rose before the act was applied: once more, with its origin
-		}
-		return result, err
+	result, err := l.proposeOnce(ctx, c, now)
+	if errors.Is(err, masterfsm.ErrUnrecorded) && masterfsm.NeedsOrigin(l.level(), c) {
+		result, err = l.proposeOnce(ctx, c, now) // the level rose before the act was applied: now with its origin
 	}
+	return result, err
 }
 
 func (l *Leader) level() (level uint64) {
@@ -73,11 +71,7 @@ func (l *Leader) proposeOnce(ctx context.Context, c masterfsm.Command, now *lead
 		return nil, fmt.Errorf("%w: this needs protocol level %d, and the group is at %d, because a master runs an "+
 			"older version of ChainStore: upgrade all masters", wire.ErrUnavailable, first, level)
 	}
-	data := masterfsm.EncodeFor(level, c)
-	if masterfsm.NeedsOrigin(level, c) {
-		data = masterfsm.EncodeAct(l.originOf(ctx), newSalt(), data)
-	}
-	result, err := l.cfg.Ledger.Propose(ctx, data)
+	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeBy(level, l.originOf(ctx), newSalt(), c))
 	if err == nil && now != nil && now.fences.suspended.Load() {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
 	}

@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Fate is the fate of a command on its way into the log.
@@ -275,4 +277,11 @@ func (Following) ReadIndex(context.Context) (wire.ReadIndex, error) {
 func (Following) RunAsLeader(ctx context.Context, _ func(context.Context, uint64) error) error {
 	<-ctx.Done()
 	return nil
+}
+
+// Encode encodes a command as a leader of the group does. A leader that has no name is the actor of acts.
+func (l *Ledger) Encode(c masterfsm.Command) []byte {
+	var level uint64
+	l.Read(func(s *masterfsm.State) { level = s.Level() })
+	return masterfsm.EncodeBy(level, trail.Origin{}, [chain.SaltSize]byte{1}, c)
 }
