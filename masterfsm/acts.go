@@ -156,6 +156,28 @@ func EncodeBy(level uint64, o trail.Origin, salt [chain.SaltSize]byte, c Command
 	return data
 }
 
+// Raises returns the level to which an encoded command raises that of the group, 0 for any other command.
+func Raises(command []byte) uint64 {
+	k, body, err := checkCommand(command)
+	if err != nil {
+		return 0
+	}
+	var c Command
+	if k == kindAct {
+		a, err := parseAct(body)
+		if err != nil {
+			return 0
+		}
+		c = a.command
+	} else if k != kindAppend && k != kindStreamAppend {
+		c, _ = decode(k, body)
+	}
+	if raise, ok := c.(*RaiseLevel); ok {
+		return raise.Level
+	}
+	return 0
+}
+
 // originated is a command with its origin.
 type originated struct {
 	trail.Origin

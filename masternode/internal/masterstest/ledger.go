@@ -33,6 +33,9 @@ type Ledger struct {
 	Vacancy func() time.Duration   // from the end of a leadership to the next
 	OnApply func(*masterfsm.State) // called with the state after each command
 	Silence func() time.Duration   // since the last contact with a leader
+	// Audited lets the group's level rise above Level, so that acts have records. The first records of users are then
+	// not at the first positions.
+	Audited bool
 	confirm atomic.Pointer[func() error]
 
 	Mu        sync.RWMutex // guards the fields below
@@ -78,6 +81,9 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	f := l.Fate()
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
+	if !l.Audited {
+		command = l.below(command)
+	}
 	if f == Committed && l.Leads && l.Term == term {
 		result, err := l.Apply(command)
 		if ctx.Err() != nil {
@@ -277,6 +283,17 @@ func (Following) ReadIndex(context.Context) (wire.ReadIndex, error) {
 func (Following) RunAsLeader(ctx context.Context, _ func(context.Context, uint64) error) error {
 	<-ctx.Done()
 	return nil
+}
+
+// Level is the level of a group that is not Audited, once it has risen.
+const Level = masterfsm.LevelAudit - 1
+
+// below returns a command that raises the level to Level in place of one that raises it further. The caller holds Mu.
+func (l *Ledger) below(command []byte) []byte {
+	if level := l.State.Level(); level <= Level && masterfsm.Raises(command) > Level {
+		return masterfsm.Encode(&masterfsm.RaiseLevel{Level: Level, Time: l.State.Now()})
+	}
+	return command
 }
 
 // Encode encodes a command as a leader of the group does. A leader that has no name is the actor of acts.
