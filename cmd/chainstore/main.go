@@ -79,7 +79,7 @@ To try it, start a whole cluster on this machine. Then append and read in anothe
 
   chainstore dev
   echo hello | chainstore append --wait
-  chainstore get 0 0
+  chainstore tail
   chainstore status
 
 Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by

@@ -2,13 +2,17 @@ package masterapi
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
@@ -161,13 +165,60 @@ func (from caller) permit(role string) error {
 // to run the cluster, wire.RoleAuditor to read. Any other known token gets a 403. The leader judges the token again
 // when it acts: a master may pass a request on that does not know yet that the token was revoked.
 func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
-	return m.withCaller(func(c *gin.Context, from caller) error {
+	permitted := m.withCaller(func(c *gin.Context, from caller) error {
 		if err := from.permit(role); err != nil {
 			return err
 		}
 		c.Set(keyRole, role)
 		return h(c)
 	})
+	return func(c *gin.Context) {
+		permitted(c)
+		if status := c.Writer.Status(); status == http.StatusUnauthorized || status == http.StatusForbidden {
+			m.refusals.add(c, status)
+		}
+	}
+}
+
+// refusals counts the requests of administration that were refused, by route and status: they leave no record in the
+// audit trail, or anyone could fill the chain. Its methods may be called by many goroutines.
+type refusals struct {
+	log hclog.Logger
+
+	mu     sync.Mutex // guards the fields below
+	counts map[refusal]uint64
+	logged time.Time
+}
+
+// refusal is a kind of refused requests. There are as many as routes, twice.
+type refusal struct {
+	route  string // method and path in gin's notation
+	status int
+}
+
+// refusalPause is the time between two refusals that are logged.
+const refusalPause = 10 * time.Second
+
+func (r *refusals) add(c *gin.Context, status int) {
+	kind, now := refusal{c.Request.Method + " " + c.FullPath(), status}, time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts == nil {
+		r.counts = map[refusal]uint64{}
+	}
+	r.counts[kind]++
+	if now.Sub(r.logged) >= refusalPause {
+		r.logged = now
+		r.log.Warn("a request of administration was refused", "route", kind.route, "status", status, "from",
+			c.Request.RemoteAddr, "count", r.counts[kind])
+	}
+}
+
+// all returns a copy of the counts.
+func (r *refusals) all() map[refusal]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
 }
 
 // keyRole is the key of a request's context for the role that it needs.

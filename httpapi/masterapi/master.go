@@ -82,6 +82,8 @@ type master struct {
 	unknown *httpapi.RateLimit // of tokens
 	scrapes *httpapi.RateLimit // of metrics
 	guard   httpapi.Guard
+	// refusals are those of requests of administration.
+	refusals refusals
 	Options
 }
 
@@ -113,6 +115,7 @@ func New(cfg Config) http.Handler {
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
+	m.refusals.log = cfg.Logger.Named("http")
 	m.leader.judge, m.leader.source = m.judge, m.sourceOf
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{

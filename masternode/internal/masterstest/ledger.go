@@ -82,7 +82,7 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 		var level uint64
 		l.Read(func(s *masterfsm.State) { level = s.Level() })
 		if level >= Level {
-			return nil, fmt.Errorf("%w: the test wants no audit trail", masterfsm.ErrStale)
+			return nil, fmt.Errorf("%w: the test wants no audit trail", masterfsm.ErrBadCommand)
 		}
 		command = l.Encode(&masterfsm.RaiseLevel{Level: Level})
 	}
