@@ -159,8 +159,8 @@ func TestActs(t *testing.T) {
 				t.Fatalf("%d records after %d", len(after), len(before))
 			}
 			r := after[len(after)-1]
-			if !strings.HasPrefix(name, r.Act.String()) || r.Actor != leaderOrigin.Actor || r.chain.Type != trail.Type ||
-				r.chain.Salt != saltOf(b.acts) || r.chain.Key != r.Target.Key() {
+			if !strings.HasPrefix(name, r.Act.String()) || r.Actor != leaderOrigin.Actor ||
+				r.chain.Type != trail.Type || r.chain.Salt != saltOf(b.acts) || r.chain.Key != r.Target.Key() {
 				t.Errorf("record %+v of %s", r, name)
 			}
 			seen[r.Act] = true
@@ -286,8 +286,10 @@ func TestRefusedActs(t *testing.T) {
 		"note of a command": {byLeader(t, noteIntent(trail.ProjectCreate, "m2")), ErrBadCommand},
 		"no such intent":    {byLeader(t, &EndIntent{Index: 1}), ErrStale},
 		"cut short":         {reseal(create(alice)[:20]), ErrCommand},
-		"a newer version":   {reseal(append(append(bytes.Clone(create(alice)[:5]), 2), create(alice)[6:]...)), ErrCommand},
-		"its project":       {byLeader(t, &ChangeProject{Project: trail.ProjectID, Public: new(true)}), wire.ErrForbidden},
+		"a newer version": {reseal(append(append(bytes.Clone(create(alice)[:5]), 2), create(alice)[6:]...)),
+			ErrCommand},
+		"its project": {byLeader(t, &ChangeProject{Project: trail.ProjectID, Public: new(true)}),
+			wire.ErrForbidden},
 		"its token": {byLeader(t, &CreateToken{Project: trail.ProjectID, Rights: MayRead, TokenHash: chain.Hash{7}}),
 			wire.ErrForbidden},
 		"its prefix": {byLeader(t, &CreateProject{Name: "_audit-x"}), wire.ErrNameTaken},
@@ -390,7 +392,8 @@ func TestUpgradeToAudit(t *testing.T) {
 		salts[r.chain.Salt] = true
 	}
 	if want := []string{
-		"project-rename done done project/3: name=_audit -> name=_audit-3-", "level-raise done done group: level=6 -> level=7",
+		"project-rename done done project/3: name=_audit -> name=_audit-3-",
+		"level-raise done done group: level=6 -> level=7",
 	}; !slices.Equal(texts, want) || len(salts) != 2 {
 		t.Errorf("%q with %d salts", texts, len(salts))
 	}
@@ -475,7 +478,8 @@ func TestRecoveryFindsAudit(t *testing.T) {
 		t.Errorf("the snapshot has version %d", data[4])
 	}
 	after.State = restored(t, empty)
-	after.ok(&BeginTerm{Term: 9, Member: "m1", URL: "http://m1", Time: startTime, Group: "g", Settings: smallSettings()})
+	after.ok(&BeginTerm{Term: 9, Member: "m1", URL: "http://m1", Time: startTime, Group: "g",
+		Settings: smallSettings()})
 	after.refused(&CreateProject{Name: "_audit", Time: startTime}, wire.ErrNameTaken)
 	after.raise()
 	if p, _ := after.ProjectByName(trail.Project); p.Records != count+1 {

@@ -111,7 +111,8 @@ func (h *happenings) add(s *simulation) {
 // enough reports whether the runs had, on average, 20 blocks, 100 records, and some reads and snapshots to check, and
 // whether there were checkpoints, keys and cosignatures.
 func (h *happenings) enough() bool {
-	return h.acts >= 5*h.runs && h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.streamed >= 2*h.runs &&
+	return h.acts >= 5*h.runs &&
+		h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.streamed >= 2*h.runs &&
 		h.blocks >= 20*h.runs && h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
 }
 

@@ -112,7 +112,8 @@ func New() *State {
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
 // *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the
-// others. That of an act is the result of its command. An error that wraps [ErrCommand] must stop the master; any other is a refusal that changed nothing.
+// others. That of an act is the result of its command. An error that wraps [ErrCommand] must stop the master; any other
+// is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -385,7 +386,8 @@ func (c *SetTime) apply(s *State) (any, error) {
 			"confirm it with --yes (\"force\": true)", ErrBadCommand, (c.Time-was)/(60*60*1000))
 	}
 	s.tick(c.Time)
-	s.recordActEvent(Event{Kind: EventTime, Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
+	s.recordActEvent(Event{Kind: EventTime,
+		Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
 	return was, nil
 }
 

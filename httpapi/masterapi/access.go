@@ -116,8 +116,8 @@ func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) erro
 		if from.may(wire.RoleAuditor) {
 			auditor, ok := m.node.Auditor()
 			if !ok {
-				return fmt.Errorf("%w; an admin token reads the audit trail, from protocol level %d on", errNeedsProject,
-					masterfsm.LevelAudit)
+				return fmt.Errorf("%w; an admin token reads the audit trail, from protocol level %d on",
+					errNeedsProject, masterfsm.LevelAudit)
 			}
 			return h(c, auditor)
 		}

@@ -51,7 +51,8 @@ func publishedBlocks(t *testing.T, private bool) {
 	// Records of the audit trail come first. Block base is the first one without them.
 	var at wire.Position
 	for at.Offset != 1 {
-		_, body := c.do(0, request{name: "fill", method: "POST", path: "/v1/records", token: token, body: "x", status: 201})
+		_, body := c.do(0, request{name: "fill", method: "POST", path: "/v1/records", token: token, body: "x",
+			status: 201})
 		if err := json.Unmarshal(body, &at); err != nil {
 			t.Fatal(err)
 		}

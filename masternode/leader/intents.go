@@ -30,7 +30,9 @@ func (w *planner) intents() {
 }
 
 // outcomeOf returns the outcome of an intent. known is false while it is open. now is the time for commands.
-func outcomeOf(i *masterfsm.Intent, v *masterfsm.View, members []wire.Master, now uint64) (_ trail.Outcome, known bool) {
+func outcomeOf(
+	i *masterfsm.Intent, v *masterfsm.View, members []wire.Master, now uint64,
+) (_ trail.Outcome, known bool) {
 	id := i.Target.ID
 	at := slices.IndexFunc(members, func(m wire.Master) bool { return m.ID == id })
 	done, over := false, false
