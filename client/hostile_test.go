@@ -112,6 +112,7 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 		{"Checkpoint", false, "checkpoint", func(x ctx, c *Client) error { return one(c.Checkpoint(x)) }},
 		{"AddLogKey", false, "log key", func(x ctx, c *Client) error { return one(c.AddLogKey(x)) }},
 		{"RetireLogKey", false, "none", func(x ctx, c *Client) error { return c.RetireLogKey(x, "00000002") }},
+		{"CloseLog", false, "log key", func(x ctx, c *Client) error { return one(c.CloseLog(x, wire.CloseLog{})) }},
 		{"RemoveStorage", false, "none", func(x ctx, c *Client) error { return c.RemoveStorage(x, "s-1", true) }},
 		{"RemoveAppendStream", false, "none", func(x ctx, c *Client) error { return c.RemoveAppendStream(x, "doors") }},
 		{"RemoveMiner", false, "none", func(x ctx, c *Client) error { return c.RemoveMiner(x, "w-1") }},

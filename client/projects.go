@@ -38,7 +38,7 @@ func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, er
 	return read(ctx, c, projectPath(nameOrID), exchange.MaxMedium, isProject(nameOrID))
 }
 
-// ChangeProject changes a project's access or its quota; it needs the admin token.
+// ChangeProject changes a project's access or its quota, or closes it; it needs the admin token.
 func (c *Client) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
 	return command(ctx, c, http.MethodPatch, projectPath(nameOrID), change, false, isProject(nameOrID))
 }

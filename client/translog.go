@@ -31,6 +31,15 @@ func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	})
 }
 
+// CloseLog closes the log under its name and keys, and continues it under another name with a new key, whose public
+// part it returns. It needs the admin token. The client does not try again after a try that may have been carried out.
+// [Client.Log] shows the closed logs. The error wraps [wire.ErrNameTaken] if the log has had the name.
+func (c *Client) CloseLog(ctx context.Context, closing wire.CloseLog) (wire.LogKey, error) {
+	return command(ctx, c, http.MethodPost, "/v1/log/closings", closing, true, func(k *wire.LogKey) error {
+		return needs(k.VerifierKey != "", "vkey")
+	})
+}
+
 // RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
 // where there is none, [wire.ErrLastKey] where nothing else signs.
 func (c *Client) RetireLogKey(ctx context.Context, id string) error {

@@ -99,6 +99,43 @@ func TestReceiptsLast(t *testing.T) {
 	}
 }
 
+// TestStolenKey follows the procedure for a stolen key of the log: the log is closed at a checkpoint from before, and
+// an auditor goes on with the new key and the state of the run before. A receipt from before stays valid.
+func TestStolenKey(t *testing.T) {
+	c, o := start(t), newOracle()
+	url, old := c.File().Masters[0], c.logKeys()[0]
+	early := c.appendForReceipt(o, "before the theft")
+	receipt, state := filepath.Join(c.dir, "early.receipt"), filepath.Join(c.dir, "audit.state")
+	trusted := filepath.Join(c.dir, "trusted.checkpoint")
+	c.keep(receipt, early)
+	c.keep(trusted, c.command(nil, "log", "checkpoint", "--cluster", c.clusterFile()))
+	c.command(nil, "verify", "--url", url, "--key", old, "--state", state)
+	c.appendForReceipt(o, "meanwhile")
+	key := strings.TrimSpace(string(c.command(nil, "log", "close", "example.com/second", "--reason", "key stolen",
+		"--trusted", trusted, "--yes", "--cluster", c.clusterFile())))
+	if keys := c.logKeys(); len(keys) != 1 || keys[0] != key || !strings.HasPrefix(key, "example.com/second+") {
+		t.Fatalf("the keys are %q, the command printed %q", keys, key)
+	}
+	checkPublicly(t, c.appendForReceipt(o, "under the new key"), key)
+	said := string(c.command(nil, "verify", "--url", url, "--key", key, "--state", state))
+	if !strings.Contains(strings.Join(strings.Fields(said), " "), "key stolen") { // the lines are wrapped
+		t.Errorf("the auditor is not told why the log has another name: %s", said)
+	}
+	if said := string(c.command(nil, "log", "show", "--cluster", c.clusterFile())); !strings.Contains(said,
+		"key stolen") {
+		t.Errorf("the closed log is not shown: %s", said)
+	}
+	c.command(nil, "verify", "receipt", receipt, "--key", old)
+	if status, said := c.refusedBy("verify", "--url", url, "--key", old); status != 1 {
+		t.Errorf("with the former key: exit status %d, %s", status, said)
+	}
+	c.kill(c.leader(""))
+	if status, said := c.refusedBy("log", "close", "example.com/second", "--reason", "again", "--yes", "--cluster",
+		c.clusterFile()); status == 0 || !strings.Contains(said, "example.com/second") {
+		t.Errorf("to the same name, by the next leader: exit status %d, %s", status, said)
+	}
+}
+
 // keep writes a file, and overwrites an existing one.
 func (c *cluster) keep(path string, data []byte) {
 	c.t.Helper()

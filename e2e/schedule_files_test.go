@@ -34,14 +34,9 @@ func scarcityFaults(t *testing.T) []fault {
 	}}}
 	if _, err := exec.LookPath("strace"); err == nil {
 		faults = append(faults, fault{"unreadable", 2, func(s *schedule) (string, func()) {
-			names := s.c.names(devcluster.KindStorage)
-			name := names[s.random.IntN(len(names))]
-			call := []string{"openat", "pread64"}[s.random.IntN(2)]
 			// Only files that exist: a node that cannot create one ends, like after a failed write.
-			segments, err := filepath.Glob(filepath.Join(s.c.dir, name, "segments", "*"))
-			if err != nil || len(segments) == 0 {
-				s.c.t.Fatalf("the segments of %s: %v, %v", name, segments, err)
-			}
+			name, segments := s.nodeWithSegments()
+			call := []string{"openat", "pread64"}[s.random.IntN(2)]
 			status, _, _ := s.c.health(roleOf(s.c.Topology(), name), "/readyz", "") // it may be starting, or suspended
 			undo := injectSyscalls(s.c.t, s.c.PIDs()[name], call+":error=EIO", segments...)
 			return fmt.Sprintf("%s, EIO of %s", name, call), func() {
@@ -75,6 +70,28 @@ func scarcityFaults(t *testing.T) []fault {
 		}})
 	}
 	return faults
+}
+
+// nodeWithSegments waits for a storage node that has segments, and returns one with their paths. The schedule may begin
+// before the first block is mined.
+func (s *schedule) nodeWithSegments() (name string, segments []string) {
+	s.c.t.Helper()
+	names := s.c.names(devcluster.KindStorage)
+	s.random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	s.c.await("a storage node with segments", func() string {
+		for _, name = range names {
+			var err error
+			segments, err = filepath.Glob(filepath.Join(s.c.dir, name, "segments", "*"))
+			if err != nil {
+				return err.Error()
+			}
+			if len(segments) > 0 {
+				return ""
+			}
+		}
+		return fmt.Sprint("none of ", names)
+	})
+	return name, segments
 }
 
 // anyRole returns any role.

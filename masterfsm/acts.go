@@ -84,6 +84,10 @@ var acts = map[kind]act{
 	32: {act: trail.AdminCreate, grows: true, about: func(s *State, _ Command) subject {
 		return aboutAdmin(s.lastAdmin + 1)
 	}},
+	47: {act: trail.ProjectClose, about: func(_ *State, c Command) subject {
+		return aboutProject(c.(*CloseProject).Project)
+	}},
+	48: {act: trail.LogClose, about: aboutLogs},
 	33: {act: trail.AdminRevoke, about: func(_ *State, c Command) subject { return aboutAdmin(c.(*RevokeAdmin).ID) }},
 }
 
@@ -469,7 +473,7 @@ func aboutProject(id uint32) subject {
 			return nil
 		}
 		values := pairs("name", p.Name, "public", p.Public, "records-per-second", p.Quota.RecordsPerSecond,
-			"bytes-per-second", p.Quota.BytesPerSecond, "record-bytes", p.Quota.RecordBytes)
+			"bytes-per-second", p.Quota.BytesPerSecond, "record-bytes", p.Quota.RecordBytes, "closed", p.Closed != 0)
 		for i := range p.Tokens {
 			t := &p.Tokens[i]
 			text := strings.TrimSpace(rightsText(t.Rights) + " " + t.Label)
@@ -502,6 +506,18 @@ func aboutSettings(*State, Command) subject {
 
 func aboutTime(*State, Command) subject {
 	return ofGroup(func(s *State) []trail.Value { return pairs("time", s.now) })
+}
+
+// aboutLogs has the name of the log, and the last one that was closed.
+func aboutLogs(*State, Command) subject {
+	return ofGroup(func(s *State) []trail.Value {
+		values := pairs("log", s.log.Origin)
+		if n := len(s.log.Closed); n > 0 {
+			last := &s.log.Closed[n-1]
+			values = append(values, pairs("closed-log", last.Origin, "size", last.Size, "reason", last.Reason)...)
+		}
+		return values
+	})
 }
 
 func aboutLevel(*State, Command) subject {

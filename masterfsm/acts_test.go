@@ -130,6 +130,7 @@ func TestActs(t *testing.T) {
 		"log-key-retire":       {before: []Command{key(1), key(2)}, act: &RetireLogKey{ID: keyID, Time: startTime}},
 		"master-promote":       {act: noteIntent(trail.MasterPromote, "m2")},
 		"leadership-transfer":  {act: noteIntent(trail.LeadershipTransfer, "m2")},
+		"project-close":        {act: &CloseProject{Project: 1, Time: startTime}},
 		"certificate-reload":   {act: reported("m1", "ab")},
 		"certificate-reload-1": {before: []Command{reported("m1", "ab")}, act: reported("m1", "cd")},
 	}
@@ -143,7 +144,9 @@ func TestActs(t *testing.T) {
 		}
 	}
 	now := map[string]string{}
-	seen := map[trail.Act]bool{trail.LossConfirm: true, trail.LevelRaise: true, trail.ProjectRename: true} // see below
+	seen := map[trail.Act]bool{ // see below, and TestCloseLog
+		trail.LossConfirm: true, trail.LevelRaise: true, trail.ProjectRename: true, trail.LogClose: true,
+	}
 	for _, name := range slices.Sorted(maps.Keys(examples)) {
 		t.Run(name, func(t *testing.T) {
 			b := auditTable(t)
@@ -290,6 +293,7 @@ func TestRefusedActs(t *testing.T) {
 			ErrCommand},
 		"its project": {byLeader(t, &ChangeProject{Project: trail.ProjectID, Public: new(true)}),
 			wire.ErrForbidden},
+		"its end": {byLeader(t, &CloseProject{Project: trail.ProjectID}), wire.ErrForbidden},
 		"its token": {byLeader(t, &CreateToken{Project: trail.ProjectID, Rights: MayRead, TokenHash: chain.Hash{7}}),
 			wire.ErrForbidden},
 		"its prefix": {byLeader(t, &CreateProject{Name: "_audit-x"}), wire.ErrNameTaken},

@@ -9,7 +9,6 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
 	"github.com/chainstore/chainstore/wire"
-	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Run is a range of consecutive positions: Count records starting at (Block, Offset), with leaf indices starting at
@@ -54,6 +53,7 @@ const (
 	RefusedLevel   // the group's protocol level has no streams
 	RefusedRoom    // the project has as many streams as it may
 	RefusedForeign // the records were appended before, with another token, and this one may not read
+	RefusedClosed  // nothing is appended to the project any more
 )
 
 var reasons = [...]error{
@@ -69,14 +69,15 @@ var reasons = [...]error{
 	RefusedLevel:   wire.ErrNoStreams,
 	RefusedRoom:    wire.ErrTooMany,
 	RefusedForeign: wire.ErrForbidden,
+	RefusedClosed:  wire.ErrProjectClosed,
 }
 
 // hasNext reports whether a placement of that reason has Next.
 func (r Reason) hasNext() bool { return r == RefusedGap || r == RefusedPassed || r == RefusedForeign }
 
 // Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota, ErrOversize,
-// wire.ErrStreamGap, wire.ErrStreamPassed, wire.ErrUnknownStream, wire.ErrNoStreams, wire.ErrTooMany or
-// wire.ErrForbidden.
+// wire.ErrStreamGap, wire.ErrStreamPassed, wire.ErrUnknownStream, wire.ErrNoStreams, wire.ErrTooMany, wire.ErrForbidden
+// or wire.ErrProjectClosed.
 func (r Reason) Error() error {
 	if int(r) < len(reasons) {
 		return reasons[r]
@@ -191,6 +192,9 @@ func (s *State) place(q *request) Placement {
 
 // placeNew gives records that were not placed before their positions, all or none.
 func (s *State) placeNew(project *Project, q *request) Placement {
+	if project.Closed != 0 {
+		return Placement{Err: RefusedClosed}
+	}
 	if s.pendingBytes >= s.settings.MaxPendingBytes {
 		return Placement{Err: RefusedBacklog}
 	}
@@ -278,12 +282,14 @@ type OpenStream struct {
 func (c *OpenStream) apply(s *State) (any, error) {
 	name := streams.Name(scopedKey(c.Project, StreamDigest(c.ID)))
 	_, known := s.streams.Find(name)
-	use := streams.Use{Age: s.ageOf(c.Age), ID: c.ID}
+	use, project := streams.Use{Age: s.ageOf(c.Age), ID: c.ID}, s.projectAt(c.Project)
 	switch {
 	case s.level < LevelStreamIDs:
 		return nil, wire.ErrNoStreams
-	case s.projectAt(c.Project) == nil || c.Project == trail.ProjectID:
+	case project == nil || project == s.audit:
 		return nil, ErrUnknownProject
+	case project.Closed != 0:
+		return nil, wire.ErrProjectClosed
 	case known:
 		return nil, fmt.Errorf("%w: the append stream %s is already there", ErrBadCommand, c.ID)
 	case !s.streams.Room(c.Project, use):

@@ -157,7 +157,8 @@ func TestAppendRefusesProject(t *testing.T) {
 func TestReasons(t *testing.T) {
 	for r, want := range map[Reason]error{
 		RefusedBacklog: wire.ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: wire.ErrKeyReused,
-		RefusedRate: wire.ErrQuota, RefusedSize: ErrOversize, 200: ErrBadCommand,
+		RefusedRate: wire.ErrQuota, RefusedSize: ErrOversize, RefusedClosed: wire.ErrProjectClosed,
+		200: ErrBadCommand,
 	} {
 		if !errors.Is(r.Error(), want) {
 			t.Errorf("reason %d: %v", r, r.Error())

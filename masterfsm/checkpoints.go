@@ -20,6 +20,8 @@ type Log struct {
 	// name of the log and of its keys, "" until the first key is founded; fixed from then on
 	Origin string   `json:"origin"`
 	Keys   []LogKey `json:"keys"` // the oldest first; never changed in place
+	// Closed are the logs that this one continues, the oldest first; never changed in place.
+	Closed []ClosedLog `json:"closed,omitempty"`
 }
 
 // LogKey is an Ed25519 key of the log.
@@ -120,6 +122,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	case !c.First && c.Origin != s.log.Origin:
 		return nil, fmt.Errorf("%w: the log's origin stays %q, the key is one of %q", ErrBadCommand, s.log.Origin,
 			c.Origin)
+	case s.log.closedKey(c.Public):
+		return nil, fmt.Errorf("%w: the key signed for a log that is closed: make another", ErrStale)
 	case at >= 0 && s.log.Keys[at].Public != k.Public:
 		return nil, fmt.Errorf("%w: another key of the log has the id %s: make another", ErrBadCommand, k.ID)
 	case at >= 0 && !s.log.Keys[at].Signs():
@@ -138,7 +142,7 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	} else {
 		keys = append(keys, k)
 	}
-	s.log = Log{Origin: c.Origin, Keys: keys}
+	s.log = Log{Origin: c.Origin, Keys: keys, Closed: s.log.Closed}
 	s.advanceCheckpoint() // which waited for the first key
 	s.publish()
 	return &k, nil
@@ -188,6 +192,9 @@ const (
 // Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where they would never be shown:
 // a newer one is published and has cosignatures, or there was no such checkpoint.
 type Cosign struct {
+	// Origin is that of the checkpoint that the witnesses signed, "" from masters of a level below [LevelClosing]. It
+	// is refused with [ErrStale] if that log is closed.
+	Origin       string        `json:"origin,omitempty"`
 	Size         uint64        `json:"size"`
 	Root         chain.Hash    `json:"root"`
 	Cosignatures []Cosignature `json:"cosignatures"`
@@ -203,6 +210,9 @@ func (c *Cosign) apply(s *State) (any, error) {
 		if err := c.Cosignatures[i].check(); err != nil {
 			return nil, err
 		}
+	}
+	if c.Origin != "" && c.Origin != s.log.Origin {
+		return nil, fmt.Errorf("%w: witnesses have signed for %q, the log is %q now", ErrStale, c.Origin, s.log.Origin)
 	}
 	at, known := search(s.cosigned, c.Size, (*Cosigned).size)
 	b, ok := s.signedBoundary(c.Size)
@@ -320,3 +330,88 @@ func (s *State) Published() Cosigned {
 // Cosigned are the newest witnessed checkpoint and those after it that have cosignatures and may yet be published, the
 // oldest first. They may be kept, and must not be changed.
 func (s *State) Cosigned() []Cosigned { return s.cosigned }
+
+// ClosedLog is the log of a former origin. Signatures of its keys say nothing about a tree of more leaves than Size.
+type ClosedLog struct {
+	Origin string     `json:"origin"`
+	Keys   []LogKey   `json:"keys"`   // all retired
+	Size   uint64     `json:"size"`   // leaves of its last trusted tree
+	Root   chain.Hash `json:"root"`   // of that tree
+	Reason string     `json:"reason"` // one line
+	Closed uint64     `json:"closed"` // unix milliseconds
+}
+
+// maxClosedLogs bounds the logs that one continues.
+const maxClosedLogs = 64
+
+// CloseLog ends the log under its origin and its keys, as after the theft of a private key, and continues the same tree
+// under another origin with another key. All keys are retired, and cosignatures, which name the former origin, are
+// dropped. Size and Root are of the last tree for which signatures of the former keys are to be trusted: not more than
+// the published one. The leader has checked the root. The result is the new [LogKey]. Known from protocol level 7 on.
+type CloseLog struct {
+	From   string     `json:"from"` // the origin that is closed
+	Size   uint64     `json:"size"`
+	Root   chain.Hash `json:"root"`
+	Reason string     `json:"reason"`
+	Origin string     `json:"origin"` // of the log that continues
+	Public chain.Hash `json:"public"` // its key
+	Sealed []byte     `json:"sealed"`
+	Time   uint64     `json:"time"`
+}
+
+func (c *CloseLog) apply(s *State) (any, error) {
+	if err := c.check(s); err != nil {
+		return nil, err
+	}
+	s.tick(c.Time)
+	closed := ClosedLog{Origin: s.log.Origin, Size: c.Size, Root: c.Root, Reason: c.Reason, Closed: max(s.now, 1)}
+	for _, k := range s.log.Keys {
+		k.Sealed = nil
+		if k.Signs() {
+			k.Retired = closed.Closed
+		}
+		closed.Keys = append(closed.Keys, k)
+	}
+	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: s.now}
+	k.ID = strings.SplitN(Log{Origin: c.Origin}.VerifierKey(&k), "+", 3)[1] // NAME+ID+KEY
+	s.log = Log{Origin: c.Origin, Keys: []LogKey{k}, Closed: append(slices.Clone(s.log.Closed), closed)}
+	s.cosigned = nil
+	return &k, nil
+}
+
+// check reports why the log cannot be closed.
+func (c *CloseLog) check(s *State) error {
+	if err := CheckNoteName(c.Origin); err != nil {
+		return err
+	}
+	used := func(o *ClosedLog) bool { return o.Origin == c.Origin }
+	_, again := find(s.log.Closed, used)
+	_, known := s.log.Known(c.Public)
+	switch {
+	case s.level < LevelClosing:
+		return fmt.Errorf("%w: logs can be closed from protocol level %d on, the group is at %d", ErrBadCommand,
+			LevelClosing, s.level)
+	case len(s.log.Keys) == 0 || c.From != s.log.Origin:
+		return fmt.Errorf("%w: the log is %q, not %q", ErrStale, s.log.Origin, c.From)
+	case c.Origin == c.From || again:
+		return fmt.Errorf("%w: %q is, or was, the name of this log: choose another", wire.ErrNameTaken, c.Origin)
+	case len(c.Sealed) != SealedLogKey || c.Public.IsZero() || known || s.log.closedKey(c.Public):
+		return fmt.Errorf("%w: the log continues with a new key of %d sealed bytes", ErrBadCommand, SealedLogKey)
+	case c.Size == 0 || c.Size > s.published.Size:
+		return fmt.Errorf("%w: the last trusted tree has %d leaves, 1 to %d are published", ErrBadCommand, c.Size,
+			s.published.Size)
+	case len(s.log.Closed) >= maxClosedLogs:
+		return fmt.Errorf("%w: the log was closed %d times already", wire.ErrTooMany, maxClosedLogs)
+	}
+	if err := wire.CheckClosingReason(c.Reason); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	return nil
+}
+
+// closedKey reports whether a public key signed for a log that is closed.
+func (l Log) closedKey(public chain.Hash) bool {
+	return slices.ContainsFunc(l.Closed, func(o ClosedLog) bool {
+		return slices.ContainsFunc(o.Keys, func(k LogKey) bool { return k.Public == public })
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -75,6 +76,78 @@ func TestLogKeys(t *testing.T) {
 		b.ok(addKey(seed, false))
 	}
 	b.refused(addKey(99, false), wire.ErrTooMany)
+}
+
+func closeLog(from, to string, seed byte, of Boundary) *CloseLog {
+	key := addKey(seed, false)
+	return &CloseLog{
+		From: from, Size: of.Size, Root: of.Root, Reason: "key stolen", Origin: to, Public: key.Public,
+		Sealed: key.Sealed, Time: startTime + uint64(seed),
+	}
+}
+
+// TestCloseLog closes a log twice. The same tree goes on under another name and key. Former names and keys never come
+// back, and cosignatures for a former name are refused.
+func TestCloseLog(t *testing.T) {
+	const second, third = "example.com/second", "example.com/third"
+	b := witnessed(t, 0)
+	b.stores()
+	shown := b.stores()
+	b.refused(closeLog(origin, second, 2, shown), ErrBadCommand) // below its level
+	b.raise()
+	b.ok(cosign(shown, "w"))
+	older := Boundary{Size: shown.Size - 1, Root: chain.Hash{7}}
+	for what, change := range map[string]func(*CloseLog){
+		"name of this log":   func(c *CloseLog) { c.Origin = origin },
+		"reason of 2 lines":  func(c *CloseLog) { c.Reason = "a\nb" },
+		"key of this log":    func(c *CloseLog) { c.Public = addKey(1, false).Public },
+		"no key":             func(c *CloseLog) { c.Public = chain.Hash{} },
+		"no private key":     func(c *CloseLog) { c.Sealed = nil },
+		"no leaves":          func(c *CloseLog) { c.Size = 0 },
+		"more than is shown": func(c *CloseLog) { c.Size++ },
+		"another log":        func(c *CloseLog) { c.From = second },
+		"bad name":           func(c *CloseLog) { c.Origin = "a b" },
+	} {
+		c := closeLog(origin, second, 2, shown)
+		change(c)
+		if _, err := b.Apply(b.encode(c)); err == nil {
+			t.Errorf("%s: the log is closed", what)
+		}
+	}
+	kept := b.Log()
+	k := b.ok(closeLog(origin, second, 2, older)).(*LogKey)
+	l := b.Log()
+	if l.Origin != second || len(l.Keys) != 1 || l.Keys[0].ID != k.ID || !l.Keys[0].Signs() || len(l.Closed) != 1 {
+		t.Fatalf("%+v", l)
+	}
+	closed := l.Closed[0]
+	if closed.Origin != origin || closed.Size != older.Size || closed.Root != older.Root ||
+		closed.Closed != startTime+2 || len(closed.Keys) != 1 || closed.Keys[0].Signs() ||
+		closed.Keys[0].Sealed != nil {
+		t.Errorf("closed: %+v", closed)
+	}
+	if len(kept.Closed) != 0 || !kept.Keys[0].Signs() || kept.Keys[0].Sealed == nil {
+		t.Errorf("what was handed out before has changed: %+v", kept)
+	}
+	if p := b.Published(); p.Boundary != shown || len(p.Cosignatures) != 0 {
+		t.Errorf("the same tree is shown, without cosignatures for the former name: %+v", p)
+	}
+	late := cosign(shown, "w")
+	late.Origin = origin
+	b.refused(late, ErrStale)
+	late.Origin = second
+	b.ok(late)
+	b.refused(closeLog(origin, third, 3, shown), ErrStale) // a retry, or a deposed leader
+	b.refused(closeLog(second, origin, 3, shown), wire.ErrNameTaken)
+	b.refused(closeLog(second, third, 1, shown), ErrBadCommand) // the stolen key
+	again := addKey(1, false)
+	again.Origin = second
+	b.refused(again, ErrStale)
+	b.ok(closeLog(second, third, 3, shown))
+	if back := restored(t, b.State); !reflect.DeepEqual(back.Log(), b.Log()) || len(back.Log().Closed) != 2 {
+		t.Errorf("restored: %+v", back.Log())
+	}
+	b.publishes(b.stores())
 }
 
 func TestLogKeysThatAreNone(t *testing.T) {

@@ -71,6 +71,8 @@ var commands = [...]Command{
 	35: &OpenStream{},
 	39: &NoteAct{},
 	40: &EndIntent{},
+	47: &CloseProject{},
+	48: &CloseLog{},
 }
 
 // firstLevels has the protocol level from which on commands are known, besides those that every version knows. A master
@@ -79,6 +81,7 @@ var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
 	39: LevelAudit, 40: LevelAudit,
+	47: LevelClosing, 48: LevelClosing,
 }
 
 // FirstLevel returns the protocol level that a group must have before a command is proposed.

@@ -70,6 +70,9 @@ func everyCommand() []Command {
 		&CreateAdmin{Name: "n", Role: wire.RoleOperator, TokenHash: chain.Hash{10}, Valid: 5, Time: startTime},
 		&RevokeAdmin{ID: 1, Time: startTime},
 		&ExpireAdmins{Time: startTime},
+		&CloseProject{Project: 1, Open: true, Time: startTime},
+		&CloseLog{From: "a", Size: 3, Root: chain.Hash{7}, Reason: "r", Origin: "b", Public: chain.Hash{8},
+			Sealed: make([]byte, SealedLogKey), Time: startTime},
 	}
 }
 

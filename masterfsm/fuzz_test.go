@@ -102,7 +102,8 @@ func FuzzParsePlacements(f *testing.F) {
 	f.Add(AppendPlacements(nil,
 		[]Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey},
 			{Err: RefusedRate, Shortage: &Shortage{Limit: 1}}, {Err: RefusedGap, Next: 8},
-			{Err: RefusedPassed, Next: 9}, {Err: RefusedStream}, {Err: RefusedForeign, Next: 7}}))
+			{Err: RefusedPassed, Next: 9}, {Err: RefusedStream}, {Err: RefusedForeign, Next: 7},
+			{Err: RefusedClosed}}))
 	f.Add(AppendPlacements(nil, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		placements, err := ParsePlacements(data)

@@ -28,7 +28,8 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; snapshots of version 10
+//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; projects and the log can be
+//	   closed ([CloseProject], [CloseLog]); snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -84,6 +85,9 @@ const (
 
 	// LevelAudit is the level from which acts are in the audit trail.
 	LevelAudit = 7
+
+	// LevelClosing is the level from which projects and the log can be closed.
+	LevelClosing = 7
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

@@ -23,6 +23,8 @@ type Project struct {
 	Spent   Spent   `json:"spent"`      // of the quota
 	Next    uint32  `json:"next_token"` // the id that its next token gets
 	Tokens  []Token `json:"tokens"`     // by id; never changed in place
+	// since when nothing is appended, unix milliseconds; 0 while the project is open
+	Closed uint64 `json:"closed,omitempty"`
 }
 
 // Limits of projects. What is over one of the first two wraps [ErrBadCommand], what does not fit any more
@@ -50,6 +52,14 @@ type ChangeProject struct {
 	Public  *bool       `json:"public,omitempty"`
 	Quota   QuotaChange `json:"quota"`
 	Time    uint64      `json:"time"`
+}
+
+// CloseProject closes a project, or opens a closed one again. Nothing is appended to a closed project. All else of it
+// stays: its records, tokens and settings. The result is the [Project]. Known from protocol level 7 on.
+type CloseProject struct {
+	Project uint32 `json:"project"`
+	Open    bool   `json:"open,omitempty"` // open it again
+	Time    uint64 `json:"time"`
 }
 
 func (c *CreateProject) apply(s *State) (any, error) {
@@ -99,6 +109,25 @@ func (c *ChangeProject) apply(s *State) (any, error) {
 	}
 	if c.Public != nil {
 		p.Public = *c.Public
+	}
+	return new(*p), nil
+}
+
+func (c *CloseProject) apply(s *State) (any, error) {
+	if s.level < LevelClosing {
+		return nil, fmt.Errorf("%w: projects can be closed from protocol level %d on, the group is at %d",
+			ErrBadCommand, LevelClosing, s.level)
+	}
+	p, err := s.changeable(c.Project)
+	if err != nil {
+		return nil, err
+	}
+	s.tick(c.Time)
+	switch {
+	case c.Open:
+		p.Closed = 0
+	case p.Closed == 0:
+		p.Closed = max(s.now, 1)
 	}
 	return new(*p), nil
 }
@@ -455,9 +484,10 @@ type Demand struct {
 	Largest uint64 // bytes of its largest payload
 }
 
-// Admits reports whether an append would be accepted now, as far as that does not depend on a rate: [RefusedBacklog] or
-// [RefusedSize] where it would not. quota is that of its project, zero where no rate applies: the append is a retry
-// under a known key, its stream has its first record, or the project is unknown. The append itself decides again.
+// Admits reports whether an append would be accepted now, as far as that does not depend on a rate: [RefusedClosed],
+// [RefusedBacklog] or [RefusedSize] where it would not. quota is that of its project, zero where no rate applies: the
+// append is a retry under a known key, its stream has its first record, or the project is unknown. The append itself
+// decides again.
 func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
 	p := s.projectAt(d.Project)
 	if p == nil {
@@ -474,6 +504,8 @@ func (s *State) Admits(d Demand) (reason Reason, quota Quota) {
 		}
 	}
 	switch {
+	case p.Closed != 0:
+		return RefusedClosed, Quota{}
 	case s.pendingBytes >= s.settings.MaxPendingBytes:
 		return RefusedBacklog, Quota{}
 	case p.Quota.oversize(d.Records, d.Bytes, d.Largest):

@@ -99,6 +99,63 @@ func TestChangeProject(t *testing.T) {
 	}
 }
 
+// TestCloseProject closes a project: new records are refused, and what was appended before is answered as before. Its
+// readers, tokens and settings stay. An append that is refused takes nothing from the quota.
+func TestCloseProject(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.refused(&CloseProject{Project: 1, Time: startTime}, ErrBadCommand) // below its level
+	b.raise()
+	b.refused(&CloseProject{Project: 9, Time: startTime + 9}, ErrUnknownProject)
+	b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](5)}, Time: startTime})
+	keyed := call{project: 1, key: "k", payloads: []string{"before"}}
+	first := b.add(startTime, keyed)[0]
+	part := b.part(1, "s", 1, 2)
+	if first.Err != Accepted || part.Err != Accepted {
+		t.Fatalf("%+v, %+v", first, part)
+	}
+	closed := b.ok(&CloseProject{Project: 1, Time: startTime + 5}).(*Project)
+	if closed.Closed != startTime+5 || len(closed.Tokens) != 1 || closed.Records != 3 {
+		t.Errorf("closed: %+v", closed)
+	}
+	if again := b.ok(&CloseProject{Project: 1, Time: startTime + 7}).(*Project); again.Closed != startTime+5 {
+		t.Errorf("closed twice: %+v", again)
+	}
+	demand := Demand{Project: 1, Records: 1, Bytes: 1, Largest: 1}
+	if reason, _ := b.Admits(demand); reason != RefusedClosed {
+		t.Errorf("a new record is admitted with %d", reason)
+	}
+	spent := closed.Spent
+	for what, p := range map[string]Placement{
+		"record": b.add(startTime+8, call{project: 1, payloads: []string{"after"}})[0],
+		"key":    b.add(startTime+8, call{project: 1, key: "new", payloads: []string{"after"}})[0],
+		"part":   b.part(1, "s", 3, 1), "stream": b.part(1, "new", 1, 1),
+	} {
+		if p.Err != RefusedClosed || !errors.Is(p.Err.Error(), wire.ErrProjectClosed) {
+			t.Errorf("%s: %+v", what, p)
+		}
+	}
+	b.refused(&OpenStream{Project: 1, ID: "id", Time: startTime + 8}, wire.ErrProjectClosed)
+	if p := b.add(startTime+8, keyed)[0]; !p.Replay || p.Runs[0].Block != first.Runs[0].Block {
+		t.Errorf("the retry of an earlier append: %+v", p)
+	}
+	if p := b.part(1, "s", 1, 2); !p.Replay {
+		t.Errorf("records of a stream that are sent again: %+v", p)
+	}
+	if p := b.add(startTime+8, call{project: 2, payloads: []string{"other"}})[0]; p.Err != Accepted {
+		t.Errorf("another project: %+v", p)
+	}
+	if p, _ := restored(t, b.State).Project(1); p.Closed != startTime+5 || p.Records != 3 || p.Spent != spent {
+		t.Errorf("restored: %+v", p)
+	}
+	if version := snapshotBytes(t, b.State)[4]; version != 10 {
+		t.Errorf("a snapshot with a closed project has version %d, which older programs read", version)
+	}
+	opened := b.ok(&CloseProject{Project: 1, Open: true, Time: startTime + 9}).(*Project)
+	if p := b.part(1, "s", 3, 1); opened.Closed != 0 || p.Err != Accepted {
+		t.Errorf("opened again: %+v, %+v", opened, p)
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 func TestFindProject(t *testing.T) {

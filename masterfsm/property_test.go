@@ -311,8 +311,16 @@ func (s *simulation) cosigning(time uint64) Command {
 	if s.chance(4) && len(s.a.boundaries) > 0 {
 		of = s.a.boundaries[s.rng.IntN(len(s.a.boundaries))]
 	}
+	if s.a.Level() >= LevelClosing && s.chance(6) {
+		closing := closeLog(s.a.Log().Origin, "example.com/"+s.id(), byte(1+s.rng.IntN(20)), s.a.Published().Boundary)
+		closing.Time = time
+		return closing
+	}
 	c := cosign(of, s.id())
 	c.Time = time
+	if s.chance(2) {
+		c.Origin = s.a.Log().Origin
+	}
 	if s.chance(8) {
 		c.Root[0]++
 	}
@@ -324,6 +332,9 @@ func (s *simulation) project(time uint64) Command {
 	id, hash := uint32(s.rng.IntN(5)), chain.Hash{byte(s.rng.IntN(8))} // the zero hash is invalid
 	switch s.rng.IntN(5) {
 	case 0:
+		if s.a.Level() >= LevelClosing && s.chance(2) {
+			return &CloseProject{Project: id, Open: !s.chance(3), Time: time}
+		}
 		return &CreateToken{Project: id, Label: s.id(), Rights: Rights(s.rng.IntN(5)), TokenHash: hash, Time: time}
 	case 1:
 		return &RevokeToken{Project: id, Token: uint32(s.rng.IntN(6)), Time: time}

@@ -38,7 +38,7 @@ import (
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
 // the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 at
-// level 3, 8 at level 4, 9 from level 5 on, 10 from level 7 on, and wherever the audit trail has its project.
+// level 3, 8 at level 4, 9 at levels 5 and 6, 10 from level 7 on, and wherever the audit trail has its project.
 const (
 	snapshotMagic   = "CSSN"
 	snapshotVersion = 10
@@ -50,7 +50,7 @@ const (
 func snapshotVersionOf(level uint64, audit bool) uint8 {
 	switch {
 	case audit || level >= LevelAudit:
-		return 10 // with the audit trail
+		return 10 // with the audit trail, closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:

@@ -38,23 +38,37 @@ func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.Creat
 // ChangeProject changes a project, named by its name or id. This master must lead. Errors: wire.ErrNotLeader,
 // masterfsm.ErrUnknownProject, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
-	if change.Public == nil && change.Quota == nil {
-		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", wire.ErrBadRequest)
+	switch other := change.Public != nil || change.Quota != nil; {
+	case change.Closed == nil && !other:
+		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public, quota or closed",
+			wire.ErrBadRequest)
+	case change.Closed != nil && other:
+		return wire.Project{}, fmt.Errorf("%w: closed is changed alone: send public and quota in another request",
+			wire.ErrBadRequest)
 	}
 	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return wire.Project{}, err
 	}
-	c := &masterfsm.ChangeProject{Project: p.ID, Public: change.Public, Time: n.leader.Now()}
-	if change.Quota != nil {
-		c.Quota = masterfsm.QuotaChange(*change.Quota)
-	}
-	changed, err := leader.ProposeFor[*masterfsm.Project](ctx, n.leader, c)
+	changed, err := leader.ProposeFor[*masterfsm.Project](ctx, n.leader, changeOf(p.ID, change, n.leader.Now()))
 	if err != nil {
 		return wire.Project{}, err
 	}
-	n.log.Info("project changed", "project", changed.Name, "public", changed.Public, "quota", quotaText(changed.Quota))
+	n.log.Info("project changed", "project", changed.Name, "public", changed.Public, "quota", quotaText(changed.Quota),
+		"closed", changed.Closed != 0)
 	return WireProject(changed), nil
+}
+
+// changeOf returns the command that changes a project.
+func changeOf(project uint32, change wire.ProjectChange, now uint64) masterfsm.Command {
+	if change.Closed != nil {
+		return &masterfsm.CloseProject{Project: project, Open: !*change.Closed, Time: now}
+	}
+	c := &masterfsm.ChangeProject{Project: project, Public: change.Public, Time: now}
+	if change.Quota != nil {
+		c.Quota = masterfsm.QuotaChange(*change.Quota)
+	}
+	return c
 }
 
 // Project returns the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject,
@@ -217,6 +231,7 @@ func checkText(what, text string) error {
 func WireProject(p *masterfsm.Project) wire.Project {
 	return wire.Project{
 		ID: p.ID, Name: p.Name, Public: p.Public, Created: p.Created, Records: p.Records, Quota: wire.Quota(p.Quota),
+		Closed: p.Closed,
 	}
 }
 

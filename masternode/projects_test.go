@@ -88,6 +88,39 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 	})
 }
 
+// TestClosedProject checks that a closed project takes no records, whether they come by an append or by a stream, and
+// that the change comes alone.
+func TestClosedProject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		yes, no := true, false
+		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{Public: &yes, Closed: &yes}); !errors.Is(err,
+			wire.ErrBadRequest) {
+			t.Errorf("two changes at once: %v", err)
+		}
+		p, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{Closed: &yes})
+		if err != nil || p.Closed == 0 || p.Public {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		entry := Entry{Payload: []byte("x")}
+		if _, err := r.Append(t.Context(), r.project, []Entry{entry}, ""); !errors.Is(err, wire.ErrProjectClosed) {
+			t.Errorf("an append: %v", err)
+		}
+		writer := masterfsm.Access{Project: r.project, Rights: masterfsm.MayAppend}
+		if at, err := r.stream(t.Context(), writer, "s", 1, entry); !errors.Is(err, wire.ErrProjectClosed) ||
+			len(at) != 0 {
+			t.Errorf("a stream: %v, %v", at, err)
+		}
+		if p, err = r.ChangeProject(t.Context(), "p", wire.ProjectChange{Closed: &no}); err != nil || p.Closed != 0 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		if _, err := r.Append(t.Context(), r.project, []Entry{entry}, ""); err != nil {
+			t.Errorf("an append to the project that is open again: %v", err)
+		}
+	})
+}
+
 func TestChangeOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil)

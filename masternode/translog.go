@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -27,12 +31,13 @@ func (n *Node) Log(ctx context.Context) (wire.Log, error) {
 	if err := n.confirm(ctx); err != nil {
 		return wire.Log{}, err
 	}
-	keys, _, published := n.logOf()
+	keys, group, published := n.logOf()
 	l := wire.Log{Origin: keys.Origin, Keys: []wire.LogKey{}, Size: &published, Witnesses: n.cosigners(ctx)}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { l.Quorum = int(s.Settings().WitnessQuorum) })
 	for i := range keys.Keys {
 		l.Keys = append(l.Keys, wireLogKey(keys, &keys.Keys[i]))
 	}
+	l.Closed = n.closedLogs(keys, group)
 	return l, nil
 }
 
@@ -261,4 +266,95 @@ func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.C
 		answer.Proof, err = n.prover.Consistency(ctx, from, answer.To)
 	}
 	return answer, err
+}
+
+// closedLogs returns the logs that this one continues, with statements that its keys sign. There are none of these
+// where no key opens here, as there are no checkpoints.
+func (n *Node) closedLogs(of masterfsm.Log, group string) []wire.ClosedLog {
+	var list []wire.ClosedLog
+	for i := range of.Closed {
+		c := &of.Closed[i]
+		closed := wire.ClosedLog{
+			Origin: c.Origin, Size: c.Size, Root: c.Root, Reason: c.Reason, Closed: c.Closed,
+		}
+		for k := range c.Keys {
+			closed.VerifierKeys = append(closed.VerifierKeys, masterfsm.Log{Origin: c.Origin}.VerifierKey(&c.Keys[k]))
+		}
+		statement := wire.Closing{Origin: c.Origin, Size: c.Size, Root: c.Root, Reason: c.Reason}
+		if signed, err := n.signer.SignText(n.cfg.Log.Sealer(group), of, statement.Text()); err == nil {
+			closed.Statement = string(signed)
+		}
+		list = append(list, closed)
+	}
+	return list
+}
+
+// CloseLog closes the log under its name and keys, and continues it under another name with a new key, which it
+// returns. The last trusted checkpoint must be one of this log's tree. This master must lead. Errors:
+// wire.ErrNotLeader, wire.ErrNoLeader, wire.ErrBadRequest, masterfsm.ErrBadCommand, masterfsm.ErrStale,
+// wire.ErrNameTaken, wire.ErrNotFound, wire.ErrTooMany, signing.ErrNoCheckpoint.
+func (n *Node) CloseLog(ctx context.Context, c wire.CloseLog) (wire.LogKey, error) {
+	if !n.leader.Leads() {
+		return wire.LogKey{}, wire.ErrNotLeader
+	}
+	if err := wire.CheckClosingReason(c.Reason); err != nil {
+		return wire.LogKey{}, fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
+	}
+	published, err := n.Checkpoint(ctx)
+	if err != nil {
+		return wire.LogKey{}, err
+	}
+	keys, group, _ := n.logOf()
+	trusted := signing.Tree{Size: published.Boundary.Size, Root: published.Boundary.Root}
+	if c.Trusted != "" {
+		if trusted, err = signing.OpenCheckpoint(c.Trusted, keys); err != nil {
+			return wire.LogKey{}, fmt.Errorf("%w: the trusted checkpoint: %w", wire.ErrBadRequest, err)
+		}
+		if err := n.inTree(ctx, trusted, published.Boundary); err != nil {
+			return wire.LogKey{}, err
+		}
+	}
+	key, err := signing.NewKey(c.Origin)
+	if err != nil {
+		return wire.LogKey{}, err
+	}
+	sealed, err := n.cfg.Log.Sealer(group).Seal(key)
+	if err != nil {
+		return wire.LogKey{}, err
+	}
+	added, err := leader.ProposeFor[*masterfsm.LogKey](ctx, n.leader, &masterfsm.CloseLog{
+		From: keys.Origin, Size: trusted.Size, Root: trusted.Root, Reason: c.Reason, Origin: c.Origin,
+		Public: key.Public(), Sealed: sealed, Time: n.leader.Now(),
+	})
+	if err != nil {
+		return wire.LogKey{}, err
+	}
+	n.log.Warn("the log is closed under its former name, and continues under another", "closed", keys.Origin,
+		"leaves", trusted.Size, "reason", c.Reason, "continues", c.Origin, "key", key.VerifierKey())
+	return wireLogKey(masterfsm.Log{Origin: c.Origin}, added), nil
+}
+
+// inTree checks that a tree is a prefix of the published one. The error wraps wire.ErrBadRequest if it is not.
+func (n *Node) inTree(ctx context.Context, tree signing.Tree, published masterfsm.Boundary) error {
+	if tree.Size == 0 || tree.Size > published.Size {
+		return fmt.Errorf("%w: the trusted checkpoint has %d leaves, and 1 to %d are published: if it is not forged, "+
+			"this group has lost a part of the log, or has an older copy of it", wire.ErrBadRequest, tree.Size,
+			published.Size)
+	}
+	path, err := n.prover.Consistency(ctx, tree.Size, published.Size)
+	if err != nil {
+		return err
+	}
+	hashes := make([][]byte, len(path))
+	for i := range path {
+		hashes[i] = path[i][:]
+	}
+	err = proof.VerifyConsistency(rfc6962.DefaultHasher, tree.Size, published.Size, hashes, tree.Root[:],
+		published.Root[:])
+	if mismatch := new(proof.RootMismatchError); errors.As(err, mismatch) {
+		return fmt.Errorf("%w: the trusted checkpoint is not of this log's tree: its %d leaves have the root %v. It "+
+			"is evidence of another tree under the log's key: keep it, and give one that is of this tree",
+			wire.ErrBadRequest, tree.Size, chain.Hash(tree.Root))
+	}
+	return err
 }

@@ -2,12 +2,15 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // checkpoint fetches the log's checkpoint and compares it with the earlier one.
@@ -26,23 +29,78 @@ func (a *audit) checkpoint(ctx context.Context) error {
 		a.grown, a.now = true, cp
 		return nil
 	}
-	switch {
-	case cp.Origin != then.Origin:
-		return a.fail(CodeOrigin, "this is log %q, and the runs before were of %q: another --state, or another log "+
-			"at this URL", cp.Origin, then.Origin)
-	case cp.Size < then.Size:
-		return a.conflict(CodeRollback, &cp, "the log shows a checkpoint of %d leaves, and has shown one of %d before",
-			cp.Size, then.Size)
-	case cp.Size == then.Size && cp.Root != then.Root:
-		return a.conflict(CodeFork, &cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size,
-			cp.Root, then.Root)
+	closed := ""
+	if cp.Origin != then.Origin {
+		if closed, err = a.continues(ctx, &cp); err != nil {
+			return err
+		}
 	}
-	if err := a.extends(ctx, &cp); err != nil {
+	switch {
+	case cp.Size < then.Size:
+		return a.conflict(CodeRollback, &cp, "the log shows a checkpoint of %d leaves, and has shown one of %d "+
+			"before%s", cp.Size, then.Size, closed)
+	case cp.Size == then.Size && cp.Root != then.Root:
+		return a.conflict(CodeFork, &cp, "for %d leaves the log has signed the root %v now and %v before%s", cp.Size,
+			cp.Root, then.Root, closed)
+	}
+	if err := a.extends(ctx, &cp, closed); err != nil {
 		return err
 	}
 	a.now = cp
 	return a.meet(a.verifier.Head().Tree)
 }
+
+// continues checks that the log of a checkpoint continues the closed log of the run before: a key that the caller
+// trusts has signed the statement, and the tree that the statement names is a prefix of the current one. beyond is what
+// a conflict with the checkpoint of the run before means, "" if its signature is to be trusted.
+func (a *audit) continues(ctx context.Context, cp *Checkpoint) (beyond string, err error) {
+	then := &a.since.Checkpoint
+	other := func(why string) error {
+		return a.fail(CodeOrigin, "this is log %q, and the runs before were of %q: another --state, or another log at "+
+			"this URL%s", cp.Origin, then.Origin, why)
+	}
+	data, err := a.f.get(ctx, "v1/log", maxLog)
+	if hasStatus(err, http.StatusNotFound) {
+		return "", other("")
+	}
+	if err != nil {
+		return "", err
+	}
+	var log wire.Log
+	if err := json.Unmarshal(data, &log); err != nil {
+		return "", other(fmt.Sprintf("; what it says of itself cannot be read: %v", err))
+	}
+	at := slices.IndexFunc(log.Closed, func(c wire.ClosedLog) bool { return c.Origin == then.Origin })
+	if at < 0 {
+		return "", other("")
+	}
+	c, err := a.o.Trust.openClosing(log.Closed[at].Statement, cp.Origin)
+	if err != nil {
+		return "", other(fmt.Sprintf("; it does not prove that it continues that log: %v", err))
+	}
+	if c.Origin != then.Origin || c.Size > cp.Size {
+		return "", other(fmt.Sprintf("; its statement is about log %q with %d leaves, and the newest checkpoint has %d",
+			c.Origin, c.Size, cp.Size))
+	}
+	root, shown, err := a.prefix(ctx, cp, c.Size)
+	if err != nil {
+		return "", err
+	}
+	if !shown || root != c.Root {
+		return "", a.fail(CodeFork, "log %q says that it continues %q, of which it names a tree of %d leaves with the "+
+			"root %v: that is not shown to be a part of its own tree", cp.Origin, c.Origin, c.Size, c.Root)
+	}
+	a.report.Remarks = append(a.report.Remarks, fmt.Sprintf("log %q was closed at %d leaves, because: %s. It goes on "+
+		"as %q", c.Origin, c.Size, c.Reason, cp.Origin))
+	if then.Size > c.Size {
+		beyond = fmt.Sprintf("; log %q was closed at %d leaves, so the earlier checkpoint may be by the thief of its "+
+			"key: keep it, and begin with another --state", c.Origin, c.Size)
+	}
+	return beyond, nil
+}
+
+// maxLog bounds the answer of GET /v1/log, in bytes.
+const maxLog = 4 << 20
 
 // conflict adds the finding that two checkpoints contradict each other, with both as evidence.
 func (a *audit) conflict(code string, cp *Checkpoint, format string, args ...any) error {
@@ -55,7 +113,7 @@ func (a *audit) conflict(code string, cp *Checkpoint, format string, args ...any
 
 // extends checks whether the tree of the earlier run is a prefix of the current one, by the log's tiles, which are
 // proven against the current root. If the log serves no tiles, the leaves must show it: see meet.
-func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
+func (a *audit) extends(ctx context.Context, cp *Checkpoint, closed string) error {
 	then, head := &a.since.Checkpoint, &a.since.Head
 	a.grown = then.Size == 0 || then.Size == cp.Size
 	if !a.grown {
@@ -65,7 +123,7 @@ func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 		}
 		if shown && root != then.Root {
 			return a.conflict(CodeFork, cp, "the first %d leaves of the tree of %d have the root %v, and the log has "+
-				"signed %v for them before", then.Size, cp.Size, root, then.Root)
+				"signed %v for them before%s", then.Size, cp.Size, root, then.Root, closed)
 		}
 		a.grown = shown
 	}

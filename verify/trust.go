@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/transparency-dev/formats/log"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Trust names the keys of the log, the witnesses, and how many of them must have signed as well.
@@ -113,6 +115,21 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 			len(c.CosignedBy), t.quorum)
 	}
 	return c, found
+}
+
+// openClosing reads the statement that a log is closed, which a key of the log that continues it must have signed.
+func (t Trust) openClosing(signed, origin string) (wire.Closing, error) {
+	if len(signed) > maxNote {
+		return wire.Closing{}, fmt.Errorf("its statement has %d bytes, the limit is %d", len(signed), maxNote)
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(t.keys...))
+	if err != nil {
+		return wire.Closing{}, fmt.Errorf("its statement: %w", err)
+	}
+	if !slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return s.Name == origin && plainBase64(s.Base64) }) {
+		return wire.Closing{}, fmt.Errorf("no key of %q that was named has signed its statement", origin)
+	}
+	return wire.ParseClosing(n.Text)
 }
 
 // plainBase64 reports whether a text is the only accepted spelling of its bytes.

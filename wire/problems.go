@@ -66,6 +66,8 @@ var (
 	ErrUnauthorized = problem("unauthorized", 401, final, "Token missing or unknown")
 	// ErrForbidden: the token does not permit this request.
 	ErrForbidden = problem("forbidden", 403, final, "Token does not permit this")
+	// ErrProjectClosed: nothing is appended to the project any more. Nothing was appended.
+	ErrProjectClosed = problem("project-closed", 403, final, "Project closed")
 	// ErrNotFound: no such record, block, tile, project, token id, key, master or worker.
 	ErrNotFound = problem("not-found", 404, final, "Not found")
 	// ErrNoSuchRoute: the server has no route of that path. It may be of an older version, or not ChainStore.

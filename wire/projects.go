@@ -38,6 +38,8 @@ type Project struct {
 	Created uint64 `json:"created"` // unix milliseconds
 	Records uint64 `json:"records"` // appended so far
 	Quota   Quota  `json:"quota"`
+	// since when nothing is appended, unix milliseconds; 0 while the project is open
+	Closed uint64 `json:"closed,omitempty"`
 }
 
 // Projects is a page of projects, in the order of their ids.
@@ -49,10 +51,11 @@ type Projects struct {
 // MaxProjectsPage is the limit of projects in a page.
 const MaxProjectsPage = 1000
 
-// ProjectChange changes the parts of a project that are not nil.
+// ProjectChange changes the parts of a project that are not nil. Closed comes alone.
 type ProjectChange struct {
 	Public *bool        `json:"public,omitempty"`
 	Quota  *QuotaChange `json:"quota,omitempty"`
+	Closed *bool        `json:"closed,omitempty"` // true: nothing is appended from then on; false: open it again
 }
 
 // Rights of a project's token.

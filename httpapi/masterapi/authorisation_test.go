@@ -182,6 +182,7 @@ var masterRows = []row{
 	{"GET /v1/log", gateOpen, "", "", []int{200}},
 	{"POST /v1/log/keys", gateOperator, "", "", []int{201, 409}},
 	{"DELETE /v1/log/keys/:id", gateOperator, "/v1/log/keys/00000000", "", []int{404}},
+	{"POST /v1/log/closings", gateAdmin, "", `{"origin":"a b","reason":"r"}`, []int{400, 503}},
 
 	{"POST /v1/cluster/integrity/confirm-lost", gateAdmin, "", `{"block":0}`, []int{409}},
 	{"POST /v1/storages/:id/check", gateOperator, "/v1/storages/nobody/check", "", []int{404}},

@@ -175,6 +175,7 @@ func TestContract(t *testing.T) {
 	t.Run("tokens of a project", func(t *testing.T) { c.with(t).projectTokens() })
 	t.Run("admin tokens", func(t *testing.T) { c.with(t).adminTokens() })
 	t.Run("quotas", func(t *testing.T) { c.with(t).quotas() })
+	t.Run("closing", func(t *testing.T) { c.with(t).closing() })
 	t.Run("who reads", func(t *testing.T) { c.with(t).whoReads() })
 	t.Run("the original's clients", func(t *testing.T) { c.with(t).originalClients() })
 	t.Run("the original's errors", func(t *testing.T) { c.with(t).originalErrors() })

@@ -227,6 +227,29 @@ func (c *cluster) quotas() {
 		status: 201})
 }
 
+// closing closes a project and opens it again, and appends through each master.
+func (c *cluster) closing() {
+	admin := c.file.Tokens.Admin
+	p := c.newProject("closing", false)
+	path := fmt.Sprintf("/v1/projects/%d", p.ID)
+	c.do(0, request{name: "open", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 201})
+	closed := answer[wire.Project](c, 1, request{method: "PATCH", path: path, token: admin, body: `{"closed":true}`,
+		status: 200})
+	if closed.Closed == 0 || closed.Records != 1 {
+		c.t.Errorf("closed to %+v", closed)
+	}
+	for i := range c.file.Masters {
+		for _, route := range []string{"/v1/records", "/v1/records:batch", "/v1/records:stream?first=1&stream=s"} {
+			c.do(i, request{name: "closed", method: "POST", path: route, token: p.Token, body: `{"text":"x"}` + "\n",
+				status: 403, problem: wire.ErrProjectClosed.Name})
+		}
+	}
+	c.do(2, request{name: "read", method: "GET", path: "/v1/records?limit=5", token: p.Token, status: 200})
+	answer[wire.Project](c, 2, request{method: "PATCH", path: path, token: admin, body: `{"closed":false}`,
+		status: 200})
+	c.do(0, request{name: "open again", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 201})
+}
+
 // post sends a body that may be refused.
 func (c *cluster) post(i int, path, token, body string) (http.Header, int) {
 	c.t.Helper()

@@ -17,6 +17,7 @@ func (m *master) logRoutes() {
 	m.GET("/v1/log", m.Do(m.openRoute(m.log)))
 	m.POST("/v1/log/keys", m.withRole(wire.RoleOperator, m.addLogKey))
 	m.DELETE("/v1/log/keys/:id", m.withRole(wire.RoleOperator, m.retireLogKey))
+	m.POST("/v1/log/closings", m.withRole(wire.RoleAdmin, m.closeLog))
 }
 
 // withFollower is a handler for outsiders that follow the log. It takes no token, or with --private-log any token of
@@ -58,7 +59,7 @@ func (m *master) log(c *gin.Context) error {
 	log.Private = m.PrivateLog
 	if m.PrivateLog {
 		if _, err := m.identify(c.Request); err != nil {
-			log.Size, log.Witnesses = nil, nil
+			log.Size, log.Witnesses, log.Closed = nil, nil, nil
 		}
 	}
 	httpapi.AnswerJSON(c, http.StatusOK, log)
@@ -68,6 +69,17 @@ func (m *master) log(c *gin.Context) error {
 func (m *master) addLogKey(c *gin.Context) error {
 	return m.leader.do(c, nil, func() error {
 		return httpapi.Answer(c, http.StatusCreated)(m.node.AddLogKey(c.Request.Context()))
+	})
+}
+
+func (m *master) closeLog(c *gin.Context) error {
+	var closing wire.CloseLog
+	body, err := httpapi.ReadExact(c, &closing)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		return httpapi.Answer(c, http.StatusCreated)(m.node.CloseLog(c.Request.Context(), closing))
 	})
 }
 

@@ -263,6 +263,7 @@ func (c *Cluster) clusterRoutes() routes {
 		"GET /checkpoint":                         {public, c.checkpoint},
 		"POST /v1/log/keys":                       {admin, c.addLogKey},
 		"DELETE /v1/log/keys/{id}":                {admin, c.retireLogKey},
+		"POST /v1/log/closings":                   {admin, c.closeLog},
 	}
 }
 
@@ -544,6 +545,25 @@ func (c *Cluster) checkpoint(w http.ResponseWriter, _ *http.Request, _ caller) {
 func (c *Cluster) addLogKey(w http.ResponseWriter, _ *http.Request, _ caller) {
 	k := wire.LogKey{ID: "0badcafe", VerifierKey: c.translog().Origin + "+0badcafe+AQAB", Since: c.now()}
 	c.TLog.Keys = append(c.TLog.Keys, k)
+	reply(w, http.StatusCreated, k)
+}
+
+func (c *Cluster) closeLog(w http.ResponseWriter, r *http.Request, _ caller) {
+	var closing wire.CloseLog
+	if !c.decode(w, r, &closing) {
+		return
+	}
+	of := c.translog()
+	if closing.Origin == of.Origin {
+		Problem(w, wire.ErrNameTaken)
+		return
+	}
+	closed := wire.ClosedLog{Origin: of.Origin, Reason: closing.Reason, Closed: c.now(), Size: c.Log.Size()}
+	for _, k := range of.Keys {
+		closed.VerifierKeys = append(closed.VerifierKeys, k.VerifierKey)
+	}
+	k := wire.LogKey{ID: "0badcafe", VerifierKey: closing.Origin + "+0badcafe+AQAB", Since: c.now()}
+	c.TLog = &wire.Log{Origin: closing.Origin, Keys: []wire.LogKey{k}, Closed: append(of.Closed, closed)}
 	reply(w, http.StatusCreated, k)
 }
 

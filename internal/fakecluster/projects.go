@@ -139,6 +139,12 @@ func (c *Cluster) changeProject(w http.ResponseWriter, r *http.Request, p *Proje
 	if change.Public != nil {
 		p.Public = *change.Public
 	}
+	if change.Closed != nil {
+		p.Closed = 0
+		if *change.Closed {
+			p.Closed = c.now()
+		}
+	}
 	if q := change.Quota; q != nil {
 		for _, part := range []struct{ to, from *uint64 }{
 			{&p.Quota.RecordsPerSecond, q.RecordsPerSecond}, {&p.Quota.BytesPerSecond, q.BytesPerSecond},

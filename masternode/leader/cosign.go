@@ -26,10 +26,14 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 		defer cancel()
 		cosignature, err := l.submit(asking, w, view, nominee, old)
 		if err == nil {
-			_, err = l.Propose(ctx, &masterfsm.Cosign{
+			cosign := &masterfsm.Cosign{
 				Size: nominee.Size, Root: nominee.Root, Time: l.Now(),
 				Cosignatures: []masterfsm.Cosignature{cosignature},
-			})
+			}
+			if view.Level >= masterfsm.LevelClosing {
+				cosign.Origin = view.Log.Origin
+			}
+			_, err = l.Propose(ctx, cosign)
 			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // else a newer one is shown already
 				err = fmt.Errorf("%w: %w", errNotSubmitted, err)
 			} else {
@@ -39,7 +43,9 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 		var stored uint64
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint().Size })
 		return func(m *memory, now time.Time) {
-			l.learnCosigning(m.witnesses.witness(w.Name), err, nominee.Size, stored, now)
+			if m.witnesses.origin == view.Log.Origin { // else that log was closed meanwhile
+				l.learnCosigning(m.witnesses.witness(w.Name), err, nominee.Size, stored, now)
+			}
 		}, err
 	}
 }

@@ -18,6 +18,7 @@ import (
 // would never have the cosignatures of several witnesses for one size. The newest checkpoint replaces the nominee when
 // enough witnesses have signed it, and the others are failing or too slow.
 type witnessMemory struct {
+	origin    string             // of the log that they sign
 	list      []*knownWitness    // as the configuration has them
 	nominee   masterfsm.Boundary // zero before the first
 	nominated time.Time
@@ -34,7 +35,7 @@ type knownWitness struct {
 
 // newWitnessMemory begins with what the table has of the witnesses.
 func newWitnessMemory(list []signing.Witness, view masterfsm.View) witnessMemory {
-	var m witnessMemory
+	m := witnessMemory{origin: view.Log.Origin}
 	for i := range list {
 		w := &knownWitness{Witness: wire.Witness{
 			Name: list[i].Name, URL: list[i].URL, VerifierKey: list[i].VerifierKey, State: wire.WitnessNew,
@@ -57,11 +58,30 @@ func (m *witnessMemory) witness(name string) *knownWitness {
 
 // nominate replaces the nominee by the newest stored checkpoint when it may be replaced.
 func (m *witnessMemory) nominate(view masterfsm.View, p pace, now time.Time) {
+	m.follow(view.Log.Origin)
 	newest := view.Checkpoint
 	if len(m.list) == 0 || len(view.Log.Keys) == 0 || newest.Size <= m.nominee.Size || !m.replaceable(view, p, now) {
 		return
 	}
 	m.nominee, m.nominated = newest, now
+}
+
+// follow forgets what witnesses have signed of a log that is closed. They know nothing of the one that continues it.
+func (m *witnessMemory) follow(origin string) {
+	if origin == m.origin {
+		return
+	}
+	closed := m.origin != "" // else the log has just got its first key
+	m.origin = origin
+	if !closed {
+		return
+	}
+	m.nominee, m.nominated = masterfsm.Boundary{}, time.Time{}
+	for i, w := range m.list {
+		m.list[i] = &knownWitness{Witness: wire.Witness{
+			Name: w.Name, URL: w.URL, VerifierKey: w.VerifierKey, State: wire.WitnessNew,
+		}}
+	}
 }
 
 // replaceable reports whether another checkpoint may replace the nominee.

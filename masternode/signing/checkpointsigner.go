@@ -10,6 +10,7 @@ import (
 	"github.com/transparency-dev/formats/log"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -45,7 +46,7 @@ func (c *CheckpointSigner) Sign(secret Sealer, keys masterfsm.Log, at masterfsm.
 	if err != nil {
 		return nil, err
 	}
-	text := string(log.Checkpoint{Origin: keys.Origin, Size: at.Boundary.Size, Hash: at.Boundary.Root[:]}.Marshal())
+	text := checkpointText(keys.Origin, at.Boundary)
 	of := strings.Builder{}
 	of.WriteString(text)
 	for _, s := range signers {
@@ -69,6 +70,52 @@ func (c *CheckpointSigner) Sign(secret Sealer, keys masterfsm.Log, at masterfsm.
 	signed = slices.Clip(append(signed, cosigned.String()...))
 	c.notes[of.String()] = signed
 	return signed, nil
+}
+
+func checkpointText(origin string, at masterfsm.Boundary) string {
+	return string(log.Checkpoint{Origin: origin, Size: at.Size, Hash: at.Root[:]}.Marshal())
+}
+
+// SignText returns a note of a text, signed by each signing key. The text must not be that of a checkpoint. The error
+// is as of Sign.
+func (c *CheckpointSigner) SignText(secret Sealer, keys masterfsm.Log, text string) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	signers, err := c.open(secret, keys)
+	if err != nil {
+		return nil, err
+	}
+	return note.Sign(&note.Note{Text: text}, signers...)
+}
+
+// Tree is the size and the root of a tree.
+type Tree struct {
+	Size uint64
+	Root chain.Hash
+}
+
+// OpenCheckpoint returns the tree of a checkpoint that a key of the log has signed, which may be retired.
+func OpenCheckpoint(signed string, keys masterfsm.Log) (Tree, error) {
+	verifiers := make([]note.Verifier, len(keys.Keys))
+	for i := range keys.Keys {
+		v, err := note.NewVerifier(keys.VerifierKey(&keys.Keys[i]))
+		if err != nil {
+			return Tree{}, err
+		}
+		verifiers[i] = v
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(verifiers...))
+	if err != nil {
+		return Tree{}, err
+	}
+	var c log.Checkpoint
+	if _, err := c.Unmarshal([]byte(n.Text)); err != nil {
+		return Tree{}, err
+	}
+	if c.Origin != keys.Origin || len(c.Hash) != chain.HashSize {
+		return Tree{}, fmt.Errorf("it is of log %q, and this one is %q", c.Origin, keys.Origin)
+	}
+	return Tree{Size: c.Size, Root: chain.Hash(c.Hash)}, nil
 }
 
 // IsNews reports whether the result of a Sign should be logged: a key does not open, and the last call did not fail for

@@ -41,6 +41,8 @@ const (
 	LogKeyRetire       Act = 20
 	LevelRaise         Act = 21
 	CertificateReload  Act = 22
+	ProjectClose       Act = 23 // or open again
+	LogClose           Act = 24
 )
 
 // actNames are the names of the acts in the API.
@@ -67,6 +69,8 @@ var actNames = map[Act]string{
 	LogKeyRetire:       "log-key-retire",
 	LevelRaise:         "level-raise",
 	CertificateReload:  "certificate-reload",
+	ProjectClose:       "project-close",
+	LogClose:           "log-close",
 }
 
 // Acts returns all acts that this program knows, in the order of their numbers.

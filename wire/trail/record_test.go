@@ -50,11 +50,12 @@ func TestNumbers(t *testing.T) {
 	}
 	const want = "project-create project-change project-rename token-create token-revoke admin-create admin-revoke " +
 		"settings-change time-set loss-confirm storage-check storage-remove miner-remove master-admit master-promote " +
-		"master-remove leadership-transfer worker-register log-key-add log-key-retire level-raise certificate-reload"
+		"master-remove leadership-transfer worker-register log-key-add log-key-retire level-raise certificate-reload " +
+		"project-close log-close"
 	if got := strings.Join(names, " "); !strings.HasPrefix(got, want) {
 		t.Errorf("the acts are %s", got)
 	}
-	for i, act := range Acts()[:22] {
+	for i, act := range Acts()[:24] {
 		if int(act) != i+1 {
 			t.Errorf("act %d has the number %d", i+1, act)
 		}

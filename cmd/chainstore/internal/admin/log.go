@@ -2,7 +2,9 @@ package admin
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 
@@ -20,7 +22,8 @@ func NewLog() *cobra.Command {
 		Short: "Show the log's keys and checkpoints, back up and change its keys",
 		Long: `Show the transparency log: the tree that the cluster signs. Auditors verify checkpoints and receipts
 with the keys of the log, so give them these keys by a channel other than the cluster itself.`,
-	}, newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand())
+	}, newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand(),
+		newLogCloseCommand())
 }
 
 func newLogShowCommand() *cobra.Command {
@@ -51,7 +54,14 @@ func logText(log *wire.Log) string {
 	keys := render.Rows(titles, log.Keys, func(k *wire.LogKey) render.Row {
 		return render.Row{k.ID, render.LocalTime(k.Since), render.OrDash(k.Retired, render.LocalTime), k.VerifierKey}
 	})
-	return about + "\n" + render.Table(keys...)
+	text := about + "\n" + render.Table(keys...)
+	for i := range log.Closed {
+		c := &log.Closed[i]
+		text += "\n" + render.Table(render.Row{"closed log", c.Origin}, render.Row{"since", render.LocalTime(c.Closed)},
+			render.Row{"because", c.Reason}, render.Row{"last trusted tree", fmt.Sprintf("%d leaves", c.Size)},
+			render.Row{"its root", c.Root})
+	}
+	return text
 }
 
 // newLogKeyCommand prints the signing keys, and is the parent of the commands that change them.
@@ -121,6 +131,64 @@ The last signing key cannot be retired, nor the last one that the cluster token 
 		_, err := fmt.Fprintf(c.Out, "key %s is retired\n", render.Plain(c.Args[0]))
 		return err
 	})
+}
+
+func newLogCloseCommand() *cobra.Command {
+	var closing wire.CloseLog
+	var trusted string
+	var yes bool
+	cmd := cli.UseCluster(&cobra.Command{
+		Use:   "close NEW-NAME",
+		Short: "Close the log after the theft of a key, and continue it under another name and key",
+		Long: `Close the log under its present name and keys, and continue the same tree under another name with a new
+key: after the theft of a private key, with which others can sign in the name of the log. All present keys are retired.
+
+The signatures of the closed log are to be trusted up to one tree: that of --trusted, a checkpoint from before the theft
+that a witness or an auditor has kept, or the newest. The masters check that it is a part of their tree, and sign a
+statement that names it with the new key. Auditors who give the new key to 'chainstore verify --url' continue with
+their state. The command prints the new verifier key: publish it as you published the first one, and give it to
+witnesses. It needs the admin token. It cannot be undone.`,
+		Example: `  chainstore log close example.com/log/2 --reason "key stolen" --trusted monday.checkpoint`,
+		Args:    cli.ExactArgs("the new name of the log"),
+		PreRunE: func(cmd *cobra.Command, args []string) error {
+			if err := wire.CheckClosingReason(closing.Reason); err != nil {
+				return fmt.Errorf("--reason: %w", err)
+			}
+			if !yes && !render.IsTerminal(cmd.InOrStdin()) {
+				return fmt.Errorf("there is no terminal to ask on: to continue the log as %s give --yes", args[0])
+			}
+			return nil
+		},
+	}, cli.Use{Role: cli.AsAdmin, JSON: "print the new key as one JSON object"}, func(c *cli.Call) error {
+		closing.Origin = c.Args[0]
+		if trusted != "" {
+			note, err := os.ReadFile(trusted)
+			if err != nil {
+				return fmt.Errorf("--trusted: %w", err)
+			}
+			closing.Trusted = string(note)
+		}
+		if !yes {
+			sure, err := cli.Confirm(c.Cmd.InOrStdin(), c.Cmd.ErrOrStderr(), fmt.Sprintf("Retire all keys of the log, "+
+				"and continue it as %s with a new key? This cannot be undone. [y/N] ", render.Plain(closing.Origin)))
+			if err != nil {
+				return err
+			}
+			if !sure {
+				return errors.New("nothing was changed")
+			}
+		}
+		k, err := c.CloseLog(c.Ctx, closing)
+		if err != nil {
+			return err
+		}
+		return c.Print(k, keysText(k))
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&closing.Reason, "reason", "", "why, one line for verifiers (required)")
+	flags.StringVar(&trusted, "trusted", "", "file with the last checkpoint to be trusted (default: the newest)")
+	flags.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
 }
 
 func newLogCheckpointCommand() *cobra.Command {

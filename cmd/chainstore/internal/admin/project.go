@@ -20,7 +20,7 @@ func NewProject() *cobra.Command {
 		Use:   "project",
 		Short: "Create and list projects, their tokens and quotas",
 	}, newProjectCreateCommand(), newProjectListCommand(), newProjectShowCommand(), newProjectQuotaCommand(),
-		newProjectAccessCommand(), newProjectTokenCommand())
+		newProjectAccessCommand(), newProjectCloseCommand(), newProjectReopenCommand(), newProjectTokenCommand())
 }
 
 func newProjectCreateCommand() *cobra.Command {
@@ -106,7 +106,7 @@ func newProjectListCommand() *cobra.Command {
 		}
 		titles := render.Row{"ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED"}
 		rows := render.Rows(titles, all, func(p *wire.Project) render.Row {
-			return render.Row{p.ID, p.Name, accessText(p.Public), p.Records, quotaText(p.Quota),
+			return render.Row{p.ID, p.Name, stateText(p), p.Records, quotaText(p.Quota),
 				render.LocalTime(p.Created)}
 		})
 		return cli.PrintList[wire.Project](c, nil, render.Fit(render.Width(c.Out), []int{1, 4}, rows...))
@@ -185,6 +185,36 @@ so that only its own tokens can. The command needs the admin token.`,
 	})
 }
 
+func newProjectCloseCommand() *cobra.Command {
+	return closing(&cobra.Command{
+		Use:   "close NAME|ID",
+		Short: "Close a project: nothing is appended to it any more",
+		Long: `Close a project: appends are refused with 403 from then on. Its records stay, and can be read and proven
+as before. The command needs the admin token. 'chainstore project reopen' takes it back.`,
+	}, true)
+}
+
+func newProjectReopenCommand() *cobra.Command {
+	return closing(&cobra.Command{
+		Use:   "reopen NAME|ID",
+		Short: "Open a closed project again",
+		Long:  "Open a closed project again, so that records can be appended. The command needs the admin token.",
+	}, false)
+}
+
+// closing completes the command that closes projects, or the one that opens them again.
+func closing(cmd *cobra.Command, closed bool) *cobra.Command {
+	cmd.Args = cli.ExactArgs("one project")
+	use := cli.Use{Role: cli.AsAdmin, JSON: "print the project as one JSON object"}
+	return cli.UseCluster(cmd, use, func(c *cli.Call) error {
+		p, err := c.ChangeProject(c.Ctx, c.Args[0], wire.ProjectChange{Closed: &closed})
+		if err != nil {
+			return notListed(err)
+		}
+		return c.Print(p, projectText(&p))
+	})
+}
+
 // notListed adds to a not-found error how to list the projects.
 func notListed(err error) error {
 	if errors.Is(err, wire.ErrNotFound) {
@@ -194,11 +224,22 @@ func notListed(err error) error {
 }
 
 func projectText(p *wire.Project) string {
-	return render.Table(
-		render.Row{"id", p.ID}, render.Row{"name", p.Name}, render.Row{"access", accessText(p.Public)},
-		render.Row{"records", p.Records}, render.Row{"quota", quotaText(p.Quota)},
-		render.Row{"created", render.LocalTime(p.Created)},
-	)
+	rows := []render.Row{
+		{"id", p.ID}, {"name", p.Name}, {"access", accessText(p.Public)}, {"records", p.Records},
+		{"quota", quotaText(p.Quota)}, {"created", render.LocalTime(p.Created)},
+	}
+	if p.Closed != 0 {
+		rows = append(rows, render.Row{"closed", render.LocalTime(p.Closed)})
+	}
+	return render.Table(rows...)
+}
+
+// stateText is the access to a project, with a mark for a closed one.
+func stateText(p *wire.Project) string {
+	if p.Closed != 0 {
+		return accessText(p.Public) + ", closed"
+	}
+	return accessText(p.Public)
 }
 
 func accessText(public bool) string {

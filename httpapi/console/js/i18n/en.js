@@ -325,6 +325,7 @@ export default {
   'projects.who': 'Readers',
   'projects.public': 'public',
   'projects.private': 'private',
+  'projects.closed': 'closed',
   'projects.public.text': 'anyone with a token of this cluster',
   'projects.private.text': 'only its own tokens',
   'projects.isPublic': 'Public: anyone with a token may read its records',

@@ -309,6 +309,7 @@ export default {
   'projects.who': '可读范围',
   'projects.public': '公开',
   'projects.private': '私有',
+  'projects.closed': '已关闭',
   'projects.public.text': '任何持有本集群令牌的人',
   'projects.private.text': '仅其自己的令牌',
   'projects.isPublic': '公开：任何持有令牌的人都可读取其记录',

@@ -56,7 +56,8 @@ const aboutPanel = (p) =>
     [t('projects.who'), t(p.public ? 'projects.public.text' : 'projects.private.text')],
     [t('projects.records'), number(p.records ?? 0)],
     [t('projects.quota'), quotaText(p.quota)],
-    [t('projects.created'), time(p.created)]));
+    [t('projects.created'), time(p.created)],
+    ...(p.closed ? [[t('projects.closed'), time(p.closed)]] : [])));
 
 function settingsPanel(p, signal, redraw) {
   const open = checkbox(t('projects.isPublic'), p.public);

@@ -47,8 +47,9 @@ function projectList(page, signal) {
 
 const cells = (p) => [
   h('a', { class: 'strong', href: `#/projects/${segment(p.id)}` }, p.name),
-    h('span', { class: `badge ${p.public ? 'public' : 'private'}` },
-      t(p.public ? 'projects.public' : 'projects.private')),
+  h('span', {}, h('span', { class: `badge ${p.public ? 'public' : 'private'}` },
+    t(p.public ? 'projects.public' : 'projects.private')),
+  ...(p.closed ? [' ', h('span', { class: 'badge' }, t('projects.closed'))] : [])),
   number(p.records ?? 0), h('span', { class: 'faint' }, quotaText(p.quota)), time(p.created),
 ];
 
