@@ -12,7 +12,9 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fields"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // A command in the raft log (big endian):
@@ -267,6 +269,78 @@ func unmarshalStrictly(data []byte, into any) error {
 		return errors.New("more than one JSON value")
 	}
 	return nil
+}
+
+// actVersion is the version of acts in the log.
+const actVersion = 1
+
+// EncodeAct wraps an encoded command with who caused it and where from, and the salt of its record:
+//
+//	crc u32 ‖ kind u8 = 38 ‖ version u8 = 1 ‖ salt[16] ‖ actor ‖ source ‖ kind u8 and body of the command
+//
+// Actor and source have the form of the record's: see [trail.Record.AppendTo].
+func EncodeAct(o trail.Origin, salt [chain.SaltSize]byte, command []byte) []byte {
+	data := append(make([]byte, 4, commandHead+1+chain.SaltSize+64+len(command)), byte(kindAct), actVersion)
+	data = append(data, salt[:]...)
+	data = o.Source.AppendTo(o.Actor.AppendTo(data))
+	data = append(data, command[commandHead-1:]...)
+	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
+	return data
+}
+
+// EncodeBy is [EncodeFor] of a command with an origin, in the form that the level needs.
+func EncodeBy(level uint64, o trail.Origin, salt [chain.SaltSize]byte, c Command) []byte {
+	data := EncodeFor(level, c)
+	if NeedsOrigin(level, c) {
+		data = EncodeAct(o, salt, data)
+	}
+	return data
+}
+
+// Raises returns the level to which an encoded command raises that of the group, 0 for any other command.
+func Raises(command []byte) uint64 {
+	k, body, err := checkCommand(command)
+	if err != nil {
+		return 0
+	}
+	var c Command
+	if k == kindAct {
+		a, err := parseAct(body)
+		if err != nil {
+			return 0
+		}
+		c = a.command
+	} else if k != kindAppend && k != kindStreamAppend {
+		c, _ = decode(k, body)
+	}
+	if raise, ok := c.(*RaiseLevel); ok {
+		return raise.Level
+	}
+	return 0
+}
+
+// originated is a command with its origin.
+type originated struct {
+	trail.Origin
+	salt    [chain.SaltSize]byte
+	kind    kind
+	command Command
+}
+
+func parseAct(body []byte) (a originated, err error) {
+	r := fields.New(body)
+	if v := r.Uint8(); v != actVersion {
+		return a, fmt.Errorf("%w: version %d of an act, this program knows %d: a newer ChainStore wrote it", ErrCommand,
+			v, actVersion)
+	}
+	a.salt = [chain.SaltSize]byte(r.Fixed(chain.SaltSize))
+	a.Actor, a.Source = trail.ParseActor(r), trail.ParseSource(r)
+	a.kind = kind(r.Uint8())
+	if r.Failed() {
+		return a, fmt.Errorf("%w: an act is cut short", ErrCommand)
+	}
+	a.command, err = decode(a.kind, r.Rest())
+	return a, err
 }
 
 // Why a command was refused, beside the refusals that are rows of wire's table. A refusal is the same on every master

@@ -89,7 +89,7 @@ var (
 	// For records of their own project. Records that the project may not read are hidden in the response.
 	// An admin token lists the audit trail.
 	gateOwn     = users(401, 0, 0, 403, 0, 0, 403)
-	gateProject = users(401, 0, 0, 0, 0, 403, 403)
+	gateProject = users(401, 0, 0, 0, 0, 0, 403)
 	// Of administration, for those who may do everything, who run the cluster, and who only read.
 	gateAdmin    = admins()
 	gateOperator = admins("operator")

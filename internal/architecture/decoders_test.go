@@ -33,6 +33,7 @@ var decoders = map[string]string{
 	"internal/noderpc readChainBlock":     "FuzzReadChainBlock",
 	"masterfsm ParsePlacements":           "FuzzParsePlacements",
 	"masterfsm decode":                    "FuzzApply",
+	"masterfsm parseAct":                  "FuzzApply",
 	"masterfsm parseAppend":               "FuzzApply",
 	"masterfsm parseSubmission":           "FuzzCheckSubmission",
 	"masterfsm unmarshalStrictly":         "FuzzApply",

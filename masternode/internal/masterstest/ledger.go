@@ -72,12 +72,6 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	if !leader {
 		return nil, wire.ErrNotLeader
 	}
-	if d := l.Delay(); d > 0 {
-		select {
-		case <-time.After(d): // in a synctest bubble this takes no real time
-		case <-ctx.Done():
-		}
-	}
 	if !l.Audited && masterfsm.Raises(command) > Level {
 		var level uint64
 		l.Read(func(s *masterfsm.State) { level = s.Level() })
@@ -85,6 +79,12 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 			return nil, fmt.Errorf("%w: the test wants no audit trail", masterfsm.ErrBadCommand)
 		}
 		command = l.Encode(&masterfsm.RaiseLevel{Level: Level})
+	}
+	if d := l.Delay(); d > 0 {
+		select {
+		case <-time.After(d): // in a synctest bubble this takes no real time
+		case <-ctx.Done():
+		}
 	}
 	f := l.Fate()
 	l.Mu.Lock()
