@@ -48,7 +48,8 @@ func publishedBlocks(t *testing.T, private bool) {
 	})
 	token := c.file.Tokens.Project
 	signer.Know(origin, c.theLog(0, "").Keys[0].VerifierKey)
-	// Records of the audit trail come first. Block base is the first one without them.
+	// Records of the audit trail come first. Block base is the first one without them. The witness has refused
+	// checkpoints of a log that it did not know, so it may take a minute until it is asked again.
 	appended := func() (at wire.Position) {
 		_, body := c.do(0, request{name: "fill", method: "POST", path: "/v1/records", token: token, body: "x",
 			status: 201})
@@ -63,7 +64,7 @@ func publishedBlocks(t *testing.T, private bool) {
 	}
 	base, size := first.Block, last.Index+2
 	block := func(n uint64) string { return strconv.FormatUint(base+n, 10) }
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		published := c.theLog(0, token).Size
 		if published != nil && *published == size {
 			break
