@@ -58,21 +58,28 @@ func publishedBlocks(t *testing.T, private bool) {
 		}
 		return at
 	}
-	first, last := appended(), appended()
-	for first.Block != last.Block {
-		first, last = last, appended()
+	// aligned fills a block, and waits until that is published. Acts of the cluster's start may come in between.
+	aligned := func() (base, size, published uint64) {
+		first, last := appended(), appended()
+		for first.Block != last.Block {
+			first, last = last, appended()
+		}
+		size = last.Index + 2 // with the seal
+		for deadline := time.Now().Add(3 * time.Minute); published < size; time.Sleep(10 * time.Millisecond) {
+			if now := c.theLog(0, token).Size; now != nil {
+				published = *now
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d leaves are published, %d are due", published, size)
+			}
+		}
+		return first.Block, size, published
 	}
-	base, size := first.Block, last.Index+2
+	base, size, published := aligned()
+	for size != published {
+		base, size, published = aligned()
+	}
 	block := func(n uint64) string { return strconv.FormatUint(base+n, 10) }
-	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		published := c.theLog(0, token).Size
-		if published != nil && *published == size {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the first %d leaves are not published", size)
-		}
-	}
 	away.Store(true)
 	// The next block is stored and not published, the one after that is not mined.
 	c.do(0, request{name: "stored", method: "POST", path: "/v1/records:batch?wait=stored&timeout=20s", token: token,
