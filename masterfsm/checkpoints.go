@@ -122,6 +122,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	case !c.First && c.Origin != s.log.Origin:
 		return nil, fmt.Errorf("%w: the log's origin stays %q, the key is one of %q", ErrBadCommand, s.log.Origin,
 			c.Origin)
+	case c.First && s.log.closedOrigin(c.Origin):
+		return nil, fmt.Errorf("%w: the log %q is closed: give another --origin", ErrStale, c.Origin)
 	case s.log.closedKey(c.Public):
 		return nil, fmt.Errorf("%w: the key signed for a log that is closed: make another", ErrStale)
 	case at >= 0 && s.log.Keys[at].Public != k.Public:
@@ -335,7 +337,7 @@ func (s *State) Cosigned() []Cosigned { return s.cosigned }
 type ClosedLog struct {
 	Origin string     `json:"origin"`
 	Keys   []LogKey   `json:"keys"`   // all retired
-	Size   uint64     `json:"size"`   // leaves of its last trusted tree
+	Size   uint64     `json:"size"`   // leaves of its last trusted tree; 0 if this log does not continue it
 	Root   chain.Hash `json:"root"`   // of that tree
 	Reason string     `json:"reason"` // one line
 	Closed uint64     `json:"closed"` // unix milliseconds
@@ -384,8 +386,6 @@ func (c *CloseLog) check(s *State) error {
 	if err := CheckNoteName(c.Origin); err != nil {
 		return err
 	}
-	used := func(o *ClosedLog) bool { return o.Origin == c.Origin }
-	_, again := find(s.log.Closed, used)
 	_, known := s.log.Known(c.Public)
 	switch {
 	case s.level < LevelClosing:
@@ -393,7 +393,7 @@ func (c *CloseLog) check(s *State) error {
 			LevelClosing, s.level)
 	case len(s.log.Keys) == 0 || c.From != s.log.Origin:
 		return fmt.Errorf("%w: the log is %q, not %q", ErrStale, s.log.Origin, c.From)
-	case c.Origin == c.From || again:
+	case c.Origin == c.From || s.log.closedOrigin(c.Origin):
 		return fmt.Errorf("%w: %q is, or was, the name of this log: choose another", wire.ErrNameTaken, c.Origin)
 	case len(c.Sealed) != SealedLogKey || c.Public.IsZero() || known || s.log.closedKey(c.Public):
 		return fmt.Errorf("%w: the log continues with a new key of %d sealed bytes", ErrBadCommand, SealedLogKey)
@@ -407,6 +407,12 @@ func (c *CloseLog) check(s *State) error {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
 	return nil
+}
+
+// closedOrigin reports whether an origin is that of a closed log.
+func (l Log) closedOrigin(origin string) bool {
+	_, closed := find(l.Closed, func(o *ClosedLog) bool { return o.Origin == origin })
+	return closed
 }
 
 // closedKey reports whether a public key signed for a log that is closed.

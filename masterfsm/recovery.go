@@ -199,10 +199,16 @@ func (r *Recovery) SetTime(time uint64) {
 	}
 }
 
-// ForgetLog removes the log's name, keys and checkpoints. The next leader founds another log.
+// ForgetLog removes the log's name, keys and checkpoints. The next leader founds another log, with another name and key
+// than those that were closed. It does not continue any of these.
 func (r *Recovery) ForgetLog() {
 	s, empty := r.s, New()
-	s.log, s.checkpoint, s.published, s.cosigned = empty.log, empty.checkpoint, empty.published, empty.cosigned
+	closed := slices.Clone(s.log.Closed)
+	for i := range closed {
+		closed[i].Size, closed[i].Root = 0, chain.Hash{}
+	}
+	s.log, s.cosigned = Log{Closed: closed}, empty.cosigned
+	s.checkpoint, s.published = empty.checkpoint, empty.published
 }
 
 // Finish ends the recovery. stored is how many blocks are on Replicas storage nodes that the table does not know. nodes

@@ -155,3 +155,35 @@ func TestRecoverAnotherLog(t *testing.T) {
 		t.Error("the old key is known")
 	}
 }
+
+// TestRecoverAClosedLog checks that a recovery with another log name does not bring back a name or a key of a log that
+// was closed.
+func TestRecoverAClosedLog(t *testing.T) {
+	g := signing(t)
+	g.stores(2)
+	g.do(Encode(&RaiseLevel{Level: ProtocolLevel, Time: startTime}))
+	g.do(Encode(closeLog(origin, "example.com/second", 2, g.Published().Boundary)))
+	s := g.survivor(len(g.log))
+	if len(s.Log().Closed) != 1 {
+		t.Fatalf("%+v", s.Log())
+	}
+	r := s.Recover(Group{ID: "g", Epoch: 2})
+	r.ForgetLog()
+	if _, err := r.Finish(0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if l := s.Log(); l.Origin != "" || len(l.Closed) != 1 || l.Closed[0].Size != 0 || !l.Closed[0].Root.IsZero() {
+		t.Errorf("%+v", l)
+	}
+	b := &table{t: t, State: s}
+	b.refused(addKey(3, true), ErrStale) // the closed name
+	stolen := addKey(1, true)
+	stolen.Origin = "example.com/third"
+	b.refused(stolen, ErrStale)
+	fresh := addKey(3, true)
+	fresh.Origin = stolen.Origin
+	b.ok(fresh)
+	if l := s.Log(); l.Origin != fresh.Origin || len(l.Closed) != 1 {
+		t.Errorf("%+v", l)
+	}
+}

@@ -280,9 +280,11 @@ func (n *Node) closedLogs(of masterfsm.Log, group string) []wire.ClosedLog {
 		for k := range c.Keys {
 			closed.VerifierKeys = append(closed.VerifierKeys, masterfsm.Log{Origin: c.Origin}.VerifierKey(&c.Keys[k]))
 		}
-		statement := wire.Closing{Origin: c.Origin, Size: c.Size, Root: c.Root, Reason: c.Reason}
-		if signed, err := n.signer.SignText(n.cfg.Log.Sealer(group), of, statement.Text()); err == nil {
-			closed.Statement = string(signed)
+		if c.Size > 0 {
+			statement := wire.Closing{Origin: c.Origin, Size: c.Size, Root: c.Root, Reason: c.Reason}
+			if signed, err := n.signer.SignText(n.cfg.Log.Sealer(group), of, statement.Text()); err == nil {
+				closed.Statement = string(signed)
+			}
 		}
 		list = append(list, closed)
 	}

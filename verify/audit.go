@@ -87,6 +87,9 @@ const saveEvery = 1 << 20
 // The error says why the audit could not be completed. The report says how far it came, and may have a finding in that
 // case too.
 func Log(ctx context.Context, o Options) (LogReport, error) {
+	if err := o.Trust.oneLog(); err != nil {
+		return LogReport{}, err
+	}
 	f, err := newFetcher(&o)
 	if err != nil {
 		return LogReport{}, err

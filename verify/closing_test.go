@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -72,6 +73,19 @@ func TestClosedLog(t *testing.T) {
 	if report, _, err := l.audit(l.serve(), next); err != nil || !report.Good() ||
 		strings.Contains(strings.Join(report.Remarks, " "), "was closed") {
 		t.Errorf("the run after: %+v, %v", report, err)
+	}
+}
+
+// TestKeysOfTwoLogs refuses a run that would accept the key of a closed log beside the new one.
+func TestKeysOfTwoLogs(t *testing.T) {
+	l := newTestLog(t, 10)
+	_, vkey := signedlog.Key("chainstore/second", 2)
+	trust, err := NewTrust([]string{l.VKey, vkey}, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.audit(l.serve(), nil, func(o *Options) { o.Trust = trust }); !errors.Is(err, ErrKey) {
+		t.Errorf("with keys of two logs: %v", err)
 	}
 }
 

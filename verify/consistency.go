@@ -86,9 +86,12 @@ func (a *audit) continues(ctx context.Context, cp *Checkpoint) (beyond string, e
 	if err != nil {
 		return "", err
 	}
-	if !shown || root != c.Root {
+	if !shown {
+		return "", other("; it serves no hashes, which must show that the tree of that log is a part of its own")
+	}
+	if root != c.Root {
 		return "", a.fail(CodeFork, "log %q says that it continues %q, of which it names a tree of %d leaves with the "+
-			"root %v: that is not shown to be a part of its own tree", cp.Origin, c.Origin, c.Size, c.Root)
+			"root %v: its own tree has another root there", cp.Origin, c.Origin, c.Size, c.Root)
 	}
 	a.report.Remarks = append(a.report.Remarks, fmt.Sprintf("log %q was closed at %d leaves, because: %s. It goes on "+
 		"as %q", c.Origin, c.Size, c.Reason, cp.Origin))

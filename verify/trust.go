@@ -45,6 +45,18 @@ func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
 	return t, nil
 }
 
+// oneLog returns an error if the keys are of logs of different names. After a log was closed, its former keys must not
+// be accepted any more. The error wraps [ErrKey].
+func (t Trust) oneLog() error {
+	for _, k := range t.keys {
+		if k.Name() != t.keys[0].Name() {
+			return fmt.Errorf("%w: the keys are of two logs, %q and %q: a log has one name at a time, and who has a "+
+				"key of a closed log could show another tree; name the keys of one", ErrKey, t.keys[0].Name(), k.Name())
+		}
+	}
+	return nil
+}
+
 // Checkpoint is a log's statement about its tree (https://c2sp.org/tlog-checkpoint).
 type Checkpoint struct {
 	Origin string     `json:"origin"`

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
@@ -55,12 +54,12 @@ type CloseLog struct {
 type ClosedLog struct {
 	Origin       string     `json:"origin"`
 	VerifierKeys []string   `json:"vkeys"`  // all that it had
-	Size         uint64     `json:"size"`   // leaves of its last trusted tree
+	Size         uint64     `json:"size"`   // leaves of its last trusted tree; 0 if this log does not continue it
 	Root         chain.Hash `json:"root"`   // of that tree
 	Reason       string     `json:"reason"` // one line
 	Closed       uint64     `json:"closed"` // unix milliseconds
 	// Statement is a note that says so, signed by the keys of the log that continues: see [Closing]. It is "" while the
-	// master cannot sign.
+	// master cannot sign, and if Size is 0.
 	Statement string `json:"statement,omitempty"`
 }
 
@@ -87,12 +86,17 @@ const closingHeader = "chainstore-log-closing/v1"
 // MaxClosingReason is the limit of the reason of a [Closing], in bytes.
 const MaxClosingReason = 200
 
-// CheckClosingReason reports what is wrong with the reason of a [Closing]: it is a line of printable UTF-8.
+// CheckClosingReason reports what is wrong with the reason of a [Closing]: it is a line of UTF-8 without control
+// characters. The rule is frozen, since the state machine applies it: it does not use the Unicode tables of the Go
+// release.
 func CheckClosingReason(reason string) error {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	if strings.TrimSpace(reason) == "" || len(reason) > MaxClosingReason || !utf8.ValidString(reason) ||
-		strings.ContainsFunc(reason, unprintable) {
-		return fmt.Errorf("the reason is one line of 1 to %d bytes of printable UTF-8", MaxClosingReason)
+	breaks := func(r rune) bool {
+		return r < ' ' || 0x7f <= r && r < 0xa0 || r == 0x2028 || r == 0x2029 // C0, C1, line and paragraph separator
+	}
+	if strings.Trim(reason, " ") == "" || len(reason) > MaxClosingReason || !utf8.ValidString(reason) ||
+		strings.ContainsFunc(reason, breaks) {
+		return fmt.Errorf("the reason is one line of 1 to %d bytes of UTF-8, without control characters",
+			MaxClosingReason)
 	}
 	return nil
 }

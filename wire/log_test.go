@@ -28,6 +28,7 @@ func TestClosingText(t *testing.T) {
 		"bits of base64":   {"AAA=\n", "AAB=\n"},
 		"no reason":        {"backup of the key stolen", ""},
 		"control in it":    {"backup", "\x1b[2J"},
+		"separator":        {"of the", "of\u2028the"},
 		"line more":        {"stolen\n", "stolen\n\n"},
 		"line less":        {"\nbackup of the key stolen", ""},
 		"carriage return":  {"log\n", "log\r\n"},
