@@ -22,6 +22,7 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/devcluster/freeports"
 	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -178,7 +179,25 @@ func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err 
 }
 
 // secrets returns the secrets of the nodes.
-func (c *cluster) secrets() nodeauth.Secrets { return nodeauth.Shared(c.File().Tokens.Cluster) }
+func (c *cluster) secrets() nodeauth.Secrets {
+	c.t.Helper()
+	of := func(name string) *nodeauth.Secret {
+		files := roleOf(c.Topology(), "master-1").Secrets
+		path := *files.Path(name)
+		if path == "" {
+			return nodeauth.NewSecret(c.File().Tokens.Cluster)
+		}
+		values, err := secrets.ReadFile(path)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return nodeauth.NewSecret(values.Accepted()...)
+	}
+	return nodeauth.Secrets{
+		Masters: of(wire.SecretMasters), Storage: of(wire.SecretStorage), Miner: of(wire.SecretMiner),
+		Recovery: of(wire.SecretRecovery),
+	}
+}
 
 // prove sends requests with a client, and with the proof of a node.
 func (c *cluster) prove(client *http.Client, cred nodeauth.Credential) nodeauth.Send {

@@ -472,6 +472,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	}
 	c.net = newNetwork(t, &topology)
 	secure(&topology)
+	ownSecrets(t, &topology)
 	s.faults = append(s.faults, networkFaults()...)
 	if c.net.wires.canSlow() {
 		s.faults = append(s.faults, slowLink())
@@ -479,7 +480,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
 	c.expectDamage = true // a node that lags is invalid for a while
 	c.program, c.timeBound = altered(t, "clock"), time.Minute
-	s.faults = append(s.faults, clockFault(), newCertificateFault(), oldCertificateFault())
+	s.faults = append(s.faults, clockFault(), newCertificateFault(), oldCertificateFault(), secretFault())
 	disks := diskFaults()
 	// Notices would report the small file systems all the time.
 	topology.MasterOptions.MinFree, topology.MasterOptions.WarnFree = minFree, minFree

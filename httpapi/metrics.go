@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const (
@@ -65,5 +66,31 @@ func (m CertificateMetrics) Collect(ch chan<- prometheus.Metric) {
 	} {
 		desc := prometheus.NewDesc("chainstore_certificate_"+row.name, row.help, nil, nil)
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, row.value)
+	}
+}
+
+// SecretMetrics are the metrics of a node's secrets. Report is nil where they are not known.
+type SecretMetrics struct{ Report func() []wire.SecretUse }
+
+// Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
+func (m SecretMetrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (m SecretMetrics) Collect(ch chan<- prometheus.Metric) {
+	if m.Report == nil {
+		return
+	}
+	set := func(secret, name, help string, on bool) {
+		value := 0.0
+		if on {
+			value = 1
+		}
+		desc := prometheus.NewDesc("chainstore_secret_"+name, help, []string{"secret"}, nil)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, secret)
+	}
+	for _, u := range m.Report() {
+		set(u.Secret, "file_wrong", "1 while the file of this node's secret is not used, because it is wrong; the "+
+			"values before it still are", u.Error != "")
+		set(u.Secret, "rotating", "1 while this node accepts a second value of the secret", u.Next != "" || u.Old != "")
 	}
 }

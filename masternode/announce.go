@@ -129,7 +129,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	defer cancel()
 	// A leader of an older version would refuse them.
 	own.Signs, own.Level, own.Time, own.Disk, own.Flags = false, 0, 0, wire.Disk{}, wire.AccessFlags{}
-	own.Certificate = nil
+	own.Certificate, own.Secrets = nil, nil
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 

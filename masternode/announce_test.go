@@ -3,6 +3,7 @@ package masternode
 import (
 	"context"
 	"errors"
+	"reflect"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -58,7 +59,7 @@ func announcer(t *testing.T, masters Masters, group string, change func(*Config)
 		Ledger: masterstest.Following{Ledger: masterstest.NewLedger(t)}, Membership: members,
 		Masters: masters, Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(),
 		Options: leader.Options{
-			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: signing.Fixed("cluster token")},
 		},
 		Logger: hclog.NewNullLogger(),
 	}
@@ -90,7 +91,7 @@ func TestNewMasterJoins(t *testing.T) {
 		})
 		time.Sleep(announceEvery + time.Millisecond)
 		want := wire.Member{ID: "m2", URL: "http://m2", Raft: "m2:1"}
-		if got := admits.announced(); len(got) != 1 || got[0] != want {
+		if got := admits.announced(); len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 			t.Errorf("announced %+v, want %+v", got, want)
 		}
 		if got := members.Member(); got.Group != "cs-test" || got.Epoch != 1 {

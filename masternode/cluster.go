@@ -113,6 +113,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	for i := range c.Masters {
 		m := &c.Masters[i]
 		m.Disk, m.Certificate = leading.Disks[m.ID], leading.Certificates[m.ID]
+		m.Secrets = leading.Secrets[m.ID]
 	}
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -121,6 +122,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Disk: leading.Disks[s.ID],
 			Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
 			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Certificate: leading.Certificates[s.ID],
+			Secrets: leading.Secrets[s.ID],
 		})
 		if s.CountsAsCopy && (!leading.Leads || leading.Live[s.ID]) {
 			good++
@@ -143,6 +145,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		m := &v.Miners[i]
 		c.Miners = append(c.Miners, wire.Miner{
 			ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level, Certificate: leading.Certificates[m.ID],
+			Secrets: leading.Secrets[m.ID],
 		})
 		if !leading.Leads || leading.Live[m.ID] {
 			liveMiners++
@@ -160,6 +163,10 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addRefusals(&c, leading.Refusals)
 	notices.addDisks(leading)
 	notices.addCertificates(leading.Certificates, n.cfg.Clock())
+	notices.addSecrets(leading.Secrets)
+	if leading.SealOld {
+		notices.add(wire.CodeSealOld, nil)
+	}
 	notices.addFlags(leading.Flags)
 	notices = mostSpecific(notices)
 	c.Notices, c.NoticesCoded = wire.Texts(notices), notices

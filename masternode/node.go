@@ -48,6 +48,8 @@ type Config struct {
 	Flags     wire.AccessFlags // of this master
 	// Certificate is that of this master; nil, or it returns nil, without TLS.
 	Certificate func() *wire.Certificate
+	// Secrets are those that this master uses; nil for unknown.
+	Secrets func() []wire.SecretUse
 	// Histograms get all measurements except Fsync and Apply; nil for none.
 	Histograms *histogram.Master
 }
@@ -147,6 +149,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Certificate == nil {
 		cfg.Certificate = func() *wire.Certificate { return nil }
 	}
+	if cfg.Secrets == nil {
+		cfg.Secrets = func() []wire.SecretUse { return nil }
+	}
 	if cfg.Histograms == nil {
 		cfg.Histograms = new(histogram.Master)
 	}
@@ -162,7 +167,7 @@ func New(cfg Config) (*Node, error) {
 		Options: cfg.Options, Member: cfg.Member, Signer: &n.signer,
 		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
-		Disk: cfg.Disk, Flags: cfg.Flags, Certificate: cfg.Certificate,
+		Disk: cfg.Disk, Flags: cfg.Flags, Certificate: cfg.Certificate, Secrets: cfg.Secrets,
 		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
@@ -224,6 +229,7 @@ func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
+	m.Secrets = n.cfg.Secrets()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder

@@ -174,6 +174,40 @@ func (l *noticeList) addCertificates(list map[string]*wire.Certificate, now time
 	}
 }
 
+// addSecrets adds notices about files of secrets that are not used, about nodes that prove the old value of a secret,
+// and about nodes that prove one that others do not accept.
+func (l *noticeList) addSecrets(list map[string][]wire.SecretUse) {
+	var all []wire.SecretUse
+	for _, uses := range list {
+		all = append(all, uses...)
+	}
+	old := map[string][]string{} // by secret
+	for _, id := range slices.Sorted(maps.Keys(list)) {
+		for _, u := range list[id] {
+			if u.Error != "" {
+				l.add(wire.CodeSecretFile, wire.Args{"node": id, "secret": u.Secret, "detail": u.Error})
+			}
+			if u.UsesOld(all) {
+				old[u.Secret] = append(old[u.Secret], id)
+			}
+			var refuse []string
+			for _, other := range slices.Sorted(maps.Keys(list)) {
+				if slices.ContainsFunc(list[other], func(o wire.SecretUse) bool {
+					return o.Secret == u.Secret && !o.Accepts(u.Current)
+				}) {
+					refuse = append(refuse, other)
+				}
+			}
+			if len(refuse) > 0 {
+				l.add(wire.CodeSecretRefused, wire.Args{"node": id, "secret": u.Secret, "nodes": refuse})
+			}
+		}
+	}
+	for _, secret := range slices.Sorted(maps.Keys(old)) {
+		l.add(wire.CodeSecretOld, wire.Args{"secret": secret, "nodes": old[secret]})
+	}
+}
+
 // addFlags adds notices about flags that only a part of the masters has.
 func (l *noticeList) addFlags(flags map[string]wire.AccessFlags) {
 	for _, flag := range []struct {

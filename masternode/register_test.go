@@ -74,7 +74,8 @@ func TestRegisterThroughFollower(t *testing.T) {
 					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters,
 					Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
 					Options: leader.Options{
-						Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+						Settings: masterfsm.DefaultSettings(),
+						Log:      signing.LogConfig{Secret: signing.Fixed("cluster token")},
 					},
 				})
 				if err != nil {

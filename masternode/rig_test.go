@@ -47,7 +47,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	cfg := Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 		Ledger: r.ledger, Membership: r.members, Masters: masterstest.NewMasters(), Workers: r.workers,
-		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: "cluster token"}},
+		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: signing.Fixed("cluster token")}},
 		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(), Histograms: histogram.NewMaster(),
 	}
 	if change != nil {

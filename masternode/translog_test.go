@@ -105,7 +105,7 @@ func TestRotation(t *testing.T) {
 		r.checked(t)
 
 		// The private parts of the keys appear only under their seals.
-		private, err := signing.OpenKeys(r.cfg.Log.Secret, "cs-test", logKeys(r))
+		private, err := signing.OpenKeys(r.cfg.Log.Secret(), "cs-test", logKeys(r))
 		if err != nil || len(private) != masterfsm.MaxLogKeys {
 			t.Fatalf("%d keys, %v", len(private), err)
 		}
@@ -126,7 +126,7 @@ func TestRotation(t *testing.T) {
 // everything else works. It signs again once it is given the key.
 func TestAnotherClusterToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
+		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{Values: []string{"any"}})
 		var ledger *masterstest.Ledger
 		r := newRig(t, 2, func(c *Config, r *rig) { c.Log.Key, ledger = key, r.ledger })
 		r.store(t)
@@ -135,7 +135,7 @@ func TestAnotherClusterToken(t *testing.T) {
 
 		j := &journal{}
 		cfg := r.cfg
-		cfg.Log, cfg.Logger = signing.LogConfig{Secret: "another token"}, j.logger()
+		cfg.Log, cfg.Logger = signing.LogConfig{Secret: signing.Fixed("another token")}, j.logger()
 		start := func() *rig {
 			cfg.Boot++
 			n, err := New(cfg)
@@ -194,9 +194,9 @@ func run(t *testing.T, n *Node) (stop func()) {
 
 // TestLogFlags has a row for each combination of a master's log flags. It checks the resulting log and the notice.
 func TestLogFlags(t *testing.T) {
-	given, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
-	second, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
-	foreign, _ := newLogKeyUnder(t, "example.com/other", signing.Sealer{})
+	given, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{Values: []string{"any"}})
+	second, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{Values: []string{"any"}})
+	foreign, _ := newLogKeyUnder(t, "example.com/other", signing.Sealer{Values: []string{"any"}})
 	for name, c := range map[string]struct {
 		first, then signing.LogConfig // of the founding leader, and of the next leader
 		retire      bool              // retire the first key in between, once there is a second
@@ -261,8 +261,8 @@ func TestLogFlags(t *testing.T) {
 	}
 	for name, c := range map[string]signing.LogConfig{
 		"no token":             {},
-		"no name":              {Secret: "x", Origin: "two words"},
-		"a key of another log": {Secret: "x", Origin: "example.com/log", Key: foreign},
+		"no name":              {Secret: signing.Fixed("x"), Origin: "two words"},
+		"a key of another log": {Secret: signing.Fixed("x"), Origin: "example.com/log", Key: foreign},
 	} {
 		if err := c.Check(); err == nil {
 			t.Errorf("%s: taken", name)
@@ -300,7 +300,8 @@ func TestDeposedWhileFounding(t *testing.T) {
 					Membership: masterstest.NewMembership(), Masters: masterstest.NewMasters(),
 					Workers: masterstest.NewWorkers(t, 0), Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
 					Options: leader.Options{
-						Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+						Settings: masterfsm.DefaultSettings(),
+						Log:      signing.LogConfig{Secret: signing.Fixed("cluster token")},
 					},
 				})
 				if err != nil {
@@ -440,7 +441,7 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 // sign.
 func TestRetireWhatOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
+		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{Values: []string{"any"}})
 		r := newRig(t, 0, func(c *Config, _ *rig) { c.Log.Key = key })
 		other, err := r.AddLogKey(t.Context())
 		if err != nil {
@@ -448,7 +449,7 @@ func TestRetireWhatOpens(t *testing.T) {
 		}
 		r.stop()
 		cfg := r.cfg
-		cfg.Log.Secret = "another token" // only one of the two keys opens with it
+		cfg.Log.Secret = signing.Fixed("another token") // only one of the two keys opens with it
 		n, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -471,7 +472,7 @@ func TestRetireWhatOpens(t *testing.T) {
 // does not know them.
 func TestFollowerTellsOfItsFlags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _ := newLogKeyUnder(t, "chainstore/cs-test", signing.Sealer{})
+		key, _ := newLogKeyUnder(t, "chainstore/cs-test", signing.Sealer{Values: []string{"any"}})
 		r := newRig(t, 0, nil)
 		defer r.stop()
 		cfg := r.cfg

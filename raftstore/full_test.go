@@ -46,7 +46,7 @@ type fullFolder struct {
 // newFullFolder founds the group. Its blocks need no work, and two storage nodes have as many of them as the test says.
 func newFullFolder(t *testing.T) *fullFolder {
 	t.Helper()
-	cfg := Config{Dir: t.TempDir(), Bind: ownAddress(t), ClusterToken: testToken}
+	cfg := Config{Dir: t.TempDir(), Bind: ownAddress(t), Secret: testSecret}
 	if err := cfg.prepare(); err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,8 @@ import (
 
 const testToken = "the cluster token of the tests"
 
+func testSecret() []string { return []string{testToken} }
+
 // node is a master's store under test, which begins each of its terms.
 type node struct {
 	*Store
@@ -49,7 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 func testConfig(t testing.TB, dir string) Config {
-	cfg := Config{Dir: dir, Bind: ownAddress(t), ClusterToken: testToken, Timeout: raftTimeout}
+	cfg := Config{Dir: dir, Bind: ownAddress(t), Secret: testSecret, Timeout: raftTimeout}
 	if testing.Verbose() {
 		cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: filepath.Base(dir), Level: hclog.Debug,
 			Output: testWriter{t}})

@@ -63,7 +63,8 @@ func newHostile(t *testing.T) *hostile {
 		t.Fatal(err)
 	}
 	h.Stream = transport.New(transport.Config{
-		Listener: listener, Self: "hostile", Advertise: advertise, Key: key, Starts: starts,
+		Listener: listener, Self: "hostile", Advertise: advertise, Starts: starts,
+		Keys:      func() []transport.Key { return []transport.Key{key} },
 		Level:     func() uint64 { return masterfsm.ProtocolLevel },
 		AddressOf: func(string) string { return "" }, Addresses: func() []string { return nil },
 		Term: func() (uint64, bool) { return hostileTerm, true }, Stale: func(err error) { t.Error(err) },

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/chainstore/chainstore/internal/durable"
@@ -110,7 +111,7 @@ func (id identity) checkMember(dir string) error {
 }
 
 // checkOpen returns an error if a store must not open this identity's folder.
-func (id identity) checkOpen(dir, clusterToken string) error {
+func (id identity) checkOpen(dir string, secret []string) error {
 	if id.Level > masterfsm.ProtocolLevel {
 		return fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d",
 			dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
@@ -118,7 +119,8 @@ func (id identity) checkOpen(dir, clusterToken string) error {
 	if err := id.checkMember(dir); err != nil {
 		return err
 	}
-	if id.Rehearsal != "" && id.Rehearsal != rehearsalMark(clusterToken) {
+	isOf := func(value string) bool { return id.Rehearsal == rehearsalMark(value) }
+	if id.Rehearsal != "" && !slices.ContainsFunc(secret, isOf) {
 		return fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one that "+
 			"'master recover --rehearsal' was given", dir)
 	}

@@ -177,7 +177,7 @@ func TestMoveEmptyLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := s.cfg
-	cfg.ClusterToken = testToken
+	cfg.Secret = testSecret
 	n := openNode(t, cfg)
 	if err := n.Found("g", []wire.Member{n.Member()}); err != nil {
 		t.Fatal(err)

@@ -189,7 +189,7 @@ func (s *simulation) begin(members int) {
 	for i := range members {
 		addr := fmt.Sprintf("10.0.0.%d:8000", i+1)
 		s.nodes = append(s.nodes, openNode(s.t, Config{
-			Dir: memDir(s.t), Bind: addr, ClusterToken: testToken, Timeout: raftTimeout,
+			Dir: memDir(s.t), Bind: addr, Secret: testSecret, Timeout: raftTimeout,
 			SnapshotEntries: 50, TrailingBytes: 1 << 10, RenewEvery: time.Second,
 			listen: s.net.listen, dial: s.net.dialFrom(addr),
 			suspended: s.net.process(addr).suspended,

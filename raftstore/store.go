@@ -21,13 +21,15 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Config says how a master's store is opened. Dir, Bind and ClusterToken are required.
+// Config says how a master's store is opened. Dir, Bind and Secret are required.
 type Config struct {
-	Dir          string // data folder, created if it is missing
-	Bind         string // address where raft listens, host:port
-	Advertise    string // address at which the other masters reach it, host:port; "" for that of the listener
-	URL          string // this master's HTTP address, only returned by [Store.Member]
-	ClusterToken string
+	Dir       string // data folder, created if it is missing
+	Bind      string // address where raft listens, host:port
+	Advertise string // address at which the other masters reach it, host:port; "" for that of the listener
+	URL       string // this master's HTTP address, only returned by [Store.Member]
+	// Secret returns the accepted values of the masters' secret, the one to prove first. At least one is needed.
+	// [Store.SecretChanged] is called after they have changed.
+	Secret func() []string
 
 	// Timeout is raft's timeout for heartbeats, for elections and for the lease: 300 ms by default.
 	Timeout time.Duration
@@ -66,8 +68,8 @@ func (c *Config) prepare() error {
 		return errors.New("a master needs a data folder")
 	case c.Bind == "":
 		return errors.New("a master needs an address for raft, host:port")
-	case c.ClusterToken == "":
-		return errors.New("a master needs the cluster token")
+	case c.Secret == nil || len(c.Secret()) == 0:
+		return errors.New("a master needs the secret of masters")
 	}
 	c.Timeout = cmp.Or(c.Timeout, 300*time.Millisecond)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 2*time.Second)
@@ -163,15 +165,9 @@ func Open(cfg Config) (_ *Store, err error) {
 	folder.fail.mark = cfg.Mark
 	undo = func() error { return errors.Join(folder.Close(), listener.Close()) }
 	id := folder.identity
-	if err := id.checkOpen(cfg.Dir, cfg.ClusterToken); err != nil {
+	if err := id.checkOpen(cfg.Dir, cfg.Secret()); err != nil {
 		return nil, err
 	}
-	key, err := transport.NewKey(cfg.ClusterToken)
-	if err != nil {
-		return nil, err
-	}
-	cfg.ClusterToken = ""
-
 	folder.watchdog = newWatchdog(cfg.WriteTimeout, folder.fail)
 	folder.reserved, folder.fsync = cfg.Reserved, cfg.Histograms.Fsync
 	folder.segmentBytes = segmentBytes(cfg.SnapshotBytes)
@@ -209,7 +205,8 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	s.stream = transport.New(transport.Config{
-		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
+		Listener: listener, Self: id.ID, Advertise: advertise, Keys: transport.KeysOf(cfg.Secret),
+		Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
 		Failed:       s.streamFailed,
 		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial, TLS: cfg.TLS,
@@ -229,6 +226,10 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	return s, nil
 }
+
+// SecretChanged closes the connections of raft that were opened under a value which is not accepted any more. Raft
+// opens others at once.
+func (s *Store) SecretChanged() { s.stream.CloseUnaccepted() }
 
 // openStarts opens the file of starts, which must exist once the group is at the level that needs it.
 func (s *Store) openStarts(id identity) (err error) {

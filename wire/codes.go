@@ -112,6 +112,15 @@ var (
 	CodeCertificateRefused = code("certificate-refused",
 		"{node} refuses {identity}, whose certificate is out of its time, since the grace is over: renew that, or set "+
 			"the clocks of both")
+	CodeSecretFile = code("secret-file",
+		"{node}: the new file of its secret {secret} is not used, the values before it still are: {detail}")
+	CodeSecretOld = code("secret-old",
+		"{nodes} still prove the old value of the secret {secret}: change their files, then end the rotation")
+	CodeSecretRefused = code("secret-refused",
+		"{node} proves a value of the secret {secret} that {nodes} do not accept: give them the file of that node")
+	CodeSealOld = code("seal-old",
+		"keys of the log are sealed under the old value of the secret seal: the leader seals them again once all "+
+			"masters accept the present value")
 	CodeStorageSilent = code("storage-silent", "storage node {node} does not answer: start it, or check the network")
 	CodeMasterSilent  = code("master-silent", "master {node} does not answer: start it, or check the network")
 	CodeStaleFolder   = code("stale-folder",

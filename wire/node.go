@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ type Member struct {
 	Disk Disk `json:"disk,omitzero"`
 	// Certificate is the master's, under the same rule; nil without TLS.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Secrets are those that the master uses, under the same rule.
+	Secrets []SecretUse `json:"secrets,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
@@ -190,6 +193,8 @@ type StorageStatus struct {
 	Disk Disk `json:"disk,omitzero"`
 	// Certificate is nil in the answers of nodes that do not know it, and without TLS.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Secrets is nil in the answers of nodes that do not know it.
+	Secrets *[]SecretUse `json:"secrets,omitempty"`
 }
 
 // Disk is the space of the file system under a data folder.
@@ -217,8 +222,9 @@ type MinerStatus struct {
 	ID      string `json:"id"`
 	Threads int    `json:"threads"`
 	Mining  bool   `json:"mining"`
-	// Certificate is as of a storage node.
+	// Certificate and Secrets are as of a storage node.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	Secrets     []SecretUse  `json:"secrets,omitempty"`
 }
 
 // Certificate is what a node says of its certificate and of those that it sees.
@@ -245,6 +251,44 @@ type Grace struct {
 	NotAfter  uint64 `json:"not_after"`
 	Left      uint64 `json:"left"` // seconds for which it is still accepted; 0 for one that is refused
 }
+
+// The names of the secrets of a cluster. Each may be the cluster token.
+const (
+	SecretMasters  = "masters"  // calls between masters, and raft
+	SecretStorage  = "storage"  // of masters and storage nodes
+	SecretMiner    = "miner"    // of masters and miners
+	SecretRecovery = "recovery" // of a recovery of the masters, and of storage nodes
+	SecretSeal     = "seal"     // under which the masters seal the private keys of the log
+)
+
+// SecretUse says which values of a secret a node has. Values are named by fingerprints: 8 hexadecimal digits, or "weak"
+// for a value that is too weak to show one.
+type SecretUse struct {
+	Secret  string `json:"secret"`           // a name above
+	Shared  bool   `json:"shared,omitempty"` // it is the cluster token
+	Fixed   bool   `json:"fixed,omitempty"`  // it is not read from a file, so it cannot change while the node runs
+	Current string `json:"current"`          // which the node proves
+	// Next and Old are also accepted; "" for none.
+	Next string `json:"next,omitempty"`
+	Old  string `json:"old,omitempty"`
+	// Error is why the file, as it is now, is not used. "" if it is; else the values before it still are.
+	Error string `json:"error,omitempty"`
+}
+
+// Accepts reports whether the node accepts the value with a fingerprint.
+func (u SecretUse) Accepts(fingerprint string) bool {
+	return fingerprint != "" && (u.Current == fingerprint || u.Next == fingerprint || u.Old == fingerprint)
+}
+
+// UsesOld reports whether the node proves a value that another node has as its old one. all are the uses of all nodes.
+func (u SecretUse) UsesOld(all []SecretUse) bool {
+	return slices.ContainsFunc(all, func(o SecretUse) bool {
+		return o.Secret == u.Secret && o.Old != "" && o.Old == u.Current
+	})
+}
+
+// MaxSecretUses is how many secrets a node reports at most.
+const MaxSecretUses = 8
 
 // MineOrder asks for a nonce: the first from Start on, wrapping at 2^64, that mines a block of that inner hash.
 type MineOrder struct {

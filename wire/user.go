@@ -178,6 +178,8 @@ type Master struct {
 	Disk Disk `json:"disk,omitzero"`
 	// Certificate is what the leader knows of the master's certificate; left out where it does not, and without TLS.
 	Certificate *Certificate `json:"certificate,omitempty"`
+	// Secrets are those that the master uses, as far as the leader knows.
+	Secrets []SecretUse `json:"secrets,omitempty"`
 }
 
 // SetTime asks to move the time of the group forward.
@@ -241,6 +243,7 @@ type Storage struct {
 	Disk   Disk   `json:"disk,omitzero"`   // as of a master
 
 	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
+	Secrets     []SecretUse  `json:"secrets,omitempty"`     // as of a master
 
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
@@ -253,6 +256,7 @@ type Miner struct {
 	Level uint64 `json:"level"` // as of a storage node
 
 	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
+	Secrets     []SecretUse  `json:"secrets,omitempty"`     // as of a master
 }
 
 // Amount is a number of records and their bytes.

@@ -16,7 +16,7 @@ import (
 
 // clusterRoutes adds the routes of the cluster's status, of its integrity, and of the administration of its nodes.
 func (m *master) clusterRoutes() {
-	m.GET("/v1/cluster", m.withAnyToken(m.clusterStatus))
+	m.GET("/v1/cluster", m.withCaller(m.clusterStatus))
 	m.GET("/v1/cluster/integrity", m.withAnyToken(m.integrity))
 	m.POST("/v1/cluster/integrity/confirm-lost", m.withRole(wire.RoleAdmin, m.confirmLost))
 	m.POST("/v1/storages/:id/check", m.withRole(wire.RoleOperator, m.checkStorage))
@@ -61,9 +61,26 @@ func (m *master) takeProfile(c *gin.Context, q wire.ProfileRequest) error {
 	return nil
 }
 
-func (m *master) clusterStatus(c *gin.Context) error {
-	httpapi.AnswerJSON(c, http.StatusOK, m.node.Cluster(c.Request.Context()))
+// clusterStatus answers with the status. Only administrators see which secrets the nodes use.
+func (m *master) clusterStatus(c *gin.Context, from caller) error {
+	status := m.node.Cluster(c.Request.Context())
+	if !from.may(wire.RoleAuditor) {
+		hideSecrets(&status)
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, status)
 	return nil
+}
+
+func hideSecrets(status *wire.Cluster) {
+	for i := range status.Masters {
+		status.Masters[i].Secrets = nil
+	}
+	for i := range status.Storages {
+		status.Storages[i].Secrets = nil
+	}
+	for i := range status.Miners {
+		status.Miners[i].Secrets = nil
+	}
 }
 
 func (m *master) integrity(c *gin.Context) error {

@@ -26,6 +26,8 @@ type Config struct {
 	Refused func() error              // why this master must not serve, nil where it may
 	Secrets nodeauth.Secrets          // of the nodes
 	Process nodeauth.Process          // of this master's own calls
+	// Reported is what this master says of its secrets; nil for nothing.
+	Reported func() []wire.SecretUse
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report

@@ -18,7 +18,8 @@ func (m *master) addMetrics(cfg *Config) {
 		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
 		open: m.open, unknown: m.unknown, scrapes: m.scrapes,
 	}
-	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate})
+	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate},
+		httpapi.SecretMetrics{Report: cfg.Reported})
 }
 
 // metrics collects the metrics of one master. It reads all but the histograms from the master's state, so these cost

@@ -21,3 +21,11 @@ func metricsOf(store *certs.Store) httpapi.CertificateMetrics {
 	}
 	return httpapi.CertificateMetrics{Report: store.Report}
 }
+
+// orNone returns what a worker says of its secrets, a function that returns none for nil.
+func orNone(reported func() []wire.SecretUse) func() []wire.SecretUse {
+	if reported == nil {
+		return func() []wire.SecretUse { return nil }
+	}
+	return reported
+}

@@ -25,10 +25,11 @@ type MinerConfig struct {
 	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
 	MasterToken string
-	Secrets     nodeauth.Secrets // of the nodes; that of miners is enough
-	Process     nodeauth.Process // of the miner's own calls
-	Bearers     func() bool      // older masters may send a token in place of a proof; nil for never
-	Fail        func(error)      // called when the disk failed under the fence: the role must stop
+	Secrets     nodeauth.Secrets        // of the nodes; that of miners is enough
+	Reported    func() []wire.SecretUse // as of a storage node
+	Process     nodeauth.Process        // of the miner's own calls
+	Bearers     func() bool             // older masters may send a token in place of a proof; nil for never
+	Fail        func(error)             // called when the disk failed under the fence: the role must stop
 	Logger      hclog.Logger
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
@@ -49,7 +50,8 @@ func NewMiner(cfg MinerConfig) http.Handler {
 	e.Authenticate(nodes)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
-	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
+	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates),
+		httpapi.SecretMetrics{Report: cfg.Reported})
 	routes := e.Group("/", e.Only(cfg.Certificates != nil, certs.Master), e.Requires(nodes, nodeauth.Orders),
 		notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
@@ -58,7 +60,7 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		}
 		c.JSON(http.StatusOK, wire.MinerStatus{
 			ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining(),
-			Certificate: certificateOf(cfg.Certificates),
+			Certificate: certificateOf(cfg.Certificates), Secrets: orNone(cfg.Reported)(),
 		})
 		return nil
 	}))

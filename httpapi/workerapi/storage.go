@@ -26,9 +26,10 @@ type StorageConfig struct {
 	Group       func() string // the node's cluster, "" before it is registered
 	Ready       func() error  // why it takes no part, and no block: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	MasterToken string
-	Secrets     nodeauth.Secrets // of the nodes; that of masters is not needed
-	Process     nodeauth.Process // of the node's own calls
-	Bearers     func() bool      // older nodes may send a token in place of a proof; nil for never
+	Secrets     nodeauth.Secrets        // of the nodes; that of masters is not needed
+	Reported    func() []wire.SecretUse // what the node says of its secrets; nil for nothing
+	Process     nodeauth.Process        // of the node's own calls
+	Bearers     func() bool             // older nodes may send a token in place of a proof; nil for never
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
@@ -50,6 +51,7 @@ type storage struct {
 	ready   func() error
 	disk    func() wire.Disk
 	certs   *certs.Store
+	secrets func() []wire.SecretUse
 	gate    gate
 	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
@@ -62,7 +64,8 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
-		certs: cfg.Certificates, leader: leaderSilence{last: time.Now(), answered: cfg.Answered},
+		certs: cfg.Certificates, secrets: orNone(cfg.Reported),
+		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
@@ -79,7 +82,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.Authenticate(nodes)
 	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
-	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates))
+	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates),
+		httpapi.SecretMetrics{Report: cfg.Reported})
 	secured := cfg.Certificates != nil
 	masters := s.Only(secured, certs.Master)
 	routes := s.Group("/", masters, s.Requires(nodes, nodeauth.Orders), notRefused(s.Engine, cfg.Ready))
@@ -113,6 +117,9 @@ func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 		at.Disk = s.disk()
 	}
 	at.Certificate = certificateOf(s.certs)
+	if list := s.secrets(); len(list) > 0 {
+		at.Secrets = &list
+	}
 	return at
 }
 

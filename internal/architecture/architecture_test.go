@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"internal/certs":           {"wire"},
 	"internal/certs/certstest": {"internal/certs"},
 	"internal/nodeauth":        {"wire"},
+	"internal/secrets":         {"internal/durable", "internal/nodeauth", "wire"},
 	"internal/noderpc":         {"chain", "internal/certs", "internal/exchange", "internal/nodeauth", "wire"},
 	"client":                   {"chain", "internal/exchange", "wire"},
 	"verify":                   {"chain", "internal/exchange", "wire"},
@@ -71,12 +72,13 @@ var mayImport = map[string][]string{
 		"storagenode", "wire"},
 	"internal/roles": {
 		"chain", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
-		"internal/nodeauth", "internal/noderpc",
+		"internal/nodeauth", "internal/noderpc", "internal/secrets",
 		"httpapi",
 		"masterfsm", "masternode",
 		"minernode", "raftstore", "raftstore/transport", "storagenode", "verify", "internal/worker", "wire",
 	},
-	"internal/devcluster": {"client", "internal/certs", "internal/durable", "internal/roles", "wire"},
+	"internal/devcluster": {"client", "internal/certs", "internal/durable", "internal/roles", "internal/secrets",
+		"wire"},
 	"cmd": {
 		"cmd/chainstore/internal/admin", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/inspect",
 		"cmd/chainstore/internal/nodes", "cmd/chainstore/internal/offline", "cmd/chainstore/internal/records",
@@ -84,7 +86,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/chainstore/internal/render": {"chain", "masterfsm", "wire"},
 	"cmd/chainstore/internal/cli": {
-		"client", "cmd/chainstore/internal/render", "internal/certs", "internal/devcluster",
+		"client", "cmd/chainstore/internal/render", "internal/certs", "internal/devcluster", "internal/secrets",
 	},
 	"cmd/chainstore/internal/records": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "wire",
@@ -93,7 +95,7 @@ var mayImport = map[string][]string{
 		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
 	},
 	"cmd/chainstore/internal/admin": {
-		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/secrets", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/certs",

@@ -31,6 +31,7 @@ var decoders = map[string]string{
 	"internal/nodeauth decodeInto":      "FuzzProof",
 	"internal/nodeauth parseHello":      "FuzzSession",
 	"internal/noderpc readChainBlock":   "FuzzReadChainBlock",
+	"internal/secrets Parse":            "FuzzParse",
 	"masterfsm ParsePlacements":         "FuzzParsePlacements",
 	"masterfsm decode":                  "FuzzApply",
 	"masterfsm parseAppend":             "FuzzApply",

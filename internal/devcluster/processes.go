@@ -77,6 +77,9 @@ func environment() []string {
 // arguments returns the command line of a role.
 func arguments(t Topology, r Role) []string {
 	args := []string{string(r.Kind), "--log-level=" + t.LogLevel}
+	if r.Secrets.Cluster != "" {
+		args = append(args, "--cluster-token-file="+r.Secrets.Cluster)
+	}
 	if r.Profiles != "" {
 		args = append(args, "--pprof="+r.Profiles)
 	}

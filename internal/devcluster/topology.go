@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/roles"
+	"github.com/chainstore/chainstore/internal/secrets"
 )
 
 // Topology describes a cluster on this machine. Its roles listen on the loopback address.
@@ -78,8 +79,9 @@ type Role struct {
 	Profiles string
 	// AfterFailedSync starts it with --after-failed-sync.
 	AfterFailedSync bool
-	TLS             certs.Files // of its certificate; empty without TLS
-	Remote          bool        // it listens on an address that is not loopback, and is started with --insecure
+	TLS             certs.Files   // of its certificate; empty without TLS
+	Secrets         secrets.Files // the cluster token of the topology for those that are ""
+	Remote          bool          // it listens on an address that is not loopback, and is started with --insecure
 	// Enter precedes the executable on the role's command line: a program that enters a network namespace, for example,
 	// and executes what follows. Roles that share a process cannot have it.
 	Enter []string
@@ -170,7 +172,7 @@ func (t Topology) worker(r Role, tokens Tokens) roles.WorkerConfig {
 
 func (r Role) config(tokens Tokens) roles.NodeConfig {
 	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Remote,
-		AfterFailedSync: r.AfterFailedSync, TLS: r.TLS, TLSGrace: certs.DefaultGrace}
+		AfterFailedSync: r.AfterFailedSync, SecretFiles: r.Secrets, TLS: r.TLS, TLSGrace: certs.DefaultGrace}
 	if r.Advertise != "" {
 		cfg.Advertise = r.URL()
 	}

@@ -54,7 +54,8 @@ func newSeat(t *testing.T, http, raft string, peers []string) *seat {
 func (s *seat) inStore(t *testing.T, do func(*raftstore.Store)) {
 	t.Helper()
 	store, err := raftstore.Open(raftstore.Config{
-		Dir: s.cfg.Data, Bind: s.cfg.Raft, URL: "http://" + s.cfg.HTTP, ClusterToken: s.cfg.ClusterToken,
+		Dir: s.cfg.Data, Bind: s.cfg.Raft, URL: "http://" + s.cfg.HTTP,
+		Secret:  func() []string { return []string{s.cfg.ClusterToken} },
 		Timeout: s.cfg.Timeout,
 	})
 	if err != nil {

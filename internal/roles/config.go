@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/diskspace"
+	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -26,7 +27,8 @@ type NodeConfig struct {
 	Data         string // data folder
 	HTTP         string // address to listen on
 	Advertise    string // URL at which the other nodes reach this one; "" for the address
-	ClusterToken string
+	ClusterToken string // where SecretFiles names no file for it
+	SecretFiles  secrets.Files
 	Insecure     bool // allow addresses other than loopback without TLS
 	// OlderNodes lets the node send the cluster token to nodes before protocol level 6, although its data folder is not
 	// of such a group. It has no effect on a folder that has recorded level 6.
@@ -159,9 +161,6 @@ const (
 
 var errNoData = errors.New("a data folder is needed: --data DIR")
 
-var errNoClusterToken = errors.New(
-	"the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
-
 func (c *MasterConfig) validate() error {
 	if err := c.MasterOptions.Validate(); err != nil {
 		return err
@@ -169,15 +168,11 @@ func (c *MasterConfig) validate() error {
 	switch {
 	case c.Data == "":
 		return errNoData
-	case c.ClusterToken == "":
-		return errNoClusterToken
 	case c.AdminToken == "" && c.founds():
 		return errors.New("the admin token is needed to found a group: --admin-token-file FILE, or " +
 			"CHAINSTORE_ADMIN_TOKEN. Masters may be started without it once the group has named admin tokens")
 	case len(c.Peers) > 0 && len(c.Join) > 0:
 		return errors.New("--peers founds a group, --join joins an existing one: give one of them")
-	case c.AdminToken == c.ClusterToken:
-		return errors.New("the admin token and the cluster token must differ")
 	}
 	if err := c.checkURLs("--peers", c.Peers); err != nil {
 		return err
@@ -239,8 +234,6 @@ func (c *WorkerConfig) validate() error {
 		return errNoData
 	case len(c.Masters) == 0:
 		return errors.New("at least one master is needed: --masters URL,…")
-	case c.ClusterToken == "":
-		return errNoClusterToken
 	}
 	if err := c.checkURLs("--masters", c.Masters); err != nil {
 		return err

@@ -261,8 +261,8 @@ func TestRecoverFromAnImport(t *testing.T) {
 	asking := noderpc.NewMasters(noderpc.NewTransport(), nodeauth.Shared("the cluster token").For(nodeauth.Recovery))
 	defer asking.CloseIdle()
 	done, err := RecoverMaster(t.Context(), RecoverConfig{
-		Data: t.TempDir(), Raft: freePorts(t, 1)[0], ClusterToken: "the cluster " +
-			"token", FromStorage: []string{node.url}, quiet: shortQuiet,
+		Data: t.TempDir(), Raft: freePorts(t, 1)[0], Secret: []string{"the cluster token"},
+		FromStorage: []string{node.url}, quiet: shortQuiet,
 		Confirm: func(Recovery) error { return nil }, Logger: hclog.NewNullLogger(),
 	})
 	if err != nil || done.Group != "g" || done.Epoch != 4 || done.ChainHeight != 7 || done.Adopted != 7 {

@@ -142,7 +142,7 @@ func TestRecoverAfterAFailedSync(t *testing.T) {
 	d := newChainNode(t, "d1")
 	dir, _ := newSurvivor(t, d).folder()
 	noteIn(t, dir)
-	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
+	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", Secret: []string{"token"}, OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }}
 	if _, err := RecoverMaster(t.Context(), cfg); !errors.Is(err, durable.ErrSyncFailed) || len(d.raised) > 0 {
 		t.Errorf("%v, raised %v", err, d.raised)

@@ -5,6 +5,9 @@ import (
 	"reflect"
 	"strconv"
 	"time"
+
+	"github.com/chainstore/chainstore/internal/secrets"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Flag is a command-line flag and the field of a configuration that it sets. The methods named Flags of the
@@ -71,7 +74,35 @@ func (c *MasterConfig) Flags() []Flag {
 		Flag{Name: "join", Value: &c.Join,
 			Usage: "`URLs` of masters whose group this one joins, instead of --peers"},
 	)
+	flags = append(flags, c.secretFlags(secrets.Names...)...)
 	return append(flags, c.MasterOptions.Flags()...)
+}
+
+// secretFlags lists the flags of files with secrets.
+func (c *NodeConfig) secretFlags(names ...string) []Flag {
+	usage := map[string]string{
+		wire.SecretMasters:  "`file` with a secret of masters only, for their calls to each other and raft",
+		wire.SecretStorage:  "`file` with a secret of masters and storage nodes",
+		wire.SecretMiner:    "`file` with a secret of masters and miners",
+		wire.SecretRecovery: "`file` with a secret for recoveries of the masters, which storage nodes verify",
+		wire.SecretSeal:     "`file` with a secret of masters only, under which they seal the log's private keys",
+	}
+	var flags []Flag
+	for _, name := range names {
+		flags = append(flags, Flag{
+			Name: secretFlag(name), Value: c.SecretFiles.Path(name),
+			Usage: usage[name] + " (default: the cluster token)",
+		})
+	}
+	return flags
+}
+
+// secretFlag is the flag of the file of a secret.
+func secretFlag(name string) string {
+	if name == wire.SecretMasters {
+		name = "master"
+	}
+	return name + "-secret-file"
 }
 
 // Flags lists the flags of a master's options.
@@ -148,6 +179,7 @@ func (o *MasterOptions) CheckFlags() []Flag {
 func (c *WorkerConfig) StorageFlags() []Flag {
 	flags := append(c.flags(), Flag{Name: "segment-bytes", Value: &c.SegmentBytes,
 		Usage: "size at which a new file of blocks begins"})
+	flags = append(flags, c.secretFlags(workerSecrets("storage")...)...)
 	return append(flags, c.SpaceOptions.spaceFlags("blocks")...)
 }
 
@@ -164,7 +196,8 @@ func (o *SpaceOptions) spaceFlags(what string) []Flag {
 
 // MinerFlags lists the flags of a miner.
 func (c *WorkerConfig) MinerFlags() []Flag {
-	return append(c.flags(), Flag{Name: "threads", Value: &c.Threads, Usage: "cores to use"})
+	flags := append(c.flags(), Flag{Name: "threads", Value: &c.Threads, Usage: "cores to use"})
+	return append(flags, c.secretFlags(workerSecrets("miner")...)...)
 }
 
 func (c *WorkerConfig) flags() []Flag {

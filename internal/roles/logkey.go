@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 )
@@ -51,12 +52,11 @@ func readLogKey(path string) (_ *signing.Key, err error) {
 }
 
 // BackupLogKeys reads the private keys of the log from the data folder of a stopped master, which may be a removed one.
-// It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under the
-// cluster token. Keys that are sealed under another token are logged. Nothing in the folder changes except the lock
-// file.
-func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Key, err error) {
-	if clusterToken == "" {
-		return nil, errNoClusterToken
+// It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under a value
+// of the secret. Keys that are sealed under another one are logged. Nothing in the folder changes except its lock.
+func BackupLogKeys(data string, secret []string, log hclog.Logger) (_ []*signing.Key, err error) {
+	if len(secret) == 0 {
+		return nil, secrets.ErrNone
 	}
 	if _, err := os.Stat(data); err != nil {
 		return nil, err
@@ -77,12 +77,12 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Ke
 	case len(state.Log().Keys) == 0:
 		return nil, fmt.Errorf("%s: the log has no key yet: the first leader makes one", data)
 	}
-	keys, err := signing.OpenKeys(clusterToken, state.Group().ID, folder.Log())
+	keys, err := signing.OpenKeys(secret, state.Group().ID, folder.Log())
 	switch {
 	case len(keys) == 0:
 		return nil, fmt.Errorf("%s: %w", data, err)
 	case err != nil:
-		log.Warn("some keys do not open: back them up with the former cluster token", "error", err)
+		log.Warn("some keys do not open: back them up with the former secret", "error", err)
 	}
 	return keys, nil
 }

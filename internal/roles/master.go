@@ -19,6 +19,7 @@ import (
 	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -38,6 +39,7 @@ type Master struct {
 	url       string
 	space     *diskspace.Watch
 	store     *raftstore.Store
+	secrets   *secrets.Store
 	certs     *certs.Store       // nil without TLS
 	transport *noderpc.Transport // to masters
 	toWorkers *noderpc.Transport
@@ -51,6 +53,15 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	own, err := cfg.openSecrets(secrets.Names)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range secrets.Names {
+		if own.Get(name).Matches(cfg.AdminToken) {
+			return nil, errors.New("the admin token and the secrets of nodes must differ, the cluster token among them")
+		}
+	}
 	key, err := readLogKey(cfg.CheckpointKey)
 	if err != nil {
 		return nil, err
@@ -60,7 +71,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	cfg.Peers, cfg.Join = trimmed(cfg.Peers), trimmed(cfg.Join)
-	m := &Master{cfg: cfg}
+	m := &Master{cfg: cfg, secrets: own}
 	if m.certs, err = cfg.openCerts(certs.Master); err != nil {
 		return nil, err
 	}
@@ -84,13 +95,13 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
-	secrets := cfg.secrets()
+	credentials := own.All()
 	self := nodeauth.NewProcess()
 	for _, t := range []*noderpc.Transport{m.transport, m.toWorkers} {
 		t.Identify(self, func() string { return "master " + m.url }, m.mayBeOlder)
 		t.WarnBearer(warnBearer(cfg.Logger))
 	}
-	m.masters = noderpc.NewMasters(m.transport, secrets.For(nodeauth.Masters))
+	m.masters = noderpc.NewMasters(m.transport, credentials.For(nodeauth.Masters))
 	m.syncs.masters, m.syncs.log = m.masters, cfg.Logger
 	if err := checkPort(cfg.Raft); err != nil {
 		return nil, err
@@ -108,7 +119,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
 		TLS: raftTLS,
-		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
+		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, Secret: credentials.Masters.Tokens,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
 		Histograms: histograms,
@@ -119,10 +130,11 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
 		return nil, err
 	}
+	own.OnChange(m.store.SecretChanged)
 	m.id = m.store.Member().ID
 	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
 	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
-	workers := noderpc.NewWorkers(m.toWorkers, secrets)
+	workers := noderpc.NewWorkers(m.toWorkers, credentials)
 	workers.From(func() string { return m.store.Member().Group })
 	workers.ToOlder(func() bool { return m.store.Level() < masterfsm.LevelProofs })
 	m.node, err = masternode.New(masternode.Config{
@@ -132,10 +144,10 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
-		Flags: cfg.Options.Access(), Certificate: reported, Histograms: histograms,
+		Flags: cfg.Options.Access(), Certificate: reported, Secrets: own.Report, Histograms: histograms,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
-			Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},
 			Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
 			MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
 		},
@@ -150,7 +162,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
-		Secrets: secrets, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
+		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Certificate: certificate,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -158,7 +170,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 			}
 			return workers.Profile(ctx, node, q)
 		},
-		Forward: m.transport.As(secrets.For(nodeauth.Masters)), Options: cfg.Options, Logger: cfg.Logger,
+		Forward: m.transport.As(credentials.For(nodeauth.Masters)), Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }
@@ -187,6 +199,7 @@ func (m *Master) Run(ctx context.Context) error {
 	serving.Go(func() error { return userServer.run(ctx, m.listener, m.certs, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
+	serving.Go(func() error { return m.secrets.Watch(ctx) })
 	serving.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -14,6 +14,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
@@ -21,10 +22,10 @@ import (
 
 // RecoverConfig configures the recovery of a group whose majority of masters is lost permanently.
 type RecoverConfig struct {
-	Data         string // the survivor's data folder; an empty one with FromStorage
-	Raft         string // its new raft address, host:port
-	ClusterToken string // needed to read the storage nodes' chains
-	OlderNodes   bool   // send it to storage nodes of versions that cannot verify a proof of it
+	Data       string   // the survivor's data folder; an empty one with FromStorage
+	Raft       string   // its new raft address, host:port
+	Secret     []string // values of the secret for recoveries, or of the cluster token; the first is tried first
+	OlderNodes bool     // send the first to storage nodes of versions that cannot verify a proof of it
 	// TLS are the files of the certificate of the master, if the cluster has TLS.
 	TLS         certs.Files
 	FromStorage []string // URLs of all storage nodes, if no master has survived
@@ -160,8 +161,8 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	transport := noderpc.NewSecureTransport(store, certs.Master, certs.Storage)
 	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
-	secrets := nodeauth.Shared(cfg.ClusterToken)
-	r.masters = noderpc.NewMasters(transport, secrets.For(nodeauth.Recovery))
+	credentials := nodeauth.Shared(cfg.Secret...)
+	r.masters = noderpc.NewMasters(transport, credentials.For(nodeauth.Recovery))
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {
 		if err := r.isolate(folder); err != nil {
@@ -187,11 +188,11 @@ func (r *recovery) confirm(context.Context) error { return r.cfg.Confirm(r.plan)
 
 func (c *RecoverConfig) validate() error {
 	switch {
-	case c.ClusterToken == "" && c.Rehearsal:
+	case len(c.Secret) == 0 && c.Rehearsal:
 		return errors.New("the rehearsal needs a cluster token of its own: --cluster-token-file FILE, or " +
 			"CHAINSTORE_CLUSTER_TOKEN")
-	case c.ClusterToken == "":
-		return errNoClusterToken
+	case len(c.Secret) == 0:
+		return secrets.ErrNone
 	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery ||
 		c.ResumeRecovery > 0):
 		return errors.New("a rehearsal calls no node of the group that was copied: give it no --dead, --without, " +
@@ -203,7 +204,7 @@ func (c *RecoverConfig) validate() error {
 // isolate turns the folder into that of a master that is unknown to the old group.
 func (r *recovery) isolate(folder *raftstore.Recovery) error {
 	state := r.state()
-	keys, _ := signing.OpenKeys(r.cfg.ClusterToken, state.Group().ID, folder.Log())
+	keys, _ := signing.OpenKeys(r.cfg.Secret, state.Group().ID, folder.Log())
 	if len(keys) > 0 {
 		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
 			"own, so that the nodes of the two groups refuse each other's calls")
@@ -214,7 +215,7 @@ func (r *recovery) isolate(folder *raftstore.Recovery) error {
 				"storage nodes of its own", s.URL)
 		}
 	}
-	folder.Rehearse(r.cfg.ClusterToken)
+	folder.Rehearse(r.cfg.Secret[0])
 	r.cfg.NewLogKey = true
 	return nil
 }

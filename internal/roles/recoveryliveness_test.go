@@ -34,7 +34,7 @@ const shortQuiet = 100 * time.Millisecond
 func (l *survivorLog) folder() (dir, member string) {
 	l.t.Helper()
 	dir = l.t.TempDir()
-	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", ClusterToken: "token"})
+	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", Secret: tokenOnly})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 			dir, member := l.folder()
 			before := readFile(t, filepath.Join(dir, "master.json"))
 			done, err := RecoverMaster(t.Context(), RecoverConfig{
-				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true, Dead: c.dead,
+				Data: dir, Raft: "127.0.0.1:9", Secret: []string{"token"}, OlderNodes: true, Dead: c.dead,
 				Confirm: func(Recovery) error { return nil },
 			})
 			if c.says == "" {
@@ -249,7 +249,7 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 		return err
 	})
 	_, err := RecoverMaster(t.Context(), RecoverConfig{
-		Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
+		Data: dir, Raft: "127.0.0.1:9", Secret: []string{"token"}, OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "master "+member+" at") || len(d.raised) > 0 {
 		t.Errorf("%v", err)
@@ -259,7 +259,7 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 // inFolder opens the store of a master that is the only member of its group, and retries until it leads.
 func inFolder(t *testing.T, dir string, do func(*raftstore.Store) error) {
 	t.Helper()
-	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", ClusterToken: "token"})
+	store, err := raftstore.Open(raftstore.Config{Dir: dir, Bind: "127.0.0.1:0", Secret: tokenOnly})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	dir, _ := l.folder()
 	identity := filepath.Join(dir, "master.json")
 	before := readFile(t, identity)
-	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", OlderNodes: true,
+	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", Secret: []string{"token"}, OlderNodes: true,
 		Confirm: func(Recovery) error { return nil }}
 	d2.refuse = http.StatusForbidden
 	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), d2.url) ||
@@ -660,7 +660,7 @@ func TestRehearsal(t *testing.T) {
 	})
 	ports := freePorts(t, 2)
 	done, err := RecoverMaster(t.Context(), RecoverConfig{
-		Data: dir, Raft: ports[0], ClusterToken: "rehearsal", Rehearsal: true, Logger: hclog.NewNullLogger(),
+		Data: dir, Raft: ports[0], Secret: []string{"rehearsal"}, Rehearsal: true, Logger: hclog.NewNullLogger(),
 		Confirm: func(r Recovery) error {
 			if !r.Rehearsal || r.Group == "g" || r.Member == member || len(r.Lost) > 0 {
 				t.Errorf("the plan is %+v", r)
@@ -755,3 +755,6 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 		server.Close()
 	}
 }
+
+// tokenOnly returns the values of the secret in these tests.
+func tokenOnly() []string { return []string{"token"} }

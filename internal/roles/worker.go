@@ -18,6 +18,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/wire"
@@ -31,6 +32,7 @@ type Worker struct {
 	syncs     failedSyncs
 	url       string
 	identity  worker.Identity
+	store     *secrets.Store
 	secrets   nodeauth.Secrets
 	process   nodeauth.Process
 	older     bool // nodes of the cluster may send and need tokens
@@ -62,6 +64,9 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 		return nil, err
 	}
 	w := &Worker{cfg: cfg, failed: make(chan error, 1)}
+	if w.store, err = cfg.openSecrets(workerSecrets(role)); err != nil {
+		return nil, err
+	}
 	if w.certs, err = cfg.openCerts(role); err != nil {
 		return nil, err
 	}
@@ -78,7 +83,7 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if err := reachedAt(w.certs, w.url); err != nil {
 		return nil, err
 	}
-	w.secrets, w.process = cfg.secrets(), nodeauth.NewProcess()
+	w.secrets, w.process = w.store.All(), nodeauth.NewProcess()
 	older := func() bool { return w.older && (w.registrar == nil || !w.registrar.Proofs()) }
 	for _, t := range []*noderpc.Transport{w.transport, w.toOthers} {
 		t.Identify(w.process, func() string { return role + " " + w.url }, older)
@@ -197,6 +202,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return nodeServer.run(ctx, w.listener, w.certs, handler, w.cfg.Logger) })
 	g.Go(func() error { return w.registrar.Run(ctx) })
 	g.Go(func() error { return w.space.Run(ctx) })
+	g.Go(func() error { return w.store.Watch(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():

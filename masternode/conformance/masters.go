@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -140,7 +141,7 @@ func newSuiteNode(
 		Ledger: ledger, Membership: members, Masters: group, Workers: masterstest.NewWorkers(t, 0),
 		Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
 		Options: leader.Options{
-			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: "cluster token"},
+			Settings: masterfsm.DefaultSettings(), Log: signing.LogConfig{Secret: signing.Fixed("cluster token")},
 		},
 	})
 	if err != nil {
@@ -154,7 +155,7 @@ func (s *masterSuite) identity(t *testing.T) {
 		got, err := s.Member(t.Context(), url)
 		want := n.Member()
 		want.Time = got.Time
-		if err != nil || got != want || got.Level == 0 || got.Time == 0 {
+		if err != nil || !reflect.DeepEqual(got, want) || got.Level == 0 || got.Time == 0 {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
 	}

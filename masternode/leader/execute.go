@@ -65,6 +65,8 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.addLogKey(view, true)
 	case actAddLogKey:
 		return l.addLogKey(view, false)
+	case actSealAgain:
+		return l.sealAgain(view)
 	case actRaiseLevel:
 		return l.raiseLevel()
 	case actHandOver:
@@ -159,6 +161,10 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 		}
 		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
 		s.disk, s.certificate = status.Disk, boundedCertificate(status.Certificate)
+		s.secrets = nil
+		if status.Secrets != nil {
+			s.secrets = boundedSecrets(*status.Secrets)
+		}
 	}
 }
 
@@ -208,7 +214,8 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		}
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
-			s.answered, s.certificate = now, boundedCertificate(status.Certificate)
+			s.answered, s.told, s.certificate = now, now, boundedCertificate(status.Certificate)
+			s.secrets = boundedSecrets(status.Secrets)
 		}, nil
 	}
 }
@@ -265,11 +272,11 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
-			s.clock, s.disk, s.flags, s.certificate = 0, wire.Disk{}, wire.AccessFlags{}, nil
+			s.clock, s.disk, s.flags, s.certificate, s.secrets = 0, wire.Disk{}, wire.AccessFlags{}, nil, nil
 			switch {
 			case same:
 				s.disk, s.flags = member.Disk, member.Flags
-				s.certificate = boundedCertificate(member.Certificate)
+				s.certificate, s.secrets = boundedCertificate(member.Certificate), boundedSecrets(member.Secrets)
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			case !joining:

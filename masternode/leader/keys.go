@@ -34,3 +34,31 @@ func (l *Leader) AddLogKey(ctx context.Context, key *signing.Key, group string, 
 	}
 	return added, err
 }
+
+// sealAgain seals the signing keys that open here, and are not sealed under the present value of the secret, under that
+// value. [masterfsm.AddLogKey] replaces the sealed part of a key that the table has.
+func (l *leadership) sealAgain(view masterfsm.View) job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		sealer, keys := l.cfg.Log.Sealer(view.Group.ID), view.Log.Signing()
+		for i := range keys {
+			if sealer.SealedUnderFirst(view.Log.Origin, &keys[i]) {
+				continue
+			}
+			key, err := sealer.Open(view.Log.Origin, &keys[i])
+			if err != nil {
+				continue // the status says so
+			}
+			sealed, err := sealer.Seal(key)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := ProposeFor[*masterfsm.LogKey](ctx, l.Leader, &masterfsm.AddLogKey{
+				Origin: key.Origin(), Public: key.Public(), Sealed: sealed, Time: l.Now(),
+			}); err != nil {
+				return nil, err
+			}
+			l.log.Info("a key of the log is sealed under the new value of its secret", "key", key.VerifierKey())
+		}
+		return nil, nil
+	}
+}

@@ -134,6 +134,8 @@ type Config struct {
 	Flags wire.AccessFlags // of this master
 	// Certificate is that of this master. It returns nil without TLS.
 	Certificate func() *wire.Certificate
+	// Secrets are those that this master uses.
+	Secrets func() []wire.SecretUse
 	// OnMember is called with what another master says about itself.
 	OnMember func(wire.Member)
 	// Stop ends this master permanently, for a reason.

@@ -29,6 +29,7 @@ func (l *leadership) loop(ctx context.Context) {
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		m.givenKey.update(&l.cfg.Log, view)
+		m.seals.update(&l.cfg.Log, view, l.cfg.Secrets())
 		now := l.cfg.Clock()
 		m.noteOpenBlock(view, now)
 		m.time = l.Now()
@@ -133,7 +134,7 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	}
 	level := hclog.Debug
 	switch o.action.kind {
-	case actBeginRepair, actFoundLog, actAddLogKey:
+	case actBeginRepair, actFoundLog, actAddLogKey, actSealAgain:
 		level = hclog.Warn // an operator must learn why the node stays invalid, or the key missing
 	}
 	l.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block,

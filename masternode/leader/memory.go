@@ -21,6 +21,7 @@ type memory struct {
 	checking  checkWatch           // the check that is in progress
 	witnesses witnessMemory
 	givenKey  givenKey
+	seals     seals
 	clocks    Clocks // as of the last decision
 	time      uint64 // of commands at that moment: see Leader.Now
 }
@@ -36,10 +37,12 @@ type lastSeen struct {
 	disk     wire.Disk // storage nodes and masters, from the last answer; zero if that did not say
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
-	inbox       uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
-	bad         masterfsm.Cause // why it must become Invalid, if it must
-	entry       minerEntry      // miners: what the table had of it at the last try
-	entered     time.Time       // miners: when that was first tried
+	secrets     []wire.SecretUse // as certificate
+	told        time.Time        // miners: when it last answered with its status
+	inbox       uint64           // storage nodes: the number after the last block in the inbox, 0 if it is empty
+	bad         masterfsm.Cause  // why it must become Invalid, if it must
+	entry       minerEntry       // miners: what the table had of it at the last try
+	entered     time.Time        // miners: when that was first tried
 	// repairAgain is when a storage node may be repaired again after a repair that ended early.
 	repairAgain time.Time
 	// aborted is the last check of a storage node, if that ended early. checkAgain is when it may be checked again

@@ -34,6 +34,7 @@ const (
 	actDropMaster // remove a master from raft's configuration that the table has as removed
 	actFoundLog   // give the log its first key
 	actAddLogKey  // give the log the key that this master was given
+	actSealAgain  // seal the keys of the log under the present value of their secret
 	actRaiseLevel // raise the group's protocol level
 	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
@@ -326,7 +327,11 @@ func (w *planner) ping(a action, every time.Duration) {
 	due := w.memory.began
 	if s := w.memory.nodes[a.node]; s != nil {
 		due = s.tried.Add(every)
-		if answered := s.answered.Add(every); answered.After(due) {
+		answered := s.answered.Add(every)
+		if told := s.told.Add(w.pace.ask); a.kind == actPingMiner && told.Before(answered) {
+			answered = told // nonces say nothing of its certificate and secrets
+		}
+		if answered.After(due) {
 			due = answered
 		}
 	}

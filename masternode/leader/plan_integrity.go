@@ -25,7 +25,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		return p.yield // so that a leadership which nobody takes is not handed over again and again
 	case actCosign:
 		return 0 // each witness has its own pause
-	case actAddLogKey:
+	case actAddLogKey, actSealAgain:
 		if err != nil {
 			return p.rekey
 		}

@@ -2,9 +2,11 @@ package leader
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // logKeys founds the log's first key, and adds the key that this master was given. A master of a version without log
@@ -23,6 +25,60 @@ func (w *planner) logKeys() {
 		}
 	case w.memory.givenKey.due:
 		w.want(action{kind: actAddLogKey})
+	case w.memory.seals.due && w.sealIsAccepted():
+		w.want(action{kind: actSealAgain})
+	}
+}
+
+// sealIsAccepted reports whether every other member has said that it accepts the value that this master seals with. A
+// member of an older version does not say it.
+func (w *planner) sealIsAccepted() bool {
+	for i := range w.members {
+		id := w.members[i].ID
+		if id == w.view.Term.Leader {
+			continue
+		}
+		seen := w.memory.nodes[id]
+		if seen == nil || w.now.Sub(seen.answered) >= diskKnown || !slices.ContainsFunc(seen.secrets,
+			func(u wire.SecretUse) bool { return u.Secret == wire.SecretSeal && u.Accepts(w.memory.seals.value) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// seals is what the leader knows of the seals of the log's keys.
+type seals struct {
+	due   bool     // a key opens here, and is not sealed under the present value of the secret
+	value string   // the fingerprint of that value
+	seen  [][]byte // the seals of the signing keys when due was decided
+	first string   // the value then: keys are derived only for a new one, and for new seals
+}
+
+// update compares the seals with the secret. own are the secrets of this master.
+func (s *seals) update(c *signing.LogConfig, view masterfsm.View, own []wire.SecretUse) {
+	sealer := c.Sealer(view.Group.ID)
+	keys := view.Log.Signing()
+	seen := make([][]byte, len(keys))
+	for i := range keys {
+		seen[i] = keys[i].Sealed
+	}
+	first := sealer.Values[0]
+	if s.first == first && slices.EqualFunc(s.seen, seen, bytes.Equal) {
+		return
+	}
+	*s = seals{seen: seen, first: first}
+	for _, u := range own {
+		if u.Secret == wire.SecretSeal {
+			s.value = u.Current
+		}
+	}
+	for i := range keys {
+		if sealer.SealedUnderFirst(view.Log.Origin, &keys[i]) {
+			continue
+		}
+		_, err := sealer.Open(view.Log.Origin, &keys[i])
+		s.due = s.due || err == nil
 	}
 }
 

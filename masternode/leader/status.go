@@ -25,8 +25,11 @@ type Status struct {
 	Flags     map[string]wire.AccessFlags // by id of a master that answered recently, and this one
 	// Certificates are those of nodes that answered recently, and of this one, by id; none without TLS.
 	Certificates map[string]*wire.Certificate
-	Full         []string // masters with a full disk, if appends are refused because of them
-	Older        []string // members that the group's protocol level waits for; see planner.level
+	// Secrets are those that nodes use which answered recently, and this one, by id.
+	Secrets map[string][]wire.SecretUse
+	SealOld bool     // a key of the log is sealed under another value of its secret than the present one
+	Full    []string // masters with a full disk, if appends are refused because of them
+	Older   []string // members that the group's protocol level waits for; see planner.level
 
 	Epoch     uint64
 	Later     map[string]uint64 // by worker id: the epoch that it obeys, if that is later than Epoch
@@ -110,6 +113,32 @@ func (l *leadership) certificates(view masterfsm.View, m *memory, now time.Time)
 	return known
 }
 
+// boundedSecrets returns what a node says of its secrets, within bounds.
+func boundedSecrets(list []wire.SecretUse) []wire.SecretUse {
+	own := slices.Clone(list[:min(len(list), wire.MaxSecretUses)])
+	for i := range own {
+		u := &own[i]
+		for _, text := range []*string{&u.Secret, &u.Current, &u.Next, &u.Old, &u.Error} {
+			*text = strings.ToValidUTF8((*text)[:min(len(*text), maxCertificateText)], "")
+		}
+	}
+	return own
+}
+
+// secrets returns those of the nodes that answered recently.
+func (l *leadership) secrets(view masterfsm.View, m *memory, now time.Time) map[string][]wire.SecretUse {
+	known := map[string][]wire.SecretUse{}
+	m.eachSeen(view, func(id string, s *lastSeen) {
+		if len(s.secrets) > 0 && now.Sub(s.answered) < diskKnown {
+			known[id] = s.secrets
+		}
+	})
+	if own := l.cfg.Secrets(); len(own) > 0 {
+		known[l.cfg.Membership.Member().ID] = own
+	}
+	return known
+}
+
 // disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
 func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks map[string]wire.Disk, full []string) {
 	disks = map[string]wire.Disk{}
@@ -167,6 +196,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	}
 	s.Disks, s.Full = l.disks(view, m, now)
 	s.Flags, s.Certificates = l.flags(view, m, now), l.certificates(view, m, now)
+	s.Secrets, s.SealOld = l.secrets(view, m, now), m.seals.due
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()
 	if wall, ok := wallMillis(now); ok && s.Clocks.Agrees {

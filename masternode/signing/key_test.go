@@ -44,7 +44,7 @@ func leaks(data []byte, k *Key) bool {
 }
 
 func TestSealedKeys(t *testing.T) {
-	secret := Sealer{Token: "cluster token", Group: "cs-1"}
+	secret := Sealer{Values: []string{"cluster token"}, Group: "cs-1"}
 	k, sealed := newKey(t, "example.com/log", secret)
 	if len(sealed.Sealed) != masterfsm.SealedLogKey || leaks(sealed.Sealed, k) {
 		t.Fatalf("%d bytes", len(sealed.Sealed))
@@ -58,11 +58,11 @@ func TestSealedKeys(t *testing.T) {
 	}
 	for name, open := range map[string]func(masterfsm.LogKey) error{
 		"another token": func(s masterfsm.LogKey) error {
-			_, err := Sealer{Token: "cluster toke", Group: "cs-1"}.Open("example.com/log", &s)
+			_, err := Sealer{Values: []string{"cluster toke"}, Group: "cs-1"}.Open("example.com/log", &s)
 			return err
 		},
 		"another group": func(s masterfsm.LogKey) error {
-			_, err := Sealer{Token: "cluster token", Group: "cs-2"}.Open("example.com/log", &s)
+			_, err := Sealer{Values: []string{"cluster token"}, Group: "cs-2"}.Open("example.com/log", &s)
 			return err
 		},
 		"another origin": func(s masterfsm.LogKey) error {
@@ -102,16 +102,16 @@ func TestSealedKeys(t *testing.T) {
 // TestOpenLogKeys checks that of several keys those with the right seal are opened.
 func TestOpenLogKeys(t *testing.T) {
 	const origin = "example.com/log"
-	a, first := newKey(t, origin, Sealer{Token: "now", Group: "g"})
-	_, other := newKey(t, origin, Sealer{Token: "before", Group: "g"})
+	a, first := newKey(t, origin, Sealer{Values: []string{"now"}, Group: "g"})
+	_, other := newKey(t, origin, Sealer{Values: []string{"before"}, Group: "g"})
 	other.ID = "89abcdef"
 	l := masterfsm.Log{Origin: origin, Keys: []masterfsm.LogKey{other, first}}
-	keys, err := OpenKeys("now", "g", l)
+	keys, err := OpenKeys([]string{"now"}, "g", l)
 	if len(keys) != 1 || *keys[0] != *a || !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), other.ID) {
 		t.Errorf("%v, %v", keys, err)
 	}
 	l.Keys = l.Keys[1:]
-	if keys, err := OpenKeys("now", "g", l); len(keys) != 1 || err != nil {
+	if keys, err := OpenKeys([]string{"now"}, "g", l); len(keys) != 1 || err != nil {
 		t.Errorf("%v, %v", keys, err)
 	}
 }

@@ -10,8 +10,9 @@ import (
 
 // LogConfig describes how a master takes part in the group's log.
 type LogConfig struct {
-	// Secret is the cluster token, under which the log's private keys are sealed in the table.
-	Secret string
+	// Secret returns the accepted values of the secret under which the log's private keys are sealed in the table, the
+	// one to seal with first. They may change.
+	Secret func() []string
 	// Origin is the name of the log if this master founds its first key: "" for that of Key, or else chainstore/ and
 	// the group's id. The name of a log does not change.
 	Origin string
@@ -20,10 +21,13 @@ type LogConfig struct {
 	Key *Key
 }
 
+// Fixed returns values that do not change, for [LogConfig.Secret].
+func Fixed(values ...string) func() []string { return func() []string { return values } }
+
 // Check reports what is wrong with the configuration.
 func (c *LogConfig) Check() error {
-	if c.Secret == "" {
-		return errors.New("the cluster token is required, because the log's keys are sealed under it")
+	if c.Secret == nil || len(c.Secret()) == 0 {
+		return errors.New("a secret is required, because the log's keys are sealed under it")
 	}
 	if c.Origin != "" {
 		if err := masterfsm.CheckNoteName(c.Origin); err != nil {
@@ -38,7 +42,7 @@ func (c *LogConfig) Check() error {
 }
 
 // Sealer seals and opens the private keys of a group's log.
-func (c *LogConfig) Sealer(group string) Sealer { return Sealer{Token: c.Secret, Group: group} }
+func (c *LogConfig) Sealer(group string) Sealer { return Sealer{Values: c.Secret(), Group: group} }
 
 // FirstKey returns the key with which this master founds the log of a group. The default origin differs between the
 // epochs of a group: if a group was recovered without its old key, the log under the old origin must not get a key that

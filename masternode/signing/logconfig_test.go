@@ -8,7 +8,7 @@ import (
 
 // TestDefaultOrigin checks that a recovered group never gets the default name of the previous log.
 func TestDefaultOrigin(t *testing.T) {
-	given, _ := newKey(t, "example.com/given", Sealer{})
+	given, _ := newKey(t, "example.com/given", Sealer{Values: []string{"any"}})
 	for _, c := range []struct {
 		log   LogConfig
 		epoch uint64

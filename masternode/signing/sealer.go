@@ -14,12 +14,16 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// Sealer seals and opens the log's private keys with the cluster token, which the masters have and the table does not.
-type Sealer struct{ Token, Group string }
+// Sealer seals and opens the log's private keys with a secret that the masters have and the table does not. It seals
+// with the first of the values, and opens with any.
+type Sealer struct {
+	Values []string
+	Group  string
+}
 
-// aead is AES-256-GCM under a key that is derived from the cluster token and the group's id (HKDF-SHA256, RFC 5869).
-func (s Sealer) aead() (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, []byte(s.Token), []byte(s.Group), "chainstore log key v1", 32)
+// aead is AES-256-GCM under a key that is derived from a value and the group's id (HKDF-SHA256, RFC 5869).
+func (s Sealer) aead(value string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, []byte(value), []byte(s.Group), "chainstore log key v1", 32)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +41,10 @@ func boundTo(origin string, public chain.Hash) []byte {
 
 // Seal returns a private key in the form that the table has: nonce[12] ‖ ciphertext of the seed[32] ‖ tag[16].
 func (s Sealer) Seal(k *Key) ([]byte, error) {
-	aead, err := s.aead()
+	if len(s.Values) == 0 {
+		return nil, errors.New("there is no secret to seal a key of the log under")
+	}
+	aead, err := s.aead(s.Values[0])
 	if err != nil {
 		return nil, err
 	}
@@ -46,12 +53,29 @@ func (s Sealer) Seal(k *Key) ([]byte, error) {
 	return aead.Seal(nonce, nonce, k.seed[:], boundTo(k.origin, k.Public())), nil
 }
 
-// ErrSealed: a key was sealed under a different cluster token, or its sealed bytes are damaged.
-var ErrSealed = errors.New("it was sealed under another cluster token")
+// ErrSealed: a key was sealed under another value than those of the sealer, or its sealed bytes are damaged.
+var ErrSealed = errors.New("it was sealed under another cluster token, or another --seal-secret-file")
 
-// Open opens a key of the table. The error wraps ErrSealed if the key was sealed under a different cluster token.
+// Open opens a key of the table. The error wraps ErrSealed if the key was sealed under another value.
 func (s Sealer) Open(origin string, k *masterfsm.LogKey) (*Key, error) {
-	aead, err := s.aead()
+	err := fmt.Errorf("key %s of the log: %w", k.ID, ErrSealed)
+	for _, value := range s.Values {
+		var opened *Key
+		if opened, err = s.openWith(value, origin, k); err == nil {
+			return opened, nil
+		}
+	}
+	return nil, err
+}
+
+// SealedUnderFirst reports whether a key of the table is sealed under the first value.
+func (s Sealer) SealedUnderFirst(origin string, k *masterfsm.LogKey) bool {
+	_, err := s.openWith(s.Values[0], origin, k)
+	return err == nil
+}
+
+func (s Sealer) openWith(value, origin string, k *masterfsm.LogKey) (*Key, error) {
+	aead, err := s.aead(value)
 	if err != nil {
 		return nil, err
 	}
@@ -69,10 +93,10 @@ func (s Sealer) Open(origin string, k *masterfsm.LogKey) (*Key, error) {
 	return opened, nil
 }
 
-// OpenKeys opens the signing keys of a group's log with a cluster token. It returns those that open, and an error that
-// names the others.
-func OpenKeys(token, group string, log masterfsm.Log) ([]*Key, error) {
-	secret := Sealer{Token: token, Group: group}
+// OpenKeys opens the signing keys of a group's log with the values of a secret. It returns those that open, and an
+// error that names the others.
+func OpenKeys(values []string, group string, log masterfsm.Log) ([]*Key, error) {
+	secret := Sealer{Values: values, Group: group}
 	var keys []*Key
 	var failed error
 	for _, k := range log.Signing() {

@@ -75,6 +75,9 @@ func (s *Stream) serve(c *conn) {
 	if err == nil {
 		purpose, err = s.answer(c, began)
 	}
+	if err == nil && purpose != purposeProbe {
+		err = s.checkProven(c)
+	}
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
@@ -131,7 +134,7 @@ func (s *Stream) answer(c *conn, began time.Time) (purpose byte, err error) {
 		return 0, errStarting
 	}
 	c.identify(h.caller, Start{}, Start{})
-	if err := c.key.answer(c, transcript); err != nil {
+	if err := c.answer(h, transcript); err != nil {
 		return 0, err
 	}
 	s.learnHost(c, h.caller)

@@ -1,8 +1,12 @@
 package transport
 
 import (
+	"crypto/hmac"
 	"errors"
+	"fmt"
 	"net"
+	"os"
+	"slices"
 )
 
 // conn is a connection that its stream tracks, so that the stream can close it.
@@ -11,11 +15,14 @@ type conn struct {
 	plain    net.Conn // the same without
 	stream   *Stream
 	dialled  string // host:port; "" if the other side opened the connection
-	key      Key    // proves the cluster token, on this connection only if it has TLS
+	keys     []Key  // that are accepted, the one to prove first; of this connection only if it has TLS
+	key      Key    // the one of keys that the handshake uses
+	from     []Key  // those of the stream that keys are derived from, in the same order
 
 	// Of the other side; the stream's mu guards them.
 	member           string
 	previous, opener Start // the start of it that was accepted before, and the one that opened this connection
+	proven           Key   // the key of the stream that the handshake uses; nil before
 
 	incoming incoming
 }
@@ -26,7 +33,8 @@ func (s *Stream) track(plain net.Conn, dialled string) (*conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, plain.Close())
 	}
-	c := &conn{Conn: whole, plain: plain, stream: s, dialled: dialled, key: s.cfg.Key}
+	c := &conn{Conn: whole, plain: plain, stream: s, dialled: dialled, from: s.cfg.Keys()}
+	c.keys = c.from
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil || s.disabled {
@@ -68,5 +76,66 @@ func (s *Stream) closeReplaced(c *conn, version byte) {
 	s.mu.Unlock()
 	for _, other := range others {
 		_ = other.Close() // raft may have closed it in between
+	}
+}
+
+// use chooses the key of a handshake by its place.
+func (c *conn) use(i int) {
+	c.key = c.keys[i]
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	c.proven = c.from[i]
+}
+
+// useTurn chooses the key with which this side proves itself to a caller that has proven nothing yet: the first, or the
+// next one each time the caller did not accept it. A caller that accepts all of them accepts the first.
+func (c *conn) useTurn(caller string) {
+	c.stream.mu.Lock()
+	turn := c.stream.turns[caller]
+	c.stream.mu.Unlock()
+	c.use(turn % len(c.keys))
+}
+
+// notAccepted records that a caller did not prove the key that this side has proven, unless it was only slow.
+func (s *Stream) notAccepted(caller string, err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.turns[caller]; known || len(s.turns) < maxTurns {
+		s.turns[caller]++
+	}
+}
+
+// maxTurns bounds the callers that turns has. Their names are not proven.
+const maxTurns = 64
+
+// accepts reports whether a key is accepted now.
+func (s *Stream) accepts(k Key) bool {
+	return slices.ContainsFunc(s.cfg.Keys(), func(o Key) bool { return hmac.Equal(o, k) })
+}
+
+// checkProven returns an error if the key of a handshake that has just ended is not accepted any more.
+func (s *Stream) checkProven(c *conn) error {
+	if !s.accepts(c.proven) {
+		return fmt.Errorf("%w: the secret was replaced meanwhile", errHandshake)
+	}
+	return nil
+}
+
+// CloseUnaccepted closes the connections whose key is not accepted any more. Raft and the questions for terms open
+// others.
+func (s *Stream) CloseUnaccepted() {
+	s.mu.Lock()
+	var closing []*conn
+	for c := range s.conns {
+		if c.proven != nil && !s.accepts(c.proven) {
+			closing = append(closing, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range closing {
+		_ = c.Close() // raft may have closed it in between
 	}
 }

@@ -115,6 +115,9 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 	}
 	err = s.call(c, hello{group: group, caller: s.cfg.Self, callee: member}, purpose)
 	if err == nil {
+		err = s.checkProven(c)
+	}
+	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
 	if err != nil {
@@ -158,7 +161,7 @@ func (s *Stream) call(c *conn, h hello, purpose byte) error {
 	version := s.versionFor(h.callee)
 	if version < helloVersionStarts {
 		c.identify(h.callee, Start{}, Start{})
-		return c.key.call(c, h)
+		return c.call(h)
 	}
 	err := s.callWithStart(c, h, version, purpose)
 	if err == nil {

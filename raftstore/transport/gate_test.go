@@ -160,7 +160,7 @@ func TestTimeOfAHandshake(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				listener := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 				s := New(Config{
-					Listener: listener, Self: "b", Advertise: "pipes", Key: Key("k"), Starts: starts,
+					Listener: listener, Self: "b", Advertise: "pipes", Keys: keys(Key("k")), Starts: starts,
 					Level: func() uint64 { return 1 }, AddressOf: func(string) string { return "" },
 					Addresses:    func() []string { return nil },
 					FailedSyncOf: noFailedSync, MustStop: never, Log: hclog.NewNullLogger(),

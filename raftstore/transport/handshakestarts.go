@@ -185,7 +185,7 @@ func (s *Stream) ask(conn *conn, h hello, version, purpose byte) (x firstAnswer,
 	if _, err := conn.Write(x.transcript); err != nil {
 		return x, err
 	}
-	body, err := conn.key.receive(conn, macCallee, x.transcript, nonceSize+shownSize(version))
+	body, err := conn.receiveProof(x.transcript, nonceSize+shownSize(version))
 	if err != nil {
 		return x, err
 	}
@@ -213,11 +213,13 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 	transcript = append(transcript, shown...)
 	body := lastCaller.appendTo(callee.appendTo(newNonce(shownSize(version) + macSize)))
 	body = s.appendFailedSync(body, version, h.caller)
+	c.useTurn(h.caller)
 	if err := c.key.send(c, macCallee, transcript, body); err != nil || purpose == purposeProbe {
 		return purpose, err
 	}
 	transcript = append(transcript, body...)
 	if err := c.key.readVerdict(c, macCaller, transcript, h.caller); err != nil {
+		s.notAccepted(h.caller, err)
 		return 0, err
 	}
 	s.learnHost(c, h.caller)

@@ -11,7 +11,7 @@ import (
 	"os"
 )
 
-// Version 1 of the handshake, for protocol level 0. Each side proves that it has the cluster token, by an HMAC-SHA256
+// Version 1 of the handshake, for protocol level 0. Each side proves that it has the masters' secret, by an HMAC-SHA256
 // over the transcript, which has the fresh nonces of both:
 //
 //	caller: hello
@@ -28,10 +28,11 @@ const (
 	macEnd    = "end"
 )
 
-// Key is derived from the cluster token, which itself is not kept.
+// Key is derived from a value of the masters' secret. Several may be accepted while the secret is replaced. The callee
+// proves one first, and the caller goes on with the same.
 type Key []byte
 
-// NewKey derives the key from a cluster token.
+// NewKey derives the key from a value of the secret.
 func NewKey(token string) (Key, error) {
 	return hkdf.Key(sha256.New, []byte(token), nil, "chainstore raft handshake v1", sha256.Size)
 }
@@ -53,10 +54,25 @@ func (k Key) send(conn io.Writer, label string, transcript, message []byte) erro
 // receive reads a message of size bytes and checks its mac.
 func (k Key) receive(conn io.Reader, label string, transcript []byte, size int) ([]byte, error) {
 	message := make([]byte, size+macSize)
-	switch _, err := io.ReadFull(conn, message); {
+	if _, err := io.ReadFull(conn, message); err != nil {
+		return nil, fmt.Errorf("%w: no proof of the masters' secret came: %w", errHandshake, err)
+	}
+	message, mac := message[:size], message[size:]
+	if !hmac.Equal(mac, k.mac(label, transcript, message)) {
+		return nil, errOtherSecret
+	}
+	return message, nil
+}
+
+var errOtherSecret = fmt.Errorf("%w: the other side has another cluster token, or another secret of masters",
+	errHandshake)
+
+// receiveProof reads the callee's first message, of size bytes, and checks its mac. The callee chooses the key: any
+// that this side accepts will do, and is used from then on.
+func (c *conn) receiveProof(transcript []byte, size int) ([]byte, error) {
+	message := make([]byte, size+macSize)
+	switch _, err := io.ReadFull(c, message); {
 	case err == nil:
-	case label != macCallee:
-		return nil, fmt.Errorf("%w: no proof of the cluster token came: %w", errHandshake, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("no answer to the handshake: %w", err)
 	default:
@@ -64,10 +80,13 @@ func (k Key) receive(conn io.Reader, label string, transcript []byte, size int) 
 			errHandshake, err)
 	}
 	message, mac := message[:size], message[size:]
-	if !hmac.Equal(mac, k.mac(label, transcript, message)) {
-		return nil, fmt.Errorf("%w: the other side has another cluster token", errHandshake)
+	for i, k := range c.keys {
+		if hmac.Equal(mac, k.mac(macCallee, transcript, message)) {
+			c.use(i)
+			return message, nil
+		}
 	}
-	return message, nil
+	return nil, errOtherSecret
 }
 
 // newNonce returns a nonce, with room for extra bytes behind it.
@@ -78,27 +97,31 @@ func newNonce(extra int) []byte {
 }
 
 // call does the caller's part of version 1.
-func (k Key) call(conn io.ReadWriter, h hello) error {
+func (c *conn) call(h hello) error {
 	transcript, err := h.encode(helloVersion)
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(transcript); err != nil {
+	if _, err := c.Write(transcript); err != nil {
 		return err
 	}
-	nonce, err := k.receive(conn, macCallee, transcript, nonceSize)
+	nonce, err := c.receiveProof(transcript, nonceSize)
 	if err != nil {
 		return err
 	}
-	return k.send(conn, macCaller, append(transcript, nonce...), nil)
+	return c.key.send(c, macCaller, append(transcript, nonce...), nil)
 }
 
 // answer does the callee's part of version 1, after the hello.
-func (k Key) answer(conn io.ReadWriter, transcript []byte) error {
+func (c *conn) answer(h hello, transcript []byte) error {
 	nonce := newNonce(macSize)
-	if err := k.send(conn, macCallee, transcript, nonce); err != nil {
+	c.useTurn(h.caller)
+	if err := c.key.send(c, macCallee, transcript, nonce); err != nil {
 		return err
 	}
-	_, err := k.receive(conn, macCaller, append(transcript, nonce...), 0)
+	_, err := c.key.receive(c, macCaller, append(transcript, nonce...), 0)
+	if err != nil {
+		c.stream.notAccepted(h.caller, err)
+	}
 	return err
 }

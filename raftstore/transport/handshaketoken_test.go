@@ -38,7 +38,7 @@ func TestHandshakeReplayed(t *testing.T) {
 	r := &recorder{}
 	callErr, answerErr := meet(func(c net.Conn) error {
 		r.Conn = c
-		return key.call(r, hello{group: "g", caller: "a", callee: "b"})
+		return bare(key, r).call(hello{group: "g", caller: "a", callee: "b"})
 	})
 	if callErr != nil || answerErr != nil {
 		t.Fatal(callErr, answerErr)
@@ -69,7 +69,12 @@ func answerHello(key Key, conn net.Conn) error {
 	if err := h.check("g", "b"); err != nil {
 		return err
 	}
-	return key.answer(conn, raw)
+	return bare(key, conn).answer(h, raw)
+}
+
+// bare returns a connection of no stream in particular.
+func bare(key Key, c net.Conn) *conn {
+	return &conn{Conn: c, stream: &Stream{turns: map[string]int{}}, keys: []Key{key}, from: []Key{key}}
 }
 
 // The proof of a callee is not accepted as the proof of a caller.

@@ -19,9 +19,10 @@ type Config struct {
 	Listener  net.Listener
 	Self      string // this master's member id
 	Advertise string // where the others reach it, host:port
-	Key       Key
-	Starts    *Starts
-	Level     func() uint64 // returns the group's protocol level, as far as this master knows
+	// Keys returns those that are accepted, the one to prove first: see [NewKey].
+	Keys   func() []Key
+	Starts *Starts
+	Level  func() uint64 // returns the group's protocol level, as far as this master knows
 	// AddressOf returns the address that raft's configuration has for a member, host:port, or "".
 	AddressOf func(member string) string
 	// Addresses returns the addresses of all members that raft's configuration has, host:port.
@@ -63,6 +64,7 @@ type Stream struct {
 	addresses map[string]string // see SetAddress
 	questions map[string]*termLink
 	proven    map[proofOf]netip.Addr
+	turns     map[string]int // by member: how many of its calls did not accept the key that this side proved
 	warned    time.Time
 }
 
@@ -73,7 +75,7 @@ var _ raft.StreamLayer = (*Stream)(nil)
 func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
-		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{},
+		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{}, turns: map[string]int{},
 		conns: map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
 		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}

@@ -38,16 +38,24 @@ func openStream(t testing.TB, self, group, token string, level uint64, stale fun
 // openStreamOn opens a stream on a file of starts.
 func openStreamOn(t testing.TB, starts *Starts, self, group, token string, level uint64, stale func(error)) *Stream {
 	t.Helper()
-	listener, advertise, err := Listen("127.0.0.1:0", "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	key, err := NewKey(token)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openStreamWith(t, starts, self, group, keys(key), level, stale)
+}
+
+// openStreamWith opens a stream whose keys may change.
+func openStreamWith(
+	t testing.TB, starts *Starts, self, group string, keys func() []Key, level uint64, stale func(error),
+) *Stream {
+	t.Helper()
+	listener, advertise, err := Listen("127.0.0.1:0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := New(Config{
-		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: starts,
+		Listener: listener, Self: self, Advertise: advertise, Keys: keys, Starts: starts,
 		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
 		Addresses: func() []string { return nil }, FailedSyncOf: noFailedSync, MustStop: never,
 		Term: func() (uint64, bool) { return 7, true }, Stale: stale,
@@ -61,6 +69,9 @@ func openStreamOn(t testing.TB, starts *Starts, self, group, token string, level
 	})
 	return s
 }
+
+// keys returns the keys of a stream whose secret does not change.
+func keys(list ...Key) func() []Key { return func() []Key { return list } }
 
 func (s *Stream) address() raft.ServerAddress { return raft.ServerAddress(s.addr) }
 

@@ -57,9 +57,12 @@ func (c *conn) secure() error {
 	if err != nil {
 		return fmt.Errorf("%w: TLS: %w", errHandshake, err)
 	}
-	m := hmac.New(sha256.New, c.key)
-	m.Write(exported)
-	c.key = m.Sum(nil)
+	c.keys = make([]Key, len(c.from))
+	for i, k := range c.from {
+		m := hmac.New(sha256.New, k)
+		m.Write(exported)
+		c.keys[i] = m.Sum(nil)
+	}
 	return nil
 }
 

@@ -26,7 +26,7 @@ func secureStream(t *testing.T, self string, store TLS, level uint64) *Stream {
 		t.Fatal(err)
 	}
 	s := New(Config{
-		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: newStarts(t), TLS: store,
+		Listener: listener, Self: self, Advertise: advertise, Keys: keys(key), Starts: newStarts(t), TLS: store,
 		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
 		Addresses: func() []string { return nil }, FailedSyncOf: noFailedSync, MustStop: never,
 		Term: func() (uint64, bool) { return 7, true }, Stale: func(err error) { t.Error(err) },

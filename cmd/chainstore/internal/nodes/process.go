@@ -77,8 +77,10 @@ func (f *processFlags) prepare(kind string, cfg *roles.NodeConfig) (err error) {
 	cfg.Logger = hclog.New(&hclog.LoggerOptions{
 		Name: kind, Level: level, JSONFormat: f.logFormat == "json", Output: os.Stderr,
 	})
-	cfg.ClusterToken, err = cli.ReadNodeSecret("cluster token", f.clusterTokenFile, cli.EnvClusterToken, cfg.Data,
-		cfg.Logger.Warn)
+	if cfg.SecretFiles.Cluster = f.clusterTokenFile; f.clusterTokenFile != "" {
+		return nil
+	}
+	cfg.ClusterToken, err = cli.ReadNodeSecret("cluster token", "", cli.EnvClusterToken, cfg.Data, cfg.Logger.Warn)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +17,7 @@ import (
 
 // NewLogBackup reads the log's private keys out of a stopped master's folder.
 func NewLogBackup() *cobra.Command {
-	var data, clusterTokenFile, out string
+	var data, clusterTokenFile, sealFile, out string
 	cmd := &cobra.Command{
 		Use:   "backup --data MASTER_DIR",
 		Short: "Print the log's private keys, from the folder of a stopped master",
@@ -25,7 +26,8 @@ stopped or was removed. The output may include keys that were retired recently. 
 in the cluster's name: keep them off the machines of the cluster, and readable by you alone.
 
 A master restores one with --checkpoint-key and a file with that one line. This is needed for a group that is created
-again, so that old receipts and new checkpoints belong to the same log, and after the cluster token was changed.`,
+again, so that old receipts and new checkpoints belong to the same log, and after the cluster token was changed without
+a rotation.`,
 		Example: `  chainstore log backup --data /var/lib/chainstore/master \
     --cluster-token-file cluster.token --out log.key`,
 		Args:              cobra.NoArgs,
@@ -34,11 +36,11 @@ again, so that old receipts and new checkpoints belong to the same log, and afte
 			if data == "" {
 				return errors.New("name the data folder of a master that is stopped with --data")
 			}
-			token, err := cli.ReadPrivateSecret(clusterTokenFile, cli.EnvClusterToken)
+			secret, err := cli.ReadValues(cmp.Or(sealFile, clusterTokenFile), cli.EnvClusterToken)
 			if err != nil {
 				return err
 			}
-			keys, err := roles.BackupLogKeys(data, token,
+			keys, err := roles.BackupLogKeys(data, secret,
 				hclog.New(&hclog.LoggerOptions{Name: "backup", Level: hclog.Warn, Output: cmd.ErrOrStderr()}))
 			if err != nil {
 				return err
@@ -69,6 +71,8 @@ again, so that old receipts and new checkpoints belong to the same log, and afte
 	flags := cmd.Flags()
 	flags.StringVar(&data, "data", "", "data `folder` of a master that is stopped")
 	cli.AddClusterToken(flags, &clusterTokenFile)
+	flags.StringVar(&sealFile, "seal-secret-file", "", "`file` with the secret under which the masters seal the "+
+		"keys, if they have one of its own")
 	flags.StringVar(&out, "out", "",
 		"`file` to write the keys to, readable by you alone; then their verifier keys are printed")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))

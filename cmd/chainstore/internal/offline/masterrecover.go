@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 // NewMasterRecover replaces a lost majority.
 func NewMasterRecover() *cobra.Command {
 	var cfg roles.RecoverConfig
-	var clusterTokenFile string
+	var clusterTokenFile, recoveryFile string
 	var yes, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "recover",
@@ -82,7 +83,8 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 			if cfg.Data == "" {
 				return errors.New("name the folder of the surviving master, or an empty folder, with --data")
 			}
-			if cfg.ClusterToken, err = cli.ReadPrivateSecret(clusterTokenFile, cli.EnvClusterToken); err != nil {
+			cfg.Secret, err = cli.ReadValues(cmp.Or(recoveryFile, clusterTokenFile), cli.EnvClusterToken)
+			if err != nil {
 				return err
 			}
 			bar := render.NewBar(cmd.ErrOrStderr(), "adopt", "blocks")
@@ -114,6 +116,8 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port after the recovery")
 	cli.AddClusterToken(flags, &clusterTokenFile)
+	flags.StringVar(&recoveryFile, "recovery-secret-file", "", "`file` with the secret for recoveries, if the storage "+
+		"nodes have one of its own")
 	flags.BoolVar(&cfg.OlderNodes, "older-nodes", false, "send the cluster token to storage nodes of versions that "+
 		"cannot prove it without sending it")
 	flags.StringVar(&cfg.TLS.Cert, "tls-cert", "", "`file` with the certificate of the master, if the cluster has TLS")

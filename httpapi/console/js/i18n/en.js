@@ -470,6 +470,14 @@ export default {
     'is out of its time: renew that, or set the clocks of both',
   'code.certificate-refused': '{node} refuses {identity}, whose certificate is out of its time, since the grace is ' +
     'over: renew that, or set the clocks of both',
+  'code.secret-file': '{node}: the new file of its secret {secret} is not used, the values before it still are: ' +
+    '{detail}',
+  'code.secret-old': '{nodes} still prove the old value of the secret {secret}: change their files, then end the ' +
+    'rotation',
+  'code.secret-refused': '{node} proves a value of the secret {secret} that {nodes} do not accept: give them the ' +
+    'file of that node',
+  'code.seal-old': 'keys of the log are sealed under the old value of the secret seal: the leader seals them again ' +
+    'once all masters accept the present value',
   'code.masters-full': 'appends are refused until there is room on the disks of the masters {nodes}',
   'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
   'code.master-silent': 'master {node} does not answer: start it, or check the network',
