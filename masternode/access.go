@@ -13,6 +13,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // maxSilence is how long a master that has heard from no leader still trusts its table of tokens.
@@ -129,6 +130,13 @@ func WireAdmin(a *masterfsm.Admin, expired bool) wire.Admin {
 	return wire.Admin{
 		ID: a.ID, Name: a.Name, Role: a.Role, Created: a.Created, Expires: a.Expires, Expired: expired,
 	}
+}
+
+// Auditor returns what an admin token may read: the audit trail. ok is false while the group has none.
+func (n *Node) Auditor() (a masterfsm.Access, ok bool) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { a.Project, ok = s.Project(trail.ProjectID) })
+	a.Rights = masterfsm.MayRead
+	return a, ok
 }
 
 // newToken returns a new token of a project or an administrator.

@@ -2,18 +2,25 @@ package masterapi
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // caller is the holder of a request's token.
@@ -99,12 +106,23 @@ func (m *master) withAnyToken(h httpapi.Handler) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, _ caller) error { return h(c) })
 }
 
+// errNeedsProject is the refusal of a caller that has no project's token.
+var errNeedsProject = fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
+
 // withReader is a handler that reads records with a project's token. masternode.Node.MayRead decides for each record
-// whether that token may read it.
+// whether that token may read it. An admin token reads the audit trail, and no other private project.
 func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) error) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, from caller) error {
+		if from.may(wire.RoleAuditor) {
+			auditor, ok := m.node.Auditor()
+			if !ok {
+				return fmt.Errorf("%w; an admin token reads the audit trail, from protocol level %d on",
+					errNeedsProject, masterfsm.LevelAudit)
+			}
+			return h(c, auditor)
+		}
 		if from.role != wire.RoleProject {
-			return fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
+			return errNeedsProject
 		}
 		return h(c, from.access)
 	})
@@ -112,11 +130,14 @@ func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) erro
 
 // withAppender is a handler that appends to the project of the request's token, if the token has the right to append.
 func (m *master) withAppender(h func(c *gin.Context, project masterfsm.Project) error) gin.HandlerFunc {
-	return m.withReader(func(c *gin.Context, a masterfsm.Access) error {
-		if err := masternode.MayAppend(a); err != nil {
+	return m.withCaller(func(c *gin.Context, from caller) error {
+		if from.role != wire.RoleProject {
+			return errNeedsProject
+		}
+		if err := masternode.MayAppend(from.access); err != nil {
 			return err
 		}
-		return h(c, a.Project)
+		return h(c, from.access.Project)
 	})
 }
 
@@ -144,33 +165,121 @@ func (from caller) permit(role string) error {
 // to run the cluster, wire.RoleAuditor to read. Any other known token gets a 403. The leader judges the token again
 // when it acts: a master may pass a request on that does not know yet that the token was revoked.
 func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
-	return m.withCaller(func(c *gin.Context, from caller) error {
+	permitted := m.withCaller(func(c *gin.Context, from caller) error {
 		if err := from.permit(role); err != nil {
 			return err
 		}
 		c.Set(keyRole, role)
 		return h(c)
 	})
+	return func(c *gin.Context) {
+		permitted(c)
+		if status := c.Writer.Status(); status == http.StatusUnauthorized || status == http.StatusForbidden {
+			m.refusals.add(c, status)
+		}
+	}
+}
+
+// refusals counts the requests of administration that were refused, by route and status: they leave no record in the
+// audit trail, or anyone could fill the chain. Its methods may be called by many goroutines.
+type refusals struct {
+	log hclog.Logger
+
+	mu     sync.Mutex // guards the fields below
+	counts map[refusal]uint64
+	logged time.Time
+}
+
+// refusal is a kind of refused requests. There are as many as routes, twice.
+type refusal struct {
+	route  string // method and path in gin's notation
+	status int
+}
+
+// refusalPause is the time between two refusals that are logged.
+const refusalPause = 10 * time.Second
+
+func (r *refusals) add(c *gin.Context, status int) {
+	kind, now := refusal{c.Request.Method + " " + c.FullPath(), status}, time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts == nil {
+		r.counts = map[refusal]uint64{}
+	}
+	r.counts[kind]++
+	if now.Sub(r.logged) >= refusalPause {
+		r.logged = now
+		r.log.Warn("a request of administration was refused", "route", kind.route, "status", status, "from",
+			c.Request.RemoteAddr, "count", r.counts[kind])
+	}
+}
+
+// all returns a copy of the counts.
+func (r *refusals) all() map[refusal]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
 }
 
 // keyRole is the key of a request's context for the role that it needs.
 const keyRole = "role"
 
 // judge refuses a request that needs a role, and whose token has not that role any more. It is called where this master
-// leads, so it knows of every revocation that was acknowledged.
+// leads, so it knows of every revocation that was acknowledged. The context of the request then has its origin, for the
+// audit trail.
 func (m *master) judge(c *gin.Context) error {
 	role := c.GetString(keyRole)
-	switch {
-	case role == "":
-		return nil
-	case !m.node.Leads():
+	if role != "" && !m.node.Leads() {
 		return wire.ErrNotLeader
 	}
-	from, err := m.identify(c.Request)
-	if err != nil {
-		return err
+	actor := trail.Actor{Kind: trail.ByAnyone}
+	if role != "" || c.GetHeader("Authorization") != "" {
+		from, err := m.identify(c.Request)
+		switch {
+		case err == nil:
+			actor = from.actor()
+		case role != "":
+			return err
+		}
+		if role != "" {
+			if err := from.permit(role); err != nil {
+				return err
+			}
+		}
 	}
-	return from.permit(role)
+	m.originate(c, actor)
+	return nil
+}
+
+// originate puts the origin of a request into its context.
+func (m *master) originate(c *gin.Context, actor trail.Actor) {
+	ctx := origin.With(c.Request.Context(), trail.Origin{Actor: actor, Source: m.sourceOf(c)})
+	c.Request = c.Request.WithContext(ctx)
+}
+
+// sourceOf returns where a request came from. Only another master, which proves itself, may name another source than
+// its own address. No header of a client counts.
+func (m *master) sourceOf(c *gin.Context) trail.Source {
+	if forwarded(c) && m.fromPeer(c.Request) {
+		return origin.SourceOf(c.GetHeader(wire.HeaderHops))
+	}
+	host, _, _ := net.SplitHostPort(c.Request.RemoteAddr)
+	return trail.Source{Address: host, Member: m.node.Member().ID}
+}
+
+// actor returns the caller in the form of the audit trail.
+func (from caller) actor() trail.Actor {
+	switch {
+	case from.admin.ID != 0:
+		return trail.Actor{
+			Kind: trail.ByNamed, ID: from.admin.ID, Role: trail.RoleOf(from.admin.Role), Name: from.admin.Name,
+		}
+	case from.role == wire.RoleAdmin:
+		return trail.Actor{Kind: trail.ByAdmin, Role: trail.RoleAdmin}
+	case from.role == wire.RoleProject:
+		return trail.Actor{Kind: trail.ByProject, ID: from.access.Project.ID, Name: from.access.Project.Name}
+	}
+	return trail.Actor{Kind: trail.ByNode, Name: "cluster token"}
 }
 
 // adminRoutes adds the routes of named admin tokens.
