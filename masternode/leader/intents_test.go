@@ -69,7 +69,7 @@ func TestOutcomes(t *testing.T) {
 // the origin of a request is that of its act.
 func TestIntentOfAPromotion(t *testing.T) {
 	l, ledger := newLeadership(t, members{"http://m2": {ID: "m2", URL: "http://m2", Raft: "m2:1"}})
-	ledger.Audited = true
+	ledger.Audited.Store(true)
 	if _, err := l.Propose(t.Context(), &masterfsm.RaiseLevel{Level: masterfsm.LevelAudit, Time: l.Now()}); err != nil {
 		t.Fatal(err)
 	}

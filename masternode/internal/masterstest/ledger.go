@@ -35,7 +35,7 @@ type Ledger struct {
 	Silence func() time.Duration   // since the last contact with a leader
 	// Audited lets the group's level rise above Level, so that acts have records. The first records of users are then
 	// not at the first positions.
-	Audited bool
+	Audited atomic.Bool
 	confirm atomic.Pointer[func() error]
 
 	Mu        sync.RWMutex // guards the fields below
@@ -72,7 +72,7 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	if !leader {
 		return nil, wire.ErrNotLeader
 	}
-	if !l.Audited && masterfsm.Raises(command) > Level {
+	if !l.Audited.Load() && masterfsm.Raises(command) > Level {
 		var level uint64
 		l.Read(func(s *masterfsm.State) { level = s.Level() })
 		if level >= Level {
