@@ -19,7 +19,7 @@ func TestInterrupt(t *testing.T) {
 	c := newTestChain(78)
 	c.growTo(t, whole)
 	source := c.source(t)
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 3000})
 	receive := wire.ReceiveOrder{Ticket: "receive", Pieces: c.pieces(chain.Range{From: 0, To: whole})}
 	if _, err := n.Receive(t.Context(), receive); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestAbort(t *testing.T) {
 	c := newTestChain(77)
 	c.growTo(t, whole)
 	sending := make(chan struct{})
-	cfg := Config{Dir: memDir(t), SegmentBytes: 3000}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 3000}
 	cfg.Transfer = func(ctx context.Context, _, _ string, _ func(io.Writer) error) error {
 		close(sending)
 		<-ctx.Done()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -39,7 +38,7 @@ func BenchmarkPut(b *testing.B) {
 					if place == "memory" {
 						dir = memDir(b)
 					}
-					n, at = mustOpen(b, Config{Dir: dir}), 0
+					n, at = mustOpen(b, Config{AtRest: testKeys, Dir: dir}), 0
 					b.StartTimer()
 				}
 				if _, err := n.Put(b.Context(), uint64(at), c.blocks[at].Bytes()); err != nil {
@@ -112,7 +111,7 @@ func processor(b *testing.B) time.Duration {
 // readChain creates a node with a chain of blocks of count records of 256 bytes.
 func readChain(b *testing.B, blocks, count int) (*Node, Config) {
 	c := newTestChain(2)
-	cfg := Config{Dir: memDir(b)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(b)}
 	n := mustOpen(b, cfg)
 	for i := range blocks {
 		growFixed(b, c, count, 256)
@@ -177,11 +176,13 @@ func BenchmarkVerify(b *testing.B) {
 		b.Fatal(err)
 	}
 	var total int64
+	start := processor(b)
 	for b.Loop() {
-		if _, err := audit.Verify(context.Background(), cfg.Dir, func(_, all int64) { total = all }); err != nil {
+		if _, err := offline(cfg.Dir).Verify(context.Background(), func(_, all int64) { total = all }); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64((processor(b)-start).Nanoseconds())/float64(b.N)/float64(total>>10), "cpu-ns/KiB")
 	b.SetBytes(total)
 }
 
@@ -195,7 +196,7 @@ func BenchmarkCheck(b *testing.B) {
 	}
 	for _, threads := range []int{1, 2} {
 		b.Run(fmt.Sprint("threads-", threads), func(b *testing.B) {
-			n := mustOpen(b, Config{Dir: memDir(b), CheckThreads: threads})
+			n := mustOpen(b, Config{AtRest: testKeys, Dir: memDir(b), CheckThreads: threads})
 			c.putAll(b, n)
 			b.ReportAllocs()
 			b.SetBytes(count * size * blocks)
@@ -220,7 +221,7 @@ func BenchmarkCheck(b *testing.B) {
 func BenchmarkUncleanStart(b *testing.B) {
 	const records, count = 4_000_000, 16_384
 	c := newTestChain(1)
-	n := mustOpen(b, Config{Dir: b.TempDir()})
+	n := mustOpen(b, Config{AtRest: testKeys, Dir: b.TempDir()})
 	for at := 0; at < records; at += count {
 		growKeys(b, c, at, count)
 		if _, err := n.Put(b.Context(), uint64(len(c.blocks))-1, c.blocks[len(c.blocks)-1].Bytes()); err != nil {
@@ -245,7 +246,7 @@ func BenchmarkUncleanStart(b *testing.B) {
 					crash(b, n)
 				}
 				b.StartTimer()
-				n = mustOpen(b, Config{Dir: dir})
+				n = mustOpen(b, Config{AtRest: testKeys, Dir: dir})
 			}
 			b.ReportMetric(float64(n.writer.Size())/(1<<20), "last-MiB")
 			b.ReportMetric(float64(unsynced)/(1<<20), "unsynced-MiB")
@@ -253,4 +254,15 @@ func BenchmarkUncleanStart(b *testing.B) {
 	}
 	b.ReportMetric(float64(folderSize(b, n.dir.Segments()))/(1<<20), "MiB")
 	mustClose(b, n)
+}
+
+// BenchmarkEncrypted runs benchmarks again with a node that encrypts.
+func BenchmarkEncrypted(b *testing.B) {
+	withKeys(b)
+	for name, run := range map[string]func(*testing.B){
+		"Put": BenchmarkPut, "Read": BenchmarkRead, "Headers": BenchmarkHeaders, "Verify": BenchmarkVerify,
+		"Check": BenchmarkCheck,
+	} {
+		b.Run(name, run)
+	}
 }

@@ -89,7 +89,7 @@ func TestCheckOfABadSector(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var bad badSector
 			var disk badSectors
-			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
+			cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
 			n := mustOpen(t, cfg)
 			path, p := segmentOf(t, n, unread)
 			_, seg, _ := n.index.Get(unread)
@@ -171,7 +171,7 @@ func TestCheckOfAFileThatCannotBeOpened(t *testing.T) {
 		for _, last := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, last %v", fault, last), func(t *testing.T) {
 				var disk unopenable
-				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
+				cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
 				n := mustOpen(t, cfg)
 				block := uint64(unread)
 				if last { // the file that is written
@@ -393,7 +393,7 @@ func TestCheckOfTilesThatCannotBeOpened(t *testing.T) {
 		for _, level := range []string{"00", "04"} {
 			t.Run(fmt.Sprintf("%v, %s", fault, level), func(t *testing.T) {
 				var bad atomic.Uint64 // the inode of the file
-				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+				cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 				cfg.open = func(path string, flag int) (segment.File, error) {
 					if flag&(os.O_RDWR|os.O_CREATE) == 0 {
 						if info, err := os.Lstat(path); err == nil && inode(info) == bad.Load() {
@@ -450,7 +450,7 @@ func TestRepairThatCannotCopy(t *testing.T) {
 	const height, bad = 60, 20
 	c, filledCfg := filled(t, 45, height)
 	var disk badSectors
-	cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
+	cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000, open: disk.open}
 	n := mustOpen(t, cfg)
 	path, _ := segmentOf(t, n, bad)
 	other := segmentSpan(t, n, bad).From
@@ -501,7 +501,7 @@ func TestReadsThatTheSystemFails(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+			cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 			on := faults(&cfg)
 			cfg.Transfer = func(_ context.Context, _, _ string, write func(io.Writer) error) error {
 				return write(io.Discard)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
@@ -174,7 +173,7 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 			t.Fatal(err)
 		}
 		row.do(t, m)
-		if _, err := audit.Verify(context.Background(), m.dir, nil); !running && err == nil {
+		if _, err := offline(m.dir).Verify(context.Background(), nil); !running && err == nil {
 			t.Fatal("the verifier sees nothing")
 		}
 	})
@@ -213,7 +212,7 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 			t.Errorf("finding %+v, want the code %s", f, row.code)
 		}
 	}
-	summary, err := audit.Verify(context.Background(), m.dir, nil)
+	summary, err := offline(m.dir).Verify(context.Background(), nil)
 	var first *chain.BlockError
 	if !errors.As(err, &first) || first.Block != from || summary.Height != from ||
 		summary.Hash != c.statusAt(int(from)).Hash ||
@@ -257,7 +256,7 @@ func TestEveryBit(t *testing.T) {
 		c.grow(t, 1, 3)
 	}
 	const height = 3
-	cfg := Config{Dir: memDir(t), SegmentBytes: 300}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 300}
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	source := c.source(t)
@@ -317,7 +316,7 @@ func TestOtherChain(t *testing.T) {
 		other.grow(t, 4, 60)
 	}
 	source := c.source(t)
-	cfg := Config{Dir: memDir(t), SegmentBytes: 2000}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 2000}
 	n := mustOpen(t, cfg)
 	other.putAll(t, n)
 	other.clean(t, n, height)
@@ -355,7 +354,7 @@ func TestRemined(t *testing.T) {
 	source := c.source(t)
 	for _, tiles := range []bool{true, false} {
 		dir := copyDir(t, cfg.Dir)
-		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 2000})
 		remine(t, c, n, fork, back)
 		if !tiles {
 			short(t, dir+"/tiles/00", 600)
@@ -463,7 +462,7 @@ func TestDerivedFiles(t *testing.T) {
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+			cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 			n := mustOpen(t, cfg)
 			c.check(t, n, height) // so that tiles are in memory
 			row.damage(t, cfg.Dir)
@@ -474,7 +473,7 @@ func TestDerivedFiles(t *testing.T) {
 			c.clean(t, n, height)
 			c.check(t, n, height)
 			crash(t, n)
-			if _, err := audit.Verify(context.Background(), cfg.Dir, nil); err != nil {
+			if _, err := offline(cfg.Dir).Verify(context.Background(), nil); err != nil {
 				t.Fatal(err)
 			}
 			n = mustOpen(t, cfg)

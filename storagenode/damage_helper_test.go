@@ -149,7 +149,7 @@ func shortenLast(t *testing.T, dir string, bytes int64) {
 // running node, and its configuration.
 func damageCopy(t *testing.T, from string, running bool, damage func(n *Node)) (*Node, Config) {
 	t.Helper()
-	cfg := Config{Dir: copyDir(t, from), SegmentBytes: 2000}
+	cfg := Config{AtRest: testKeys, Dir: copyDir(t, from), SegmentBytes: 2000}
 	n := mustOpen(t, cfg)
 	if running {
 		damage(n)

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 	"github.com/chainstore/chainstore/wire"
@@ -20,7 +19,7 @@ func TestTornTail(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 7)
 	c.grow(t, 2, 10)
-	cfg := Config{Dir: memDir(t)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 	n := mustOpen(t, cfg)
 	for number := range uint64(7) {
 		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
@@ -58,11 +57,11 @@ func TestTornTail(t *testing.T) {
 		if cut == int64(len(whole)) {
 			height = 8
 		}
-		got, err := audit.Verify(context.Background(), dir, nil)
+		got, err := offline(dir).Verify(context.Background(), nil)
 		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.Offset {
 			t.Fatalf("cut at %d: verified %+v, %v", cut, got, err)
 		}
-		n := mustOpen(t, Config{Dir: dir})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir})
 		c.check(t, n, height)
 		c.putAll(t, n)
 		c.check(t, n, 8)
@@ -119,8 +118,8 @@ func TestUnfinishedSegment(t *testing.T) {
 		}
 		data := append([]byte(nil), header[:segment.HeaderSize]...)
 		if size == segment.HeaderSize {
-			n := mustOpen(t, Config{Dir: memDir(t)}) // a valid header of block 9
-			w, err := segment.Create(segment.OpenFile, n.cfg.Dir, 9)
+			n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)}) // a valid header of block 9
+			w, err := segment.Create(segment.OpenFile, nil, n.cfg.Dir, 9)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +133,7 @@ func TestUnfinishedSegment(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "segments", segment.Name(9)), data[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := audit.Verify(context.Background(), cfg.Dir, nil); err != nil || got.Height != 9 {
+		if got, err := offline(cfg.Dir).Verify(context.Background(), nil); err != nil || got.Height != 9 {
 			t.Fatalf("%d bytes: verified %+v, %v", size, got, err)
 		}
 		n := mustOpen(t, cfg)
@@ -172,7 +171,7 @@ func TestBitFlips(t *testing.T) {
 		dir := copyDir(t, cfg.Dir)
 		flip(t, filepath.Join(dir, "segments", filepath.Base(path)), at)
 
-		_, err := audit.Verify(context.Background(), dir, nil)
+		_, err := offline(dir).Verify(context.Background(), nil)
 		var bad *chain.BlockError
 		if !errors.As(err, &bad) || bad.Block != damaged || !errors.Is(err, ErrDamaged) {
 			t.Fatalf("byte %d: Verify says %v", at-p.Offset, err)
@@ -185,12 +184,12 @@ func TestBitFlips(t *testing.T) {
 				continue // TestLostBlocks
 			}
 		}
-		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 2000})
 		c.check(t, n, height, damaged)
 		c.putAll(t, n)
 		c.check(t, n, height+3, damaged)
 		mustClose(t, n)
-		n = mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		n = mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 2000})
 		c.check(t, n, height+3, damaged)
 		mustClose(t, n)
 	}
@@ -250,7 +249,7 @@ func TestLostBlocks(t *testing.T) {
 			bad = append(bad, b)
 		}
 		var blockErr *chain.BlockError
-		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) ||
+		if _, err := offline(cfg.Dir).Verify(context.Background(), nil); !errors.As(err, &blockErr) ||
 			blockErr.Block != first {
 			t.Errorf("Verify says %v, want block %d", err, first)
 		}
@@ -350,7 +349,7 @@ func TestRebuild(t *testing.T) {
 		for _, clean := range []bool{true, false} {
 			c := newTestChain(8)
 			c.growTo(t, height)
-			cfg := Config{Dir: memDir(t), SegmentBytes: 4000}
+			cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 4000}
 			n := mustOpen(t, cfg)
 			c.putAll(t, n)
 			if clean {
@@ -376,7 +375,7 @@ func TestBadTileIsNoBadBlock(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 9, height)
 	flip(t, filepath.Join(cfg.Dir, "tiles", "00"), 512+32*40+5)
-	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
+	got, err := offline(cfg.Dir).Verify(context.Background(), nil)
 	var bad *chain.BlockError
 	if !errors.Is(err, tiles.ErrMismatch) || errors.As(err, &bad) || got.Height != height {
 		t.Fatalf("verified %+v, %v", got, err)
@@ -452,7 +451,7 @@ func TestDamagedLastBlock(t *testing.T) {
 	mustClose(t, n)
 	flip(t, path, p.Offset+60)
 	var bad *chain.BlockError
-	if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
+	if _, err := offline(cfg.Dir).Verify(context.Background(), nil); !errors.As(err, &bad) || bad.Block != height-1 {
 		t.Errorf("Verify says %v", err)
 	}
 	n = mustOpen(t, cfg)

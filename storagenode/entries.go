@@ -114,8 +114,7 @@ func (e *entryRun) addRecords() error {
 		ends = ends[:fit]
 		size := int(ends[fit-1] - ends[0])
 		e.buf = slices.Grow(e.buf[:0], size)[:size]
-		_, err = f.ReadAt(e.buf, recordends.Offset(&p, ends[0]))
-		return err
+		return recordends.ReadRecords(f, e.buf, &p, ends[0])
 	})
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func TestEntriesOfAnyRun(t *testing.T) {
 	c.growTo(t, 30)
 	c.grow(t, 5, entryBytes) // pieces of one record and of several
 	c.grow(t, 300, 20<<10)
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 2000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 2000})
 	c.putAll(t, n)
 	leaves := c.leaves(t)
 	for first := 0; first < len(leaves); first += 1 + first%7 {
@@ -81,7 +81,7 @@ func TestTilesAreThoseOfTheTree(t *testing.T) {
 	for range 40 {
 		c.grow(t, 30, 9)
 	}
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	c.putAll(t, n)
 	var hashes []tlog.Hash
 	reader := tlog.HashReaderFunc(func(indexes []int64) (list []tlog.Hash, err error) {

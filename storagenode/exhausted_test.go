@@ -100,7 +100,7 @@ func TestExhausted(t *testing.T) {
 // exhausted runs the steps once, and reports whether they reached the operation.
 func exhausted(t *testing.T, c *testChain, disk *fullDisk, left int, want error, restart bool) bool {
 	t.Helper()
-	cfg := Config{Dir: memDir(t), SegmentBytes: 1200, open: disk.open, writeFile: disk.writeFile}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 1200, open: disk.open, writeFile: disk.writeFile}
 	n := mustOpen(t, cfg)
 	disk.free, disk.left = false, left
 	name := fmt.Sprintf("operation %d, %v, restart %v", left, disk.err, restart)
@@ -153,7 +153,7 @@ func TestFullDisk(t *testing.T) {
 	c := newTestChain(2)
 	c.growTo(t, 9)
 	var full error
-	n := mustOpen(t, Config{Dir: memDir(t), Room: func() error { return full }})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), Room: func() error { return full }})
 	for number := range 5 {
 		if _, err := n.Put(t.Context(), uint64(number), c.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
@@ -195,7 +195,8 @@ func TestExhaustedInRepair(t *testing.T) {
 		for left := 0; hit; left++ {
 			disk := &fullDisk{err: errno, free: true}
 			cfg := Config{
-				Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, open: disk.open, writeFile: disk.writeFile,
+				AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, open: disk.open,
+				writeFile: disk.writeFile,
 			}
 			n := mustOpen(t, cfg)
 			for _, number := range []uint64{5, 8, 9} {

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -30,7 +29,7 @@ func TestPutAll(t *testing.T) {
 			return c.blocks[next-1], nil
 		}
 	}
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 20_000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 20_000})
 	if err := n.PutAll(feed(height, io.EOF)); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +41,7 @@ func TestPutAll(t *testing.T) {
 	verified(t, n.cfg.Dir, c, height)
 
 	broken := errors.New("the source")
-	n = mustOpen(t, Config{Dir: memDir(t)})
+	n = mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	if err := n.PutAll(feed(10, broken)); !errors.Is(err, broken) || n.Status().Height != 10 {
 		t.Errorf("%v at height %d", err, n.Status().Height)
 	}
@@ -58,7 +57,7 @@ func TestReadFolder(t *testing.T) {
 	before := tree(t, cfg.Dir)
 	v := chain.NewVerifier(chain.Head{})
 	last, all, given := int64(0), int64(0), 0
-	head, err := audit.ReadFolder(t.Context(), cfg.Dir, func(done, total int64) { last, all = done, total },
+	head, err := offline(cfg.Dir).Read(t.Context(), func(done, total int64) { last, all = done, total },
 		func(b *chain.Block, head chain.Head) error {
 			if !bytes.Equal(b.Bytes(), c.blocks[given].Bytes()) {
 				t.Errorf("block %d is another", given)
@@ -76,7 +75,7 @@ func TestReadFolder(t *testing.T) {
 		t.Error("the folder was changed")
 	}
 	stop := errors.New("enough")
-	if head, err := audit.ReadFolder(t.Context(), cfg.Dir, nil, func(b *chain.Block, _ chain.Head) error {
+	if head, err := offline(cfg.Dir).Read(t.Context(), nil, func(b *chain.Block, _ chain.Head) error {
 		if b.Header.Block == 3 {
 			return stop
 		}
@@ -87,10 +86,10 @@ func TestReadFolder(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stop)
 	nothing := func(*chain.Block, chain.Head) error { return nil }
-	if _, err := audit.ReadFolder(ctx, cfg.Dir, nil, nothing); !errors.Is(err, stop) {
+	if _, err := offline(cfg.Dir).Read(ctx, nil, nothing); !errors.Is(err, stop) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := audit.ReadFolder(t.Context(), t.TempDir(), nil, nothing); err == nil {
+	if _, err := offline(t.TempDir()).Read(t.Context(), nil, nothing); err == nil {
 		t.Error("no folder of a node was read")
 	}
 	n := mustOpen(t, cfg)
@@ -98,7 +97,7 @@ func TestReadFolder(t *testing.T) {
 	mustClose(t, n)
 	flip(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	var bad *chain.BlockError
-	if head, err := audit.ReadFolder(t.Context(), cfg.Dir, nil, nothing); !errors.As(err, &bad) || bad.Block != 7 ||
+	if head, err := offline(cfg.Dir).Read(t.Context(), nil, nothing); !errors.As(err, &bad) || bad.Block != 7 ||
 		head.Height != 7 {
 		t.Errorf("a damaged block: %v at %d", err, head.Height)
 	}

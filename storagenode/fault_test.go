@@ -247,7 +247,7 @@ func TestFaults(t *testing.T) {
 func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	t.Helper()
 	disk := newFaultyDisk(left, how)
-	cfg := Config{Dir: memDir(t), SegmentBytes: 1200, open: disk.open}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 1200, open: disk.open}
 	marked := openMark(t, &cfg)
 	n, err := Open(cfg)
 	acked := uint64(0)
@@ -341,7 +341,7 @@ func TestCloseFails(t *testing.T) {
 	c := newTestChain(2)
 	c.growTo(t, 5)
 	disk := newFaultyDisk(1<<30, notDone)
-	cfg := Config{Dir: memDir(t), open: disk.open}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), open: disk.open}
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	disk.mu.Lock()
@@ -388,7 +388,7 @@ func TestDamageAfterCrash(t *testing.T) {
 	for _, index := range []bool{true, false} {
 		c := newTestChain(4)
 		c.growTo(t, 40)
-		cfg := Config{Dir: memDir(t)}
+		cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 		n := mustOpen(t, cfg)
 		c.putAll(t, n)
 		path, p := segmentOf(t, n, 25)

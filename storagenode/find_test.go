@@ -91,7 +91,7 @@ func mended(t *testing.T, n *Node, find func() (wire.RecordHits, error)) (found 
 
 func TestFind(t *testing.T) {
 	c := newTestChain(31)
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 2000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 2000})
 	found, err := n.Find(t.Context(), wire.RecordQuery{Project: 1, To: 100, Limit: 5})
 	if err != nil || len(found.Hits) > 0 || found.End != 0 {
 		t.Errorf("an empty node: %+v, %v", found, err)
@@ -139,7 +139,7 @@ func TestIndexFollowsTheChain(t *testing.T) {
 	const height = 40
 	other := newTestChain(99)
 	other.growTo(t, height)
-	foreign := Config{Dir: memDir(t)}
+	foreign := Config{AtRest: testKeys, Dir: memDir(t)}
 	n := mustOpen(t, foreign)
 	other.putAll(t, n)
 	upToDate(t, n)
@@ -274,7 +274,7 @@ func TestNewerIndexIsLeftAlone(t *testing.T) {
 	path := runs(t, cfg.Dir)[0]
 	data, err := os.ReadFile(path)
 	must(t, err)
-	data[4]++
+	data[4] = 9
 	must(t, os.WriteFile(path, data, 0o600))
 	before := tree(t, cfg.Dir)
 	if _, err := Open(cfg); !errors.Is(err, ErrNewerFormat) {

@@ -14,7 +14,7 @@ import (
 func TestIndexFormat(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 3)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	c.putAll(t, n)
 	want := []byte("CSIX\x01\x00\x00\x00")
 	offset := uint64(segment.HeaderSize)

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -20,7 +19,7 @@ import (
 func FuzzSegment(f *testing.F) {
 	c := newTestChain(1)
 	c.growTo(f, 6)
-	cfg := Config{Dir: memDir(f)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(f)}
 	n := mustOpen(f, cfg)
 	c.putAll(f, n)
 	mustClose(f, n)
@@ -51,8 +50,8 @@ func FuzzSegment(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		before, verifyErr := audit.Verify(context.Background(), dir, nil)
-		n, err := Open(Config{Dir: dir})
+		before, verifyErr := offline(dir).Verify(context.Background(), nil)
+		n, err := Open(Config{AtRest: testKeys, Dir: dir})
 		if err != nil {
 			return // reported, and nothing is served
 		}
@@ -128,7 +127,7 @@ func FuzzIndex(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "index"), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		n, err := Open(Config{Dir: dir})
+		n, err := Open(Config{AtRest: testKeys, Dir: dir})
 		if errors.Is(err, ErrNewerFormat) {
 			return
 		}

@@ -122,6 +122,7 @@ func crash(t testing.TB, n *Node) {
 	if err := n.indexer.stop(); err != nil {
 		t.Fatal(err)
 	}
+	n.crypter.stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
@@ -145,7 +146,10 @@ func filled(t testing.TB, seed uint64, height int) (*testChain, Config) {
 	t.Helper()
 	c := newTestChain(seed)
 	c.growTo(t, height)
-	cfg := Config{Dir: memDir(t), SegmentBytes: 2000}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 2000}
+	if testKeys != nil {
+		cfg.SegmentBytes += 130 // about as many blocks as without encryption
+	}
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	mustClose(t, n)

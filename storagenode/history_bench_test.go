@@ -27,7 +27,7 @@ func BenchmarkHistory(b *testing.B) {
 		growKeys(b, c, at, min(historyBlock, historyRecords-at))
 	}
 	dir := memDir(b)
-	n := mustOpen(b, Config{Dir: dir})
+	n := mustOpen(b, Config{AtRest: testKeys, Dir: dir})
 	c.putAll(b, n)
 	upToDate(b, n)
 	c.blocks = nil
@@ -37,7 +37,7 @@ func BenchmarkHistory(b *testing.B) {
 		var disk, memory int64
 		for b.Loop() {
 			b.StopTimer()
-			n := mustOpen(b, Config{Dir: dir})
+			n := mustOpen(b, Config{AtRest: testKeys, Dir: dir})
 			if err := n.indexer.index.Cut(0); err != nil {
 				b.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func BenchmarkHistory(b *testing.B) {
 		b.ReportMetric(float64(max(0, memory))/historyRecords, "memory-B/record")
 		b.ReportMetric(historyRecords*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	})
-	n = mustOpen(b, Config{Dir: dir})
+	n = mustOpen(b, Config{AtRest: testKeys, Dir: dir})
 	size := n.Status().Size
 	for _, limit := range []int{wire.DefaultPage, wire.MaxHits} {
 		b.Run(fmt.Sprint("page of ", limit), func(b *testing.B) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
-	"github.com/chainstore/chainstore/storagenode/inbox"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -55,7 +54,7 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	if err := n.cfg.Room(); err != nil {
 		return err
 	}
-	if space := inbox.Space(len(data)); n.inbox.Bytes()+space > n.cfg.InboxBytes {
+	if space := n.inbox.Space(len(data)); n.inbox.Bytes()+space > n.cfg.InboxBytes {
 		return fmt.Errorf("%w: it has %d blocks of %d bytes, block %d takes %d, the limit is %d; "+
 			"the repair of the node makes room",
 			wire.ErrInboxFull, n.inbox.Len(), n.inbox.Bytes(), number, space, n.cfg.InboxBytes)

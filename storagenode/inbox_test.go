@@ -13,7 +13,7 @@ import (
 func TestInbox(t *testing.T) {
 	c := newTestChain(50)
 	c.growTo(t, 12)
-	cfg := Config{Dir: memDir(t), InboxBytes: 6 * inbox.Unit}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), InboxBytes: 6 * inbox.Unit}
 	n := mustOpen(t, cfg)
 	put := func(number uint64) (Status, error) { return n.PutInbox(t.Context(), number, c.blocks[number].Bytes()) }
 	for number := range uint64(3) {
@@ -88,7 +88,7 @@ func TestInboxOfOtherChain(t *testing.T) {
 	c, other := newTestChain(51), newTestChain(52)
 	c.growTo(t, 6)
 	other.growTo(t, 6)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	for number := range uint64(4) {
 		if _, err := n.Put(t.Context(), number, other.blocks[number].Bytes()); err != nil {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func TestInboxFaults(t *testing.T) {
 	c := newTestChain(53)
 	c.growTo(t, 4)
 	for _, how := range []string{notDone, done} {
-		cfg := Config{Dir: memDir(t)}
+		cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 		cfg.writeFile = func(path string, data []byte, mode os.FileMode) error {
 			if how == done {
 				must(t, os.WriteFile(path, data, mode))
@@ -145,7 +145,7 @@ func TestInboxFaults(t *testing.T) {
 func TestStrayInInbox(t *testing.T) {
 	c := newTestChain(51)
 	c.growTo(t, 8)
-	cfg := Config{Dir: memDir(t)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 	n := mustOpen(t, cfg)
 	mustClose(t, n)
 	const far = 1 << 40

@@ -43,7 +43,7 @@ func TestPollDoesNotWaitForTheDisk(t *testing.T) {
 	const height = 10
 	c := newTestChain(77)
 	c.growTo(t, height)
-	cfg := Config{Dir: memDir(t)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 	cfg.Transfer = func(ctx context.Context, _, _ string, _ func(io.Writer) error) error {
 		<-ctx.Done()
 		return ctx.Err()
@@ -82,7 +82,7 @@ func TestPollDoesNotWaitForTheDisk(t *testing.T) {
 func TestOrdersWhoseCallerLeft(t *testing.T) {
 	c := newTestChain(79)
 	c.growTo(t, 3)
-	cfg := Config{Dir: memDir(t)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 	cfg.Transfer = func(context.Context, string, string, func(io.Writer) error) error { return nil }
 	n := mustOpen(t, cfg)
 	if _, err := n.PutInbox(t.Context(), 1, c.blocks[1].Bytes()); err != nil {

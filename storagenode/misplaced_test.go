@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -139,7 +138,7 @@ func TestMisplacedSegment(t *testing.T) {
 				n, _ := damageCopy(t, filledCfg.Dir, running, func(n *Node) {
 					_, seg, _ = n.index.Get(damaged)
 					misplace(t, n.segmentPath(seg), put)
-					if _, err := audit.Verify(context.Background(), n.cfg.Dir, nil); err == nil {
+					if _, err := offline(n.cfg.Dir).Verify(context.Background(), nil); err == nil {
 						t.Error("the offline verifier finds nothing")
 					}
 				})
@@ -170,9 +169,9 @@ func TestMisplacedAtTheStart(t *testing.T) {
 				kind, put = "file", noFolder
 			}
 			t.Run(name+" is a "+kind, func(t *testing.T) {
-				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+				cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 				misplace(t, filepath.Join(cfg.Dir, name), put)
-				found, err := audit.Verify(context.Background(), cfg.Dir, nil)
+				found, err := offline(cfg.Dir).Verify(context.Background(), nil)
 				if err == nil || found.Height != height || len(found.Findings) != 1 ||
 					found.Findings[0].DetailCoded.Code != wire.CodeMisplaced || !aboutPath(found.Findings[0], name) {
 					t.Errorf("the offline verifier says %+v, %v", found, err)

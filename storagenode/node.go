@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/storagenode/segment"
@@ -33,6 +34,7 @@ type Config struct {
 	CheckThreads int    // goroutines that hash during a check; 0 for 1
 	Logger       hclog.Logger
 	Mark         *durable.SyncMark // remembers failed syncs of the folder; nil for none
+	AtRest       *atrest.Ring      // keys that encrypt blocks, inbox and index of records; nil for no encryption
 
 	// Transfer connects to the storage node at a URL, shows it the ticket of a repair, and calls write once with a
 	// writer that leads there. When Transfer returns, that writer fails if it is still in use. The error wraps
@@ -48,6 +50,7 @@ type Config struct {
 	// checkAgain is the pause after which a check that ended early is begun again, unblockPause the one after which a
 	// blocked node is tried again; 0 for the constants of these names.
 	checkAgain, unblockPause time.Duration
+	keysPause                time.Duration // between two looks at the file of keys; 0 for the constant of that name
 }
 
 func (c *Config) setDefaults() {
@@ -56,12 +59,14 @@ func (c *Config) setDefaults() {
 	c.CheckThreads = max(c.CheckThreads, 1)
 	c.checkAgain = cmp.Or(c.checkAgain, checkAgain)
 	c.unblockPause = cmp.Or(c.unblockPause, unblockPause)
+	c.keysPause = cmp.Or(c.keysPause, keysPause)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
 	if c.open == nil {
 		c.open = segment.OpenFile
 	}
+	c.open = segment.WithKeys(c.open, c.AtRest)
 	if c.Room == nil {
 		c.Room = func() error { return nil }
 	}
@@ -86,8 +91,11 @@ type Node struct {
 	bundles chan struct{}  // holds a value for each call of Entries that is reading
 	indexer *recordIndexer // nil while the node is being opened
 	watcher *job           // runs watchBlocked; nil while the node is being opened
+	crypter *job           // runs followKeys; nil without keys, and while the node is being opened
 	unclean atomic.Bool
 	marked  bool // the process before this one may not have synced what it wrote
+
+	encrypting sync.Mutex // held while files are brought under the current key; before life
 
 	// status is what readers see. It changes last, after disk, tiles and index.
 	status atomic.Pointer[Status]
@@ -190,6 +198,7 @@ func (n *Node) Close() error {
 		errs = append(errs, n.indexer.stop()) // before life, which its goroutine takes
 	}
 	n.watcher.stop() // for the same reason
+	n.crypter.stop()
 	n.life.Lock()
 	defer n.life.Unlock()
 	n.stopJobs(true)
@@ -233,3 +242,33 @@ func (n *Node) Interrupt() error {
 
 // release closes all files and unlocks the folder.
 func (n *Node) release() error { return errors.Join(n.chainState.close(), n.lock.Close()) }
+
+// lacking is the error of an operation that may be tried again when there is room, or a free descriptor.
+func lacking(err error) error {
+	if durable.NoSpace(err) {
+		return fmt.Errorf("%w: %w", wire.ErrNoSpace, err)
+	}
+	return fmt.Errorf("%w: %w", errLacking, err)
+}
+
+// Errors of this package besides those of wire's table.
+var (
+	// ErrConflict: the node has another block of that number. It wraps wire.ErrNotNext.
+	ErrConflict = fmt.Errorf("%w: another block of that number is here", wire.ErrNotNext)
+	// ErrFailed: a write or sync failed, other than a write for which there was no room. The node takes no more blocks
+	// until it is started again.
+	ErrFailed = wire.ErrUnavailable.Variant("storage node stopped after a failed write")
+	// errLacking: no file descriptor or no memory was free. Nothing was changed.
+	errLacking = wire.ErrUnavailable.Variant("no file descriptor or no memory is free; nothing was changed")
+	// ErrBehind: the node does not have that block, leaf or tree size yet.
+	ErrBehind = wire.ErrNotFound.Variant("not here yet")
+	// ErrDamaged: the node has the block and cannot read it, or cannot go on because of a block that it cannot read.
+	ErrDamaged = durable.ErrDamaged
+	// ErrCannotRead: the system could not open or read a file of the node. Nothing is known about its bytes. See
+	// [durable.CannotRead].
+	ErrCannotRead = wire.ErrUnavailable.Variant("the storage node cannot read a file now")
+	// ErrNewerFormat: a newer ChainStore wrote a file of the folder. Nothing was changed.
+	ErrNewerFormat = durable.ErrNewerFormat
+	// ErrTicket: no repair is open under that ticket.
+	ErrTicket = wire.ErrUnauthorized.Variant("no repair is open under that ticket")
+)

@@ -20,7 +20,7 @@ import (
 func TestPutReadReopen(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 60)
-	cfg := Config{Dir: filepath.Join(t.TempDir(), "new", "folder"), SegmentBytes: 2000}
+	cfg := Config{AtRest: testKeys, Dir: filepath.Join(t.TempDir(), "new", "folder"), SegmentBytes: 2000}
 	n := mustOpen(t, cfg)
 	if n.Status() != (Status{}) {
 		t.Errorf("a new node has %+v", n.Status())
@@ -53,7 +53,7 @@ func TestPutReadReopen(t *testing.T) {
 // verified runs the full verifier on a folder.
 func verified(t testing.TB, dir string, c *testChain, height int) {
 	t.Helper()
-	got, err := audit.Verify(context.Background(), dir, nil)
+	got, err := offline(dir).Verify(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestPutRefuses(t *testing.T) {
 	c.growTo(t, 12)
 	other := newTestChain(2)
 	other.growTo(t, 12)
-	cfg := Config{Dir: t.TempDir(), SegmentBytes: 2000}
+	cfg := Config{AtRest: testKeys, Dir: t.TempDir(), SegmentBytes: 2000}
 	n := mustOpen(t, cfg)
 	for number := range uint64(10) {
 		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
@@ -162,7 +162,7 @@ func TestSecondProcessIsKeptOut(t *testing.T) {
 func TestConcurrentReads(t *testing.T) {
 	c := newTestChain(5)
 	c.growTo(t, 150)
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 5000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 5000})
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for worker := range 3 {
@@ -276,7 +276,7 @@ func TestNewerFormatChangesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data[4] = 2 // the version is at this offset in every file
+		data[4] = 3 // the version is at this offset in every file
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +296,7 @@ func TestNewerFormatChangesNothing(t *testing.T) {
 		if _, err := Open(cfg); !errors.Is(err, ErrNewerFormat) {
 			t.Errorf("%s: Open: %v", name, err)
 		}
-		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.Is(err, ErrNewerFormat) {
+		if _, err := offline(cfg.Dir).Verify(context.Background(), nil); !errors.Is(err, ErrNewerFormat) {
 			t.Errorf("%s: Verify: %v", name, err)
 		}
 		if tree(t, cfg.Dir) != before {

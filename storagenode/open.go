@@ -64,6 +64,9 @@ func Open(cfg Config) (*Node, error) {
 		return nil, errors.Join(fmt.Errorf("open the storage node in %s: %w", cfg.Dir, err), n.release())
 	}
 	n.watcher = startJob(nil, n.watchBlocked)
+	if cfg.AtRest.Has() {
+		n.crypter = startJob(nil, n.followKeys)
+	}
 	return n, nil
 }
 
@@ -93,7 +96,10 @@ func (n *Node) load(rewrite bool) error {
 	if err := tiles.CheckVersion(n.dir.Tiles()); err != nil {
 		return err
 	}
-	if err := records.CheckVersion(n.dir.Records()); err != nil {
+	if err := records.CheckVersion(n.dir.Records(), n.cfg.AtRest); err != nil {
+		return err
+	}
+	if err := inbox.CheckKeys(n.dir.Inbox(), n.cfg.AtRest); err != nil {
 		return err
 	}
 	n.lost, err = n.dir.ReadLost()
@@ -145,7 +151,7 @@ func (n *Node) load(rewrite bool) error {
 		n.tiles = tiles.Empty(n.cfg.open, n.dir.Tiles())
 		return err
 	}
-	if n.inbox, err = inbox.Open(n.dir.Inbox()); err != nil {
+	if n.inbox, err = inbox.Open(n.dir.Inbox(), n.cfg.AtRest); err != nil {
 		n.inbox = new(inbox.Inbox)
 		return err
 	}

@@ -30,7 +30,9 @@ func TestKilledThenPowerCut(t *testing.T) {
 // killedThenPowerCut lets the syncs of one kind of file fail while a block is put, and another into the inbox.
 func killedThenPowerCut(t *testing.T, c *testChain, segmentBytes int64, height int, sick string) {
 	disk := newFaultyDisk(1<<30, notDone)
-	cfg := Config{Dir: memDir(t), SegmentBytes: segmentBytes, open: disk.open, writeFile: disk.writeFile}
+	cfg := Config{
+		AtRest: testKeys, Dir: memDir(t), SegmentBytes: segmentBytes, open: disk.open, writeFile: disk.writeFile,
+	}
 	n := mustOpen(t, cfg)
 	for number := range height {
 		if _, err := n.Put(t.Context(), uint64(number), c.blocks[number].Bytes()); err != nil {

@@ -169,7 +169,8 @@ func (n *Node) write(block *chain.Block, leaves []chain.Hash) error {
 	n.unsynced.blocks++
 	n.unsynced.bytes += int64(len(block.Bytes()))
 	n.index.Add(blockindex.Place{
-		First: block.Header.First, Offset: offset, Length: uint32(len(block.Bytes())), Count: block.Header.Count,
+		First: block.Header.First, Offset: offset, Length: uint32(n.writer.ContentLength(block.Bytes())),
+		Count: block.Header.Count,
 	})
 	n.stored = n.verifier.Head()
 	return nil
@@ -189,7 +190,7 @@ func (n *Node) flush() error {
 		}
 	}
 	n.unsynced = unsyncedBlocks{}
-	if n.writer.Size() >= n.cfg.SegmentBytes || n.stored.Height-n.synced >= syncEvery {
+	if n.writer.Filled(n.cfg.SegmentBytes) || n.stored.Height-n.synced >= syncEvery {
 		if err := n.sync(); err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (n *Node) flushed() error { return n.fail(n.flush()) }
 
 // makeRoom makes sure that there is a segment to write the block to.
 func (n *Node) makeRoom(number uint64) error {
-	if n.writer != nil && n.writer.Size() < n.cfg.SegmentBytes {
+	if n.writer != nil && !n.writer.Filled(n.cfg.SegmentBytes) {
 		return nil
 	}
 	err := n.flush()
@@ -215,7 +216,7 @@ func (n *Node) makeRoom(number uint64) error {
 		err = n.closeWriter()
 	}
 	if err == nil {
-		n.writer, err = segment.Create(n.cfg.open, n.dir.Segments(), number)
+		n.writer, err = segment.Create(n.cfg.open, n.cfg.AtRest, n.dir.Segments(), number)
 	}
 	if err != nil {
 		return err

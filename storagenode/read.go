@@ -138,7 +138,7 @@ func (r *reader) record(n *Node, at wire.Place) (record []byte, err error) {
 				return err
 			}
 			record = r.allocate(int(end - begin))
-			if _, err = f.ReadAt(record, recordends.Offset(&p, begin)); err == nil {
+			if err = recordends.ReadRecords(f, record, &p, begin); err == nil {
 				err = oneRecord(record)
 			}
 			if err == nil || !kept {
@@ -171,7 +171,7 @@ func (r *reader) allocate(size int) []byte {
 // header reads the header of a block. Errors: ErrBehind, ErrDamaged, ErrCannotRead.
 func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
 	err = n.files.read(block, func(p blockindex.Place, f segment.File) error {
-		if _, err := f.ReadAt(r.small[:chain.HeaderSize], p.Offset+segment.FrameHeader); err != nil {
+		if err := segment.ReadPart(f, r.small[:chain.HeaderSize], p.Offset, p.Length, 0); err != nil {
 			return err
 		}
 		h, err = chain.ParseHeader(r.small[:])

@@ -49,7 +49,7 @@ func TestOneReadPerRecord(t *testing.T) {
 	const blocks, count = 3, 300
 	c := newTestChain(21)
 	counter := &readCounter{reads: map[string]int{}}
-	n := mustOpen(t, Config{Dir: memDir(t), open: counter.open})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), open: counter.open})
 	for range blocks {
 		growFixed(t, c, count, 100)
 	}
@@ -79,7 +79,7 @@ func TestOneReadPerRecord(t *testing.T) {
 func TestEndsThatWereReadWrong(t *testing.T) {
 	c := newTestChain(22)
 	growFixed(t, c, 300, 100)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	c.putAll(t, n)
 	path, p := segmentOf(t, n, 0)
 	const offset = 5

@@ -32,7 +32,7 @@ type recordIndexer struct {
 
 // startRecordIndexer opens the index and starts to follow the chain.
 func startRecordIndexer(n *Node) (*recordIndexer, error) {
-	index, err := records.Open(n.dir.Records(), func(path string) error {
+	index, err := records.Open(n.dir.Records(), n.cfg.AtRest, func(path string) error {
 		n.unclean.Store(true)
 		to, err := n.dir.MoveAside(path)
 		n.log.Error("a file of the index of records cannot be read, and is written again", "file", path, "kept", to)
@@ -51,6 +51,15 @@ func startRecordIndexer(n *Node) (*recordIndexer, error) {
 func (x *recordIndexer) stop() error {
 	x.job.stop()
 	return x.index.Close()
+}
+
+// renew drops the whole index. The goroutine writes it again.
+func (x *recordIndexer) renew() error {
+	x.job.stop()
+	err := x.index.Cut(0)
+	x.chainGrew()
+	x.job = startJob(nil, x.run)
+	return err
 }
 
 // chainGrew wakes the indexer.
@@ -104,6 +113,9 @@ func (x *recordIndexer) step(ctx context.Context) (more bool, err error) {
 	}
 	batch, err := x.next()
 	if batch == nil || batch.Empty() {
+		if err == nil {
+			return x.index.Reencrypt()
+		}
 		return false, err
 	}
 	// If the chain is cut meanwhile, the next step cuts the index.

@@ -131,7 +131,7 @@ func TestRebuildFaults(t *testing.T) {
 		hit := true
 		for left := 0; hit; left++ {
 			disk := newFaultyDisk(1<<30, how)
-			cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: 2000, open: disk.open}
+			cfg := Config{AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: 2000, open: disk.open}
 			n := mustOpen(t, cfg)
 			flip(t, cfg.Dir+"/tiles/00", 512+32*20)
 			flip(t, cfg.Dir+"/tiles/04", 512+32*2)
@@ -185,7 +185,7 @@ func TestConfirmedLost(t *testing.T) {
 		t.Fatalf("report %+v", r)
 	}
 	mustClose(t, n)
-	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
+	got, err := offline(cfg.Dir).Verify(context.Background(), nil)
 	at := c.statusAt(height)
 	if want := (audit.Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height,
 		Lost: []chain.Range{lost}}); err != nil ||
@@ -242,7 +242,7 @@ func TestCheckJobs(t *testing.T) {
 		!reflect.DeepEqual(r.Bad, []chain.Range{{From: height, To: height + 2}}) || r.Unchecked != height+2 || r.Other {
 		t.Errorf("report %+v", r)
 	}
-	empty := mustOpen(t, Config{Dir: memDir(t)})
+	empty := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	c.clean(t, empty, 0)
 }
 
@@ -253,7 +253,7 @@ func TestManyThreads(t *testing.T) {
 	for _, threads := range []int{1, 2, 3} {
 		cfg.CheckThreads = threads
 		dir := copyDir(t, cfg.Dir)
-		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000, CheckThreads: threads})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 2000, CheckThreads: threads})
 		c.clean(t, n, height)
 		span := segmentSpan(t, n, 30)
 		must(t, os.Remove(n.dir.Segments()+"/"+segmentName(span.From)))
@@ -285,7 +285,7 @@ func TestUnclean(t *testing.T) {
 		"last segment":   func(dir string) { shortenLast(t, dir, -1) },
 		"segment header": func(dir string) { flip(t, dir+"/segments/"+segmentName(0), 3) },
 	} {
-		cfg := Config{Dir: copyDir(t, cfg.Dir), SegmentBytes: 2000}
+		cfg := Config{AtRest: testKeys, Dir: copyDir(t, cfg.Dir), SegmentBytes: 2000}
 		damage(cfg.Dir)
 		n := mustOpen(t, cfg)
 		if !n.Unclean() {

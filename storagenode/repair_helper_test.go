@@ -146,7 +146,7 @@ func sent(t testing.TB, from, to *Node, o wire.SendOrder) wire.SendStatus {
 // source returns a node that has the whole chain.
 func (c *testChain) source(t testing.TB) *Node {
 	t.Helper()
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 3000})
 	c.putAll(t, n)
 	return n
 }

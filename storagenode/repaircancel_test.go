@@ -43,7 +43,7 @@ func TestReceiveIsCanceled(t *testing.T) {
 	}
 	c, _ := filled(t, 91, height)
 	source := c.source(t)
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 1 << 20,
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 1 << 20,
 		open: func(path string, flag int) (segment.File, error) {
 			f, err := segment.OpenFile(path, flag)
 			if err == nil && strings.HasSuffix(path, newSuffix) {

@@ -25,7 +25,7 @@ func TestFillEmptyNode(t *testing.T) {
 	c := newTestChain(30)
 	c.growTo(t, height)
 	source := c.source(t)
-	cfg := Config{Dir: memDir(t), SegmentBytes: 4000}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 4000}
 	n := mustOpen(t, cfg)
 	for number := uint64(height); number < height+5; number++ {
 		data := c.grow(t, 2, 30)
@@ -50,7 +50,7 @@ func TestHoles(t *testing.T) {
 	c := newTestChain(31)
 	c.growTo(t, last)
 	source := c.source(t)
-	cfg := Config{Dir: memDir(t), SegmentBytes: 5000, CheckThreads: 2}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 5000, CheckThreads: 2}
 	n := mustOpen(t, cfg)
 	for number := range uint64(height) {
 		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
@@ -114,12 +114,12 @@ func TestBlockedByDamage(t *testing.T) {
 	source := c.source(t)
 	for _, most := range []bool{false, true} {
 		dir := copyDir(t, cfg.Dir)
-		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 2000})
 		path, p := segmentOf(t, n, damaged)
 		mustClose(t, n)
 		flip(t, path, p.Offset+100)
 		remove(t, dir, "tiles")
-		n = mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		n = mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 2000})
 		if !n.Unclean() || n.Status().Height != damaged {
 			t.Fatalf("unclean %v, %+v", n.Unclean(), n.Status())
 		}
@@ -149,7 +149,7 @@ func TestTickets(t *testing.T) {
 	c := newTestChain(33)
 	c.growTo(t, height)
 	source := c.source(t)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	if err := n.Take(t.Context(), "", strings.NewReader("")); !errors.Is(err, ErrTicket) {
 		t.Errorf("without a repair: %v", err)
 	}
@@ -221,7 +221,7 @@ func TestCutStream(t *testing.T) {
 		c.grow(t, 1, 3)
 	}
 	source := c.source(t)
-	base := Config{Dir: memDir(t), SegmentBytes: 400}
+	base := Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 400}
 	n := mustOpen(t, base)
 	for number := range uint64(had) {
 		if _, err := n.Put(t.Context(), number, c.blocks[number].Bytes()); err != nil {
@@ -238,7 +238,7 @@ func TestCutStream(t *testing.T) {
 			continue
 		}
 		dir := copyDir(t, base.Dir)
-		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 400})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir, SegmentBytes: 400})
 		order := wire.ReceiveOrder{Ticket: "t", Keep: had, Pieces: pieces}
 		if _, err := n.Receive(t.Context(), order); err != nil {
 			t.Fatal(err)
@@ -290,7 +290,7 @@ func TestLyingSender(t *testing.T) {
 	}
 	pieces := c.pieces(chain.Range{From: 0, To: height})
 	stream := streamOf(t, c.source(t), pieces)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	for at := range stream {
 		bad := bytes.Clone(stream)
 		bad[at] ^= 1 << (at % 8)
@@ -325,7 +325,7 @@ func TestFaultySender(t *testing.T) {
 	source := c.source(t)
 	path, p := segmentOf(t, source, damaged)
 	flip(t, path, p.Offset+140)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	order := wire.ReceiveOrder{Ticket: "t", Pieces: c.pieces(chain.Range{From: 0, To: height})}
 	if _, err := n.Receive(t.Context(), order); err != nil {
 		t.Fatal(err)
@@ -439,7 +439,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 // segmentLeftover creates an unfinished segment.
 func segmentLeftover(dir string) error {
 	path := filepath.Join(dir, "segments", segment.Name(0)+newSuffix)
-	f, err := segment.WriteHeader(segment.OpenFile, path, os.O_CREATE|os.O_TRUNC, 0)
+	f, err := segment.WriteHeader(segment.OpenFile, nil, path, os.O_CREATE|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
@@ -471,7 +471,7 @@ func TestOneRottenBlockOfMany(t *testing.T) {
 	c := newTestChain(99)
 	const height, rotten = 5000, 2345
 	c.growTo(t, height)
-	n := mustOpen(t, Config{Dir: memDir(t)})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
 	c.putAll(t, n)
 	p, seg, _ := n.index.Get(rotten)
 	flip(t, filepath.Join(n.dir.Segments(), segment.Name(seg)), p.Offset+segment.FrameHeader+int64(p.Length)-1)

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
@@ -39,6 +41,7 @@ type rewrite struct {
 	keepWhole bool          // the whole old file is to be kept
 	unopened  bool          // the system cannot open the old file
 	frame     []byte
+	sealed    []byte // a frame of the new file, if that is encrypted
 }
 
 func (w *rewrite) next() uint64 { return w.seg + uint64(len(w.places)) }
@@ -92,7 +95,7 @@ func (n *Node) failRewrite(r *incomingRepair, err error) error {
 // in quarantine/ then.
 func (n *Node) beginRewrite(r *incomingRepair, seg uint64) (*rewrite, error) {
 	path := n.segmentPath(seg)
-	w := &rewrite{n: n, seg: seg, path: path + newSuffix, size: segment.HeaderSize}
+	w := &rewrite{n: n, seg: seg, path: path + newSuffix}
 	n.mu.Lock()
 	err := n.moveMisplacedSegment(path, seg) // a file cannot be renamed over a folder
 	if err == nil {
@@ -103,7 +106,9 @@ func (n *Node) beginRewrite(r *incomingRepair, seg uint64) (*rewrite, error) {
 		return nil, err
 	}
 	w.old, err = segment.OpenExisting(n.cfg.open, path)
-	if durable.CannotRead(err) && !durable.NoResources(err) && n.receivesAll(r, seg) {
+	if errors.Is(err, atrest.ErrNoKey) {
+		return nil, fmt.Errorf("%w: %w", ErrCannotRead, err)
+	} else if durable.CannotRead(err) && !durable.NoResources(err) && n.receivesAll(r, seg) {
 		n.log.Error("a segment cannot be opened: its blocks are received again, and the file is kept in quarantine/",
 			"file", path, "error", err)
 		w.unopened, w.keepWhole = true, true
@@ -115,7 +120,10 @@ func (n *Node) beginRewrite(r *incomingRepair, seg uint64) (*rewrite, error) {
 		err = n.reconcileOpenFile(seg, w.old)
 	}
 	if err == nil || w.unopened {
-		w.file, err = segment.WriteHeader(n.cfg.open, w.path, os.O_CREATE|os.O_TRUNC, seg)
+		w.file, err = segment.WriteHeader(n.cfg.open, n.cfg.AtRest, w.path, os.O_CREATE|os.O_TRUNC, seg)
+	}
+	if w.file != nil {
+		w.size = segment.Start(w.file)
 	}
 	if err != nil {
 		w.close()
@@ -165,8 +173,28 @@ func (w *rewrite) oldFrame(p *blockindex.Place) []byte {
 	return w.frame
 }
 
+// encrypts reports whether the old or the new file is encrypted, so that frames cannot be copied as they are.
+func (w *rewrite) encrypts() bool {
+	return w.old != nil && segment.IsEncrypted(w.old) || segment.IsEncrypted(w.file)
+}
+
+// reencrypt makes the frame of a block for the new file from that of the old file. It returns nil if that is damaged.
+func (w *rewrite) reencrypt(frame []byte, p *blockindex.Place) []byte {
+	block, err := segment.OpenFrame(w.old, frame, p.Offset)
+	if err != nil {
+		return nil
+	}
+	if h, err := chain.ParseHeader(block); err != nil || h.Block != w.next() {
+		return nil
+	}
+	w.sealed = segment.AppendFrameTo(w.sealed[:0], w.file, w.size, block)
+	p.Length = uint32(len(w.sealed) - segment.FrameHeader)
+	return w.sealed
+}
+
 // copyUpTo copies the frames before a block as they are, damaged ones included, so that nothing is lost that is not
-// replaced. What cannot be read becomes a lost block, and the old file is kept then.
+// replaced. What cannot be read becomes a lost block, and the old file is kept then. The same holds for a damaged frame
+// that is encrypted, or would have to be.
 func (w *rewrite) copyUpTo(number uint64) error {
 	for w.next() < number {
 		p, _, ok := w.n.index.Get(w.next())
@@ -174,13 +202,17 @@ func (w *rewrite) copyUpTo(number uint64) error {
 			return fmt.Errorf("%w: block %d", ErrBehind, w.next())
 		}
 		frame := w.oldFrame(&p)
+		if frame != nil && w.encrypts() {
+			frame = w.reencrypt(frame, &p)
+		} else if frame != nil {
+			segment.SetLength(frame, p.Length)
+		}
 		if frame == nil {
 			w.keepWhole = w.keepWhole || w.old != nil && !p.Lost()
 			w.lost = audit.AddLast(w.lost, w.next())
 			w.places = append(w.places, blockindex.Place{First: p.First})
 			continue
 		}
-		segment.SetLength(frame, p.Length)
 		p.Offset = w.size
 		if err := w.write(frame, p); err != nil {
 			return err
@@ -208,28 +240,45 @@ func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	}
 	p, _, _ := w.n.index.Get(h.Block)
 	old := w.oldFrame(&p)
-	frame := segment.AppendFrame(nil, block.Bytes())
-	if text = describe(block, frame, old); w.unopened {
+	plain := segment.AppendFrame(nil, block.Bytes())
+	was := w.inClear(old, &p)
+	if text = describe(block, plain, was); w.unopened {
 		text = fmt.Sprintf("block %d: its file could not be opened", h.Block)
 	}
 	if old == nil {
 		w.keepWhole = w.keepWhole || w.old != nil
-	} else if !bytes.Equal(frame, old) {
+	} else if !bytes.Equal(plain, was) {
 		if w.aside++; w.aside > maxAside {
 			w.keepWhole = true
 		} else {
 			name := fmt.Sprintf("%s-block-%d", segment.Name(w.seg), h.Block)
-			if _, err := w.n.dir.CopyAside(name, bytes.NewReader(old)); err != nil {
+			header := bytes.NewReader(segment.FileHeader(w.old))
+			if _, err := w.n.dir.CopyAside(name, io.MultiReader(header, bytes.NewReader(old))); err != nil {
 				return "", err
 			}
 		}
 	}
-	p = blockindex.Place{First: h.First, Offset: w.size, Length: uint32(len(block.Bytes())), Count: h.Count}
+	frame := segment.AppendFrameTo(nil, w.file, w.size, block.Bytes())
+	length := uint32(len(frame) - segment.FrameHeader)
+	p = blockindex.Place{First: h.First, Offset: w.size, Length: length, Count: h.Count}
 	if err := w.write(frame, p); err != nil {
 		return "", err
 	}
 	w.received = audit.AddLast(w.received, h.Block)
 	return text, nil
+}
+
+// inClear returns an old frame with its block in clear: as it is if the old file is not encrypted, else that of the
+// block, or an empty one if the block does not decrypt. old may be nil.
+func (w *rewrite) inClear(old []byte, p *blockindex.Place) []byte {
+	if old == nil || !segment.IsEncrypted(w.old) {
+		return old
+	}
+	block, err := segment.OpenFrame(w.old, bytes.Clone(old), p.Offset)
+	if err != nil {
+		return make([]byte, segment.FrameHeader)
+	}
+	return segment.AppendFrame(nil, block)
 }
 
 // copyRewrite copies what is left of the segment that is being rewritten. The end of the context, whose cause is the
@@ -353,7 +402,7 @@ func (w *rewrite) keepOld() error {
 	if err != nil {
 		return err
 	}
-	end := int64(segment.HeaderSize)
+	end := segment.Start(w.old)
 	for i := range w.places {
 		if p, _, _ := w.n.index.Get(w.seg + uint64(i)); !p.Lost() {
 			end = max(end, p.End())
@@ -372,6 +421,9 @@ func describe(block *chain.Block, frame, old []byte) string {
 		return fmt.Sprintf("block %d: was missing", number)
 	}
 	was := old[segment.FrameHeader:]
+	if len(was) == 0 {
+		return fmt.Sprintf("block %d: its encrypted frame was damaged", number)
+	}
 	differ, first := max(len(was), len(data))-min(len(was), len(data)), -1
 	for i := range min(len(was), len(data)) {
 		if was[i] != data[i] {

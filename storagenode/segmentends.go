@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +35,8 @@ func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
 				err = n.continueAt(s, last.End())
 			}
 		case s.HeaderGood && s.First == n.index.Len():
-			err = n.continueAt(s, segment.HeaderSize)
-		case s.Size <= segment.HeaderSize:
+			err = n.continueAt(s, s.Start)
+		case s.Size <= s.Start:
 			err = n.removeEmpty(s.First)
 		default:
 			err = n.quarantineSegment(s.First)
@@ -47,35 +48,42 @@ func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
 	return nil
 }
 
-// continueAt puts the writer behind a segment's last block.
+// continueAt puts the writer behind a segment's last block. A segment that is not encrypted gets no more blocks if the
+// node encrypts.
 func (n *Node) continueAt(s blockindex.Segment, end int64) error {
 	if s.Size > end {
 		err := n.cutTail(s, end)
 		if durable.CanRetry(err) {
 			n.log.Warn("bytes behind the last whole block stay, because a resource is exhausted",
 				"file", n.segmentPath(s.First), "at", end, "error", err)
-			if end == segment.HeaderSize { // the next block begins a file of the same name
+			if end == s.Start { // the next block begins a file of the same name
 				return n.quarantineSegment(s.First)
 			}
 			return nil // the next block begins a new segment
 		}
 		if err != nil {
-			return n.passOpen(s.First, end, err)
+			return n.passOpen(s, end, err)
 		}
 	}
-	return n.passOpen(s.First, end, n.continueWriter(s.First, end))
+	switch plain := n.cfg.AtRest.Has() && !s.Encrypted; {
+	case plain && end == s.Start:
+		return n.removeEmpty(s.First)
+	case plain:
+		return nil
+	}
+	return n.passOpen(s, end, n.continueWriter(s.First, end))
 }
 
 // passOpen passes over the error of a segment that cannot be opened or read any more: the next block begins a new one,
 // unless that would have the same name.
-func (n *Node) passOpen(first uint64, end int64, err error) error {
+func (n *Node) passOpen(s blockindex.Segment, end int64, err error) error {
 	failed, ok := errors.AsType[*os.PathError](err)
 	if !ok || failed.Op != "open" && failed.Op != "read" || !durable.OneUnreadable(err) || durable.IsSync(err) ||
-		end == segment.HeaderSize {
+		end == s.Start {
 		return err
 	}
 	n.log.Error("a segment cannot be opened, so the next block begins a new one",
-		"file", n.segmentPath(first), "error", err)
+		"file", n.segmentPath(s.First), "error", err)
 	n.unclean.Store(true)
 	return nil
 }
@@ -191,7 +199,8 @@ func (n *Node) cutTail(s blockindex.Segment, end int64) error {
 		return err
 	}
 	name := fmt.Sprintf("%s-from-%d", segment.Name(s.First), end)
-	kept, err := n.dir.CopyAside(name, io.NewSectionReader(f, end, s.Size-end))
+	tail := io.NewSectionReader(f, end, s.Size-end)
+	kept, err := n.dir.CopyAside(name, io.MultiReader(bytes.NewReader(segment.FileHeader(f)), tail))
 	if err == nil {
 		n.log.Warn("bytes behind the last whole block are cut off and kept aside",
 			"file", path, "at", end, "bytes", s.Size-end, "kept", kept, "next_block", n.index.Len())
@@ -224,7 +233,7 @@ func (n *Node) cutChain(keep uint64) error {
 			}
 			continue
 		}
-		if end := n.endBelow(s.First, keep); end < s.Size {
+		if end := n.endBelow(s, keep); end < s.Size {
 			if err := n.cutTail(s, end); err != nil {
 				return err
 			}
@@ -235,12 +244,12 @@ func (n *Node) cutChain(keep uint64) error {
 }
 
 // endBelow is where the blocks of a segment end that are below a number.
-func (n *Node) endBelow(seg, keep uint64) int64 {
-	for block := min(keep, n.index.Len()); block > seg; block-- {
-		p, s, ok := n.index.Get(block - 1)
-		if ok && s == seg && !p.Lost() {
+func (n *Node) endBelow(s blockindex.Segment, keep uint64) int64 {
+	for block := min(keep, n.index.Len()); block > s.First; block-- {
+		p, seg, ok := n.index.Get(block - 1)
+		if ok && seg == s.First && !p.Lost() {
 			return p.End()
 		}
 	}
-	return segment.HeaderSize
+	return s.Start
 }

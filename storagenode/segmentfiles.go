@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/recordends"
@@ -51,6 +53,9 @@ func (s *segmentFiles) read(block uint64, use func(blockindex.Place, segment.Fil
 		switch {
 		case err != nil && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrBehind)):
 			return fmt.Errorf("block %d in %s: %w", block, segment.Name(seg), err)
+		case errors.Is(err, atrest.ErrNoKey):
+			err = errors.Join(err, syscall.EACCES) // to all callers, the system could not read it
+			return fmt.Errorf("%w: block %d: %w", ErrCannotRead, block, err)
 		case durable.CannotRead(err):
 			// The device may be back later, and an open file of it never.
 			err = errors.Join(err, s.forget(seg))

@@ -25,7 +25,7 @@ func TestUnfinishedFolders(t *testing.T) {
 	for _, name := range []string{
 		"segments/" + segment.Name(0) + ".new", "segments/x.new", "inbox/.x", "tiles/00.new",
 	} {
-		cfg := Config{Dir: copyDir(t, filledCfg.Dir)}
+		cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir)}
 		must(t, os.MkdirAll(filepath.Join(cfg.Dir, name, "folder"), 0o700))
 		n, err := Open(cfg)
 		if err != nil {
@@ -52,7 +52,7 @@ func TestStartWithABadSector(t *testing.T) {
 		"the last block":                  {height - 1, false},
 	} {
 		for _, unclean := range []bool{false, true} {
-			cfg := Config{Dir: copyDir(t, filledCfg.Dir)}
+			cfg := Config{AtRest: testKeys, Dir: copyDir(t, filledCfg.Dir)}
 			n := mustOpen(t, cfg)
 			path, p := segmentOf(t, n, c.block)
 			if unclean {
@@ -86,7 +86,7 @@ func TestStartWithABadSector(t *testing.T) {
 func TestStartWithoutRoom(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 9)
-	cfg := Config{Dir: memDir(t)}
+	cfg := Config{AtRest: testKeys, Dir: memDir(t)}
 	n := mustOpen(t, cfg)
 	for i := range 4 {
 		if _, err := n.Put(t.Context(), uint64(i), c.blocks[i].Bytes()); err != nil {
@@ -167,8 +167,8 @@ func TestUncleanStartWithoutRoom(t *testing.T) {
 				return nil
 			}
 			cfg := Config{
-				Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, open: disk.open, Room: room,
-				unblockPause: time.Hour,
+				AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, open: disk.open,
+				Room: room, unblockPause: time.Hour,
 			}
 			n := mustOpen(t, cfg)
 			last, _ := segmentOf(t, n, height-1)
@@ -220,7 +220,7 @@ func TestTornTailWithoutRoom(t *testing.T) {
 		t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 		c := newTestChain(1)
 		c.growTo(t, height)
-		cfg := Config{Dir: filepath.Join(dir, "data")}
+		cfg := Config{AtRest: testKeys, Dir: filepath.Join(dir, "data")}
 		n := mustOpen(t, cfg)
 		c.putAll(t, n)
 		if height == 0 {
@@ -414,7 +414,7 @@ func TestKilledOnAFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	c := newTestChain(1)
-	cfg := Config{Dir: filepath.Join(dir, "data"), SegmentBytes: 400_000}
+	cfg := Config{AtRest: testKeys, Dir: filepath.Join(dir, "data"), SegmentBytes: 400_000}
 	n := mustOpen(t, cfg)
 	var err error
 	for err == nil {

@@ -112,7 +112,7 @@ func TestStartThatCannotRead(t *testing.T) {
 	const height = 24
 	errnos, most := []syscall.Errno{syscall.EMFILE, syscall.EIO, syscall.ENOMEM, syscall.EACCES}, 12
 	c, base := behindSynced(t, 71, height)
-	n := mustOpen(t, Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes})
 	first, _ := segmentOf(t, n, 1)
 	behind, _ := segmentOf(t, n, height*3/4)
 	last, _ := segmentOf(t, n, height-1)
@@ -129,7 +129,7 @@ func TestStartThatCannotRead(t *testing.T) {
 		for _, errno := range errnos {
 			for _, reads := range []bool{false, true} {
 				for tries, hit := 0, true; hit && tries < most; tries++ {
-					cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes}
+					cfg := Config{AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes}
 					bad := refuse(t, filepath.Join(cfg.Dir, folder, name), errno)
 					bad.reads, bad.tries = reads, tries
 					cfg.open = bad.open
@@ -174,7 +174,7 @@ func TestStartThatCannotRead(t *testing.T) {
 func TestStartWithAnUnreadBlock(t *testing.T) {
 	const height = 24
 	c, cfg := behindSynced(t, 72, height)
-	n := mustOpen(t, Config{Dir: copyDir(t, cfg.Dir), SegmentBytes: cfg.SegmentBytes})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: copyDir(t, cfg.Dir), SegmentBytes: cfg.SegmentBytes})
 	last, _ := segmentOf(t, n, height-1)
 	_, from, _ := n.index.Get(height - 1)
 	mustClose(t, n)
@@ -225,7 +225,7 @@ func TestStartWithUnreadableFiles(t *testing.T) {
 	c, base := filled(t, 73, height)
 	obeyModes(t)
 	for _, name := range []string{"index", "tiles/synced", "lost", "running", "records"} {
-		cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes}
+		cfg := Config{AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes}
 		n := mustOpen(t, cfg)
 		n.indexer.await(t.Context(), c.statusAt(height).Size)
 		mustClose(t, n)
@@ -261,7 +261,7 @@ func TestStartWithUnreadableFiles(t *testing.T) {
 func TestBlockedNodeGoesOn(t *testing.T) {
 	const height = 24
 	c, base := behindSynced(t, 74, height)
-	n := mustOpen(t, Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes})
 	last, _ := segmentOf(t, n, height-1)
 	middle, p := segmentOf(t, n, height/2+2)
 	mustClose(t, n)
@@ -304,7 +304,10 @@ func TestBlockedNodeGoesOn(t *testing.T) {
 		}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, unblockPause: time.Hour}
+			cfg := Config{
+				AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes,
+				unblockPause: time.Hour,
+			}
 			path := filepath.Join(cfg.Dir, "segments", last)
 			row.damage(t, path, &cfg)
 			n := mustOpen(t, cfg)
@@ -337,7 +340,10 @@ func TestBlockedNodeGoesOn(t *testing.T) {
 		})
 	}
 	// The node tries by itself.
-	cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, unblockPause: time.Millisecond}
+	cfg := Config{
+		AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes,
+		unblockPause: time.Millisecond,
+	}
 	reads.name, cfg.open = filepath.Join(cfg.Dir, "segments", last), reads.open
 	reads.on.Store(true)
 	n = mustOpen(t, cfg)
@@ -356,7 +362,7 @@ func TestBlockedNodeGoesOn(t *testing.T) {
 func TestBlockedAfterAnUncleanStop(t *testing.T) {
 	const height = 24
 	c, base := behindSynced(t, 75, height)
-	n := mustOpen(t, Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes})
 	unread, _ := segmentOf(t, n, height/2-1) // some of its blocks are synced
 	behind, _ := segmentOf(t, n, height*3/4)
 	last, _ := segmentOf(t, n, height-1)
@@ -365,7 +371,10 @@ func TestBlockedAfterAnUncleanStop(t *testing.T) {
 		t.Fatal("the test needs three segments")
 	}
 	for _, restart := range []bool{false, true} {
-		cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes, unblockPause: time.Hour}
+		cfg := Config{
+			AtRest: testKeys, Dir: copyDir(t, base.Dir), SegmentBytes: base.SegmentBytes,
+			unblockPause: time.Hour,
+		}
 		must(t, os.WriteFile(filepath.Join(cfg.Dir, "running"), nil, 0o600))
 		remove(t, cfg.Dir, "index")
 		path := func(of string) string { return filepath.Join(cfg.Dir, "segments", filepath.Base(of)) }

@@ -19,7 +19,7 @@ import (
 func TestVerifyBesideRunningNode(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 200)
-	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 20_000})
+	n := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t), SegmentBytes: 20_000})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for number := range c.blocks {
@@ -31,7 +31,7 @@ func TestVerifyBesideRunningNode(t *testing.T) {
 	})
 	for n.Status().Height < uint64(len(c.blocks)) && !t.Failed() {
 		least := n.Status().Height
-		got, err := audit.Verify(context.Background(), n.cfg.Dir, nil)
+		got, err := offline(n.cfg.Dir).Verify(context.Background(), nil)
 		if err != nil || got.Height < least || got.Torn != 0 {
 			t.Errorf("verified %+v, %v, the node had %d", got, err, least)
 		}
@@ -44,7 +44,7 @@ func TestVerifyProgress(t *testing.T) {
 	c, cfg := filled(t, 2, 30)
 	before := tree(t, cfg.Dir)
 	last, all := int64(0), int64(0)
-	_, err := audit.Verify(context.Background(), cfg.Dir, func(done, total int64) {
+	_, err := offline(cfg.Dir).Verify(context.Background(), func(done, total int64) {
 		if done < last || done > total {
 			t.Errorf("%d of %d bytes after %d", done, total, last)
 		}
@@ -64,14 +64,14 @@ func TestVerifyEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cause := errors.New("stopped by hand")
 	cancel(cause)
-	if _, err := audit.Verify(ctx, cfg.Dir, nil); !errors.Is(err, cause) {
+	if _, err := offline(cfg.Dir).Verify(ctx, nil); !errors.Is(err, cause) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := audit.Verify(context.Background(), t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := offline(t.TempDir()).Verify(context.Background(), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("not a data folder: %v", err)
 	}
-	empty := mustOpen(t, Config{Dir: memDir(t)})
-	if got, err := audit.Verify(context.Background(), empty.cfg.Dir, nil); err != nil ||
+	empty := mustOpen(t, Config{AtRest: testKeys, Dir: memDir(t)})
+	if got, err := offline(empty.cfg.Dir).Verify(context.Background(), nil); err != nil ||
 		!reflect.DeepEqual(got, audit.Summary{}) {
 		t.Errorf("an empty chain: %+v, %v", got, err)
 	}
@@ -106,7 +106,7 @@ func TestVerifyOfAnEmptiedFolder(t *testing.T) {
 			}
 		}
 		before := tree(t, dir)
-		got, err := audit.Verify(context.Background(), dir, nil)
+		got, err := offline(dir).Verify(context.Background(), nil)
 		if removed&1 != 0 && err == nil {
 			t.Errorf("without %q: valid, %+v", names, got)
 		}
@@ -117,7 +117,7 @@ func TestVerifyOfAnEmptiedFolder(t *testing.T) {
 		if errors.Is(err, audit.ErrNoFiles) != nothing {
 			t.Errorf("without %q: %v", names, err)
 		}
-		_, err = audit.ReadFolder(context.Background(), dir, nil, func(*chain.Block, chain.Head) error { return nil })
+		_, err = offline(dir).Read(context.Background(), nil, func(*chain.Block, chain.Head) error { return nil })
 		if removed&1 != 0 && err == nil || errors.Is(err, audit.ErrNoFiles) != nothing {
 			t.Errorf("read without %q: %v", names, err)
 		}
@@ -150,7 +150,7 @@ func TestVerifyForgery(t *testing.T) {
 		if err := os.Mkdir(segments, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		w, err := segment.Create(segment.OpenFile, segments, 0)
+		w, err := segment.Create(segment.OpenFile, nil, segments, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,13 +166,13 @@ func TestVerifyForgery(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		got, err := audit.Verify(context.Background(), dir, nil)
+		got, err := offline(dir).Verify(context.Background(), nil)
 		var bad *chain.BlockError
 		if !errors.As(err, &bad) || bad.Block != forged || !errors.Is(err, row.want) || got.Height != forged {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		// A node that opens the folder does not serve them either.
-		n := mustOpen(t, Config{Dir: dir})
+		n := mustOpen(t, Config{AtRest: testKeys, Dir: dir})
 		c.check(t, n, forged)
 		mustClose(t, n)
 	}
@@ -191,7 +191,7 @@ func TestVerifyMissesTheEnd(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, segment.Name(last))); err != nil {
 		t.Fatal(err)
 	}
-	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
+	got, err := offline(cfg.Dir).Verify(context.Background(), nil)
 	var bad *chain.BlockError
 	if !errors.As(err, &bad) || bad.Block != last || got.Height != last {
 		t.Errorf("without the segment of block %d: %+v, %v", last, got, err)
@@ -200,7 +200,7 @@ func TestVerifyMissesTheEnd(t *testing.T) {
 	if err := os.Remove(filepath.Join(cfg.Dir, "index")); err != nil {
 		t.Fatal(err)
 	}
-	got, err = audit.Verify(context.Background(), cfg.Dir, nil)
+	got, err = offline(cfg.Dir).Verify(context.Background(), nil)
 	if want := (chain.Range{From: last, To: 30}); !errors.As(err, &bad) || bad.Block != last || got.Height != last ||
 		len(got.Bad) != 1 || got.Bad[0] != want || len(got.Findings) != 1 || got.Findings[0].What != chain.WrongShort {
 		t.Errorf("without the index: %+v, %v", got, err)

@@ -112,7 +112,7 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 			admin.NewMasterSetTime(), offline.NewMasterRecover(), offline.NewMasterLogToDatabase()),
 		with(nodes.NewStorage(), admin.NewStorageRemove()),
 		with(nodes.NewMiner(), admin.NewMinerRemove()),
-		offline.NewExport(), offline.NewImport(), offline.NewCA())
+		offline.NewExport(), offline.NewImport(), offline.NewAtRest(), offline.NewCA())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)
 	return root

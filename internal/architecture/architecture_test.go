@@ -22,6 +22,7 @@ const module = "github.com/chainstore/chainstore/"
 var mayImport = map[string][]string{
 	"chain":              {},
 	"internal/fields":    {},
+	"internal/atrest":    {"internal/durable"},
 	"internal/boottime":  {},
 	"internal/durable":   {"internal/fields"},
 	"internal/heap":      {},
@@ -34,18 +35,18 @@ var mayImport = map[string][]string{
 		"raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 
-	"storagenode":            {"chain", "internal/durable", "storagenode", "wire"},
-	"storagenode/segment":    {"chain", "internal/durable"},
+	"storagenode":            {"chain", "internal/atrest", "internal/durable", "storagenode", "wire"},
+	"storagenode/segment":    {"chain", "internal/atrest", "internal/durable"},
 	"storagenode/tiles":      {"chain", "internal/durable", "storagenode/segment"},
-	"storagenode/records":    {"chain", "internal/durable"},
+	"storagenode/records":    {"chain", "internal/atrest", "internal/durable"},
 	"storagenode/blockindex": {"chain", "internal/durable", "storagenode/segment"},
 	"storagenode/recordends": {"chain", "internal/durable", "storagenode/blockindex", "storagenode/segment"},
 	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles", "wire"},
-	"storagenode/inbox":      {"chain", "internal/durable"},
+	"storagenode/inbox":      {"chain", "internal/atrest", "internal/durable"},
 	"storagenode/transfer":   {"chain", "internal/durable", "wire"},
 	"storagenode/audit": {
-		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment",
-		"storagenode/tiles", "wire",
+		"chain", "internal/atrest", "internal/durable", "storagenode/blockindex", "storagenode/folder",
+		"storagenode/segment", "storagenode/tiles", "wire",
 	},
 
 	"minernode":                {"chain", "wire"},
@@ -73,7 +74,7 @@ var mayImport = map[string][]string{
 	"httpapi/workerapi": {"chain", "httpapi", "internal/certs", "internal/nodeauth", "internal/worker", "minernode",
 		"storagenode", "wire"},
 	"internal/roles": {
-		"chain", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
+		"chain", "internal/atrest", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
 		"internal/nodeauth", "internal/noderpc", "internal/secrets",
 		"httpapi",
 		"masterfsm", "masternode",
@@ -100,8 +101,8 @@ var mayImport = map[string][]string{
 		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/secrets", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
-		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/certs",
-		"internal/durable", "internal/roles", "storagenode", "verify", "wire",
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/atrest",
+		"internal/certs", "internal/durable", "internal/roles", "storagenode", "verify", "wire",
 	},
 	"cmd/chainstore/internal/nodes": {
 		"cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/devcluster", "internal/roles",

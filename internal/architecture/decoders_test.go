@@ -86,6 +86,12 @@ var decoders = map[string]string{
 	"wire/trail parseValues":              "FuzzParse",
 	"wire parsePath":                      "FuzzParseProvenRecord",
 	"internal/secrets Parse":              "FuzzParse",
+	"storagenode/records parseLayout":     "FuzzOpen",
+	"storagenode/recordends ReadRecords":  "- no decoder: it reads bytes of a block",
+	"storagenode/segment ReadPart":        "FuzzEncrypted",
+	"storagenode/segment decodePage":      "FuzzEncrypted",
+	"storagenode/segment readPage":        "FuzzEncrypted",
+	"internal/atrest parseKeys":           "FuzzKeys",
 }
 
 // decoderName matches the names of functions that decode, if they take bytes.

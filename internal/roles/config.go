@@ -107,9 +107,10 @@ func (o *SpaceOptions) limits() diskspace.Limits {
 
 // WorkerOptions are the settings of a worker that do not depend on where it runs.
 type WorkerOptions struct {
-	Threads      int   // miners: goroutines that search for a nonce
-	SegmentBytes int64 // storage nodes: size at which a new segment begins; 0 for the default
-	SpaceOptions       // storage nodes
+	Threads      int    // miners: goroutines that search for a nonce
+	SegmentBytes int64  // storage nodes: size at which a new segment begins; 0 for the default
+	AtRestKeys   string // storage nodes: file with the keys that encrypt the data folder; "" for no encryption
+	SpaceOptions        // storage nodes
 }
 
 // DefaultMasterOptions returns the options of a master that is started without flags.

@@ -26,6 +26,7 @@ type ExportConfig struct {
 	// UnsignedTail also exports the blocks after the newest checkpoint. Without it the export ends with the last block
 	// that the checkpoint covers. Without a checkpoint the export always has the whole chain.
 	UnsignedTail bool
+	AtRestKeys   string                  // file with the keys of an encrypted folder; "" for none
 	Progress     func(done, total int64) // bytes of the folder; may be nil
 }
 
@@ -43,6 +44,11 @@ func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 		return Exported{}, errors.Join(fmt.Errorf("%s exists: nothing is overwritten; name another file",
 			cfg.Out), err)
 	}
+	keys, err := loadAtRest(cfg.AtRestKeys)
+	if err != nil {
+		return Exported{}, err
+	}
+	folder := audit.Folder{Path: cfg.Data, AtRest: keys}
 	group, err := groupOf(cfg.Data)
 	if err != nil {
 		return Exported{}, err
@@ -64,7 +70,7 @@ func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 			return err
 		}
 		ends := map[uint64]bool{0: true} // sizes of checkpoints at which a block ends
-		head, err := audit.ReadFolder(ctx, cfg.Data, cfg.Progress, func(b *chain.Block, at chain.Head) error {
+		head, err := folder.Read(ctx, cfg.Progress, func(b *chain.Block, at chain.Head) error {
 			for _, cp := range due {
 				if cp.Size != at.Tree.Size() {
 					continue

@@ -178,7 +178,10 @@ func (o *MasterOptions) CheckFlags() []Flag {
 // StorageFlags lists the flags of a storage node.
 func (c *WorkerConfig) StorageFlags() []Flag {
 	flags := append(c.flags(), Flag{Name: "segment-bytes", Value: &c.SegmentBytes,
-		Usage: "size at which a new file of blocks begins"})
+		Usage: "size at which a new file of blocks begins"},
+		Flag{Name: "at-rest-keys", Value: &c.AtRestKeys,
+			Usage: "`file` with keys of 64 hex digits, one a line, read again when it changes: encrypt blocks, inbox " +
+				"and index of records with the first, decrypt with all; masters do not encrypt their folders"})
 	flags = append(flags, c.secretFlags(workerSecrets("storage")...)...)
 	return append(flags, c.SpaceOptions.spaceFlags("blocks")...)
 }

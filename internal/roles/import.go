@@ -25,6 +25,7 @@ type ImportConfig struct {
 	Data         string                  // folder of the new storage node: empty or missing
 	Rehearsal    bool                    // the node belongs to no group until it registers with one
 	SegmentBytes int64                   // size at which a new segment begins; 0 for the default
+	AtRestKeys   string                  // file with keys that encrypt the folder; "" for no encryption
 	Progress     func(done, total int64) // bytes of the file; may be nil
 }
 
@@ -68,7 +69,7 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 			err = errors.Join(err, os.RemoveAll(unfinished))
 		}
 	}()
-	if err := fill(unfinished, cfg.SegmentBytes, r); err != nil {
+	if err := fill(unfinished, &cfg, r); err != nil {
 		return export.End{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
 	if !cfg.Rehearsal {
@@ -104,8 +105,12 @@ func mustBeEmpty(dir string) error {
 }
 
 // fill adds an export's blocks to a new node.
-func fill(dir string, segmentBytes int64, r *export.Reader) error {
-	node, err := storagenode.Open(storagenode.Config{Dir: dir, SegmentBytes: segmentBytes})
+func fill(dir string, cfg *ImportConfig, r *export.Reader) error {
+	keys, err := loadAtRest(cfg.AtRestKeys)
+	if err != nil {
+		return err
+	}
+	node, err := storagenode.Open(storagenode.Config{Dir: dir, SegmentBytes: cfg.SegmentBytes, AtRest: keys})
 	if err != nil {
 		return err
 	}

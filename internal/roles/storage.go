@@ -12,8 +12,13 @@ import (
 // OpenStorage opens the port and the folder of a storage node.
 func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
+		keys, err := loadAtRest(cfg.AtRestKeys)
+		if err != nil {
+			return workerNode{}, err
+		}
 		node, err := storagenode.Open(storagenode.Config{
-			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark, Room: w.space.Room,
+			Dir: cfg.Data, AtRest: keys,
+			SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Mark: w.syncs.mark, Room: w.space.Room,
 			Transfer: noderpc.NewWorkers(w.toOthers, w.secrets).Transfer,
 		})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/folder"
@@ -57,7 +58,19 @@ type Summary struct {
 // only files that are computed from the blocks are misplaced, it wraps [ErrMisplaced]. If nothing shows that a node
 // ever used the folder, it wraps [ErrNoFiles].
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
-	v, err := openVerification(dir, progress)
+	return Folder{Path: dir}.Verify(ctx, progress)
+}
+
+// Folder is a data folder that is read offline.
+type Folder struct {
+	Path   string
+	AtRest *atrest.Ring // keys of encrypted files; nil if there are none
+}
+
+// Verify is the function [Verify] for a folder that may be encrypted. The error wraps [atrest.ErrNoKey] if a key is
+// missing.
+func (f Folder) Verify(ctx context.Context, progress func(done, total int64)) (Summary, error) {
+	v, err := f.openVerification(progress)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -77,7 +90,15 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 func ReadFolder(
 	ctx context.Context, dir string, progress func(done, total int64), give func(*chain.Block, chain.Head) error,
 ) (chain.Head, error) {
-	v, err := openVerification(dir, progress)
+	return Folder{Path: dir}.Read(ctx, progress, give)
+}
+
+// Read is the function [ReadFolder] for a folder that may be encrypted. The error wraps [atrest.ErrNoKey] if a key is
+// missing.
+func (f Folder) Read(
+	ctx context.Context, progress func(done, total int64), give func(*chain.Block, chain.Head) error,
+) (chain.Head, error) {
+	v, err := f.openVerification(progress)
 	if err != nil {
 		return chain.Head{}, err
 	}
@@ -99,7 +120,8 @@ type verification struct {
 }
 
 // openVerification finds the blocks of a data folder. The files of its audit's Levels must be closed.
-func openVerification(dir string, progress func(done, total int64)) (*verification, error) {
+func (f Folder) openVerification(progress func(done, total int64)) (*verification, error) {
+	dir := f.Path
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
@@ -127,7 +149,8 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 		return nil, err
 	}
 	files := blockindex.Folder{
-		Segments: v.dir.Segments(), Index: v.dir.Index(), Open: segment.OpenFile, Log: hclog.NewNullLogger(),
+		Segments: v.dir.Segments(), Index: v.dir.Index(), Open: segment.WithKeys(segment.OpenFile, f.AtRest),
+		Log: hclog.NewNullLogger(),
 	}
 	v.found, err = blockindex.Find(files, false)
 	if errors.Is(err, durable.ErrDamaged) && v.found != nil {

@@ -109,7 +109,11 @@ func (s *slot) load() {
 	} else if durable.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
 		s.fail(s.message(wire.CodeFrameChecksum, nil))
 	}
-	block, err := chain.ParseBlock(data)
+	data, err := segment.OpenContent(s.file.File, data, s.place.Offset)
+	var block chain.Block
+	if err == nil {
+		block, err = chain.ParseBlock(data)
+	}
 	if err != nil {
 		why := s.message(wire.CodeBlockForm, wire.Args{"detail": err.Error()})
 		if s.err != nil {
@@ -293,7 +297,7 @@ func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 	if f == nil || err != nil {
 		return nil, err
 	}
-	s := &openSegment{File: f, headerErr: segment.CheckHeader(f, seg)}
+	s := &openSegment{File: f, headerErr: checkHeader(f, seg)}
 	if a.UnreadApart && durable.CannotRead(s.headerErr) {
 		// It says no more than the first block. If that cannot be read either, it is reported with it.
 		if !chain.HoldsBlock(a.Lost, seg) {
@@ -303,6 +307,20 @@ func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 	}
 	return s, nil
 }
+
+// checkHeader checks the header of a segment. It reads a damaged one of an encrypted segment again: it may have been
+// written just then, under a new key.
+func checkHeader(f segment.File, seg uint64) (err error) {
+	for range headerReads {
+		if err = segment.CheckHeader(f, seg); err == nil || !segment.IsEncrypted(f) {
+			return err
+		}
+	}
+	return err
+}
+
+// headerReads is how often a damaged header is read.
+const headerReads = 3
 
 // headerUnread returns the system's error if a block is the first of its segment, and the segment's header cannot be
 // read.

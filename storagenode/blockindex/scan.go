@@ -37,6 +37,8 @@ type Found struct {
 type Segment struct {
 	First      uint64
 	Size       int64
+	Start      int64 // where its frames begin
+	Encrypted  bool
 	HeaderGood bool
 	Unread     error // why the system could not open the file; its bytes are not known, and Size is that of its path
 }
@@ -118,12 +120,11 @@ func ListSegments(f Folder) (segments []Segment, err error) {
 		return nil, err
 	}
 	for _, first := range list {
-		size, err := f.checkSegment(first)
+		s, err := f.checkSegment(first)
 		if durable.Absent(err) {
 			f.Log.Error("the path of a segment holds something else", "file", f.path(first), "error", err)
 			continue
 		}
-		s := Segment{First: first, Size: size, HeaderGood: err == nil}
 		switch {
 		case err == nil:
 		case errors.Is(err, durable.ErrDamaged):
@@ -143,21 +144,28 @@ func ListSegments(f Folder) (segments []Segment, err error) {
 	return segments, nil
 }
 
-func (f *Folder) checkSegment(first uint64) (size int64, err error) {
+// checkSegment describes a segment. The error is that of its header, or of an open.
+func (f *Folder) checkSegment(first uint64) (s Segment, err error) {
+	s = Segment{First: first, Start: segment.HeaderSize}
 	file, err := f.Open(f.path(first), os.O_RDONLY)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	defer func() { _ = file.Close() }() // only read
 	info, err := file.Stat()
 	if err != nil {
-		return 0, err
+		return s, err
 	}
+	s.Size, s.Start, s.Encrypted = info.Size(), segment.Start(file), segment.IsEncrypted(file)
 	err = segment.CheckHeader(file, first)
 	if errors.Is(err, syscall.EIO) { // the header says no more than the file's name
 		err = fmt.Errorf("%w: %w", durable.ErrDamaged, err)
 	}
-	return info.Size(), err
+	s.HeaderGood = err == nil
+	if errors.Is(err, durable.ErrDamaged) && !s.Encrypted && segment.IsUnfinished(file, s.Size) {
+		s.Start = max(s.Start, s.Size)
+	}
+	return s, err
 }
 
 // readIndexFile takes the entries of the index file as long as they are consistent and agree with the segments.
@@ -170,7 +178,10 @@ func (s *scanner) readIndexFile() error {
 	var before Place
 	return readFile(s.Folder.Index, func(p Place) bool {
 		block := s.index.Len()
-		begins := p.Offset == segment.HeaderSize
+		begins := segment.IsStart(p.Offset)
+		if p.Offset != segment.HeaderSize && begins && !listed[block] && block > 0 && !before.Lost() {
+			begins = p.Offset != before.End() // else it follows in a segment that is not encrypted
+		}
 		if !p.Lost() {
 			if listed[block] && !begins || block == 0 && !begins {
 				return false
@@ -252,7 +263,7 @@ func (s *scanner) scan() error {
 		if i+1 < len(segments) && segments[i+1].First <= height {
 			continue // all of it is known
 		}
-		offset := int64(segment.HeaderSize)
+		offset := seg.Start
 		p, last, ok := s.index.Last()
 		if ok && last > seg.First {
 			continue // a later segment is known, whose file is missing

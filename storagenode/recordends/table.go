@@ -30,19 +30,20 @@ func Read(ends []uint32, f io.ReaderAt, p *blockindex.Place, first, count uint32
 
 // readTable is Read without decoding the offsets.
 func readTable(f io.ReaderAt, p *blockindex.Place, first, count uint32) ([]byte, error) {
-	if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
-		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", durable.ErrDamaged, p.Length, p.Count)
+	length := segment.BlockLength(f, p.Length)
+	if uint64(length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
+		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", durable.ErrDamaged, length, p.Count)
 	}
 	raw := make([]byte, endSize*(int(count)+1))
-	into, at := raw, p.Offset+segment.FrameHeader+chain.HeaderSize+endSize*(int64(first)-1)
+	into, at := raw, chain.HeaderSize+endSize*(int64(first)-1)
 	if first == 0 { // no end precedes the first record
 		clear(raw[:endSize])
 		into, at = raw[endSize:], at+endSize
 	}
-	if _, err := f.ReadAt(into, at); err != nil {
+	if err := segment.ReadPart(f, into, p.Offset, p.Length, at); err != nil {
 		return nil, err
 	}
-	last, limit := uint32(0), p.Length-uint32(chain.BlockOverhead(p.Count))
+	last, limit := uint32(0), length-uint32(chain.BlockOverhead(p.Count))
 	for i := 0; i < len(raw); i += endSize {
 		end := binary.BigEndian.Uint32(raw[i:])
 		if end < last || end > limit || i > 0 && end-last < chain.RecordOverhead {
@@ -53,7 +54,14 @@ func readTable(f io.ReaderAt, p *blockindex.Place, first, count uint32) ([]byte,
 	return raw, nil
 }
 
-// Offset is where a record is in its segment that begins at an offset of its block's records.
+// Offset is where a record is in its segment that begins at an offset of its block's records, if the segment is not
+// encrypted.
 func Offset(p *blockindex.Place, begin uint32) int64 {
 	return p.Offset + segment.FrameHeader + int64(chain.BlockOverhead(p.Count)) + int64(begin)
+}
+
+// ReadRecords reads the records of a block from an offset of its records on into buf, in one read of the file. The
+// error is that of [segment.ReadPart].
+func ReadRecords(f io.ReaderAt, buf []byte, p *blockindex.Place, begin uint32) error {
+	return segment.ReadPart(f, buf, p.Offset, p.Length, int64(chain.BlockOverhead(p.Count))+int64(begin))
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/atrest"
 )
 
 // Batch collects consecutive blocks that become a run.
@@ -56,7 +57,7 @@ func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
 func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entries[section], e) }
 
 // write writes the batch as a run.
-func (b *Batch) write(dir string) (*run, error) {
+func (b *Batch) write(dir string, keys *atrest.Ring) (*run, error) {
 	var sources [sections]iter.Seq2[entry, error]
 	for section, list := range b.entries {
 		list = sorted(list)
@@ -69,5 +70,5 @@ func (b *Batch) write(dir string) (*run, error) {
 			}
 		}
 	}
-	return writeRun(dir, b.head, sources)
+	return writeRun(dir, keys, b.head, sources)
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -33,6 +35,121 @@ const (
 )
 
 var format = durable.Format{Magic: "CSRX", Version: 1, Zeros: 3}
+
+// An encrypted run has a key header first. Then the header of a run that is not encrypted, and each chunk, follow as
+// one message of package atrest. Its additional data is the offset of the message, u64:
+//
+//	file     magic "CSRX" ‖ version u8 = 2 ‖ 0 0 0 ‖ from u64 ‖ key header ‖ CRC-32C u32 of all before ‖ message …
+//
+// The first 16 bytes are the context of the key header. from is that of the file's name.
+var encryptedFormat = durable.Format{Magic: "CSRX", Version: 2, Zeros: 3}
+
+const (
+	nameSize      = 8 + 8                            // of the bytes that name an encrypted file
+	encryptedHead = nameSize + atrest.HeaderSize + 4 // bytes before the first message
+)
+
+// layout says where the parts of a run are in its file.
+type layout struct {
+	key  *atrest.DataKey // nil if it is not encrypted
+	name []byte          // of an encrypted file
+	id   atrest.ID       // of the key of its header
+}
+
+// overhead returns the bytes of a message besides its text.
+func (l *layout) overhead() int64 {
+	if l.key == nil {
+		return 0
+	}
+	return atrest.Overhead
+}
+
+// headAt returns the offset of the run's header.
+func (l *layout) headAt() int64 {
+	if l.key == nil {
+		return 0
+	}
+	return int64(encryptedHead)
+}
+
+// stride returns the bytes from one chunk of a section to the next.
+func (l *layout) stride() int64 { return chunkSize + l.overhead() }
+
+// sectionSize returns the bytes of a section of that many entries.
+func (l *layout) sectionSize(entries uint32) int64 {
+	return sectionSize(entries) + chunks(entries)*l.overhead()
+}
+
+// size returns the bytes of the whole file.
+func (l *layout) size(h *head) int64 {
+	size := l.headAt() + headerSize + l.overhead()
+	for _, n := range h.counts {
+		size += l.sectionSize(n)
+	}
+	return size
+}
+
+// seal appends the bytes in the file of a header or a chunk to dst.
+func (l *layout) seal(dst, text []byte, at int64) []byte {
+	if l.key == nil {
+		return append(dst, text...)
+	}
+	return l.key.Seal(dst, text, binary.BigEndian.AppendUint64(nil, uint64(at)))
+}
+
+// open returns the header or the chunk in bytes of the file, in their memory. The error wraps durable.ErrDamaged.
+func (l *layout) open(data []byte, at int64) ([]byte, error) {
+	if l.key == nil {
+		return data, nil
+	}
+	return l.key.Open(data, binary.BigEndian.AppendUint64(nil, uint64(at)))
+}
+
+// nameOf returns the bytes that name an encrypted run.
+func nameOf(from uint64) []byte {
+	return binary.BigEndian.AppendUint64(encryptedFormat.AppendHeader(nil), from)
+}
+
+// newLayout returns the layout of a new run, and the bytes before its header.
+func newLayout(keys *atrest.Ring, from uint64) (l layout, start []byte) {
+	if !keys.Has() {
+		return layout{}, nil
+	}
+	l.name = nameOf(from)
+	key, header := keys.NewKey(l.name)
+	l.key, l.id = key, atrest.IDOf(header)
+	return l, encryptedFormat.Append(nil, l.name[8:], header)
+}
+
+// parseLayout returns the layout of a file that begins with data. The error wraps atrest.ErrNoKey, ErrDamaged or
+// durable.ErrNewerFormat.
+func parseLayout(data []byte, keys *atrest.Ring) (l layout, err error) {
+	if encryptedFormat.CheckHeader(data) != nil {
+		return layout{}, nil // parseHead judges it
+	}
+	var header []byte
+	err = encryptedFormat.Decode(data[:min(len(data), encryptedHead)], func(f *durable.Fields) {
+		_ = f.Uint64()
+		header = f.Fixed(atrest.HeaderSize)
+	})
+	if err == nil {
+		l.name, l.id = slices.Clone(data[:nameSize]), atrest.IDOf(header)
+		l.key, err = keys.Unwrap(header, l.name)
+	}
+	if errors.Is(err, durable.ErrDamaged) {
+		err = fmt.Errorf("%w: the key of a run: %w", ErrDamaged, err)
+	}
+	return l, err
+}
+
+// KeyID returns the id of the key that the file of a run needs, whose first bytes are data. encrypted is false if it is
+// not encrypted.
+func KeyID(data []byte) (id atrest.ID, encrypted bool) {
+	if len(data) < encryptedHead || encryptedFormat.CheckHeader(data) != nil {
+		return id, false
+	}
+	return atrest.IDOf(data[nameSize : nameSize+atrest.HeaderSize]), true
+}
 
 // The sections of a run.
 const (
@@ -102,20 +219,11 @@ func parseHead(data []byte) (h head, err error) {
 	return h, err
 }
 
-// sectionSize returns the bytes of a section of that many entries.
-func sectionSize(entries uint32) int64 {
-	chunks := (int64(entries) + perChunk - 1) / perChunk
-	return int64(entries)*entrySize + 4*chunks
-}
+// chunks returns the chunks of a section of that many entries.
+func chunks(entries uint32) int64 { return (int64(entries) + perChunk - 1) / perChunk }
 
-// size returns the bytes of the whole file.
-func (h *head) size() int64 {
-	size := int64(headerSize)
-	for _, n := range h.counts {
-		size += sectionSize(n)
-	}
-	return size
-}
+// sectionSize returns the bytes of a section of that many entries, in clear.
+func sectionSize(entries uint32) int64 { return int64(entries)*entrySize + 4*chunks(entries) }
 
 func parseEntry(data []byte) entry {
 	return entry{tag: binary.BigEndian.Uint64(data), value: binary.BigEndian.Uint32(data[8:])}

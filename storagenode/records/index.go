@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -29,7 +30,8 @@ func (r *run) level() int { return bits.Len64(r.leaves()) / 3 }
 // Index is the index of the first blocks of a chain. One goroutine at a time may call Add, Cut, Mend and Close.
 // Look-ups and Check may run in any goroutine.
 type Index struct {
-	dir string
+	dir  string
+	keys *atrest.Ring
 	// bad is the first block of a run that could not be read, or nothingBad.
 	bad atomic.Uint64
 
@@ -41,9 +43,10 @@ type Index struct {
 const nothingBad = ^uint64(0)
 
 // Open opens the index in a folder, as far as it is good. It creates the folder if it is missing. aside moves a run
-// away that the system cannot read. The error is the disk's, or wraps durable.ErrNewerFormat: then nothing was changed.
-func Open(dir string, aside func(path string) error) (*Index, error) {
-	x := &Index{dir: dir, grown: make(chan struct{})}
+// away that the system cannot read. With keys, new runs are encrypted. The error is the disk's, or wraps
+// durable.ErrNewerFormat or atrest.ErrNoKey: then nothing was changed.
+func Open(dir string, keys *atrest.Ring, aside func(path string) error) (*Index, error) {
+	x := &Index{dir: dir, keys: keys, grown: make(chan struct{})}
 	x.bad.Store(nothingBad)
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
@@ -58,7 +61,7 @@ func Open(dir string, aside func(path string) error) (*Index, error) {
 		if filepath.Ext(path) != ".run" {
 			continue // it was being written when the process ended
 		}
-		r, err := openRun(path)
+		r, err := openRun(path, keys)
 		if errors.Is(err, ErrDamaged) {
 			continue
 		}
@@ -86,22 +89,73 @@ func Open(dir string, aside func(path string) error) (*Index, error) {
 	return x, nil
 }
 
-// CheckVersion checks the headers of all runs in a folder. The error wraps durable.ErrNewerFormat and names the file,
-// if a newer ChainStore wrote one.
-func CheckVersion(dir string) error {
+// CheckVersion checks the headers of all runs in a folder. The error names the file. It wraps durable.ErrNewerFormat if
+// a newer ChainStore wrote one, and atrest.ErrNoKey if a key is missing.
+func CheckVersion(dir string, keys *atrest.Ring) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*.run"))
 	if err != nil {
 		return err
 	}
 	for _, path := range names {
-		r, err := openRun(path)
+		r, err := openRun(path, keys)
 		if err == nil {
 			err = r.file.Close()
 		}
-		if errors.Is(err, durable.ErrNewerFormat) {
+		if errors.Is(err, durable.ErrNewerFormat) || errors.Is(err, atrest.ErrNoKey) {
 			return err
 		}
 	}
+	return nil
+}
+
+// Reencrypt brings one run under the current key that is not: an encrypted one gets a new header, and one in clear is
+// written again. It reports whether there was one. It counts as a call of Add.
+func (x *Index) Reencrypt() (done bool, err error) {
+	if !x.keys.Has() {
+		return false, nil
+	}
+	current := x.keys.Current()
+	at := slices.IndexFunc(x.runs, func(r *run) bool { return r.key == nil || r.id != current })
+	if at < 0 {
+		return false, nil
+	}
+	old := x.runs[at]
+	if old.key != nil {
+		return true, x.rewrap(old)
+	}
+	written, err := mergeRuns(x.dir, x.keys, []*run{old}) // it replaces the file
+	if errors.Is(err, ErrDamaged) {
+		x.damaged(old)
+	}
+	if err != nil {
+		return false, err
+	}
+	x.mu.Lock()
+	x.runs = slices.Clone(x.runs)
+	x.runs[at] = written
+	x.mu.Unlock()
+	return true, errors.Join(written.file.Sync(), durable.SyncDir(x.dir), old.file.Close())
+}
+
+// rewrap writes the key header of a run again and syncs it: the old key may be thrown away after this.
+func (x *Index) rewrap(r *run) error {
+	header := x.keys.Wrap(r.key, r.name)
+	f, err := durable.OpenFile(r.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock() // a check reads the header
+	_, err = f.WriteAt(encryptedFormat.Append(nil, r.name[8:], header), 0)
+	x.mu.Unlock()
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the header of %s: %w", r.path, err)
+	}
+	x.mu.Lock()
+	r.id = atrest.IDOf(header)
+	x.mu.Unlock()
 	return nil
 }
 
@@ -165,7 +219,7 @@ func (x *Index) Add(b *Batch) error {
 	if blocks, _, _ := x.End(); b.from != blocks || b.to <= b.from {
 		return fmt.Errorf("records: a batch of blocks %d to %d after %d blocks", b.from, b.to, blocks)
 	}
-	r, err := b.write(x.dir)
+	r, err := b.write(x.dir, x.keys)
 	if err != nil {
 		return err
 	}
@@ -189,7 +243,7 @@ func (x *Index) merge() error {
 			return nil
 		}
 		parts := x.runs[from:]
-		merged, err := mergeRuns(x.dir, parts)
+		merged, err := mergeRuns(x.dir, x.keys, parts)
 		if errors.Is(err, ErrDamaged) {
 			x.damaged(parts[0]) // one of them is
 		}

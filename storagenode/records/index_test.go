@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -84,7 +85,7 @@ func (b *blocks) find(height int, project uint32, key string, g Range) (hits []u
 
 func mustOpen(t testing.TB, dir string) *Index {
 	t.Helper()
-	x, err := Open(dir, os.Remove)
+	x, err := Open(dir, nil, os.Remove)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,14 +327,14 @@ func TestNewerFormatIsLeftAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[4] = format.Version + 1
+	data[4] = encryptedFormat.Version + 1
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, os.Remove); !errors.Is(err, durable.ErrNewerFormat) {
+	if _, err := Open(dir, nil, os.Remove); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("opened: %v", err)
 	}
-	if err := CheckVersion(dir); !errors.Is(err, durable.ErrNewerFormat) || !strings.Contains(err.Error(), path) {
+	if err := CheckVersion(dir, nil); !errors.Is(err, durable.ErrNewerFormat) || !strings.Contains(err.Error(), path) {
 		t.Errorf("CheckVersion: %v", err)
 	}
 	if left, err := os.ReadFile(path); err != nil || !slices.Equal(left, data) {
@@ -366,11 +367,11 @@ func TestCheckVersion(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		if err := CheckVersion(dir); err != nil {
+		if err := CheckVersion(dir, nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := CheckVersion(filepath.Join(dir, "none")); err != nil {
+	if err := CheckVersion(filepath.Join(dir, "none"), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -435,14 +436,24 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add(data[:headerSize])
+	keys := testRing(f)
+	if x, err = Open(f.TempDir(), keys, os.Remove); err != nil {
+		f.Fatal(err)
+	}
+	b.add(f, x, 0, 1)
+	if data, err = os.ReadFile(x.runs[0].path); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(data[:encryptedHead+10])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, runName(0, 1)), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		x, err := Open(dir, os.Remove)
+		x, err := Open(dir, keys, os.Remove)
 		if err != nil {
-			if !errors.Is(err, durable.ErrNewerFormat) {
+			if !errors.Is(err, durable.ErrNewerFormat) && !errors.Is(err, atrest.ErrNoKey) {
 				t.Error(err)
 			}
 			return

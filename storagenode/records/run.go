@@ -11,19 +11,21 @@ import (
 	"sort"
 	"syscall"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // run is one file, open to read. It is not changed.
 type run struct {
 	head
+	layout
 	path string
 	file *os.File
 }
 
-// openRun opens a file and checks its header and its length. The error wraps ErrDamaged or
+// openRun opens a file and checks its header and its length. The error wraps ErrDamaged, atrest.ErrNoKey or
 // durable.ErrNewerFormat, or is the disk's.
-func openRun(path string) (*run, error) {
+func openRun(path string, keys *atrest.Ring) (*run, error) {
 	f, err := durable.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, durable.ErrNotFile) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -32,24 +34,41 @@ func openRun(path string) (*run, error) {
 		return nil, err
 	}
 	r := &run{path: path, file: f}
-	if r.head, err = readHead(f); err != nil {
+	if r.layout, err = readLayout(f, keys); err == nil {
+		r.head, err = r.readHead(f)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return r, nil
 }
 
-func readHead(f *os.File) (h head, err error) {
-	data := make([]byte, headerSize)
+// readLayout reads the key of a run, if it is encrypted.
+func readLayout(f *os.File, keys *atrest.Ring) (layout, error) {
+	data := make([]byte, encryptedHead)
 	n, err := f.ReadAt(data, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return layout{}, err
+	}
+	return parseLayout(data[:n], keys)
+}
+
+// readHead reads the header of a run and checks the length of the file.
+func (l *layout) readHead(f *os.File) (h head, err error) {
+	data := make([]byte, headerSize+l.overhead())
+	n, err := f.ReadAt(data, l.headAt())
 	if err != nil && !errors.Is(err, io.EOF) {
 		return h, err
 	}
-	if h, err = parseHead(data[:n]); err != nil {
+	if data, err = l.open(data[:n], l.headAt()); err != nil {
+		return h, fmt.Errorf("%w: the header of a run: %w", ErrDamaged, err)
+	}
+	if h, err = parseHead(data); err != nil {
 		return h, err
 	}
 	info, err := f.Stat()
-	if err == nil && info.Size() != h.size() {
-		err = fmt.Errorf("%w: a file of %d bytes, %d are due", ErrDamaged, info.Size(), h.size())
+	if err == nil && info.Size() != l.size(&h) {
+		err = fmt.Errorf("%w: a file of %d bytes, %d are due", ErrDamaged, info.Size(), l.size(&h))
 	}
 	return h, err
 }
@@ -63,14 +82,15 @@ type cursor struct {
 	at    int64 // of the section
 	count uint32
 
-	buf   [chunkSize]byte
-	chunk int64 // the one in buf, -1 for none
+	buf   [chunkSize + atrest.Overhead]byte
+	text  []byte // in buf
+	chunk int64  // the one in buf, -1 for none
 }
 
 func (c *cursor) open(r *run, section int) {
-	c.run, c.at, c.count, c.chunk = r, headerSize, r.counts[section], -1
+	c.run, c.at, c.count, c.chunk = r, r.headAt()+headerSize+r.overhead(), r.counts[section], -1
 	for i := range section {
-		c.at += sectionSize(r.counts[i])
+		c.at += r.sectionSize(r.counts[i])
 	}
 }
 
@@ -82,14 +102,18 @@ func (c *cursor) entry(i uint32) (entry, error) {
 			return entry{}, err
 		}
 	}
-	return parseEntry(c.buf[int64(i)%perChunk*entrySize:]), nil
+	return parseEntry(c.text[int64(i)%perChunk*entrySize:]), nil
 }
 
 func (c *cursor) load(chunk int64) error {
 	c.chunk = -1
 	entries := min(perChunk, int64(c.count)-chunk*perChunk)
-	data := c.buf[:entries*entrySize+4]
-	if _, err := c.run.file.ReadAt(data, c.at+chunk*chunkSize); err != nil {
+	data, at := c.buf[:entries*entrySize+4+c.run.overhead()], c.at+chunk*c.run.stride()
+	_, err := c.run.file.ReadAt(data, at)
+	if err == nil {
+		data, err = c.run.layout.open(data, at)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, c.run.path, err)
 	}
 	body := data[:len(data)-4]
@@ -97,7 +121,7 @@ func (c *cursor) load(chunk int64) error {
 		return fmt.Errorf("%w: the checksum of chunk %d of the section at %d in %s is wrong",
 			ErrDamaged, chunk, c.at, c.run.path)
 	}
-	c.chunk = chunk
+	c.chunk, c.text = chunk, body
 	return nil
 }
 
@@ -116,7 +140,10 @@ func (c *cursor) search(e entry) (i uint32, err error) {
 
 // check reads the whole run. It checks the checksums and the order of the entries.
 func (r *run) check() error {
-	h, err := readHead(r.file)
+	if err := r.checkKey(); err != nil {
+		return err
+	}
+	h, err := r.readHead(r.file)
 	if err == nil && h != r.head {
 		err = errors.New("it is not the one that was written")
 	}
@@ -148,11 +175,28 @@ func (r *run) check() error {
 	return nil
 }
 
+// checkKey checks the key header of an encrypted run.
+func (r *run) checkKey() error {
+	if r.key == nil {
+		return nil
+	}
+	data := make([]byte, encryptedHead)
+	_, err := r.file.ReadAt(data, 0)
+	if err == nil {
+		err = encryptedFormat.Decode(data, func(f *durable.Fields) { _ = f.Bytes(f.Len()) })
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the key header of %s: %w", ErrDamaged, r.path, err)
+	}
+	return nil
+}
+
 // newSuffix marks a file that is not complete yet.
 const newSuffix = ".new"
 
-// writeRun writes a run's file and opens it. Each source must return as many entries as the head says.
-func writeRun(dir string, h head, sources [sections]iter.Seq2[entry, error]) (*run, error) {
+// writeRun writes a run's file, encrypted with keys, and opens it. Each source must return as many entries as the head
+// says.
+func writeRun(dir string, keys *atrest.Ring, h head, sources [sections]iter.Seq2[entry, error]) (*run, error) {
 	path := runPath(dir, &h)
 	if err := durable.MkdirAll(dir); err != nil { // it may have been removed
 		return nil, err
@@ -161,13 +205,16 @@ func writeRun(dir string, h head, sources [sections]iter.Seq2[entry, error]) (*r
 	if err != nil {
 		return nil, err
 	}
-	w := bufio.NewWriterSize(f, 1<<16)
-	_, err = w.Write(h.appendTo(nil))
+	l, start := newLayout(keys, h.from)
+	w := &runWriter{layout: l, to: bufio.NewWriterSize(f, 1<<16), at: int64(len(start))}
+	if _, err = w.to.Write(start); err == nil {
+		err = w.write(h.appendTo(nil))
+	}
 	for section := 0; section < sections && err == nil; section++ {
-		err = writeSection(w, h.counts[section], sources[section])
+		err = w.section(h.counts[section], sources[section])
 	}
 	if err == nil {
-		err = w.Flush()
+		err = w.to.Flush()
 	}
 	if err == nil {
 		err = os.Rename(path+newSuffix, path)
@@ -175,10 +222,25 @@ func writeRun(dir string, h head, sources [sections]iter.Seq2[entry, error]) (*r
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close(), os.Remove(path+newSuffix))
 	}
-	return &run{head: h, path: path, file: f}, nil
+	return &run{head: h, layout: l, path: path, file: f}, nil
 }
 
-func writeSection(w io.Writer, count uint32, entries iter.Seq2[entry, error]) error {
+// runWriter writes the header and the chunks of a run one after the other.
+type runWriter struct {
+	layout
+	to  *bufio.Writer
+	at  int64 // the offset in the file
+	buf []byte
+}
+
+func (w *runWriter) write(text []byte) error {
+	w.buf = w.seal(w.buf[:0], text, w.at)
+	w.at += int64(len(w.buf))
+	_, err := w.to.Write(w.buf)
+	return err
+}
+
+func (w *runWriter) section(count uint32, entries iter.Seq2[entry, error]) error {
 	buf := make([]byte, 0, chunkSize)
 	written := uint32(0)
 	for e, err := range entries {
@@ -187,7 +249,7 @@ func writeSection(w io.Writer, count uint32, entries iter.Seq2[entry, error]) er
 		}
 		buf = appendEntry(buf, e)
 		if written++; len(buf) == perChunk*entrySize || written == count {
-			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, durable.Checksum(buf))); err != nil {
+			if err := w.write(binary.BigEndian.AppendUint32(buf, durable.Checksum(buf))); err != nil {
 				return err
 			}
 			buf = buf[:0]
@@ -200,7 +262,7 @@ func writeSection(w io.Writer, count uint32, entries iter.Seq2[entry, error]) er
 }
 
 // mergeRuns merges consecutive runs into one.
-func mergeRuns(dir string, runs []*run) (*run, error) {
+func mergeRuns(dir string, keys *atrest.Ring, runs []*run) (*run, error) {
 	last := runs[len(runs)-1]
 	h := head{from: runs[0].from, to: last.to, first: runs[0].first, end: last.end, last: last.last}
 	var sources [sections]iter.Seq2[entry, error]
@@ -210,7 +272,7 @@ func mergeRuns(dir string, runs []*run) (*run, error) {
 		}
 		sources[section] = merged(runs, section)
 	}
-	return writeRun(dir, h, sources)
+	return writeRun(dir, keys, h, sources)
 }
 
 // merging is one of the runs that are merged.

@@ -66,10 +66,16 @@ func appendHeader(dst []byte, first uint64) []byte {
 // CheckHeader reads the header of a file and checks it against the number in the file's name. The error wraps
 // [durable.ErrDamaged] or [durable.ErrNewerFormat], or is the disk's.
 func CheckHeader(file io.ReaderAt, first uint64) error {
+	if e, ok := file.(*encrypted); ok {
+		return checkPages(e, first)
+	}
 	var header [HeaderSize]byte
 	got, err := file.ReadAt(header[:], 0)
 	if err != nil && err != io.EOF {
 		return err
+	}
+	if hasEncryptedMagic(header[:got]) {
+		return fmt.Errorf("%w: both copies of its header", durable.ErrDamaged)
 	}
 	return format.Decode(header[:got], func(f *durable.Fields) {
 		if got := f.Uint64(); got != first {

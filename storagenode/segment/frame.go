@@ -23,7 +23,7 @@ type Frames struct {
 type Frame struct {
 	Offset int64  // of the frame's first byte
 	Block  []byte // nil if Err is not; valid until the next call of Next
-	Length uint32 // of the block
+	Length uint32 // of the content: that of the block, or of the encrypted block
 	Err    error  // wraps durable.ErrDamaged: the bytes do not fit the checksum; the next frame may be good
 }
 
@@ -70,9 +70,10 @@ func (f *Frames) Next() (Frame, error) {
 // Offset returns the offset of the next frame.
 func (f *Frames) Offset() int64 { return f.offset }
 
-// ReadFrame reads the frame at an offset, whose block has length bytes, into buf, which grows if it must. It returns
-// the whole frame, and in any case the memory, to be used again. The error wraps [durable.ErrDamaged] if no frame of
-// that length is there or the checksum does not fit.
+// ReadFrame reads the frame at an offset, whose content has length bytes, into buf, which grows if it must. It returns
+// the frame, with the block in clear if the file decrypts, and in any case the memory, to be used again. The error
+// wraps [durable.ErrDamaged] if no frame of that length is there, the checksum does not fit, or the block does not
+// decrypt.
 func ReadFrame(buf []byte, file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	size := FrameHeader + int(length)
 	frame := slices.Grow(buf[:0], size)[:size]
@@ -82,16 +83,20 @@ func ReadFrame(buf []byte, file io.ReaderAt, offset int64, length uint32) ([]byt
 		}
 		return frame, err
 	}
-	block := frame[FrameHeader:]
+	content := frame[FrameHeader:]
 	if got := binary.BigEndian.Uint32(frame); got != length {
 		return frame, fmt.Errorf("%w: the frame at offset %d has length %d, not %d",
 			durable.ErrDamaged, offset, got, length)
 	}
-	if durable.Checksum(block) != binary.BigEndian.Uint32(frame[4:]) {
+	if durable.Checksum(content) != binary.BigEndian.Uint32(frame[4:]) {
 		return frame, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum",
 			durable.ErrDamaged, length, offset)
 	}
-	return frame, nil
+	block, err := OpenContent(file, content, offset)
+	if err != nil {
+		return frame, err
+	}
+	return frame[:FrameHeader+len(block)], nil
 }
 
 // AppendFrame appends the frame of a block to dst.
@@ -99,6 +104,27 @@ func AppendFrame(dst, block []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(block)))
 	dst = binary.BigEndian.AppendUint32(dst, durable.Checksum(block))
 	return append(dst, block...)
+}
+
+// AppendFrameTo is [AppendFrame] for the frame at an offset of an open segment, which may be encrypted.
+func AppendFrameTo(dst []byte, file io.ReaderAt, offset int64, block []byte) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, FrameHeader)...)
+	dst = sealBlock(dst, keyOf(file), block, offset)
+	content := dst[start+FrameHeader:]
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(content)))
+	binary.BigEndian.PutUint32(dst[start+4:], durable.Checksum(content))
+	return dst
+}
+
+// OpenFrame returns the block in a frame that was read from an offset of an open segment, in the frame's memory. The
+// error wraps [durable.ErrDamaged].
+func OpenFrame(file io.ReaderAt, frame []byte, offset int64) ([]byte, error) {
+	content := frame[FrameHeader:]
+	if durable.Checksum(content) != binary.BigEndian.Uint32(frame[4:]) {
+		return nil, fmt.Errorf("%w: the frame at offset %d has the wrong checksum", durable.ErrDamaged, offset)
+	}
+	return OpenContent(file, content, offset)
 }
 
 // SetLength restores the length in a frame where it was damaged. The checksum stays as it is.

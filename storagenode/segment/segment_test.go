@@ -16,7 +16,7 @@ import (
 // write writes a segment. Its blocks may be arbitrary bytes.
 func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []int64) {
 	t.Helper()
-	w, err := Create(OpenFile, dir, first)
+	w, err := Create(OpenFile, nil, dir, first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestCheckHeader(t *testing.T) {
 func TestCreateAndContinue(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, 5, blockOf(1, 0))
-	if _, err := Create(OpenFile, dir, 5); !errors.Is(err, os.ErrExist) {
+	if _, err := Create(OpenFile, nil, dir, 5); !errors.Is(err, os.ErrExist) {
 		t.Errorf("Create of a file that is there: %v", err)
 	}
 	size := int64(HeaderSize + FrameHeader + minBlock)

@@ -67,7 +67,7 @@ func TestBeginAndRestoreHeader(t *testing.T) {
 			t.Errorf("byte %d: %x, %v", at, got, err)
 		}
 	}
-	f, err := WriteHeader(OpenFile, path, os.O_CREATE|os.O_TRUNC, 3)
+	f, err := WriteHeader(OpenFile, nil, path, os.O_CREATE|os.O_TRUNC, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,8 @@ func TestBeginAndRestoreHeader(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"a header of a missing file": RestoreHeader(OpenFile, path+".gone", 3),
-		"a file that exists":         errorOf(Create(OpenFile, dir, 3)),
-		"in a missing folder":        errorOf(Create(OpenFile, filepath.Join(dir, "none"), 3)),
+		"a file that exists":         errorOf(Create(OpenFile, nil, dir, 3)),
+		"in a missing folder":        errorOf(Create(OpenFile, nil, filepath.Join(dir, "none"), 3)),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -126,7 +126,7 @@ func TestWritesThatFail(t *testing.T) {
 			f, err := OpenFile(path, flag)
 			return failing{f, op}, err
 		}
-		w, err := Create(open, t.TempDir(), 5)
+		w, err := Create(open, nil, t.TempDir(), 5)
 		if early := op == "header" || op == "sync"; early != errors.Is(err, errDisk) {
 			t.Errorf("%s: Create: %v", op, err)
 		} else if early {

@@ -86,6 +86,7 @@ projects: protect it like the disk of a storage node.`,
 	flags.StringVar(&tokenFile, "token-file", "", "with --url, if the log is private: `file` with a token (or "+
 		cli.EnvToken+")")
 	cli.AddCA(cmd, &ca)
+	addAtRestKeys(cmd, &cfg.AtRestKeys, atRestUsage+"; the export is not encrypted")
 	cli.AddJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
 	cli.NoFiles(cmd, "url")
@@ -157,6 +158,7 @@ URL'. That is the exported group in a later epoch. A group that still exists acc
 	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a node without a group, for a rehearsal")
 	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0,
 		"`size` at which a new segment file is started (default 64 MiB)")
+	addAtRestKeys(cmd, &cfg.AtRestKeys, "`file` with keys: encrypt the folder with the first")
 	cli.AddJSON(cmd, &asJSON, "print what was imported as one JSON object")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
 	cli.NoFiles(cmd, "segment-bytes")

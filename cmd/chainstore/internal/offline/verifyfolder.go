@@ -12,6 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 	"github.com/chainstore/chainstore/wire"
@@ -40,6 +41,7 @@ type verified struct {
 // verifyOptions are the flags of verify. Exactly one of data, url and file is set.
 type verifyOptions struct {
 	data, url, file      string
+	atRestKeys           string
 	state, tokenFile, ca string
 	allowTail            bool
 	asJSON               bool
@@ -79,6 +81,7 @@ command line is wrong.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.data, "data", "", "data `folder` of a storage node")
+	addAtRestKeys(cmd, &o.atRestKeys, "with --data: "+atRestUsage)
 	flags.StringVar(&o.url, "url", "", "`URL` of a master of a running log")
 	flags.StringVar(&o.file, "file", "", "exported `file`")
 	flags.StringVar(&o.state, "state", "", "with --url: `file` that keeps the state of the audit")
@@ -104,7 +107,7 @@ command line is wrong.`,
 		case o.file != "":
 			return o.verifyFile(cmd, trust, signatures)
 		}
-		return verifyFolder(cmd, o.data, o.asJSON)
+		return o.verifyFolder(cmd)
 	}
 	cli.ClassifyErrors(cmd)
 	cmd.AddCommand(newVerifyReceiptCommand())
@@ -125,19 +128,26 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 	}
 	for flag, fits := range map[string]bool{
 		"state": o.url != "", "token-file": o.url != "", "allow-unsigned-tail": o.file != "",
-		"key": o.data == "", "witness": o.data == "", "witness-quorum": o.data == "",
+		"at-rest-keys": o.data != "", "key": o.data == "", "witness": o.data == "", "witness-quorum": o.data == "",
 	} {
 		if cmd.Flags().Changed(flag) && !fits {
-			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, only a log at a "+
-				"URL has a state and a token, and only an export has an unsigned tail", flag)
+			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, only a folder has "+
+				"keys, only a log at a URL has a state and a token, and only an export has an unsigned tail", flag)
 		}
 	}
 	return nil
 }
 
-func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
+func (o *verifyOptions) verifyFolder(cmd *cobra.Command) error {
+	folder, asJSON := audit.Folder{Path: o.data}, o.asJSON
+	if o.atRestKeys != "" {
+		var err error
+		if folder.AtRest, err = atrest.Load(o.atRestKeys); err != nil {
+			return err
+		}
+	}
 	bar := render.NewBar(cmd.ErrOrStderr(), "verify", "")
-	found, err := audit.Verify(cmd.Context(), dir, bar.Set)
+	found, err := folder.Verify(cmd.Context(), bar.Set)
 	bar.Done()
 	if cause := cmd.Context().Err(); cause != nil && err != nil {
 		return fmt.Errorf("stopped after %s, good so far", render.Count(found.Height, "block"))

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode"
+)
+
+// keyFileOf writes a file of at-rest keys.
+func keyFileOf(t *testing.T, path string, keys ...string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(strings.Join(keys, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestAtRest moves a chain through an encrypted folder: import, verify, status, rewrite under another key, and export.
+func TestAtRest(t *testing.T) {
+	const first, second = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed",
+		"d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	node, err := storagenode.Open(storagenode.Config{Dir: plain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := chain.Record{Project: 1, Time: 1, Payload: []byte("a payload that must not be on the disk")}
+	leaf := record.Leaf().Hash()
+	h := chain.Header{Version: chain.Version, Count: 1, Root: chain.Tree{}.Append(leaf).Root(), Time: 1, Difficulty: 1}
+	h.Nonce, _ = chain.Solve(h.Inner(), h.Difficulty, 0, 1<<20)
+	body := record.AppendTo(nil)
+	block, err := chain.NewBlock(h, []uint32{uint32(len(body))}, body)
+	if err == nil {
+		_, err = node.Put(t.Context(), 0, block.Bytes())
+	}
+	if err == nil {
+		err = node.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(args ...string) string {
+		t.Helper()
+		out, errs, err := run(t, nil, args...)
+		if err != nil {
+			t.Fatalf("%q: %v: %s%s", args, err, out, errs)
+		}
+		return out
+	}
+	refused := func(want string, args ...string) {
+		t.Helper()
+		if out, _, err := run(t, nil, args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v, want %q", args, out, err, want)
+		}
+	}
+	keys := keyFileOf(t, filepath.Join(dir, "keys"), first)
+	sealed, file := filepath.Join(dir, "sealed"), filepath.Join(dir, "export")
+	// An export needs the group of a node that has registered.
+	identity := `{"version":1,"id":"s","master_token":"m","access_token":"a","group":"g"}`
+	if err := os.WriteFile(filepath.Join(plain, "identity.json"), []byte(identity), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must("export", "--data", plain, "--out", file)
+	must("import", file, "--data", sealed, "--at-rest-keys", keys)
+	if err := filepath.WalkDir(sealed, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if strings.Contains(string(data), string(record.Payload)) {
+			t.Errorf("%s has the payload", path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	refused("at-rest", "verify", "--data", sealed)
+	refused("at-rest", "export", "--data", sealed, "--out", file+"2")
+	if out := must("verify", "--data", sealed, "--at-rest-keys", keys); !strings.Contains(out, "chain valid") {
+		t.Errorf("verify: %s", out)
+	}
+	status := func() (s struct {
+		Keys              map[string]int
+		Plain, Quarantine int
+	}) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(must("at-rest", "status", "--data", sealed, "--json")), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	before := status()
+	if len(before.Keys) != 1 || before.Plain != 0 {
+		t.Errorf("%+v", before)
+	}
+	keyFileOf(t, keys, second, first)
+	out := must("at-rest", "rewrite", "--data", sealed, "--at-rest-keys", keys)
+	if !strings.Contains(out, "the key is") {
+		t.Errorf("rewrite: %s", out)
+	}
+	keyFileOf(t, keys, second)
+	after := status()
+	for id := range before.Keys {
+		if after.Keys[id] > 0 || len(after.Keys) != 1 {
+			t.Errorf("%+v, then %+v", before, after)
+		}
+	}
+	must("export", "--data", sealed, "--out", file+"2", "--at-rest-keys", keys)
+	if out := must("verify", "--file", file+"2"); !strings.Contains(out, "1") {
+		t.Errorf("verify: %s", out)
+	}
+	if err := os.Chmod(keys, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refused("chmod 600", "verify", "--data", sealed, "--at-rest-keys", keys)
+	refused("chmod 600", "import", file, "--data", filepath.Join(dir, "other"), "--at-rest-keys", keys)
+	refused("--data", "at-rest", "status")
+	refused("--at-rest-keys", "at-rest", "rewrite", "--data", sealed)
+	refused("not the data folder", "at-rest", "status", "--data", filepath.Join(dir, "none"))
+	refused("only a folder has keys", "verify", "--file", file, "--at-rest-keys", keys)
+}
