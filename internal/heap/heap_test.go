@@ -29,7 +29,7 @@ func keep(mebibytes int) {
 	}
 }
 
-// awaitPercent collects until the finalizer has run.
+// awaitPercent collects until the finalizer has run. A percentage within a tenth of the one that is due stays.
 func awaitPercent(t *testing.T, what string, low, high int) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
@@ -53,11 +53,11 @@ func TestPolicyFollowsTheLiveData(t *testing.T) {
 	stop := Policy{Most: 300, Least: 50, Garbage: 30 << 20}.Apply()
 	defer stop()
 	keep(20)
-	awaitPercent(t, "20 MiB live", 100, 150)
+	awaitPercent(t, "20 MiB live", 100, 165)
 	keep(100)
-	awaitPercent(t, "100 MiB live", 50, 50)
+	awaitPercent(t, "100 MiB live", 50, 55)
 	keep(0)
-	awaitPercent(t, "nothing live", 300, 300)
+	awaitPercent(t, "nothing live", 270, 300)
 	keep(100)
 	stop()
 	runtime.GC()
