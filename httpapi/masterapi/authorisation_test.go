@@ -284,8 +284,14 @@ var minerRows = []row{
 // authorisation sends a request of every row with a token of every kind. The rows must match the routes of the routers.
 func (c *cluster) authorisation(t *testing.T) {
 	tokens := c.bearers()
-	elsewhere := fromOtherAddress(t)
 	maps.Copy(tokens, c.issuerTokens())
+	send := map[string]exchange.Send{} // from an address for each kind: no limit for unknown tokens counts them all
+	from := func(kind string) exchange.Send {
+		if send[kind] == nil {
+			send[kind] = fromOtherAddress(t, byte(10+len(send)))
+		}
+		return send[kind]
+	}
 	log := hclog.NewNullLogger()
 	storage, miner := c.role(devcluster.KindStorage), c.role(devcluster.KindMiner)
 	for _, table := range []struct {
@@ -323,11 +329,7 @@ func (c *cluster) authorisation(t *testing.T) {
 			}
 			for i, r := range table.rows {
 				for kind, token := range kinds {
-					send := http.DefaultClient.Do
-					if kind == costly {
-						send = elsewhere
-					}
-					r.try(t, send, table.url, kind, token, i)
+					r.try(t, from(kind), table.url, kind, token, i)
 				}
 				for _, cred := range credentials {
 					// Without a session there is no request, and what opens one has no proof.

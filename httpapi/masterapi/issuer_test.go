@@ -24,12 +24,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-const (
-	// byIssuer begins the kinds of tokens of the OIDC issuer.
-	byIssuer = "oidc "
-	// costly is the kind about which a master asks the issuer, at a limited rate for each address.
-	costly = byIssuer + "unknown key"
-)
+// byIssuer begins the kinds of tokens of the OIDC issuer.
+const byIssuer = "oidc "
 
 // withIssuer gives the masters of a cluster an issuer. The project 1 is "default".
 func withIssuer(issuer *oidctest.Issuer) func(*devcluster.Topology) {
@@ -126,18 +122,16 @@ func (g gate) ofIssuer(held string) int {
 	return g.status(held)
 }
 
-// fromOtherAddress returns a function that sends requests from another address of this machine. So the limits for the
-// address of the tests do not count them.
-func fromOtherAddress(t *testing.T) exchange.Send {
+// fromOtherAddress returns a function that sends requests from the loopback address with a last byte. So the limits for
+// other addresses do not count them.
+func fromOtherAddress(t *testing.T, last byte) exchange.Send {
 	t.Helper()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 77)}}).DialContext
+	transport.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, last)}}).DialContext
 	t.Cleanup(transport.CloseIdleConnections)
-	doc, err := loadDocument()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return (&http.Client{Transport: &described{doc: doc, next: transport}}).Do
+	checked := *http.DefaultClient.Transport.(*described) // with the document, which takes seconds to load
+	checked.next = transport
+	return (&http.Client{Transport: &checked}).Do
 }
 
 // issuerFails checks that status has a notice while a master cannot fetch the issuer's keys.
