@@ -69,7 +69,7 @@ func (s *streamServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestStreamsCountWhatIsAnswered runs streams at least twice, as a warm-up and a run. Each run continues the one before.
+// TestStreamsCountWhatIsAnswered runs streams at least twice, as a warm-up and a run. Each continues the one before.
 func TestStreamsCountWhatIsAnswered(t *testing.T) {
 	s := &streamServer{t: t, records: map[string]bool{}, next: map[string]uint64{}}
 	addr, _ := serve(t, s.ServeHTTP)
