@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
@@ -87,13 +88,18 @@ func (c *conn) use(i int) {
 	c.proven = c.from[i]
 }
 
-// useTurn chooses the key with which this side proves itself to a caller that has proven nothing yet: the first, or the
-// next one each time the caller did not accept it. A caller that accepts all of them accepts the first.
-func (c *conn) useTurn(caller string) {
+// useAny chooses the key with which this side proves itself to a caller that has proven nothing yet: the first, and any
+// if a caller of that name did not accept the first once. The name is not proven, so a stranger must not be able to
+// choose the key: it could hold back a master that accepts only one of them.
+func (c *conn) useAny(caller string) {
 	c.stream.mu.Lock()
-	turn := c.stream.turns[caller]
+	refused := c.stream.refused[caller] || len(c.stream.refused) >= maxRefused
 	c.stream.mu.Unlock()
-	c.use(turn % len(c.keys))
+	if refused {
+		c.use(rand.IntN(len(c.keys)))
+		return
+	}
+	c.use(0)
 }
 
 // notAccepted records that a caller did not prove the key that this side has proven, unless it was only slow.
@@ -103,13 +109,13 @@ func (s *Stream) notAccepted(caller string, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.turns[caller]; known || len(s.turns) < maxTurns {
-		s.turns[caller]++
+	if len(s.refused) < maxRefused {
+		s.refused[caller] = true
 	}
 }
 
-// maxTurns bounds the callers that turns has. Their names are not proven.
-const maxTurns = 64
+// maxRefused bounds the callers that refused has. Above it any caller may be one.
+const maxRefused = 64
 
 // accepts reports whether a key is accepted now.
 func (s *Stream) accepts(k Key) bool {

@@ -213,7 +213,7 @@ func (s *Stream) answerWithStart(c *conn, h hello, transcript []byte) (purpose b
 	transcript = append(transcript, shown...)
 	body := lastCaller.appendTo(callee.appendTo(newNonce(shownSize(version) + macSize)))
 	body = s.appendFailedSync(body, version, h.caller)
-	c.useTurn(h.caller)
+	c.useAny(h.caller)
 	if err := c.key.send(c, macCallee, transcript, body); err != nil || purpose == purposeProbe {
 		return purpose, err
 	}

@@ -115,7 +115,7 @@ func (c *conn) call(h hello) error {
 // answer does the callee's part of version 1, after the hello.
 func (c *conn) answer(h hello, transcript []byte) error {
 	nonce := newNonce(macSize)
-	c.useTurn(h.caller)
+	c.useAny(h.caller)
 	if err := c.key.send(c, macCallee, transcript, nonce); err != nil {
 		return err
 	}

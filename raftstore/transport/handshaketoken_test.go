@@ -74,7 +74,7 @@ func answerHello(key Key, conn net.Conn) error {
 
 // bare returns a connection of no stream in particular.
 func bare(key Key, c net.Conn) *conn {
-	return &conn{Conn: c, stream: &Stream{turns: map[string]int{}}, keys: []Key{key}, from: []Key{key}}
+	return &conn{Conn: c, stream: &Stream{refused: map[string]bool{}}, keys: []Key{key}, from: []Key{key}}
 }
 
 // The proof of a callee is not accepted as the proof of a caller.

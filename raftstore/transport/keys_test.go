@@ -74,6 +74,25 @@ func TestHandshakeWithSeveralValues(t *testing.T) {
 	}
 }
 
+// TestStrangersChooseNoValue checks that two masters with one value in common connect although a stranger calls under
+// the name of one of them before each of its attempts, and under many others.
+func TestStrangersChooseNoValue(t *testing.T) {
+	a, b := rotated(t, "a", 4, newValues("new")), rotated(t, "b", 4, newValues("old new"))
+	stranger := rotated(t, "a", 4, newValues("wrong"))
+	for i := range maxRefused {
+		b.notAccepted(fmt.Sprint("m", i), io.EOF)
+	}
+	for connected := false; !connected; {
+		if err := stranger.refusal(t, b.address()); err == nil {
+			t.Fatal("the stranger connects")
+		}
+		near, err := a.Dial(b.address(), time.Second)
+		if connected = err == nil; connected {
+			_ = near.Close()
+		}
+	}
+}
+
 // TestDroppedValueEndsConnections checks that a connection goes on while its value is accepted, on both sides, and is
 // closed once it is not.
 func TestDroppedValueEndsConnections(t *testing.T) {

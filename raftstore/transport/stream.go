@@ -64,7 +64,7 @@ type Stream struct {
 	addresses map[string]string // see SetAddress
 	questions map[string]*termLink
 	proven    map[proofOf]netip.Addr
-	turns     map[string]int // by member: how many of its calls did not accept the key that this side proved
+	refused   map[string]bool // the callers of these names did not accept the key that this side proved
 	warned    time.Time
 }
 
@@ -75,7 +75,7 @@ var _ raft.StreamLayer = (*Stream)(nil)
 func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
-		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{}, turns: map[string]int{},
+		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{}, refused: map[string]bool{},
 		conns: map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
 		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}
