@@ -92,6 +92,11 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 			return one(c.CreateAdmin(x, wire.NewAdmin{Name: "alice", Role: wire.RoleAuditor}))
 		}},
 		{"Admins", false, "admins", func(x ctx, c *Client) error { return one(c.Admins(x)) }},
+		{"CreateJoinTicket", false, "created ticket", func(x ctx, c *Client) error {
+			return one(c.CreateJoinTicket(x, wire.NewJoinTicket{Name: "m4"}))
+		}},
+		{"JoinTickets", false, "tickets", func(x ctx, c *Client) error { return one(c.JoinTickets(x)) }},
+		{"RevokeJoinTicket", false, "none", func(x ctx, c *Client) error { return c.RevokeJoinTicket(x, 1) }},
 		{"RevokeAdmin", false, "none", func(x ctx, c *Client) error { return c.RevokeAdmin(x, 1) }},
 		{"Me", false, "me", func(x ctx, c *Client) error { return one(c.Me(x)) }},
 		{"Cluster", false, "cluster", func(x ctx, c *Client) error { return one(c.Cluster(x)) }},

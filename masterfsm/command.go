@@ -67,6 +67,8 @@ var commands = [...]Command{
 	33: &RevokeAdmin{},
 	34: &ExpireAdmins{},
 	35: &OpenStream{},
+	41: &CreateTicket{},
+	42: &RevokeTicket{},
 	47: &CloseProject{},
 	48: &CloseLog{},
 }
@@ -76,6 +78,7 @@ var commands = [...]Command{
 var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
+	41: LevelJoining, 42: LevelJoining,
 	47: LevelClosing, 48: LevelClosing,
 }
 
@@ -287,6 +290,11 @@ var (
 	ErrUnknownToken = wire.ErrNotFound.Variant("unknown token id")
 	// ErrUnknownAdmin: there is no named admin token of that id.
 	ErrUnknownAdmin = wire.ErrNotFound.Variant("unknown admin token id")
+	// ErrOlderStart: an announcement of a master is older than the one that the table has: a replay, or of a process
+	// with a copy of the master's data folder.
+	ErrOlderStart = wire.ErrBadRequest.Variant("announcement is out of date")
+	// ErrUnknownTicket: there is no join ticket of that id.
+	ErrUnknownTicket = wire.ErrNotFound.Variant("unknown join ticket id")
 	// ErrUnknownNode: no worker of that id is registered.
 	ErrUnknownNode = wire.ErrNotFound.Variant("unknown node")
 	// ErrUnknownLogKey: the log has no key of that id.

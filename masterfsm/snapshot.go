@@ -48,8 +48,8 @@ const (
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
-	case level >= LevelClosing:
-		return 10 // with closed projects and logs
+	case level >= LevelJoining:
+		return 10 // with join tickets, keys of masters, and closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
@@ -95,6 +95,8 @@ type image struct {
 	FailedSyncs  []FailedSync `json:"failed_syncs,omitempty"` // from version 7 on
 	Admins       []Admin      `json:"admins,omitempty"`       // from version 9 on
 	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
+	Tickets      []Ticket     `json:"tickets,omitempty"`      // from version 10 on
+	LastTicket   uint32       `json:"last_ticket,omitempty"`  // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -157,6 +159,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
 		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
+		Tickets: s.tickets, LastTicket: s.lastTicket,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -369,6 +372,9 @@ func restore(c *source) (*State, error) {
 	}
 	s.nextProject = max(s.nextProject, img.Next)
 	if err := s.restoreAdmins(img.Admins, img.LastAdmin); err != nil {
+		return nil, err
+	}
+	if err := s.restoreTickets(img.Tickets, img.LastTicket); err != nil {
 		return nil, err
 	}
 	s.readMembers(c)

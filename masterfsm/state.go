@@ -68,6 +68,9 @@ type State struct {
 	admins    []Admin // by id, never changed in place
 	lastAdmin uint32  // the highest id that a named admin token has had
 
+	tickets    []Ticket // by id, never changed in place
+	lastTicket uint32   // the highest id that a join ticket has had
+
 	masters        []Master // by id
 	removedMasters []string // ids, the newest last
 
@@ -106,8 +109,9 @@ func New() *State {
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
-// *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the
-// others. An error that wraps [ErrCommand] must stop the master; any other is a refusal that changed nothing.
+// *Ticket for CreateTicket and RevokeTicket, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and
+// BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the master; any
+// other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {

@@ -28,7 +28,8 @@ func TestMasterAfterAFailedSync(t *testing.T) {
 				r := newRig(t, 0, func(cfg *Config, _ *rig) { cfg.Kernel, cfg.AfterFailedSync = c.kernel, c.override })
 				time.Sleep(10 * time.Second) // until the level is raised
 				for _, command := range []masterfsm.Command{
-					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now()},
+					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now(),
+						Key: r.cfg.Key.Public(), Start: 1, Founder: true},
 					&masterfsm.ReportFailedSync{ID: "m1", Kernel: "one", Detail: "EIO", Time: r.leader.Now()},
 				} {
 					if _, err := r.leader.Propose(t.Context(), command); err != nil {
@@ -63,7 +64,8 @@ func TestOverriddenFailedSyncInAnOldTable(t *testing.T) {
 				time.Sleep(10 * time.Second) // until the level is raised
 				r.ledger.SetConfirm(func() error { return wire.ErrNotLeader })
 				for _, command := range []masterfsm.Command{
-					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now()},
+					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now(),
+						Key: r.cfg.Key.Public(), Start: 1, Founder: true},
 					&masterfsm.ReportFailedSync{ID: "m1", Kernel: "one", Detail: "EIO", Time: r.leader.Now()},
 				} {
 					if _, err := r.leader.Propose(t.Context(), command); err != nil {

@@ -2,11 +2,14 @@ package masternode
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -135,7 +138,7 @@ func TestAnnounceRefused(t *testing.T) {
 			"removed":                      {removed, masterfsm.ErrMasterRemoved},
 			"not there":                    {silent, wire.ErrBadRequest},
 			"another one is there":         {liar, wire.ErrBadRequest},
-			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrBadRequest},
+			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrOtherKey},
 			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
 			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
 			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, wire.ErrBadRequest},
@@ -144,8 +147,9 @@ func TestAnnounceRefused(t *testing.T) {
 			if name == "the leader's own address" {
 				masters.set(c.m)
 			}
+			announced := r.signed(c.m)
 			before := r.ledger.Applied()
-			if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, c.want) {
+			if _, err := r.Node.Announce(t.Context(), announced, false); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 			if r.ledger.Applied() != before || !slices.Equal(r.ids(), []string{"m1", "m3"}) {
@@ -155,11 +159,57 @@ func TestAnnounceRefused(t *testing.T) {
 	})
 }
 
-// TestWipedMasterTakesItsPlace checks that a wiped master, which returns with another id at the old address, replaces
-// the old member if the others have a quorum without it.
-func TestWipedMasterTakesItsPlace(t *testing.T) {
+// newGroupOf returns a group of m1, m2 and m3, which is that of newGroup, or one below protocol level 7.
+func newGroupOf(t *testing.T, older bool) (*rig, *groupMasters) {
+	t.Helper()
+	if !older {
+		return newGroup(t)
+	}
+	r, masters := newOlderGroup(t, "m2")
+	r.members.Mu.Lock()
+	r.members.ReachesMember = masters.reaches
+	r.members.Mu.Unlock()
+	if err := r.members.Promote(t.Context(), "m3"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // until the leader has registered itself
+	synctest.Wait()
+	return r, masters
+}
+
+// TestRemovedMasterIsReplaced checks that a wiped master joins at the old address with a ticket once the old member was
+// removed, and that it neither joins nor removes anything before.
+func TestRemovedMasterIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
+		defer r.stop()
+		wiped := member("m3")
+		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
+		masters.set(wiped)
+		_, err := r.Announce(t.Context(), wiped, false)
+		for _, key := range []joining.Key{keyOf("m3"), keyOf("m3b")} {
+			if !errors.Is(err, wire.ErrOtherKey) || !strings.Contains(err.Error(), fmt.Sprint(key)) {
+				t.Errorf("%v does not name the key %v", err, key)
+			}
+		}
+		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+			t.Fatalf("the members are %v", r.ids())
+		}
+		if err := r.RemoveMaster(t.Context(), "m3", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Announce(t.Context(), wiped, false); err != nil ||
+			!slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
+			t.Fatalf("%v, %v", err, r.ids())
+		}
+	})
+}
+
+// TestWipedMasterTakesItsPlace checks that below protocol level 7 a wiped master, which returns with another id at the
+// old address, replaces the old member if the others have a quorum without it.
+func TestWipedMasterTakesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroupOf(t, true)
 		defer r.stop()
 		wiped := member("m3")
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0

@@ -37,9 +37,13 @@ type Member struct {
 	Secrets []SecretUse `json:"secrets,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
+	// Key is the master's public key in hex, under the same rule: an announcement has it in its proof.
+	Key string `json:"key,omitempty"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`
+	// Proof is only in announcements, and only for a group of protocol level 7 on: older masters refuse it.
+	Proof *JoinProof `json:"proof,omitempty"`
 }
 
 // AccessFlags are the flags of a master that decide what its clients may do. All masters of a group need the same.

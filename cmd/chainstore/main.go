@@ -109,7 +109,8 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 		inspect.NewBlocks(), inspect.NewProfile(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
 	add(groupRun, nodes.NewDev(),
 		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), admin.NewMasterSettings(),
-			admin.NewMasterSetTime(), offline.NewMasterRecover(), offline.NewMasterLogToDatabase()),
+			admin.NewMasterTicket(), admin.NewMasterSetTime(),
+			offline.NewMasterRecover(), offline.NewMasterLogToDatabase()),
 		with(nodes.NewStorage(), admin.NewStorageRemove()),
 		with(nodes.NewMiner(), admin.NewMinerRemove()),
 		offline.NewExport(), offline.NewImport(), offline.NewAtRest(), offline.NewCA())

@@ -215,6 +215,9 @@ var masterRows = []row{
 	{"GET /v1/admins", gateAuditor, "", "", []int{200}},
 	{"POST /v1/admins", gateAdmin, "", `{"name":"table NUMBER","role":"auditor"}`, []int{201}},
 	{"DELETE /v1/admins/:id", gateAdmin, "/v1/admins/999999", "", []int{404}},
+	{"GET /v1/join-tickets", gateAuditor, "", "", []int{200}},
+	{"POST /v1/join-tickets", gateAdmin, "", `{"name":"m"}`, []int{201}},
+	{"DELETE /v1/join-tickets/:id", gateAdmin, "/v1/join-tickets/999999", "", []int{404}},
 
 	{"POST /data", gateAddData, "", `{"token":"TOKEN","info":"x"}`, []int{200}},
 	{"GET /data", gateGetData, "/data?blockIndex=0&offset=0&token=TOKEN", "", []int{200}},

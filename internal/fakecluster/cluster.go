@@ -46,9 +46,12 @@ type Cluster struct {
 	servers  []*httptest.Server
 	// lastAdmin is the id of the newest of Admins.
 	lastAdmin uint32
-	Leader    int // index of a server
-	Term      uint64
-	Lag       int // number of the newest blocks that no storage node has
+	// JoinTickets are the join tickets in plain text, and lastTicket is the id of the newest.
+	JoinTickets []wire.CreatedJoinTicket
+	lastTicket  uint32
+	Leader      int // index of a server
+	Term        uint64
+	Lag         int // number of the newest blocks that no storage node has
 
 	Integrity wire.Integrity
 	// Steps change Integrity after a check of the storage node with that id was ordered, one with each request for it.

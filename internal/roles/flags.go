@@ -73,6 +73,8 @@ func (c *MasterConfig) Flags() []Flag {
 			Usage: "`URLs` of all masters, including this one; none for a group of one"},
 		Flag{Name: "join", Value: &c.Join,
 			Usage: "`URLs` of masters whose group this one joins, instead of --peers"},
+		Flag{Name: "join-ticket-file", Value: &c.JoinTicketFile,
+			Usage: "`file` with a ticket of 'chainstore master ticket create', for a new master with --join"},
 	)
 	flags = append(flags, c.secretFlags(secrets.Names...)...)
 	return append(flags, c.MasterOptions.Flags()...)
