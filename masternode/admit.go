@@ -234,9 +234,12 @@ func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v mast
 			continue
 		}
 		if v.Level >= masterfsm.LevelJoining {
-			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s: give this one addresses of its "+
-				"own (--advertise, --raft, --raft-advertise), or remove the other first: chainstore master remove %s",
-				wire.ErrBadRequest, other.ID, other.URL, other.Raft, other.ID)
+			address := m.Raft
+			if other.URL == m.URL {
+				address = m.URL
+			}
+			return &wire.OtherKeyError{Member: other.ID, Recorded: v.Master(other.ID).Key, Shown: m.Proof.Key,
+				Address: address}
 		}
 		if n.isAlive(ctx, other) {
 			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one "+

@@ -308,7 +308,7 @@ func TestRefusedJoinRemovesNoMember(t *testing.T) {
 		masters.set(wiped)
 		wiped.Proof = joining.Prove("cs-test", wiped, 1, keyOf("m3b"), ticket)
 		_, err := r.Node.Announce(t.Context(), wiped, false)
-		if !errors.Is(err, wire.ErrBadRequest) || !strings.Contains(err.Error(), "master remove m3") {
+		if !errors.Is(err, wire.ErrOtherKey) || !strings.Contains(err.Error(), "master remove m3") {
 			t.Errorf("at the address of m3: %v", err)
 		}
 		if v := r.table(); len(v.RemovedMasters) != 0 || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
