@@ -69,6 +69,7 @@ var commands = [...]Command{
 	35: &OpenStream{},
 	41: &CreateTicket{},
 	42: &RevokeTicket{},
+	43: &DecideWorker{},
 	47: &CloseProject{},
 	48: &CloseLog{},
 }
@@ -78,7 +79,7 @@ var commands = [...]Command{
 var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
-	41: LevelJoining, 42: LevelJoining,
+	41: LevelJoining, 42: LevelJoining, 43: LevelApprovals,
 	47: LevelClosing, 48: LevelClosing,
 }
 
@@ -134,7 +135,8 @@ type NodeHeight struct {
 }
 
 // Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
-// replaced: it lost its identity.
+// replaced: it lost its identity. A new worker waits for approval where workers need it: see [State.MustWait]. The
+// result is a *[WaitingWorker] then.
 //
 // From protocol level 1 on it is refused with an [*wire.OtherStartError] where the table has another start of the
 // worker than Boot and Previous: then another process has registered with a copy of the worker's data folder, or the
@@ -172,9 +174,14 @@ type Invalidate struct {
 	Time    uint64 `json:"time"`
 }
 
-// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 3 it has no
-// age, result or findings of a repair, and below level 2 its causes are sentences.
+// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 7 a leader's
+// settings have no approval of workers, below level 3 there is no age, result or findings of a repair, and below level 2
+// causes are sentences.
 func EncodeFor(level uint64, c Command) []byte {
+	if original, ok := c.(*BeginTerm); ok && level < LevelApprovals {
+		old := *original
+		old.Settings.ApproveWorkers, c = false, &old
+	}
 	if level < LevelElapsed {
 		switch original := c.(type) {
 		case *BeginTerm:

@@ -73,6 +73,7 @@ func everyCommand() []Command {
 		joins("m", 1, 2),
 		newTicket(1),
 		&RevokeTicket{ID: 1, Time: startTime},
+		&DecideWorker{ID: "s", Approve: true, Time: startTime},
 		&CloseProject{Project: 1, Open: true, Time: startTime},
 		&CloseLog{From: "a", Size: 3, Root: chain.Hash{7}, Reason: "r", Origin: "b", Public: chain.Hash{8},
 			Sealed: make([]byte, SealedLogKey), Time: startTime},

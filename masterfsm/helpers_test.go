@@ -348,6 +348,12 @@ func checkJoining(t testing.TB, s *State) {
 			t.Fatalf("master %+v at level %d", m, s.level)
 		}
 	}
+	for i, w := range s.waitingWorkers {
+		if s.level < LevelApprovals || !s.settings.ApproveWorkers || i > 0 && w.ID <= s.waitingWorkers[i-1].ID ||
+			i >= MaxWaiting || w.Role == RoleStorage && s.storage(w.ID) != nil {
+			t.Fatalf("waiting worker %+v stands at %d", w, i)
+		}
+	}
 	if len(s.tickets) > MaxTickets {
 		t.Fatalf("%d tickets", len(s.tickets))
 	}

@@ -28,8 +28,8 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: join tickets ([CreateTicket], [RevokeTicket]), and keys of masters ([AdmitMaster]); projects and the log can be
-//	   closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	7: join tickets ([CreateTicket], [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers
+//	   ([DecideWorker]); projects and the log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -85,6 +85,9 @@ const (
 
 	// LevelJoining is the level from which new masters need a ticket, and the table has the keys of masters.
 	LevelJoining = wire.LevelJoining
+
+	// LevelApprovals is the level from which new workers may need approval.
+	LevelApprovals = 7
 
 	// LevelClosing is the level from which projects and the log can be closed.
 	LevelClosing = 7

@@ -324,9 +324,22 @@ func (s *simulation) master(id string, time uint64) *AdmitMaster {
 	return c
 }
 
-// joining returns a command about join tickets, or an announcement. Some are refused.
+// joining returns a command about join tickets or waiting workers, or an announcement. Some are refused.
 func (s *simulation) joining(time uint64) Command {
-	switch s.rng.IntN(5) {
+	switch s.rng.IntN(8) {
+	case 5:
+		on := !s.chance(4)
+		return &ChangeSettings{Change: SettingsChange{ApproveWorkers: &on}, Time: time}
+	case 6:
+		id := s.id()
+		if list := s.a.waitingWorkers; len(list) > 0 && !s.chance(4) {
+			id = list[s.rng.IntN(len(list))].ID
+		}
+		return &DecideWorker{ID: id, Approve: !s.chance(4), Time: time}
+	case 7:
+		c := registers(RoleMiner, s.id()+s.id())
+		c.Time, c.URL = time, "http://"+s.id()
+		return c
 	case 0:
 		return &RevokeTicket{ID: uint32(s.rng.IntN(12)), Time: time}
 	case 1, 2:

@@ -49,7 +49,7 @@ const (
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
 	case level >= LevelJoining:
-		return 10 // with join tickets, keys of masters, and closed projects and logs
+		return 10 // with join tickets, keys of masters, waiting workers, and closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
@@ -97,6 +97,8 @@ type image struct {
 	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
 	Tickets      []Ticket     `json:"tickets,omitempty"`      // from version 10 on
 	LastTicket   uint32       `json:"last_ticket,omitempty"`  // there
+	// Waiting are the workers that wait for approval, from version 10 on.
+	Waiting []WaitingWorker `json:"waiting_workers,omitempty"`
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -159,7 +161,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
 		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
-		Tickets: s.tickets, LastTicket: s.lastTicket,
+		Tickets: s.tickets, LastTicket: s.lastTicket, Waiting: s.waitingWorkers,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -375,6 +377,9 @@ func restore(c *source) (*State, error) {
 		return nil, err
 	}
 	if err := s.restoreTickets(img.Tickets, img.LastTicket); err != nil {
+		return nil, err
+	}
+	if err := s.restoreWaiting(img.Waiting); err != nil {
 		return nil, err
 	}
 	s.readMembers(c)

@@ -71,6 +71,8 @@ type State struct {
 	tickets    []Ticket // by id, never changed in place
 	lastTicket uint32   // the highest id that a join ticket has had
 
+	waitingWorkers []WaitingWorker // by id, never changed in place
+
 	masters        []Master // by id
 	removedMasters []string // ids, the newest last
 
@@ -110,7 +112,8 @@ func New() *State {
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
 // *Ticket for CreateTicket and RevokeTicket, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and
-// BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the master; any
+// BeginRepair, *LogKey for AddLogKey, *WaitingWorker for DecideWorker and for Register of a worker that must wait, nil
+// for the others. An error that wraps [ErrCommand] must stop the master; any
 // other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
@@ -240,6 +243,8 @@ type View struct {
 
 	FailedSyncs []FailedSync // of the nodes in the table, by id
 
+	WaitingWorkers []WaitingWorker // workers that wait for approval, by id
+
 	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
 
 	Log        Log        // never changed in place
@@ -261,6 +266,7 @@ func (s *State) View() View {
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
+		WaitingWorkers: s.WaitingWorkers(s.now),
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)

@@ -176,6 +176,9 @@ type Registered struct {
 	Order string `json:"order,omitempty"`
 	// Level is the group's protocol level, from level 6 on.
 	Level uint64 `json:"level,omitempty"`
+	// Waiting: the worker is part of nothing until an administrator approves it, and there is no order. Workers of
+	// versions before protocol level 7 do not know it.
+	Waiting bool `json:"waiting,omitempty"`
 }
 
 // OtherStart is the answer to a registration that is refused because the masters have another start of the worker.

@@ -111,8 +111,8 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), admin.NewMasterSettings(),
 			admin.NewMasterTicket(), admin.NewMasterSetTime(),
 			offline.NewMasterRecover(), offline.NewMasterLogToDatabase()),
-		with(nodes.NewStorage(), admin.NewStorageRemove()),
-		with(nodes.NewMiner(), admin.NewMinerRemove()),
+		with(with(nodes.NewStorage(), admin.NewStorageRemove()), admin.NewWaiting("storage", "storage node")...),
+		with(with(nodes.NewMiner(), admin.NewMinerRemove()), admin.NewWaiting("miner", "miner")...),
 		offline.NewExport(), offline.NewImport(), offline.NewAtRest(), offline.NewCA())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -394,8 +395,18 @@ func (m *master) createTicket(c *gin.Context) error {
 		if err != nil {
 			return err
 		}
-		return httpapi.Answer(c, http.StatusCreated)(m.node.CreateTicket(c.Request.Context(), t, from.admin.Name))
+		return httpapi.Answer(c, http.StatusCreated)(m.node.CreateTicket(c.Request.Context(), t, from.author()))
 	})
+}
+
+// author names the administrator that makes a ticket: "" for the unnamed token. The name of a user of the OIDC issuer
+// is cut to the length of that of an admin token.
+func (from caller) author() string {
+	if from.identity == nil {
+		return from.admin.Name
+	}
+	name := "oidc " + from.identity.Subject
+	return strings.ToValidUTF8(name[:min(len(name), masterfsm.MaxAdminName)], "")
 }
 
 func (m *master) revokeTicket(c *gin.Context) error {

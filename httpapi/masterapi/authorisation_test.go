@@ -196,6 +196,8 @@ var masterRows = []row{
 	{"POST /v1/storages/:id/check", gateOperator, "/v1/storages/nobody/check", "", []int{404}},
 	{"DELETE /v1/storages/:id", gateOperator, "/v1/storages/nobody", "", []int{404}},
 	{"DELETE /v1/miners/:id", gateOperator, "/v1/miners/nobody", "", []int{404}},
+	{"POST /v1/waiting-workers/:id/approve", gateAdmin, "/v1/waiting-workers/nobody/approve", "", []int{404}},
+	{"DELETE /v1/waiting-workers/:id", gateAdmin, "/v1/waiting-workers/nobody", "", []int{404}},
 	{"DELETE /v1/masters/:id", gateOperator, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateOperator, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},

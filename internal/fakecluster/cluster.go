@@ -49,9 +49,11 @@ type Cluster struct {
 	// JoinTickets are the join tickets in plain text, and lastTicket is the id of the newest.
 	JoinTickets []wire.CreatedJoinTicket
 	lastTicket  uint32
-	Leader      int // index of a server
-	Term        uint64
-	Lag         int // number of the newest blocks that no storage node has
+	// Waiting are the workers that wait for approval.
+	Waiting []wire.WaitingWorker
+	Leader  int // index of a server
+	Term    uint64
+	Lag     int // number of the newest blocks that no storage node has
 
 	Integrity wire.Integrity
 	// Steps change Integrity after a check of the storage node with that id was ordered, one with each request for it.
@@ -258,6 +260,8 @@ func (c *Cluster) clusterRoutes() routes {
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
 		"DELETE /v1/miners/{id}":                  {admin, c.removeMiner},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
+		"POST /v1/waiting-workers/{id}/approve":   {admin, c.approveWorker},
+		"DELETE /v1/waiting-workers/{id}":         {admin, c.refuseWorker},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
 		"POST /v1/time":                           {admin, c.setTime},
 		"PATCH /v1/settings":                      {admin, c.changeSettings},
@@ -311,6 +315,7 @@ func (c *Cluster) showLog(w http.ResponseWriter, _ *http.Request, _ caller) {
 func (c *Cluster) status() wire.Cluster {
 	if c.Status != nil {
 		s := *c.Status
+		s.Waiting = slices.Clone(c.Waiting)
 		if s.Storages == nil {
 			s.Storages = []wire.Storage{}
 		}
@@ -327,6 +332,7 @@ func (c *Cluster) status() wire.Cluster {
 		Miners: []wire.Miner{{ID: "n-0", URL: "http://127.0.0.1:8079", Live: true}}, Authoritative: true,
 		Notices: []string{}, NoticesCoded: []wire.Message{}, Storages: []wire.Storage{},
 	}
+	s.Waiting = slices.Clone(c.Waiting)
 	s.Checkpoint = wire.Checkpoints{Size: s.Head.Size, Height: s.Head.Height, PublishedSize: s.Head.Size}
 	for i := range open {
 		s.Buffer.Bytes += open[i].EncodedSize()

@@ -51,3 +51,26 @@ func (c *Cluster) revokeJoinTicket(w http.ResponseWriter, r *http.Request, _ cal
 	c.JoinTickets = slices.Delete(c.JoinTickets, i, i+1)
 	w.WriteHeader(http.StatusNoContent)
 }
+
+// approveWorker approves a worker of Waiting.
+func (c *Cluster) approveWorker(w http.ResponseWriter, r *http.Request, _ caller) {
+	for i := range c.Waiting {
+		if c.Waiting[i].ID == r.PathValue("id") {
+			c.Waiting[i].Approved = true
+			reply(w, http.StatusOK, c.Waiting[i])
+			return
+		}
+	}
+	Problem(w, wire.ErrNotFound)
+}
+
+// refuseWorker removes a worker of Waiting.
+func (c *Cluster) refuseWorker(w http.ResponseWriter, r *http.Request, _ caller) {
+	before := len(c.Waiting)
+	c.Waiting = slices.DeleteFunc(c.Waiting, func(w wire.WaitingWorker) bool { return w.ID == r.PathValue("id") })
+	if len(c.Waiting) == before {
+		Problem(w, wire.ErrNotFound)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -191,6 +191,9 @@ func (o *MasterOptions) logFlags() []Flag {
 				"and give the same to all masters"},
 		{Name: "witness-quorum", Value: &o.Settings.WitnessQuorum,
 			Usage: "witnesses that must have cosigned a checkpoint before it is shown"},
+		{Name: "approve-workers", Value: &o.Settings.ApproveWorkers,
+			Usage: "give new storage nodes and miners no work until an administrator approves them; give it to all " +
+				"masters"},
 	}
 }
 

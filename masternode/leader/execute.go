@@ -69,6 +69,11 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.sealAgain(view, m.seals.first)
 	case actRaiseLevel:
 		return l.raiseLevel()
+	case actApprovals:
+		on := true
+		return l.propose(&masterfsm.ChangeSettings{
+			Change: masterfsm.SettingsChange{ApproveWorkers: &on}, Time: l.Now(),
+		})
 	case actHandOver:
 		return func(ctx context.Context) (func(*memory, time.Time), error) {
 			_, err := l.handOver(ctx)
