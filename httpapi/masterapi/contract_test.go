@@ -183,6 +183,7 @@ func TestContract(t *testing.T) {
 	t.Run("tokens of a project", func(t *testing.T) { c.with(t).projectTokens() })
 	t.Run("admin tokens", func(t *testing.T) { c.with(t).adminTokens() })
 	t.Run("join tickets", func(t *testing.T) { c.with(t).joinTickets() })
+	t.Run("waiting workers", func(t *testing.T) { c.with(t).waitingWorkers() })
 	t.Run("quotas", func(t *testing.T) { c.with(t).quotas() })
 	t.Run("closing", func(t *testing.T) { c.with(t).closing() })
 	t.Run("who reads", func(t *testing.T) { c.with(t).whoReads() })
