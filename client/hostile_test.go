@@ -99,7 +99,9 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 		{"JoinTickets", false, "tickets", func(x ctx, c *Client) error { return one(c.JoinTickets(x)) }},
 		{"RevokeJoinTicket", false, "none", func(x ctx, c *Client) error { return c.RevokeJoinTicket(x, 1) }},
 		{"RevokeAdmin", false, "none", func(x ctx, c *Client) error { return c.RevokeAdmin(x, 1) }},
-		{"ApproveWorker", false, "waiting worker", func(x ctx, c *Client) error { return one(c.ApproveWorker(x, "s-7")) }},
+		{"ApproveWorker", false, "waiting worker", func(x ctx, c *Client) error {
+			return one(c.ApproveWorker(x, "s-7"))
+		}},
 		{"RefuseWorker", false, "none", func(x ctx, c *Client) error { return c.RefuseWorker(x, "s-7") }},
 		{"Me", false, "me", func(x ctx, c *Client) error { return one(c.Me(x)) }},
 		{"Cluster", false, "cluster", func(x ctx, c *Client) error { return one(c.Cluster(x)) }},

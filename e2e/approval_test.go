@@ -59,7 +59,7 @@ func TestApproveWorkers(t *testing.T) {
 			return ""
 		})
 	}
-	writer := c.client()
+	writer := c.client(c.File().Masters...)
 	if _, err := writer.Append(t.Context(), client.Entry{Payload: []byte("a record")}); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestApproveWorkers(t *testing.T) {
 		t.Helper()
 		c.await("a stored block", func() string {
 			s, err := c.status()
-			if err != nil || s.Stored == 0 || s.Stored != s.Head.Height || s.Buffer.Records > 0 || s.Pending.Blocks > 0 {
+			if err != nil || s.Stored == 0 || s.Stored != s.Head.Height || s.Buffer.Records+s.Pending.Blocks > 0 {
 				return fmt.Sprintf("%+v, %v", s, err)
 			}
 			return ""

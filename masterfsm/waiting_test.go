@@ -56,8 +56,8 @@ func TestApprovalOfWorkers(t *testing.T) {
 			b := approving(t)
 			before := b.View()
 			w := b.waits(registers(role, "new"))
-			want := WaitingWorker{ID: "new", Role: role, URL: "http://new", AccessHash: digestHash("new"), Since: startTime,
-				Seen: startTime}
+			want := WaitingWorker{ID: "new", Role: role, URL: "http://new", AccessHash: digestHash("new"),
+				Since: startTime, Seen: startTime}
 			if w != want {
 				t.Errorf("%+v, want %+v", w, want)
 			}

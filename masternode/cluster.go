@@ -239,8 +239,8 @@ func (n *Node) ChangeSettings(ctx context.Context, change wire.SettingsChange) (
 			"at level %d: until then those of the leader's flags are in force",
 			wire.ErrUnavailable, masterfsm.LevelSettings, level)
 	case change.ApproveWorkers != nil && level < masterfsm.LevelApprovals:
-		return wire.Settings{}, fmt.Errorf("%w: approve-workers can be changed from protocol level %d on, and the group "+
-			"is at level %d: upgrade all masters", wire.ErrUnavailable, masterfsm.LevelApprovals, level)
+		return wire.Settings{}, fmt.Errorf("%w: approve-workers can be changed from protocol level %d on, and the "+
+			"group is at level %d: upgrade all masters", wire.ErrUnavailable, masterfsm.LevelApprovals, level)
 	case change.ApproveWorkers != nil && !*change.ApproveWorkers && n.cfg.Settings.ApproveWorkers:
 		return wire.Settings{}, fmt.Errorf("%w: the leader was started with --approve-workers and would require "+
 			"approval again: start all masters without that flag first", wire.ErrBadRequest)

@@ -133,8 +133,8 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	case removed:
 		return wire.Registered{}, fmt.Errorf("%w: %s", wire.ErrRemoved, r.ID)
 	case !known && n.cfg.Settings.ApproveWorkers && !v.Settings.ApproveWorkers:
-		return wire.Registered{}, fmt.Errorf("%w: the leader was started with --approve-workers, and the group does not "+
-			"require approval yet: it does in seconds from protocol level %d on, and is at level %d",
+		return wire.Registered{}, fmt.Errorf("%w: the leader was started with --approve-workers, and the group does "+
+			"not require approval yet: it does in seconds from protocol level %d on, and is at level %d",
 			wire.ErrUnavailable, masterfsm.LevelApprovals, v.Level)
 	case !known:
 		entry := waitingAs(v, c)

@@ -15,8 +15,8 @@ func (c *cluster) waitingWorkers() {
 	forbidden, missing := wire.ErrForbidden.Name, wire.ErrNotFound.Name
 	setting := func(i int, token, body string, status int, problem string) {
 		c.t.Helper()
-		c.do(i, request{name: "setting", method: "PATCH", path: "/v1/settings", token: token, body: body, status: status,
-			problem: problem})
+		c.do(i, request{name: "setting", method: "PATCH", path: "/v1/settings", token: token, body: body,
+			status: status, problem: problem})
 	}
 	setting(0, oscar.Token, `{"approve_workers":true}`, 403, forbidden)
 	setting(1, ada.Token, `{"approve_workers":1}`, 400, wire.ErrBadRequest.Name)
@@ -28,7 +28,8 @@ func (c *cluster) waitingWorkers() {
 	setting(0, oscar.Token, `{"approve_workers":false}`, 403, forbidden)
 	var ids []string
 	for i, role := range []string{"storage", "miner", "miner"} {
-		body := fmt.Sprintf(`{"role":%q,"url":"http://127.0.0.1:%d","master_token":"t","boot":"1","level":7}`, role, i+1)
+		body := fmt.Sprintf(`{"role":%q,"url":"http://127.0.0.1:%d","master_token":"t","boot":"1","level":7}`, role,
+			i+1)
 		registered := answer[wire.Registered](c, i, request{method: "POST", path: wire.PathWorkers,
 			token: c.file.Tokens.Cluster, body: body, status: 200})
 		if !registered.Waiting || registered.Order != "" {
@@ -57,8 +58,9 @@ func (c *cluster) waitingWorkers() {
 	for i := range c.file.Masters {
 		seen := answer[wire.Cluster](c, i, request{method: "GET", path: "/v1/cluster", token: eve.Token, status: 200})
 		notices := strings.Join(seen.Notices, "\n")
+		wrong := func(w wire.WaitingWorker) bool { return w.Approved != (w.ID == ids[0]) }
 		if len(seen.Waiting) != 2 || strings.Contains(notices, ids[0]) || !strings.Contains(notices, ids[2]) ||
-			slices.ContainsFunc(seen.Waiting, func(w wire.WaitingWorker) bool { return w.Approved != (w.ID == ids[0]) }) {
+			slices.ContainsFunc(seen.Waiting, wrong) {
 			c.t.Errorf("%+v, %s", seen.Waiting, notices)
 		}
 		seen = answer[wire.Cluster](c, i, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Project,

@@ -22,8 +22,8 @@ func newWaitingCommand(role, kind string) *cobra.Command {
 	return cli.UseCluster(&cobra.Command{
 		Use:   "waiting",
 		Short: "List the " + kind + "s that wait for approval",
-		Long: "List the " + kind + "s that wait for the approval of an administrator, with --approve-workers. Compare " +
-			"each id with\nthat in the log of the node before you approve it. The command needs an admin token of any role.",
+		Long: "List the " + kind + "s that wait for the approval of an administrator. Compare each id with\n" +
+			"that in the log of the node before you approve it. The command needs an admin token of any role.",
 		Args: cobra.NoArgs,
 	}, cli.Use{Role: cli.AsAdmin, JSON: "print one JSON object a line for each node"}, func(c *cli.Call) error {
 		waiting, err := waitingWorkers(c, role)
@@ -55,8 +55,8 @@ func newApproveCommand(role, kind string) *cobra.Command {
 	return cli.UseCluster(&cobra.Command{
 		Use:   "approve ID",
 		Short: "Approve a " + kind + " that waits",
-		Long: "Approve a " + kind + " that waits for approval; name it by its id, which the log of the node shows. It " +
-			"becomes part\nof the cluster within seconds. The command needs an admin token with the role admin.",
+		Long: "Approve a " + kind + " that waits for approval; name it by its id, which the log of the node shows.\n" +
+			"It becomes part of the cluster within seconds. The command needs an admin token with the role admin.",
 		Example: "  chainstore " + role + " waiting\n  chainstore " + role + " approve " + role[:1] + "-4kq2ja6wz7bd",
 		Args:    cli.ExactArgs("one "+kind, "; 'chainstore "+role+" waiting' lists them"),
 	}, cli.Use{Role: cli.AsAdmin, JSON: "print one JSON object"}, func(c *cli.Call) error {
@@ -76,9 +76,9 @@ func newRefuseCommand(role, kind string) *cobra.Command {
 	return cli.UseCluster(&cobra.Command{
 		Use:   "refuse ID",
 		Short: "Refuse a " + kind + " that waits permanently",
-		Long: "Refuse a " + kind + " that waits for approval permanently; name it by its id. With an empty data folder " +
-			"the machine\ncan ask again. If the node does not belong here, replace the secret that it has: chainstore " +
-			"secret rotate. The\ncommand needs an admin token with the role admin.",
+		Long: "Refuse a " + kind + " that waits for approval permanently; name it by its id. With an empty data\n" +
+			"folder the machine can ask again. If the node does not belong here, replace the secret that it has:\n" +
+			"chainstore secret rotate. The command needs an admin token with the role admin.",
 		Args: cli.ExactArgs("one "+kind, "; 'chainstore "+role+" waiting' lists them"),
 	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
 		if err := checkWaiting(c, role, kind); err != nil {
