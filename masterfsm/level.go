@@ -28,7 +28,8 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: projects and the log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; projects and the log can be
+//	   closed ([CloseProject], [CloseLog]); snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -82,6 +83,9 @@ const (
 	// raised only after every worker of the table has announced it too.
 	LevelProofs = wire.LevelProofs
 
+	// LevelAudit is the level from which acts are in the audit trail.
+	LevelAudit = 7
+
 	// LevelClosing is the level from which projects and the log can be closed.
 	LevelClosing = 7
 
@@ -108,6 +112,9 @@ func (c *RaiseLevel) apply(s *State) (any, error) {
 	}
 	s.tick(c.Time)
 	s.level = c.Level
+	if s.level >= LevelAudit {
+		s.foundAudit(s.now)
+	}
 	return nil, nil
 }
 

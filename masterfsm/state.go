@@ -65,6 +65,11 @@ type State struct {
 	tokens      map[chain.Hash]uint32
 	names       map[string]uint32
 
+	audit   *Project // that of the audit trail; nil below protocol level 7, unless a recovery has found its records
+	intents []Intent // open ones, in the order of their records; never changed in place
+	// certificates are those that nodes have reported last, never changed in place.
+	certificates []Reported
+
 	admins    []Admin // by id, never changed in place
 	lastAdmin uint32  // the highest id that a named admin token has had
 
@@ -107,7 +112,8 @@ func New() *State {
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
 // *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the
-// others. An error that wraps [ErrCommand] must stop the master; any other is a refusal that changed nothing.
+// others. That of an act is the result of its command. An error that wraps [ErrCommand] must stop the master; any other
+// is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -126,9 +132,15 @@ func (s *State) Apply(data []byte) (any, error) {
 		}
 		return outcomes, nil
 	}
+	if k == kindAct {
+		return s.applyAct(body)
+	}
 	c, err := decode(k, body)
 	if err != nil {
 		return nil, err
+	}
+	if s.level >= LevelAudit && IsAct(c) {
+		return nil, fmt.Errorf("%w: %T", ErrUnrecorded, c)
 	}
 	return c.apply(s)
 }
@@ -236,6 +248,9 @@ type View struct {
 
 	FailedSyncs []FailedSync // of the nodes in the table, by id
 
+	Intents      []Intent   // open ones, in the order of their records; never changed in place
+	Certificates []Reported // that nodes have reported last; never changed in place
+
 	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
 
 	Log        Log        // never changed in place
@@ -257,6 +272,7 @@ func (s *State) View() View {
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
+		Intents: s.intents, Certificates: s.certificates,
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)
@@ -370,7 +386,8 @@ func (c *SetTime) apply(s *State) (any, error) {
 			"confirm it with --yes (\"force\": true)", ErrBadCommand, (c.Time-was)/(60*60*1000))
 	}
 	s.tick(c.Time)
-	s.recordEvent(Event{Kind: EventTime, Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
+	s.recordActEvent(Event{Kind: EventTime,
+		Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
 	return was, nil
 }
 

@@ -87,6 +87,8 @@ type master struct {
 	unknown *httpapi.RateLimit // of tokens
 	scrapes *httpapi.RateLimit // of metrics
 	guard   httpapi.Guard
+	// refusals are those of requests of administration.
+	refusals refusals
 	Options
 }
 
@@ -119,7 +121,8 @@ func New(cfg Config) http.Handler {
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
-	m.leader.judge = m.judge
+	m.refusals.log = cfg.Logger.Named("http")
+	m.leader.judge, m.leader.source = m.judge, m.sourceOf
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},

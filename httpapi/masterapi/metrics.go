@@ -3,6 +3,7 @@ package masterapi
 import (
 	"maps"
 	"math"
+	"net/http"
 	"slices"
 	"time"
 
@@ -11,13 +12,14 @@ import (
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // addMetrics adds the route of the metrics.
 func (m *master) addMetrics(cfg *Config) {
 	own := metrics{
 		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
-		open: m.open, unknown: m.unknown, scrapes: m.scrapes, issuer: m.issuer,
+		open: m.open, unknown: m.unknown, scrapes: m.scrapes, issuer: m.issuer, refusals: &m.refusals,
 	}
 	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate},
 		httpapi.SecretMetrics{Report: cfg.Reported})
@@ -32,6 +34,7 @@ type metrics struct {
 
 	open, unknown, scrapes *httpapi.RateLimit
 	issuer                 *oidc.Issuer
+	refusals               *refusals
 }
 
 // Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
@@ -141,6 +144,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("oidc_fetch_failures", "fetches of the keys of the OIDC issuer that failed", s.Failures)
 		counter("oidc_tokens_refused", "tokens with the form of a JWT that were refused", s.Refused)
 	}
+	for kind, count := range m.refusals.all() {
+		labels = prometheus.Labels{"route": kind.route, "reason": reasonOf(kind.status)}
+		counter("requests_refused", "requests of administration that were refused", count)
+	}
+	labels = nil
 	if f.Disk.State != "" {
 		gauge("disk_free_bytes", "bytes free on the disk of this master's data folder", f.Disk.Free)
 		gauge("disk_total_bytes", "bytes of the disk of this master's data folder", f.Disk.Total)
@@ -165,6 +173,14 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("witness_failures",
 			"submissions to the witness that failed since this leader began; reported by the leader", w.Failures)
 	}
+}
+
+// reasonOf is the reason of a refusal as a label.
+func reasonOf(status int) string {
+	if status == http.StatusUnauthorized {
+		return wire.ErrUnauthorized.Name
+	}
+	return wire.ErrForbidden.Name
 }
 
 // flag is a condition as a metric.

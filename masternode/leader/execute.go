@@ -58,7 +58,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actDropMiner:
 		return l.dropMiner(a, view)
 	case actPromote:
-		return l.change(a, "master has caught up and votes", l.cfg.Membership.Promote)
+		return l.change(a, "master has caught up and votes", l.promote)
 	case actDropMaster:
 		return l.change(a, "removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
@@ -78,6 +78,10 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.cosign(a, view, m)
 	case actExpire:
 		return l.propose(&masterfsm.ExpireAdmins{Time: l.Now()})
+	case actEndIntent:
+		return l.endIntent(a)
+	case actReport:
+		return l.commitReport(a, view, m)
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)

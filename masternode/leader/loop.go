@@ -33,6 +33,7 @@ func (l *leadership) loop(ctx context.Context) {
 		now := l.cfg.Clock()
 		m.noteOpenBlock(view, now)
 		m.time = l.Now()
+		m.certificate = l.cfg.Certificate()
 		m.noteChecks(view, m.time, now)
 		m.checking.note(view, now)
 		members := l.cfg.Membership.Members()

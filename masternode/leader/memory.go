@@ -24,6 +24,8 @@ type memory struct {
 	seals     seals
 	clocks    Clocks // as of the last decision
 	time      uint64 // of commands at that moment: see Leader.Now
+	// certificate is that of this master at that moment; nil without TLS.
+	certificate *wire.Certificate
 }
 
 // lastSeen is what a leader has last seen of a node.
@@ -38,6 +40,7 @@ type lastSeen struct {
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate
+	reported    time.Time        // when its certificate was recorded last
 	told        time.Time        // miners: when it last answered with its status
 	inbox       uint64           // storage nodes: the number after the last block in the inbox, 0 if it is empty
 	bad         masterfsm.Cause  // why it must become Invalid, if it must

@@ -39,13 +39,15 @@ const (
 	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
 	actExpire     // commit the time at which a named admin token expires
+	actEndIntent  // commit the outcome of an intent of the audit trail
+	actReport     // commit the certificate that a node has reported
 )
 
 // action is one piece of work. Actions are compared: two equal ones are the same piece of work.
 type action struct {
 	kind    actionKind
 	node    string // worker or member id
-	block   uint64 // of cut, mine and put
+	block   uint64 // of cut, mine and put; the index of an intent; the kind of the node of a report
 	version uint64 // of the node's entry in the table; a node that registers again is another target
 	share   share  // of mine: the part of the nonces
 }
@@ -137,6 +139,8 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.level()
 	w.cosigning()
 	w.clockWork()
+	w.intents()
+	w.reports()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)
