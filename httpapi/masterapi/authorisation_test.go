@@ -282,6 +282,13 @@ var minerRows = []row{
 	{"POST " + wire.PathMine, gateMiner, "", "", []int{400}},
 }
 
+// placeOf returns what puts the place of a record into the paths of rows, which have that of the first record.
+func placeOf(p wire.Position) *strings.Replacer {
+	return strings.NewReplacer("/v1/records/0", fmt.Sprint("/v1/records/", p.Index), "/v1/blocks/0/records/0",
+		fmt.Sprintf("/v1/blocks/%d/records/%d", p.Block, p.Offset), "blockIndex=0&offset=0",
+		fmt.Sprintf("blockIndex=%d&offset=%d", p.Block, p.Offset))
+}
+
 // authorisation sends a request of every row with a token of every kind. The rows must match the routes of the routers.
 func (c *cluster) authorisation(t *testing.T) {
 	tokens := c.bearers()
@@ -296,9 +303,7 @@ func (c *cluster) authorisation(t *testing.T) {
 	log := hclog.NewNullLogger()
 	own := answer[wire.Records](c, 0, request{method: "GET", path: "/v1/records?limit=1", token: tokens["own"],
 		status: 200}).Records[0]
-	at := strings.NewReplacer("/v1/records/0", fmt.Sprint("/v1/records/", own.Index), "/v1/blocks/0/records/0",
-		fmt.Sprintf("/v1/blocks/%d/records/%d", own.Block, own.Offset), "blockIndex=0&offset=0",
-		fmt.Sprintf("blockIndex=%d&offset=%d", own.Block, own.Offset))
+	at := placeOf(own.Position)
 	storage, miner := c.role(devcluster.KindStorage), c.role(devcluster.KindMiner)
 	for _, table := range []struct {
 		name, url string

@@ -98,7 +98,7 @@ func (c *cluster) issuerTokens() bearers {
 
 // ofIssuer returns the status of a kind of token of the issuer, without its prefix.
 func (g gate) ofIssuer(held string) int {
-	ofRecords := g.kinds["admin"] == 403 && g.kinds["other"] != 403 || g.kinds["append-only"] != g.kinds["own"]
+	ofRecords := g.kinds["own"] == 0 && g.kinds["cluster"] == 403
 	switch {
 	case g.legacy, g.nodes:
 		return g.others
