@@ -292,20 +292,22 @@ func (s *State) note(a *originated, c *NoteAct) error {
 		}
 		s.tick(c.Time)
 		s.openIntent(a, r)
-	case c.Phase == trail.Reported && c.Act == trail.CertificateReload:
-		at := slices.IndexFunc(s.certificates, func(o Reported) bool { return o.Target == c.Target })
-		if at >= 0 && slices.Equal(s.certificates[at].Values, c.After) {
-			return fmt.Errorf("%w: that certificate was reported before", ErrStale)
+	case c.Phase == trail.Reported && (c.Act == trail.CertificateReload || c.Act == trail.SecretReload):
+		at := slices.IndexFunc(s.reports, func(o Reported) bool { return o.Act == c.Act && o.Target == c.Target })
+		if at >= 0 && slices.Equal(s.reports[at].Values, c.After) {
+			return fmt.Errorf("%w: the same was reported before", ErrStale)
 		}
 		s.tick(c.Time)
-		s.certificates = slices.Clone(s.certificates)
+		s.reports = slices.Clone(s.reports)
 		if at >= 0 {
-			r.Before = s.certificates[at].Values
-			s.certificates = slices.Delete(s.certificates, at, at+1)
+			r.Before = s.reports[at].Values
+			s.reports = slices.Delete(s.reports, at, at+1)
 		}
-		s.certificates = append(s.certificates, Reported{Target: c.Target, Values: c.After})
-		s.certificates = s.certificates[max(0, len(s.certificates)-maxReported):]
-		s.record(a, r)
+		s.reports = append(s.reports, Reported{Act: c.Act, Target: c.Target, Values: c.After})
+		s.reports = s.reports[max(0, len(s.reports)-maxReported):]
+		if at >= 0 || c.Act != trail.SecretReload { // the secrets of a new node are no change
+			s.record(a, r)
+		}
 	default:
 		return fmt.Errorf("%w: the act %s cannot be noted in the phase %s", ErrBadCommand, c.Act, c.Phase)
 	}
@@ -314,12 +316,13 @@ func (s *State) note(a *originated, c *NoteAct) error {
 
 // Reported is what a node has reported last.
 type Reported struct {
+	Act    trail.Act     `json:"act"`
 	Target trail.Target  `json:"target"`
 	Values []trail.Value `json:"values"`
 }
 
-// maxReported bounds the reports that the table remembers: more than it has nodes.
-const maxReported = 2*maxWorkers + maxMasters
+// maxReported bounds the reports that the table remembers: more than two for each node.
+const maxReported = 2 * (2*maxWorkers + maxMasters)
 
 func (s *State) openIntentOf(act trail.Act, target trail.Target) (Intent, bool) {
 	return find(s.intents, func(i *Intent) bool { return i.Act == act && i.Target == target })
@@ -343,7 +346,7 @@ func (s *State) endIntent(a *originated, c *EndIntent) error {
 }
 
 // restoreAudit takes what a snapshot has of the audit trail.
-func (s *State) restoreAudit(project *Project, intents []Intent, certificates []Reported) error {
+func (s *State) restoreAudit(project *Project, intents []Intent, reports []Reported) error {
 	_, taken := s.names[trail.Project]
 	switch {
 	case project == nil && (s.level >= LevelAudit || len(intents) > 0):
@@ -356,7 +359,7 @@ func (s *State) restoreAudit(project *Project, intents []Intent, certificates []
 		return errors.New("open intents out of order")
 	}
 	s.enterAudit(project)
-	s.intents, s.certificates = intents, certificates
+	s.intents, s.reports = intents, reports
 	return nil
 }
 

@@ -131,8 +131,9 @@ func TestActs(t *testing.T) {
 		"master-promote":       {act: noteIntent(trail.MasterPromote, "m2")},
 		"leadership-transfer":  {act: noteIntent(trail.LeadershipTransfer, "m2")},
 		"project-close":        {act: &CloseProject{Project: 1, Time: startTime}},
-		"certificate-reload":   {act: reported("m1", "ab")},
-		"certificate-reload-1": {before: []Command{reported("m1", "ab")}, act: reported("m1", "cd")},
+		"certificate-reload":   {act: certificate("ab")},
+		"certificate-reload-1": {before: []Command{certificate("ab")}, act: certificate("cd")},
+		"secret-reload":        {before: []Command{secretValues("1234abcd")}, act: secretValues("1234abcd next 99999999")},
 	}
 	golden := map[string]string{}
 	file := filepath.Join("testdata", "acts.json")
@@ -174,9 +175,9 @@ func TestActs(t *testing.T) {
 			checkMarks(t, r.chain)
 			t.Log(r.text())
 			back := restored(t, b.State)
-			if !reflect.DeepEqual(back.intents, b.intents) || !reflect.DeepEqual(back.certificates, b.certificates) ||
+			if !reflect.DeepEqual(back.intents, b.intents) || !reflect.DeepEqual(back.reports, b.reports) ||
 				!reflect.DeepEqual(back.audit, b.audit) {
-				t.Errorf("restored %+v, %+v, %+v", back.audit, back.intents, back.certificates)
+				t.Errorf("restored %+v, %+v, %+v", back.audit, back.intents, back.reports)
 			}
 			// The same command again changes nothing, or is refused, or is another act of its own.
 			switch e.act.(type) {
@@ -209,9 +210,29 @@ func noteIntent(act trail.Act, master string) *NoteAct {
 		Time: startTime}
 }
 
-func reported(master, serial string) *NoteAct {
-	return &NoteAct{Act: trail.CertificateReload, Phase: trail.Reported, After: pairs("serial", serial),
-		Target: trail.Target{Kind: trail.OfMaster, ID: master}, Time: startTime}
+func reported(act trail.Act, name, value string) *NoteAct {
+	return &NoteAct{Act: act, Phase: trail.Reported, After: pairs(name, value),
+		Target: trail.Target{Kind: trail.OfMaster, ID: "m1"}, Time: startTime}
+}
+
+func certificate(serial string) *NoteAct { return reported(trail.CertificateReload, "serial", serial) }
+
+func secretValues(values string) *NoteAct { return reported(trail.SecretReload, "masters", values) }
+
+// TestFirstSecrets checks that the first report of a node's secrets leaves no record: it is what later ones are compared
+// with.
+func TestFirstSecrets(t *testing.T) {
+	b := auditTable(t)
+	before := len(b.audited())
+	b.ok(certificate("ab")) // is kept apart
+	b.ok(secretValues("1234abcd"))
+	if got := len(b.audited()); got != before+1 {
+		t.Errorf("%d records after %d", got, before)
+	}
+	b.ok(secretValues("1234abcd next 99999999"))
+	if got := b.audited(); len(got) != before+2 || got[before+1].Before[0].Value != "1234abcd" {
+		t.Errorf("records %+v", got[before:])
+	}
 }
 
 // mark is in every secret of a command under test.

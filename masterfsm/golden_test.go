@@ -118,11 +118,7 @@ func digestOf(t *testing.T, s *State) chain.Hash {
 }
 
 func goldenFile(level uint64, kind string) string {
-	name := fmt.Sprint("level", level)
-	if level == LevelAudit {
-		name += "-audit"
-	}
-	return filepath.Join("testdata", "levels", name+"."+kind)
+	return filepath.Join("testdata", "levels", fmt.Sprintf("level%d.%s", level, kind))
 }
 
 func (g *goldenLog) write(t *testing.T, level uint64) {

@@ -172,8 +172,12 @@ func (s *simulation) noted() Command {
 		}
 		return c
 	case s.chance(3):
-		return &NoteAct{Act: trail.CertificateReload, Phase: trail.Reported, Target: target, After: pairs("serial",
-			s.rng.IntN(2)), Time: s.time}
+		act := trail.CertificateReload
+		if s.chance(2) {
+			act = trail.SecretReload
+		}
+		return &NoteAct{Act: act, Phase: trail.Reported, Target: target, After: pairs("value", s.rng.IntN(2)),
+			Time: s.time}
 	}
 	acts := []trail.Act{trail.MasterPromote, trail.LeadershipTransfer, trail.CertificateReload}
 	return &NoteAct{Act: acts[s.rng.IntN(len(acts))], Phase: trail.Intent, Target: target, Time: s.time}

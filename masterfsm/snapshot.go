@@ -98,7 +98,7 @@ type image struct {
 	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
 	Audit        *Project     `json:"audit,omitempty"`        // from version 10 on
 	Intents      []Intent     `json:"intents,omitempty"`      // there
-	Certificates []Reported   `json:"certificates,omitempty"` // there
+	Reports      []Reported   `json:"reports,omitempty"`      // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -164,7 +164,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
 		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
-		Audit: s.audit, Intents: s.intents, Certificates: s.certificates,
+		Audit: s.audit, Intents: s.intents, Reports: s.reports,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -379,7 +379,7 @@ func restore(c *source) (*State, error) {
 	if err := s.restoreAdmins(img.Admins, img.LastAdmin); err != nil {
 		return nil, err
 	}
-	if err := s.restoreAudit(img.Audit, img.Intents, img.Certificates); err != nil {
+	if err := s.restoreAudit(img.Audit, img.Intents, img.Reports); err != nil {
 		return nil, err
 	}
 	s.readMembers(c)

@@ -65,10 +65,9 @@ type State struct {
 	tokens      map[chain.Hash]uint32
 	names       map[string]uint32
 
-	audit   *Project // that of the audit trail; nil below protocol level 7, unless a recovery has found its records
-	intents []Intent // open ones, in the order of their records; never changed in place
-	// certificates are those that nodes have reported last, never changed in place.
-	certificates []Reported
+	audit   *Project   // that of the audit trail; nil below protocol level 7, unless a recovery has found its records
+	intents []Intent   // open ones, in the order of their records; never changed in place
+	reports []Reported // the newest of each node, never changed in place
 
 	admins    []Admin // by id, never changed in place
 	lastAdmin uint32  // the highest id that a named admin token has had
@@ -248,8 +247,8 @@ type View struct {
 
 	FailedSyncs []FailedSync // of the nodes in the table, by id
 
-	Intents      []Intent   // open ones, in the order of their records; never changed in place
-	Certificates []Reported // that nodes have reported last; never changed in place
+	Intents []Intent   // open ones, in the order of their records; never changed in place
+	Reports []Reported // the newest of each node; never changed in place
 
 	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
 
@@ -272,7 +271,7 @@ func (s *State) View() View {
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
-		Intents: s.intents, Certificates: s.certificates,
+		Intents: s.intents, Reports: s.reports,
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)

@@ -146,17 +146,11 @@ func (l *Leader) TransferLeadership(ctx context.Context, to string) error {
 	return failed
 }
 
-// reportPause is the time between two records of the certificate of a node, which may report anything.
+// reportPause is the time between two reports of a node that are committed, for each act: a node may report anything.
 const reportPause = time.Minute
 
-func (m *memory) reportedAt(id string) (at time.Time) {
-	if seen := m.nodes[id]; seen != nil {
-		at = seen.reported
-	}
-	return at
-}
-
-// reports commits the certificates that nodes report, once each: a node loads a new one without asking anyone.
+// reports commits what nodes report of themselves, once each: a node loads a new certificate, or new values of its
+// secrets, without asking anyone.
 func (w *planner) reports() {
 	if w.view.Level < masterfsm.LevelAudit {
 		return
@@ -173,44 +167,76 @@ func (w *planner) reports() {
 }
 
 func (w *planner) report(kind trail.TargetKind, id string) {
-	note := w.memory.reportOf(kind, id, w.view.Term.Leader)
-	if note == nil {
-		return
+	for _, act := range []trail.Act{trail.CertificateReload, trail.SecretReload} {
+		note := w.memory.reportOf(act, kind, id, w.view.Term.Leader)
+		if note == nil {
+			continue
+		}
+		known := slices.ContainsFunc(w.view.Reports, func(r masterfsm.Reported) bool {
+			return r.Act == act && r.Target == note.Target && slices.Equal(r.Values, note.After)
+		})
+		if known {
+			continue
+		}
+		if due := w.memory.reportedAt(id, act).Add(reportPause); w.now.Before(due) {
+			w.wakeAt(due)
+			continue
+		}
+		w.want(action{kind: actReport, node: id, block: uint64(kind), version: uint64(act)})
 	}
-	known := slices.ContainsFunc(w.view.Certificates, func(r masterfsm.Reported) bool {
-		return r.Target == note.Target && slices.Equal(r.Values, note.After)
-	})
-	if known {
-		return
-	}
-	if due := w.memory.reportedAt(id).Add(reportPause); w.now.Before(due) {
-		w.wakeAt(due)
-		return
-	}
-	w.want(action{kind: actReport, node: id, block: uint64(kind)})
 }
 
-// reportOf returns the report of a node's certificate, nil for none.
-func (m *memory) reportOf(kind trail.TargetKind, id, leader string) *masterfsm.NoteAct {
-	c := m.certificate
+// reportedAt returns when a report of a node was committed last; zero if this leader committed none.
+func (m *memory) reportedAt(id string, act trail.Act) (at time.Time) {
+	if seen := m.nodes[id]; seen != nil {
+		at = seen.reported[act]
+	}
+	return at
+}
+
+// reportOf returns what a node has reported of its certificate or its secrets, nil for nothing.
+func (m *memory) reportOf(act trail.Act, kind trail.TargetKind, id, leader string) *masterfsm.NoteAct {
+	certificate, secrets := m.certificate, m.secrets
 	if kind != trail.OfMaster || id != leader {
-		c = nil
+		certificate, secrets = nil, nil
 		if seen := m.nodes[id]; seen != nil {
-			c = seen.certificate
+			certificate, secrets = seen.certificate, seen.secrets
 		}
 	}
-	if c == nil || c.Serial == "" {
+	note := &masterfsm.NoteAct{Act: act, Phase: trail.Reported, Target: trail.Target{Kind: kind, ID: id}}
+	switch {
+	case act == trail.SecretReload:
+		note.After = secretValues(secrets)
+	case certificate != nil && certificate.Serial != "":
+		note.After = []trail.Value{
+			{Name: "identity", Value: certificate.Identity}, {Name: "serial", Value: certificate.Serial},
+		}
+	}
+	if len(note.After) == 0 {
 		return nil
 	}
-	return &masterfsm.NoteAct{
-		Act: trail.CertificateReload, Phase: trail.Reported, Target: trail.Target{Kind: kind, ID: id},
-		After: []trail.Value{{Name: "identity", Value: c.Identity}, {Name: "serial", Value: c.Serial}},
+	return note
+}
+
+// secretValues has the fingerprints of the values of each secret.
+func secretValues(list []wire.SecretUse) (values []trail.Value) {
+	for i := range list {
+		text := list[i].Current
+		if list[i].Next != "" {
+			text += " next " + list[i].Next
+		}
+		if list[i].Old != "" {
+			text += " old " + list[i].Old
+		}
+		values = append(values, trail.Value{Name: list[i].Secret, Value: text})
 	}
+	return values
 }
 
 // commitReport commits the report of a node, which is the actor.
 func (l *leadership) commitReport(a action, view masterfsm.View, m *memory) job {
-	note := m.reportOf(trail.TargetKind(a.block), a.node, view.Term.Leader)
+	act := trail.Act(a.version)
+	note := m.reportOf(act, trail.TargetKind(a.block), a.node, view.Term.Leader)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		if note == nil {
 			return nil, nil
@@ -221,6 +247,12 @@ func (l *leadership) commitReport(a action, view masterfsm.View, m *memory) job 
 		if errors.Is(err, masterfsm.ErrStale) {
 			err = nil // committed by the leader before
 		}
-		return func(m *memory, now time.Time) { m.node(a.node).reported = now }, err
+		return func(m *memory, now time.Time) {
+			seen := m.node(a.node)
+			if seen.reported == nil {
+				seen.reported = map[trail.Act]time.Time{}
+			}
+			seen.reported[act] = now
+		}, err
 	}
 }

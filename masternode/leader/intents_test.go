@@ -2,7 +2,9 @@ package leader
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -106,5 +108,50 @@ func TestIntentOfAPromotion(t *testing.T) {
 	_, err := l.Propose(origin.With(t.Context(), by), &masterfsm.CreateProject{Name: "x", Time: l.Now()})
 	if !errors.Is(err, wire.ErrUnauthorized) {
 		t.Error(err)
+	}
+}
+
+// TestReports checks that what a node reports of its certificate and its secrets is committed once, and again at most
+// once a minute, each by itself.
+func TestReports(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	m := &memory{nodes: map[string]*lastSeen{"s1": {
+		certificate: &wire.Certificate{Identity: "storage/s1", Serial: "ab"},
+		secrets:     []wire.SecretUse{{Secret: "storage", Current: "1234abcd", Next: "99999999"}},
+	}}}
+	view := masterfsm.View{Level: masterfsm.LevelAudit, Storages: []masterfsm.Storage{{ID: "s1"}}}
+	due := func(now time.Time) (acts []trail.Act) {
+		w := &planner{view: view, memory: m, now: now, wanted: map[action]bool{}}
+		w.reports()
+		for _, a := range w.decided.start {
+			if a.kind != actReport || a.node != "s1" || a.block != uint64(trail.OfStorage) {
+				t.Errorf("action %+v", a)
+			}
+			acts = append(acts, trail.Act(a.version))
+		}
+		return acts
+	}
+	want := func(now time.Time, acts ...trail.Act) {
+		t.Helper()
+		if got := due(now); !slices.Equal(got, acts) {
+			t.Errorf("reports of %v, want %v", got, acts)
+		}
+	}
+	want(now, trail.CertificateReload, trail.SecretReload)
+	for _, act := range []trail.Act{trail.CertificateReload, trail.SecretReload} {
+		note := m.reportOf(act, trail.OfStorage, "s1", "m1")
+		view.Reports = append(view.Reports, masterfsm.Reported{Act: act, Target: note.Target, Values: note.After})
+	}
+	want(now)
+	m.nodes["s1"].reported = map[trail.Act]time.Time{trail.SecretReload: now}
+	m.nodes["s1"].secrets = []wire.SecretUse{{Secret: "storage", Current: "99999999", Old: "1234abcd"}}
+	want(now.Add(reportPause - 1))
+	want(now.Add(reportPause), trail.SecretReload)
+	m.nodes["s1"].certificate = &wire.Certificate{Identity: "storage/s1", Serial: "cd"}
+	want(now, trail.CertificateReload)
+	view.Level = masterfsm.LevelAudit - 1
+	want(now)
+	if got := secretValues(m.nodes["s1"].secrets); len(got) != 1 || got[0].Value != "99999999 old 1234abcd" {
+		t.Errorf("values %+v", got)
 	}
 }

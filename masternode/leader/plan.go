@@ -40,16 +40,18 @@ const (
 	actCosign     // have a witness cosign the checkpoint that is nominated
 	actExpire     // commit the time at which a named admin token expires
 	actEndIntent  // commit the outcome of an intent of the audit trail
-	actReport     // commit the certificate that a node has reported
+	actReport     // commit what a node has reported of itself
 )
 
 // action is one piece of work. Actions are compared: two equal ones are the same piece of work.
 type action struct {
-	kind    actionKind
-	node    string // worker or member id
-	block   uint64 // of cut, mine and put; the index of an intent; the kind of the node of a report
-	version uint64 // of the node's entry in the table; a node that registers again is another target
-	share   share  // of mine: the part of the nonces
+	kind  actionKind
+	node  string // worker or member id
+	block uint64 // of cut, mine and put; the index of an intent; the kind of the node of a report
+	// version is that of the node's entry in the table: a node that registers again is another target. Of a report it is
+	// the act.
+	version uint64
+	share   share // of mine: the part of the nonces
 }
 
 // share is one of a number of parts of the nonce space.

@@ -17,7 +17,7 @@ const Type = "application/vnd.chainstore.audit"
 // Act is what was done. The numbers are in records for good: one is never used again.
 type Act uint16
 
-// The acts. Those from 32 to 63 are reserved for secrets of the group, for nodes that join, and for sign-in.
+// The acts. Those from 33 to 63 are reserved for nodes that join, for sign-in and for TLS.
 const (
 	ProjectCreate      Act = 1
 	ProjectChange      Act = 2
@@ -43,6 +43,7 @@ const (
 	CertificateReload  Act = 22
 	ProjectClose       Act = 23 // or open again
 	LogClose           Act = 24
+	SecretReload       Act = 32
 )
 
 // actNames are the names of the acts in the API.
@@ -71,6 +72,7 @@ var actNames = map[Act]string{
 	CertificateReload:  "certificate-reload",
 	ProjectClose:       "project-close",
 	LogClose:           "log-close",
+	SecretReload:       "secret-reload",
 }
 
 // Acts returns all acts that this program knows, in the order of their numbers.

@@ -45,6 +45,7 @@ export default {
   'act.log-close': 'log closed',
   'act.level-raise': 'protocol level raised',
   'act.certificate-reload': 'certificate loaded',
+  'act.secret-reload': 'secrets loaded',
   'actor.leader': 'leader',
   'actor.admin-token': 'admin token',
   'actor.named-admin': 'administrator',

@@ -44,6 +44,7 @@ export default {
   'act.log-close': '关闭日志',
   'act.level-raise': '提升协议级别',
   'act.certificate-reload': '加载证书',
+  'act.secret-reload': '加载密钥文件',
   'actor.leader': '领导者',
   'actor.admin-token': '管理令牌',
   'actor.named-admin': '管理员',
