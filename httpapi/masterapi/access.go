@@ -171,23 +171,28 @@ func (from caller) permit(role string) error {
 // to run the cluster, wire.RoleAuditor to read. Any other known token gets a 403. The leader judges the token again
 // when it acts: a master may pass a request on that does not know yet that the token was revoked.
 func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
-	permitted := m.withCaller(func(c *gin.Context, from caller) error {
+	return m.withCaller(func(c *gin.Context, from caller) error {
 		if err := from.permit(role); err != nil {
 			return err
 		}
 		c.Set(keyRole, role)
 		return h(c)
 	})
-	return func(c *gin.Context) {
-		permitted(c)
-		if status := c.Writer.Status(); status == http.StatusUnauthorized || status == http.StatusForbidden {
-			m.refusals.add(c, status)
+}
+
+// countRefused counts the requests that are answered with 401, 403 or 429.
+func (m *master) countRefused(c *gin.Context) {
+	c.Next()
+	switch c.Writer.Status() {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		if c.FullPath() != "" {
+			m.refusals.add(c)
 		}
 	}
 }
 
-// refusals counts the requests of administration that were refused, by route and status: they leave no record in the
-// audit trail, or anyone could fill the chain. Its methods may be called by many goroutines.
+// refusals counts the requests that were refused, by route and reason: they leave no record in the audit trail, or
+// anyone could fill the chain. Its methods may be called by many goroutines.
 type refusals struct {
 	log hclog.Logger
 
@@ -196,17 +201,17 @@ type refusals struct {
 	logged time.Time
 }
 
-// refusal is a kind of refused requests. There are as many as routes, twice.
+// refusal is a kind of refused requests. There are a few for each route.
 type refusal struct {
 	route  string // method and path in gin's notation
-	status int
+	reason string // the name of the problem
 }
 
 // refusalPause is the time between two refusals that are logged.
 const refusalPause = 10 * time.Second
 
-func (r *refusals) add(c *gin.Context, status int) {
-	kind, now := refusal{c.Request.Method + " " + c.FullPath(), status}, time.Now()
+func (r *refusals) add(c *gin.Context) {
+	kind, now := refusal{c.Request.Method + " " + c.FullPath(), httpapi.ProblemOf(c)}, time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts == nil {
@@ -215,8 +220,8 @@ func (r *refusals) add(c *gin.Context, status int) {
 	r.counts[kind]++
 	if now.Sub(r.logged) >= refusalPause {
 		r.logged = now
-		r.log.Warn("a request of administration was refused", "route", kind.route, "status", status, "from",
-			c.Request.RemoteAddr, "count", r.counts[kind])
+		r.log.Warn("a request was refused", "route", kind.route, "reason", kind.reason, "from", c.Request.RemoteAddr,
+			"count", r.counts[kind])
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/oidc/oidctest"
 	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/wire"
 	"github.com/chainstore/chainstore/wire/trail"
@@ -18,7 +19,9 @@ import (
 // TestAuditTrail checks that acts through any master have a record with their actor and source, that no client can
 // forge the source, that another master can name it, and who may read the records.
 func TestAuditTrail(t *testing.T) {
-	c := startCluster(t)
+	issuer := oidctest.New(t)
+	c := startCluster(t, withIssuer(issuer))
+	c.issuer = issuer
 	alice := c.newAdmin("alice", wire.RoleAdmin)
 	auditor := c.newAdmin("eve", wire.RoleAuditor)
 	forged := map[string]string{
@@ -40,6 +43,9 @@ func TestAuditTrail(t *testing.T) {
 	c.do(0, request{name: "refused", method: "POST", path: "/v1/projects", token: auditor.Token, body: `{"name":"no"}`,
 		status: 403, problem: wire.ErrForbidden.Name})
 
+	user := c.issuer.Token(map[string]any{"sub": "u-7", "roles": "a"})
+	c.send(0, "POST", "/v1/projects", user, `{"name":"of-a-user"}`, nil, nil)
+
 	var acts []client.AuditEntry
 	page := answer[wire.Records](c, 1, request{method: "GET", path: "/v1/records?project=_audit&limit=1000",
 		token: auditor.Token, status: 200})
@@ -52,8 +58,15 @@ func TestAuditTrail(t *testing.T) {
 	}
 	created, fromPeer := 0, 0
 	seen := map[trail.Act]bool{}
+	byUser := 0
 	for _, e := range acts {
 		seen[e.Act] = true
+		if e.Actor.Kind == trail.ByIdentity && e.Act == trail.ProjectCreate {
+			byUser++
+			if e.Actor.Name != c.issuer.URL()+" u-7" || e.Actor.Role != trail.RoleAdmin {
+				t.Errorf("the actor is %+v", e.Actor)
+			}
+		}
 		if e.Act != trail.ProjectCreate || e.Actor.Kind != trail.ByNamed {
 			continue
 		}
@@ -71,6 +84,9 @@ func TestAuditTrail(t *testing.T) {
 	if created != len(c.file.Masters)+2 || fromPeer != 1 {
 		t.Errorf("%d projects of alice, %d of a source that a master names", created, fromPeer)
 	}
+	if byUser != 1 {
+		t.Errorf("%d projects of the user of the issuer", byUser)
+	}
 	for _, act := range []trail.Act{trail.LevelRaise, trail.AdminCreate, trail.ProjectCreate} {
 		if !seen[act] {
 			t.Errorf("no record of the act %s in %d", act, len(acts))
@@ -78,12 +94,27 @@ func TestAuditTrail(t *testing.T) {
 	}
 	// A project's token reads none of it, an admin token no other private project, and nobody appends.
 	first := acts[0]
+	claims := func(roles, groups string) string {
+		return c.issuer.Token(map[string]any{"roles": roles, "groups": groups})
+	}
 	for _, r := range []request{
 		{path: "/v1/records?project=_audit", token: c.file.Tokens.Project, status: 403},
 		{path: fmt.Sprint("/v1/records/", first.Index), token: c.file.Tokens.Project, status: 403},
 		{path: fmt.Sprint("/v1/records/", first.Index), token: auditor.Token, status: 200},
 		{path: "/v1/records?project=default", token: auditor.Token, status: 403},
 		{path: "/v1/records?project=_audit", token: "", status: 401},
+		{path: "/v1/records?project=_audit", token: claims("r", ""), status: 200},
+		{path: "/v1/records?project=_audit", token: claims("r", "all"), status: 403},
+		{path: "/v1/records?project=_audit&as=_audit", token: claims("r", "all"), status: 200},
+		{path: "/v1/records?project=_audit&as=_audit", token: claims("", "all"), status: 403},
+		{path: "/v1/records?project=_audit", token: claims("", "trail"), status: 403},
+		{path: "/v1/records?project=_audit&as=_audit", token: claims("", "trail"), status: 403},
+		{path: "/v1/records?project=_audit", token: claims("", "trail-id"), status: 403},
+		{method: "POST", path: "/v1/records", token: claims("", "trail"), body: "x", status: 403},
+		{method: "POST", path: "/v1/records", token: claims("a", "trail-id"), body: "x", status: 403},
+		{method: "POST", path: "/v1/records?as=_audit", token: claims("a", "all"), body: "x", status: 403},
+		{method: "POST", path: "/v1/records?as=_audit", token: alice.Token, body: "x", status: 403},
+		{path: "/v1/records?as=default", token: alice.Token, status: 403},
 		{method: "POST", path: "/v1/records", token: alice.Token, body: "x", status: 403},
 		{method: "POST", path: "/v1/projects/_audit/tokens", token: alice.Token, body: "{}", status: 403},
 		{method: "PATCH", path: "/v1/projects/4294967295", token: alice.Token, body: `{"public":true}`, status: 403},
@@ -95,6 +126,15 @@ func TestAuditTrail(t *testing.T) {
 		}
 		if got := c.send(0, r.method, r.path, r.token, r.body, nil, nil); got != r.status {
 			t.Errorf("%s: %d, want %d", r.name, got, r.status)
+		}
+	}
+	_, metrics := c.do(0, request{name: "metrics", method: "GET", path: "/metrics", status: 200})
+	for _, refused := range []string{
+		`{reason="forbidden",route="POST /v1/projects"}`, `{reason="forbidden",route="POST /v1/records"}`,
+		`{reason="unauthorized",route="GET /v1/records"}`,
+	} {
+		if !strings.Contains(string(metrics), "chainstore_requests_refused_total"+refused) {
+			t.Errorf("no metric of the refused requests %s", refused)
 		}
 	}
 	if !slices.IsSortedFunc(acts, func(a, b client.AuditEntry) int { return int(a.Time) - int(b.Time) }) {

@@ -35,7 +35,7 @@ func withIssuer(issuer *oidctest.Issuer) func(*devcluster.Topology) {
 			ClaimRoles: "roles", Roles: []string{"a=admin", "o=operator", "r=auditor"},
 			ClaimProjects: "groups",
 			Projects: []string{"all=1:read,append", "read=1:read", "append=1:append", "second=2:read,append",
-				"missing=4000000000:read,append"},
+				"missing=4000000000:read,append", "trail=_audit:read,append", "trail-id=4294967295:read,append"},
 			ConsoleClient: oidctest.Audience, ConsoleScopes: oidc.DefaultScopes(),
 		}
 	}

@@ -3,7 +3,6 @@ package masterapi
 import (
 	"maps"
 	"math"
-	"net/http"
 	"slices"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/oidc"
 	"github.com/chainstore/chainstore/masternode"
-	"github.com/chainstore/chainstore/wire"
 )
 
 // addMetrics adds the route of the metrics.
@@ -145,8 +143,8 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("oidc_tokens_refused", "tokens with the form of a JWT that were refused", s.Refused)
 	}
 	for kind, count := range m.refusals.all() {
-		labels = prometheus.Labels{"route": kind.route, "reason": reasonOf(kind.status)}
-		counter("requests_refused", "requests of administration that were refused", count)
+		labels = prometheus.Labels{"route": kind.route, "reason": kind.reason}
+		counter("requests_refused", "requests that were refused for want of a valid token or its rights, or by a limit", count)
 	}
 	labels = nil
 	if f.Disk.State != "" {
@@ -173,14 +171,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("witness_failures",
 			"submissions to the witness that failed since this leader began; reported by the leader", w.Failures)
 	}
-}
-
-// reasonOf is the reason of a refusal as a label.
-func reasonOf(status int) string {
-	if status == http.StatusUnauthorized {
-		return wire.ErrUnauthorized.Name
-	}
-	return wire.ErrForbidden.Name
 }
 
 // flag is a condition as a metric.
