@@ -166,8 +166,7 @@ func TestConsoleOnCluster(t *testing.T) {
 		b.goTo("add")
 		b.fill("text", "door 7 closed")
 		b.press("Append")
-		b.text(".receipt")
-		b.goTo("record/1/0")
+		b.click(".receipt a")
 		b.see("the payload", `document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
 	})
 }
