@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -218,6 +219,9 @@ func (r *refusals) add(c *gin.Context) {
 		r.counts = map[refusal]uint64{}
 	}
 	r.counts[kind]++
+	if strings.HasPrefix(c.FullPath(), "/internal/") {
+		return // httpapi.Nodes logs those of nodes
+	}
 	if now.Sub(r.logged) >= refusalPause {
 		r.logged = now
 		r.log.Warn("a request was refused", "route", kind.route, "reason", kind.reason, "from", c.Request.RemoteAddr,
