@@ -169,8 +169,8 @@ func (o *oracle) enough() bool {
 }
 
 // scan reads the segments of a storage node without the node's code, and compares every record with the oracle. Every
-// acknowledged record must be at its place. Other records must be those of unknown outcome, each at most once, or of the
-// audit trail.
+// acknowledged record must be at its place. Other records must be of the audit trail, or those of unknown outcome, each
+// at most once.
 func (c *cluster) scan(o *oracle, dir string) {
 	c.t.Helper()
 	firsts, err := segment.List(filepath.Join(dir, "segments"))

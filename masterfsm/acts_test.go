@@ -133,7 +133,7 @@ func TestActs(t *testing.T) {
 		"project-close":        {act: &CloseProject{Project: 1, Time: startTime}},
 		"certificate-reload":   {act: certificate("ab")},
 		"certificate-reload-1": {before: []Command{certificate("ab")}, act: certificate("cd")},
-		"secret-reload":        {before: []Command{secretValues("1234abcd")}, act: secretValues("1234abcd next 99999999")},
+		"secret-reload":        {before: []Command{secretValues("1234abcd")}, act: secretValues("1234abcd next 9999")},
 	}
 	golden := map[string]string{}
 	file := filepath.Join("testdata", "acts.json")
@@ -219,8 +219,7 @@ func certificate(serial string) *NoteAct { return reported(trail.CertificateRelo
 
 func secretValues(values string) *NoteAct { return reported(trail.SecretReload, "masters", values) }
 
-// TestFirstSecrets checks that the first report of a node's secrets leaves no record: it is what later ones are compared
-// with.
+// TestFirstSecrets checks that the first report of a node's secrets leaves no record: later ones are compared with it.
 func TestFirstSecrets(t *testing.T) {
 	b := auditTable(t)
 	before := len(b.audited())

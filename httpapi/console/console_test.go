@@ -265,7 +265,8 @@ func TestConsoleHasAllActs(t *testing.T) {
 	}
 	compare := func(list, want string) {
 		t.Helper()
-		got := regexp.MustCompile(`const ` + list + ` = [[{]\s*(?:null, )?([^\]}]*?),?\s*[\]}];`).FindStringSubmatch(source)
+		pattern := `const ` + list + ` = [[{]\s*(?:null, )?([^\]}]*?),?\s*[\]}];`
+		got := regexp.MustCompile(pattern).FindStringSubmatch(source)
 		if got == nil || strings.Join(strings.Fields(got[1]), " ") != strings.TrimSuffix(want, ", ") {
 			t.Errorf("the console has the %s %q, package trail has %q", list, got, want)
 		}

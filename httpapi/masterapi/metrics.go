@@ -144,7 +144,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for kind, count := range m.refusals.all() {
 		labels = prometheus.Labels{"route": kind.route, "reason": kind.reason}
-		counter("requests_refused", "requests that were refused for want of a valid token or its rights, or by a limit", count)
+		counter("requests_refused", "requests refused for want of a valid token or its rights, or by a limit", count)
 	}
 	labels = nil
 	if f.Disk.State != "" {

@@ -159,7 +159,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 	})
 	return func(m *memory, now time.Time) {
 		s := m.node(id)
-		s.answered = now
+		s.answered, s.notice = now, "" // an answer to a block is as good as one to a ping
 		if s.version == 0 || s.height != status.Height {
 			s.heightAt = now
 		}
@@ -173,7 +173,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 }
 
 func answered(id string) func(*memory, time.Time) {
-	return func(m *memory, now time.Time) { m.node(id).answered = now }
+	return func(m *memory, now time.Time) { m.node(id).answered, m.node(id).notice = now, "" }
 }
 
 // acknowledge commits the heights that nodes have answered with.

@@ -48,8 +48,8 @@ type action struct {
 	kind  actionKind
 	node  string // worker or member id
 	block uint64 // of cut, mine and put; the index of an intent; the kind of the node of a report
-	// version is that of the node's entry in the table: a node that registers again is another target. Of a report it is
-	// the act.
+	// version is that of the node's entry in the table: a node that registers again is another target. Of a report it
+	// is the act.
 	version uint64
 	share   share // of mine: the part of the nonces
 }
