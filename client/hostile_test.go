@@ -306,7 +306,8 @@ func TestWrongAnswers(t *testing.T) {
 func TestEveryCallIsTried(t *testing.T) {
 	calls, _ := honestAnswers(t)
 	for method := range reflect.TypeFor[*Client]().Methods() {
-		if !slices.Contains([]string{"CloseIdle", "NewBatcher", "NewAppendStream"}, method.Name) && // they make no call
+		if !slices.Contains([]string{"CloseIdle", "NewBatcher", "NewAppendStream", // they make no call
+			"Audit", "FollowAudit"}, method.Name) && // they decode what List and Stream return
 			!slices.ContainsFunc(calls, func(c clientCall) bool { return c.name == method.Name }) {
 			t.Errorf("%s is not in the table", method.Name)
 		}

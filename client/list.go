@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // ListQuery selects records.
@@ -153,4 +154,49 @@ func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, err
 		}
 		return needs(found.Kind != "", "kind")
 	})
+}
+
+// AuditEntry is a record of the audit trail at its place in the chain.
+type AuditEntry struct {
+	Index  uint64 `json:"index"` // leaf index
+	Block  uint64 `json:"block"`
+	Offset uint32 `json:"offset"`
+	Time   uint64 `json:"time"` // unix milliseconds
+	trail.Record
+}
+
+// NewAuditEntry decodes a record of the project _audit. The error wraps [trail.ErrMalformed].
+func NewAuditEntry(r *wire.Record) (AuditEntry, error) {
+	rec, err := trail.Parse(r.Payload)
+	if err != nil {
+		return AuditEntry{}, fmt.Errorf("index %d: %w", r.Index, err)
+	}
+	return AuditEntry{Index: r.Index, Block: r.Block, Offset: r.Offset, Time: r.Time, Record: rec}, nil
+}
+
+// Audit lists the audit trail, as [Client.List] lists records; a key is a target, such as project/7. The project of the
+// query is ignored. The client needs an admin token.
+func (c *Client) Audit(ctx context.Context, q ListQuery) iter.Seq2[AuditEntry, error] {
+	q.Project = trail.Project
+	return auditEntries(c.List(ctx, q))
+}
+
+// FollowAudit is [Client.Audit] for a list without an end: see [Client.Stream].
+func (c *Client) FollowAudit(ctx context.Context, q StreamQuery) iter.Seq2[AuditEntry, error] {
+	q.Project = trail.Project
+	return auditEntries(c.Stream(ctx, q))
+}
+
+func auditEntries(records iter.Seq2[wire.Record, error]) iter.Seq2[AuditEntry, error] {
+	return func(yield func(AuditEntry, error) bool) {
+		for r, err := range records {
+			var e AuditEntry
+			if err == nil {
+				e, err = NewAuditEntry(&r)
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
 }

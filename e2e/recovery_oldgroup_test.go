@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/nodeauth"
@@ -25,6 +26,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // recoverArgs returns the command line that recovers a role's folder.
@@ -479,7 +481,8 @@ func recoverBlindly(t *testing.T, role devcluster.Role) {
 		if m.ID == member.ID || err != nil {
 			continue
 		}
-		_, err = state.Apply(masterfsm.Encode(&masterfsm.RemoveMaster{ID: m.ID, Time: state.Now()}))
+		_, err = state.Apply(masterfsm.EncodeBy(state.Level(), trail.Origin{}, [chain.SaltSize]byte{},
+			&masterfsm.RemoveMaster{ID: m.ID, Time: state.Now()}))
 	}
 	if err == nil {
 		err = rescue.Commit(member.Group, 2, role.Raft)

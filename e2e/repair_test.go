@@ -19,6 +19,7 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // The chain of a test with transfers.
@@ -350,12 +351,17 @@ func TestStorageRemoved(t *testing.T) {
 	c.awaitRemoved(dir)
 	c.launch("storage-2", "storage-3")
 	c.awaitComplete(3)
-	i = c.integrity()
-	if !slices.ContainsFunc(i.Events, func(e wire.Event) bool {
-		return e.Kind == wire.EventRemoved && e.Node == id &&
-			e.URL == url
-	}) {
-		t.Errorf("the removal is not told of: %+v", i.Events)
+	recorded := 0
+	for act, err := range admin.Audit(t.Context(), client.ListQuery{Key: "storage/" + id}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if act.Act == trail.StorageRemove && act.Before[0].Value == url && len(act.After) == 0 {
+			recorded++
+		}
+	}
+	if recorded != 1 {
+		t.Errorf("the audit trail has %d records of the removal", recorded)
 	}
 	// It is admitted as a new node. With three other nodes it can be removed without force.
 	if err := os.Remove(filepath.Join(dir, "identity.json")); err != nil {

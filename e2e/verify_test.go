@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/verify"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // mostReadBack is the approximate number of records that are read back through each master. The verifier checks all
@@ -168,7 +169,8 @@ func (o *oracle) enough() bool {
 }
 
 // scan reads the segments of a storage node without the node's code, and compares every record with the oracle. Every
-// acknowledged record must be at its place. Other records must be those of unknown outcome, each at most once.
+// acknowledged record must be at its place. Other records must be of the audit trail, or those of unknown outcome, each
+// at most once.
 func (c *cluster) scan(o *oracle, dir string) {
 	c.t.Helper()
 	firsts, err := segment.List(filepath.Join(dir, "segments"))
@@ -190,6 +192,13 @@ func (c *cluster) scan(o *oracle, dir string) {
 				}
 				o.chained++
 				where := place{b.Header.Block, offset}
+				if record.Project == trail.ProjectID {
+					if _, err := trail.Parse(record.Payload); err != nil || record.Type != trail.Type {
+						o.fault("block %d, offset %d is no record of the audit trail: type %q, %v", where.block,
+							where.offset, record.Type, err)
+					}
+					continue
+				}
 				inFlood := o.flood.found(o, &record)
 				if r := o.acked[where]; r != nil {
 					seen++

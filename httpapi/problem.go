@@ -72,6 +72,7 @@ func (e *Engine) Fail(c *gin.Context, err error) {
 // error.
 func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	t, p := e.problemOf(err)
+	c.Set(keyProblem, t.Name)
 	if t == wire.ErrInternal {
 		e.Log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
@@ -101,6 +102,12 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	c.Header("Cache-Control", "no-store")
 	return p
 }
+
+// keyProblem is the key of a request's context for the name of the problem that it is answered with.
+const keyProblem = "problem"
+
+// ProblemOf returns the name of the problem that a request was answered with, "" if it was none.
+func ProblemOf(c *gin.Context) string { return c.GetString(keyProblem) }
 
 // AnswerFailure ends a request with a body of JSON. Where the answer has begun, it can only be cut off.
 func (e *Engine) AnswerFailure(c *gin.Context, status int, contentType string, body any) {

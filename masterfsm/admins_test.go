@@ -116,7 +116,7 @@ func TestTooManyAdminTokens(t *testing.T) {
 	for i := range MaxAdmins {
 		c := createAdmin(fmt.Sprint("n", i), wire.RoleAuditor, byte(i), 1000)
 		c.TokenHash[2] = byte(i >> 8)
-		if _, err := b.Apply(Encode(c)); err != nil {
+		if _, err := b.Apply(b.encode(c)); err != nil {
 			t.Fatal(err)
 		}
 	}

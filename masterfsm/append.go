@@ -163,7 +163,7 @@ func (s *State) submit(time uint64, leadership Leadership, a *submission) ([]Pla
 // place gives the records of one request their positions, all or none.
 func (s *State) place(q *request) Placement {
 	project := s.projectAt(q.project)
-	if project == nil {
+	if project == nil || project == s.audit { // only acts add to the audit trail
 		return Placement{Err: RefusedProject}
 	}
 	if q.part.Stream != (Digest{}) {
@@ -286,7 +286,7 @@ func (c *OpenStream) apply(s *State) (any, error) {
 	switch {
 	case s.level < LevelStreamIDs:
 		return nil, wire.ErrNoStreams
-	case project == nil:
+	case project == nil || project == s.audit:
 		return nil, ErrUnknownProject
 	case project.Closed != 0:
 		return nil, wire.ErrProjectClosed

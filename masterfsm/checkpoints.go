@@ -70,6 +70,12 @@ func (l Log) VerifierKey(k *LogKey) string {
 	return vkey
 }
 
+// keyID is the id of a key under the name of a log.
+func keyID(origin string, public chain.Hash) string {
+	// A vkey is name+id+key, and the key may hold a plus.
+	return strings.SplitN(Log{Origin: origin}.VerifierKey(&LogKey{Public: public}), "+", 3)[1]
+}
+
 // Known is the key with a public part.
 func (l Log) Known(public chain.Hash) (LogKey, bool) {
 	return find(l.Keys, func(k *LogKey) bool { return k.Public == public })
@@ -106,8 +112,7 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: a log key has a public part and %d sealed bytes, %d came", ErrBadCommand,
 			SealedLogKey, len(c.Sealed))
 	}
-	// A vkey is name+id+key, and the key may hold a plus.
-	k.ID = strings.SplitN(Log{Origin: c.Origin}.VerifierKey(&k), "+", 3)[1]
+	k.ID = keyID(c.Origin, c.Public)
 	at := slices.IndexFunc(s.log.Keys, func(o LogKey) bool { return o.ID == k.ID })
 	switch {
 	case c.First && len(s.log.Keys) > 0:

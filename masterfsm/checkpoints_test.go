@@ -110,7 +110,7 @@ func TestCloseLog(t *testing.T) {
 	} {
 		c := closeLog(origin, second, 2, shown)
 		change(c)
-		if _, err := b.Apply(Encode(c)); err == nil {
+		if _, err := b.Apply(b.encode(c)); err == nil {
 			t.Errorf("%s: the log is closed", what)
 		}
 	}

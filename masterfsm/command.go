@@ -12,7 +12,9 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fields"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // A command in the raft log (big endian):
@@ -28,11 +30,13 @@ type kind uint8
 const (
 	kindAppend           kind = 2
 	kindStreamAppend     kind = 30  // an append with parts of streams, from protocol level 4 on
+	kindAct              kind = 38  // another command with who caused it, from protocol level 7 on: see EncodeAct
 	kindSubmission       kind = 128 // never in the log by itself, as the next one
 	kindStreamSubmission kind = 129
 )
 
-// commands lists the commands by kind, other than appends, 2 and 30. A number is never used again.
+// commands lists the commands by kind, other than appends, 2 and 30, and acts, 38. A number is never used again. Each
+// command has an entry in acts or in noActs.
 var commands = [...]Command{
 	1:  &BeginTerm{},
 	3:  &Cut{},
@@ -67,6 +71,8 @@ var commands = [...]Command{
 	33: &RevokeAdmin{},
 	34: &ExpireAdmins{},
 	35: &OpenStream{},
+	39: &NoteAct{},
+	40: &EndIntent{},
 	41: &CreateTicket{},
 	42: &RevokeTicket{},
 	43: &DecideWorker{},
@@ -79,6 +85,7 @@ var commands = [...]Command{
 var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
+	39: LevelAudit, 40: LevelAudit,
 	41: LevelJoining, 42: LevelJoining, 43: LevelApprovals,
 	47: LevelClosing, 48: LevelClosing,
 }
@@ -274,6 +281,78 @@ func unmarshalStrictly(data []byte, into any) error {
 	return nil
 }
 
+// actVersion is the version of acts in the log.
+const actVersion = 1
+
+// EncodeAct wraps an encoded command with who caused it and where from, and the salt of its record:
+//
+//	crc u32 ‖ kind u8 = 38 ‖ version u8 = 1 ‖ salt[16] ‖ actor ‖ source ‖ kind u8 and body of the command
+//
+// Actor and source have the form of the record's: see [trail.Record.AppendTo].
+func EncodeAct(o trail.Origin, salt [chain.SaltSize]byte, command []byte) []byte {
+	data := append(make([]byte, 4, commandHead+1+chain.SaltSize+64+len(command)), byte(kindAct), actVersion)
+	data = append(data, salt[:]...)
+	data = o.Source.AppendTo(o.Actor.AppendTo(data))
+	data = append(data, command[commandHead-1:]...)
+	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
+	return data
+}
+
+// EncodeBy is [EncodeFor] of a command with an origin, in the form that the level needs.
+func EncodeBy(level uint64, o trail.Origin, salt [chain.SaltSize]byte, c Command) []byte {
+	data := EncodeFor(level, c)
+	if NeedsOrigin(level, c) {
+		data = EncodeAct(o, salt, data)
+	}
+	return data
+}
+
+// Raises returns the level to which an encoded command raises that of the group, 0 for any other command.
+func Raises(command []byte) uint64 {
+	k, body, err := checkCommand(command)
+	if err != nil {
+		return 0
+	}
+	var c Command
+	if k == kindAct {
+		a, err := parseAct(body)
+		if err != nil {
+			return 0
+		}
+		c = a.command
+	} else if k != kindAppend && k != kindStreamAppend {
+		c, _ = decode(k, body)
+	}
+	if raise, ok := c.(*RaiseLevel); ok {
+		return raise.Level
+	}
+	return 0
+}
+
+// originated is a command with its origin.
+type originated struct {
+	trail.Origin
+	salt    [chain.SaltSize]byte
+	kind    kind
+	command Command
+}
+
+func parseAct(body []byte) (a originated, err error) {
+	r := fields.New(body)
+	if v := r.Uint8(); v != actVersion {
+		return a, fmt.Errorf("%w: version %d of an act, this program knows %d: a newer ChainStore wrote it", ErrCommand,
+			v, actVersion)
+	}
+	a.salt = [chain.SaltSize]byte(r.Fixed(chain.SaltSize))
+	a.Actor, a.Source = trail.ParseActor(r), trail.ParseSource(r)
+	a.kind = kind(r.Uint8())
+	if r.Failed() {
+		return a, fmt.Errorf("%w: an act is cut short", ErrCommand)
+	}
+	a.command, err = decode(a.kind, r.Rest())
+	return a, err
+}
+
 // Why a command was refused, beside the refusals that are rows of wire's table. A refusal is the same on every master
 // and changes nothing.
 var (
@@ -285,6 +364,10 @@ var (
 	// ErrNameReused: a submission of that name (member, boot, sequence number) was applied before, and had other
 	// content or was applied at protocol level 0. Nothing was appended under the name now. It wraps ErrStale.
 	ErrNameReused = fmt.Errorf("%w: the name of a submission was used before", ErrStale)
+	// ErrUnrecorded: the command is an act, and has no origin. Its master read the protocol level before it rose. It
+	// wraps ErrStale.
+	ErrUnrecorded = fmt.Errorf("%w: from protocol level %d on it needs an origin for the audit trail", ErrStale,
+		LevelAudit)
 	// ErrNonce: the nonce does not mine the block that waits.
 	ErrNonce = errors.New("nonce does not mine the block")
 	// ErrBadCommand: a field of the command is over its limit.

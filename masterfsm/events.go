@@ -97,6 +97,14 @@ func (s *State) recordEvent(e Event) {
 	s.integrity.Events = append(s.integrity.Events, e)
 }
 
+// recordActEvent adds an event about the act of a person. From protocol level 7 on such acts are in the audit trail
+// instead.
+func (s *State) recordActEvent(e Event) {
+	if s.level < LevelAudit {
+		s.recordEvent(e)
+	}
+}
+
 // recordNode adds an event about a storage node.
 func (s *State) recordNode(n *Storage, e Event) {
 	e.Node, e.URL = n.ID, n.URL

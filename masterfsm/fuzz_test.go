@@ -33,6 +33,7 @@ func FuzzApply(f *testing.F) {
 	}
 	f.Add(appendOf(f, "m1", 1, 1000, startTime, call{project: 1, key: "k", payloads: payloads(3, "x")})[4:])
 	f.Add([]byte{99})
+	f.Add(EncodeAct(leaderOrigin, saltOf(1), Encode(&RaiseLevel{Level: LevelAudit}))[4:])
 	f.Add(EncodeAppend(startTime, Leadership{Term: 1}, sentParts(f, "m1", 1, 1000,
 		call{project: 1, stream: "s", first: 1, payloads: payloads(3, "x")}))[4:])
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -101,17 +101,30 @@ func makeGolden(t *testing.T, level, seed uint64) (g goldenLog) {
 	}
 	apply(Encode(&BeginTerm{Term: 1, Member: "m1", Time: startTime, Group: "g", Settings: smallSettings()}))
 	if level > 0 {
-		apply(Encode(&RaiseLevel{Level: level, Time: startTime}))
+		apply(s.originated(Encode(&RaiseLevel{Level: level, Time: startTime})))
 	}
 	for len(g.commands) < 1001 {
-		command := s.command()
-		if kind(command[4]) != kindOf(&RaiseLevel{}) { // the kind follows the CRC
+		if command := s.command(); kindOfCommand(t, command) != kindOf(&RaiseLevel{}) {
 			apply(command)
 		}
 	}
 	g.hashes = append(g.hashes, digestOf(t, s.a))
 	g.snapshot = snapshotBytes(t, s.a)
 	return g
+}
+
+// kindOfCommand returns the kind of an encoded command, also of one that an act wraps.
+func kindOfCommand(t *testing.T, command []byte) kind {
+	t.Helper()
+	k := kind(command[commandHead-1])
+	if k == kindAct {
+		a, err := parseAct(command[commandHead:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		k = a.kind
+	}
+	return k
 }
 
 func digestOf(t *testing.T, s *State) chain.Hash {

@@ -3,12 +3,14 @@ package masterfsm
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // startTime is the time at which the tests begin, in Unix milliseconds.
@@ -26,7 +28,8 @@ func smallSettings() Settings {
 type table struct {
 	t testing.TB
 	*State
-	seq uint64
+	seq  uint64
+	acts uint64 // that were encoded
 }
 
 // newTable returns the table of a group with one leader and the projects 1 and 2.
@@ -39,13 +42,31 @@ func newTable(t testing.TB, settings Settings) *table {
 	return b
 }
 
+// encode encodes a command as a leader does, which is the actor of acts.
+func (b *table) encode(c Command) []byte {
+	if !NeedsOrigin(b.level, c) {
+		return Encode(c)
+	}
+	b.acts++
+	return EncodeAct(leaderOrigin, saltOf(b.acts), Encode(c))
+}
+
+// leaderOrigin is the origin of acts of the leader.
+var leaderOrigin = trail.Origin{Actor: trail.Actor{Kind: trail.ByLeader, Name: "m1"}}
+
+// saltOf returns another salt for each number.
+func saltOf(number uint64) (salt [chain.SaltSize]byte) {
+	binary.BigEndian.PutUint64(salt[:], number)
+	return salt
+}
+
 // ok applies a command that must be accepted. It sets the result of a check that has none.
 func (b *table) ok(c Command) any {
 	b.t.Helper()
 	if end, is := c.(*EndCheck); is && end.Result == "" && b.level >= LevelResults {
 		end.Result = end.ResultOf()
 	}
-	result, err := b.Apply(Encode(c))
+	result, err := b.Apply(b.encode(c))
 	if err != nil {
 		b.t.Fatalf("%T: %v", c, err)
 	}
@@ -56,7 +77,7 @@ func (b *table) ok(c Command) any {
 // refused applies a command that must be refused with an error and must not change the state.
 func (b *table) refused(c Command, want error) {
 	b.t.Helper()
-	b.refusedBytes(Encode(c), want)
+	b.refusedBytes(b.encode(c), want)
 }
 
 func (b *table) refusedBytes(data []byte, want error) {
@@ -295,7 +316,18 @@ func checkInvariants(t testing.TB, s *State) {
 			t.Fatalf("project %+v stands at %d, the next gets id %d", p, i, s.nextProject)
 		}
 	}
-	if len(s.tokens) != tokens || len(s.names) != len(s.projects) {
+	names := len(s.projects)
+	if s.audit != nil {
+		names++
+		if p := s.audit; p.ID != trail.ProjectID || p.Name != trail.Project || p.Public || p.Quota != (Quota{}) ||
+			len(p.Tokens) > 0 || s.names[p.Name] != p.ID {
+			t.Fatalf("the audit trail has the project %+v", p)
+		}
+	}
+	if s.level >= LevelAudit && s.audit == nil {
+		t.Fatal("there is no audit trail")
+	}
+	if len(s.tokens) != tokens || len(s.names) != names {
 		t.Fatalf("%d projects, %d tokens, %d names", len(s.projects), len(s.tokens), len(s.names))
 	}
 	checkAdmins(t, s)
@@ -435,6 +467,9 @@ func checkSums(t testing.TB, s *State) {
 	records := uint64(0)
 	for i := range s.projects {
 		records += s.projects[i].Records
+	}
+	if s.audit != nil {
+		records += s.audit.Records
 	}
 	if given := s.NextIndex() - s.Height(); records != given { // one leaf of each block is its seal
 		t.Fatalf("the projects have %d records, %d indices were given out", records, given)

@@ -28,8 +28,9 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: join tickets ([CreateTicket], [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers
-//	   ([DecideWorker]); projects and the log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; join tickets ([CreateTicket],
+//	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the log
+//	   can be closed ([CloseProject], [CloseLog]); snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -89,6 +90,9 @@ const (
 	// LevelApprovals is the level from which new workers may need approval.
 	LevelApprovals = 7
 
+	// LevelAudit is the level from which acts are in the audit trail.
+	LevelAudit = 7
+
 	// LevelClosing is the level from which projects and the log can be closed.
 	LevelClosing = 7
 
@@ -115,6 +119,9 @@ func (c *RaiseLevel) apply(s *State) (any, error) {
 	}
 	s.tick(c.Time)
 	s.level = c.Level
+	if s.level >= LevelAudit {
+		s.foundAudit(s.now)
+	}
 	return nil, nil
 }
 

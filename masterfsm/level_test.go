@@ -159,7 +159,7 @@ func TestRegisterOfAnotherStart(t *testing.T) {
 			refused := func(c *Register, boot string) {
 				t.Helper()
 				before := snapshotBytes(t, b.State)
-				_, err := b.Apply(Encode(c))
+				_, err := b.Apply(b.encode(c))
 				var other *wire.OtherStartError
 				if !errors.As(err, &other) || other.Start != boot || !strings.HasSuffix(err.Error(), "worker w") {
 					t.Errorf("%+v: %v", c, err)
@@ -243,9 +243,9 @@ func TestFirstLevels(t *testing.T) {
 // at the level at which all nodes prove their secrets, and that the refusal says what to do.
 func TestOlderWorkerOfAGroupOfProofs(t *testing.T) {
 	for level := uint64(LevelProofs - 1); level <= ProtocolLevel; level++ {
-		s := New()
+		b := &table{t: t, State: New()}
 		apply := func(c Command) error {
-			_, err := only(s.Apply(Encode(c)))
+			_, err := only(b.Apply(b.encode(c)))
 			return err
 		}
 		if err := apply(&RaiseLevel{Level: level, Time: startTime}); err != nil {

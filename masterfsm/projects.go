@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Project owns records. Its id is never given out again.
@@ -67,6 +69,9 @@ func (c *CreateProject) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: a project's name has 1 to %d bytes of UTF-8", ErrBadCommand, MaxProjectName)
 	case taken:
 		return nil, fmt.Errorf("%w: %q", wire.ErrNameTaken, c.Name)
+	case s.audit != nil && strings.HasPrefix(c.Name, trail.Project):
+		return nil, fmt.Errorf("%w: names that begin with %s are reserved for the audit trail", wire.ErrNameTaken,
+			trail.Project)
 	case len(s.projects) >= MaxProjects:
 		return nil, fmt.Errorf("%w: there are %d projects already", wire.ErrTooMany, MaxProjects)
 	}
@@ -90,9 +95,9 @@ func (c *CreateProject) apply(s *State) (any, error) {
 }
 
 func (c *ChangeProject) apply(s *State) (any, error) {
-	p := s.projectAt(c.Project)
-	if p == nil {
-		return nil, fmt.Errorf("%w: %d", ErrUnknownProject, c.Project)
+	p, err := s.changeable(c.Project)
+	if err != nil {
+		return nil, err
 	}
 	quota := c.Quota.of(p.Quota)
 	if err := quota.check(); err != nil {
@@ -113,9 +118,9 @@ func (c *CloseProject) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: projects can be closed from protocol level %d on, the group is at %d",
 			ErrBadCommand, LevelClosing, s.level)
 	}
-	p := s.projectAt(c.Project)
-	if p == nil {
-		return nil, fmt.Errorf("%w: %d", ErrUnknownProject, c.Project)
+	p, err := s.changeable(c.Project)
+	if err != nil {
+		return nil, err
 	}
 	s.tick(c.Time)
 	switch {
@@ -128,6 +133,41 @@ func (c *CloseProject) apply(s *State) (any, error) {
 }
 
 func projectID(p *Project) uint32 { return p.ID }
+
+// changeable returns the project of an id to change it. That of the audit trail cannot be changed.
+func (s *State) changeable(id uint32) (*Project, error) {
+	switch p := s.projectAt(id); {
+	case p == nil:
+		return nil, fmt.Errorf("%w: %d", ErrUnknownProject, id)
+	case p == s.audit:
+		return nil, fmt.Errorf("%w: the project %s is the audit trail, which cannot be changed and has no tokens: "+
+			"admin tokens read it", wire.ErrForbidden, p.Name)
+	default:
+		return p, nil
+	}
+}
+
+// foundAudit makes the project of the audit trail, unless it is there. A project with its name gets another one, and
+// is returned.
+func (s *State) foundAudit(created uint64) (renamed *Project) {
+	if s.audit != nil {
+		return nil
+	}
+	if id, taken := s.names[trail.Project]; taken {
+		renamed = s.projectAt(id)
+		renamed.Name = fmt.Sprintf("%s-%d", trail.Project, id)
+		for _, taken := s.names[renamed.Name]; taken; _, taken = s.names[renamed.Name] {
+			renamed.Name += "-"
+		}
+		s.names[renamed.Name] = id
+	}
+	s.enterAudit(&Project{ID: trail.ProjectID, Name: trail.Project, Created: created, Next: 1, Tokens: []Token{}})
+	return renamed
+}
+
+// enterAudit enters the project of the audit trail. It is apart from the others, so that the id of the next project
+// stays what it is.
+func (s *State) enterAudit(p *Project) { s.audit, s.names[p.Name] = p, p.ID }
 
 // addProject enters a project, whose id is above all others, and its look-ups.
 func (s *State) addProject(p Project) {
@@ -153,6 +193,9 @@ func (s *State) projectAt(id uint32) *Project {
 	if n := int(id); n > 0 && n <= len(s.projects) && s.projects[n-1].ID == id {
 		return &s.projects[n-1]
 	}
+	if id == trail.ProjectID {
+		return s.audit
+	}
 	i, ok := search(s.projects, id, projectID)
 	if !ok {
 		return nil
@@ -176,13 +219,18 @@ func (s *State) FindProject(nameOrID string) (Project, bool) {
 	return s.ProjectByName(nameOrID)
 }
 
-// Projects lists up to limit projects in the order of their ids, from the first whose id is above after.
+// Projects lists up to limit projects in the order of their ids, from the first whose id is above after. That of the
+// audit trail is the last.
 func (s *State) Projects(after uint32, limit int) []Project {
 	i, found := search(s.projects, after, projectID)
 	if found {
 		i++
 	}
-	return slices.Clone(s.projects[i:min(len(s.projects), i+limit)])
+	list := slices.Clone(s.projects[i:min(len(s.projects), i+limit)])
+	if s.audit != nil && after < s.audit.ID && len(list) < limit {
+		list = append(list, *s.audit)
+	}
+	return list
 }
 
 // Token lets its bearer into a project. The plain text is known to the bearer alone.
@@ -236,9 +284,9 @@ type RevokeToken struct {
 }
 
 func (c *CreateToken) apply(s *State) (any, error) {
-	p := s.projectAt(c.Project)
-	if p == nil {
-		return nil, fmt.Errorf("%w: %d", ErrUnknownProject, c.Project)
+	p, err := s.changeable(c.Project)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case len(c.Label) > MaxTokenLabel || !utf8.ValidString(c.Label):
@@ -275,9 +323,9 @@ func (s *State) addToken(p *Project, t Token) Token {
 }
 
 func (c *RevokeToken) apply(s *State) (any, error) {
-	p := s.projectAt(c.Project)
-	if p == nil {
-		return nil, fmt.Errorf("%w: %d", ErrUnknownProject, c.Project)
+	p, err := s.changeable(c.Project)
+	if err != nil {
+		return nil, err
 	}
 	at := slices.IndexFunc(p.Tokens, func(t Token) bool { return t.ID == c.Token })
 	if at < 0 {

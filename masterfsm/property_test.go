@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // simulation applies one random sequence of commands to two states, one of which is occasionally written to a snapshot
@@ -32,6 +33,7 @@ type simulation struct {
 	handed  [][2][]byte           // bytes that the state returned, and a copy from that moment
 	taken   []takenSnapshot
 	shown   int // number of published checkpoints
+	acts    int // records of the audit trail
 }
 
 // takenSnapshot is a snapshot that is written long after it was taken, and the bytes expected at that time.
@@ -63,6 +65,9 @@ func TestRandomCommands(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			s := newSimulation(t, seed)
 			s.apply(Encode(&BeginTerm{Term: 1, Member: "m1", Time: startTime, Group: "g", Settings: smallSettings()}))
+			if seed%2 == 0 {
+				s.apply(s.originated(Encode(&RaiseLevel{Level: ProtocolLevel, Time: startTime})))
+			}
 			for range 700 {
 				s.apply(s.command())
 				s.checkRead()
@@ -84,7 +89,7 @@ func TestRandomCommands(t *testing.T) {
 }
 
 // happenings counts the events of a test.
-type happenings struct{ runs, blocks, records, handed, snapshots, shown, keys, cosigned, streamed int }
+type happenings struct{ runs, blocks, records, handed, snapshots, shown, keys, cosigned, streamed, acts int }
 
 func (h *happenings) add(s *simulation) {
 	h.runs++
@@ -93,6 +98,7 @@ func (h *happenings) add(s *simulation) {
 	h.handed += len(s.handed)
 	h.snapshots += len(s.taken)
 	h.shown += s.shown
+	h.acts += s.acts
 	h.keys += len(s.a.Log().Keys)
 	for _, numbered := range s.streams {
 		h.streamed += len(numbered)
@@ -105,15 +111,80 @@ func (h *happenings) add(s *simulation) {
 // enough reports whether the runs had, on average, 20 blocks, 100 records, and some reads and snapshots to check, and
 // whether there were checkpoints, keys and cosignatures.
 func (h *happenings) enough() bool {
-	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.streamed >= 2*h.runs &&
+	return h.acts >= 5*h.runs &&
+		h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.streamed >= 2*h.runs &&
 		h.blocks >= 20*h.runs && h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
 }
 
 // chance is true once in n times on average.
 func (s *simulation) chance(n int) bool { return s.rng.IntN(n) == 0 }
 
-// command returns a random command, usually one that is valid in the current state.
+// command returns a random command, usually one that is valid in the current state, and usually with an origin if it is
+// an act.
 func (s *simulation) command() []byte {
+	if s.a.Level() >= LevelAudit && s.chance(30) {
+		return s.originated(Encode(s.noted()))
+	}
+	command := s.plain()
+	if s.a.Level() >= LevelAudit && s.chance(30) {
+		return command
+	}
+	return s.originated(command)
+}
+
+// originated wraps a command if it is an act at the level of the table.
+func (s *simulation) originated(command []byte) []byte {
+	k, body, err := checkCommand(command)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if k == kindAppend || k == kindStreamAppend {
+		return command
+	}
+	c, err := decode(k, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !NeedsOrigin(s.a.Level(), c) {
+		return command
+	}
+	var salt [chain.SaltSize]byte
+	binary.BigEndian.PutUint64(salt[:], s.rng.Uint64())
+	o := trail.Origin{
+		Actor:  trail.Actor{Kind: trail.ActorKind(s.rng.IntN(7)), Name: s.id()},
+		Source: trail.Source{Address: "192.0.2." + fmt.Sprint(s.rng.IntN(256)), Member: "m1"},
+	}
+	if admins := s.a.Admins(); o.Actor.Kind == trail.ByNamed && len(admins) > 0 {
+		a := admins[s.rng.IntN(len(admins))]
+		o.Actor.ID, o.Actor.Name, o.Actor.Role = a.ID, a.Name, trail.RoleOf(a.Role)
+	}
+	return EncodeAct(o, salt, command)
+}
+
+// noted returns a command about intents, or a report.
+func (s *simulation) noted() Command {
+	target := trail.Target{Kind: trail.OfMaster, ID: s.id()}
+	switch open := s.a.intents; {
+	case len(open) > 0 && s.chance(2):
+		c := &EndIntent{Index: open[s.rng.IntN(len(open))].Index, Outcome: trail.Outcome(s.rng.IntN(3)), Time: s.time}
+		if s.chance(8) {
+			c.Index++
+		}
+		return c
+	case s.chance(3):
+		act := trail.CertificateReload
+		if s.chance(2) {
+			act = trail.SecretReload
+		}
+		return &NoteAct{Act: act, Phase: trail.Reported, Target: target, After: pairs("value", s.rng.IntN(2)),
+			Time: s.time}
+	}
+	acts := []trail.Act{trail.MasterPromote, trail.LeadershipTransfer, trail.CertificateReload}
+	return &NoteAct{Act: acts[s.rng.IntN(len(acts))], Phase: trail.Intent, Target: target, Time: s.time}
+}
+
+// plain returns a random command without an origin.
+func (s *simulation) plain() []byte {
 	s.time += uint64(s.rng.IntN(50))
 	time := s.time - uint64(s.rng.IntN(100)) // clocks differ
 	if s.a.Level() >= LevelElapsed && s.chance(50) {
@@ -549,6 +620,7 @@ func (s *simulation) registration(time uint64) []byte {
 func (s *simulation) apply(data []byte) {
 	s.t.Helper()
 	before, signed, shown := s.a.View(), s.a.Checkpoint(), s.a.Published().Boundary
+	next := s.a.NextIndex()
 	unchanged := s.chance(10)
 	var bytesBefore []byte
 	if unchanged {
@@ -567,6 +639,8 @@ func (s *simulation) apply(data []byte) {
 	s.checkSigned(signed, shown)
 	if placements, ok := result.([]Placement); ok {
 		s.placed(data, placements)
+	} else {
+		s.recorded(data, next, err)
 	}
 	if s.a.Head().Height > before.Head.Height {
 		block, ok := s.a.Block(before.Head.Height)
@@ -580,6 +654,33 @@ func (s *simulation) apply(data []byte) {
 	}
 	if got, want := s.a.Head(), s.v.Head(); !bytes.Equal(got.AppendTo(nil), want.AppendTo(nil)) {
 		s.t.Fatalf("head %+v, the verifier has %+v", got, want)
+	}
+}
+
+// recorded checks the records of an act, from a leaf index on. There are none of a command that was refused, or is no
+// act.
+func (s *simulation) recorded(data []byte, from uint64, err error) {
+	s.t.Helper()
+	wrapped, count := kind(data[commandHead-1]) == kindAct, 0
+	for index := from; index < s.a.NextIndex(); index++ {
+		found, at := s.a.Locate(index)
+		if found == FoundSeal {
+			continue
+		}
+		_, _, encoded, _ := s.a.Record(at.Block, at.Offset)
+		r, parseErr := chain.ParseRecord(encoded)
+		if parseErr != nil || r.Project != trail.ProjectID {
+			s.t.Fatalf("index %d has the record %+v, %v", index, r, parseErr)
+		}
+		if _, parseErr := trail.Parse(r.Payload); parseErr != nil {
+			s.t.Fatal(parseErr)
+		}
+		s.records[at], s.byIndex[index] = bytes.Clone(encoded), at
+		s.acts++
+		count++
+	}
+	if count > 2 || count > 0 && (!wrapped || err != nil) {
+		s.t.Fatalf("%d records of a command, an act %v, %v", count, wrapped, err)
 	}
 }
 

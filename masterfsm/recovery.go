@@ -8,6 +8,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Recovery turns a state into the first one of a new epoch of its group, when a majority of the masters is lost. The
@@ -119,6 +120,8 @@ func (r *Recovery) drop(block uint64, offset uint32) {
 	s := r.s
 	r.forget(block, offset)
 	first, _ := s.firstOf(block)
+	s.intents = slices.DeleteFunc(slices.Clone(s.intents),
+		func(i Intent) bool { return i.Index >= first+uint64(offset) })
 	for number := block; number < s.open.number; number++ {
 		b := s.heldAt(number)
 		r.uncount(b, offset)
@@ -153,9 +156,14 @@ func (r *Recovery) uncount(b *heldBlock, from uint32) {
 	}
 }
 
-// restore makes a project for an id that occurs only in records. It is private and has no token.
+// restore makes a project for an id that occurs only in records. It is private and has no token. The id of the audit
+// trail is known.
 func (r *Recovery) restore(id uint32, created uint64) *Project {
 	s := r.s
+	if id == trail.ProjectID {
+		s.foundAudit(created)
+		return s.audit
+	}
 	name := fmt.Sprintf("recovered-%d", id)
 	for _, taken := s.names[name]; taken; _, taken = s.names[name] {
 		name += "-"

@@ -162,7 +162,7 @@ func TestRecoverAClosedLog(t *testing.T) {
 	g := signing(t)
 	g.stores(2)
 	g.do(Encode(&RaiseLevel{Level: ProtocolLevel, Time: startTime}))
-	g.do(Encode(closeLog(origin, "example.com/second", 2, g.Published().Boundary)))
+	g.do(g.encode(closeLog(origin, "example.com/second", 2, g.Published().Boundary)))
 	s := g.survivor(len(g.log))
 	if len(s.Log().Closed) != 1 {
 		t.Fatalf("%+v", s.Log())

@@ -135,8 +135,8 @@ func change[T any](setting, to *T) {
 	}
 }
 
-// ChangeSettings changes settings of the group, and records each change in the integrity log. An administrator requests
-// it. The result is the new [Settings]. Known from protocol level 3 on.
+// ChangeSettings changes settings of the group. Below protocol level 7 it records each change in the integrity log. An
+// administrator requests it. The result is the new [Settings]. Known from protocol level 3 on.
 type ChangeSettings struct {
 	Change SettingsChange `json:"change"`
 	Time   uint64         `json:"time"`
@@ -171,7 +171,7 @@ func (c *ChangeSettings) apply(s *State) (any, error) {
 	before := was.List()
 	for i, now := range changed.List() {
 		if now != before[i] {
-			s.recordEvent(Event{Kind: EventSetting, Cause: s.cause(wire.CodeSettingChanged,
+			s.recordActEvent(Event{Kind: EventSetting, Cause: s.cause(wire.CodeSettingChanged,
 				wire.Args{"setting": now.Name, "from": before[i].Text(), "to": now.Text()})})
 		}
 	}

@@ -38,18 +38,19 @@ import (
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
 // the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 at level 2, 7 at
-// level 3, 8 at level 4, 9 at levels 5 and 6, 10 from level 7 on.
+// level 3, 8 at level 4, 9 at levels 5 and 6, 10 from level 7 on, and wherever the audit trail has its project.
 const (
 	snapshotMagic   = "CSSN"
 	snapshotVersion = 10
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
-// snapshotVersionOf is the version of snapshots at a protocol level.
-func snapshotVersionOf(level uint64) uint8 {
+// snapshotVersionOf is the version of snapshots at a protocol level. audit says that the project of the audit trail is
+// there, which a recovery finds at any level.
+func snapshotVersionOf(level uint64, audit bool) uint8 {
 	switch {
-	case level >= LevelJoining:
-		return 10 // with join tickets, keys of masters, waiting workers, and closed projects and logs
+	case audit || level >= LevelAudit:
+		return 10 // with the audit trail, join tickets, keys of masters, waiting workers, closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
@@ -99,6 +100,9 @@ type image struct {
 	LastTicket   uint32       `json:"last_ticket,omitempty"`  // there
 	// Waiting are the workers that wait for approval, from version 10 on.
 	Waiting []WaitingWorker `json:"waiting_workers,omitempty"`
+	Audit   *Project        `json:"audit,omitempty"`   // from version 10 on
+	Intents []Intent        `json:"intents,omitempty"` // there
+	Reports []Reported      `json:"reports,omitempty"` // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -115,6 +119,9 @@ func (s *State) Snapshot() *Snapshot {
 	c.storages, c.miners, c.projects = slices.Clone(s.storages), slices.Clone(s.miners), slices.Clone(s.projects)
 	if s.waiting != nil {
 		c.waiting = new(*s.waiting)
+	}
+	if s.audit != nil {
+		c.audit = new(*s.audit)
 	}
 	c.members = make(map[string]*memberWindow, len(s.members))
 	for id, w := range s.members {
@@ -153,7 +160,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 	crc := crc32.New(castagnoli)
 	k := &sink{bufio.NewWriterSize(io.MultiWriter(w, crc), 256<<10)}
 	k.raw([]byte(snapshotMagic))
-	k.u8(snapshotVersionOf(s.level))
+	k.u8(snapshotVersionOf(s.level, s.audit != nil))
 	img := image{
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun,
 		Head: s.head.AppendTo(nil), Boundaries: s.boundaries, Stored: s.stored,
@@ -162,6 +169,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
 		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
 		Tickets: s.tickets, LastTicket: s.lastTicket, Waiting: s.waitingWorkers,
+		Audit: s.audit, Intents: s.intents, Reports: s.reports,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -352,7 +360,7 @@ func restore(c *source) (*State, error) {
 	case img.Level > ProtocolLevel:
 		return nil, fmt.Errorf("protocol level %d, this program knows %d: a newer ChainStore is needed", img.Level,
 			ProtocolLevel)
-	case version != snapshotVersionOf(img.Level) && (version != oldestSnapshot || img.Level != 0):
+	case version != snapshotVersionOf(img.Level, img.Audit != nil) && (version != oldestSnapshot || img.Level != 0):
 		return nil, fmt.Errorf("version %d with protocol level %d", version, img.Level)
 	}
 	s := New()
@@ -380,6 +388,9 @@ func restore(c *source) (*State, error) {
 		return nil, err
 	}
 	if err := s.restoreWaiting(img.Waiting); err != nil {
+		return nil, err
+	}
+	if err := s.restoreAudit(img.Audit, img.Intents, img.Reports); err != nil {
 		return nil, err
 	}
 	s.readMembers(c)

@@ -65,6 +65,10 @@ type State struct {
 	tokens      map[chain.Hash]uint32
 	names       map[string]uint32
 
+	audit   *Project   // that of the audit trail; nil below protocol level 7, unless a recovery has found its records
+	intents []Intent   // open ones, in the order of their records; never changed in place
+	reports []Reported // the newest of each node, never changed in place
+
 	admins    []Admin // by id, never changed in place
 	lastAdmin uint32  // the highest id that a named admin token has had
 
@@ -113,8 +117,8 @@ func New() *State {
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
 // *Ticket for CreateTicket and RevokeTicket, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and
 // BeginRepair, *LogKey for AddLogKey, *WaitingWorker for DecideWorker and for Register of a worker that must wait, nil
-// for the others. An error that wraps [ErrCommand] must stop the master; any
-// other is a refusal that changed nothing.
+// for the others. That of an act is the result of its command. An error that wraps [ErrCommand] must stop the master;
+// any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -133,9 +137,15 @@ func (s *State) Apply(data []byte) (any, error) {
 		}
 		return outcomes, nil
 	}
+	if k == kindAct {
+		return s.applyAct(body)
+	}
 	c, err := decode(k, body)
 	if err != nil {
 		return nil, err
+	}
+	if s.level >= LevelAudit && IsAct(c) {
+		return nil, fmt.Errorf("%w: %T", ErrUnrecorded, c)
 	}
 	return c.apply(s)
 }
@@ -245,6 +255,9 @@ type View struct {
 
 	WaitingWorkers []WaitingWorker // workers that wait for approval, by id
 
+	Intents []Intent   // open ones, in the order of their records; never changed in place
+	Reports []Reported // the newest of each node; never changed in place
+
 	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
 
 	Log        Log        // never changed in place
@@ -267,6 +280,7 @@ func (s *State) View() View {
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
 		WaitingWorkers: s.WaitingWorkers(s.now),
+		Intents:        s.intents, Reports: s.reports,
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)
@@ -380,7 +394,8 @@ func (c *SetTime) apply(s *State) (any, error) {
 			"confirm it with --yes (\"force\": true)", ErrBadCommand, (c.Time-was)/(60*60*1000))
 	}
 	s.tick(c.Time)
-	s.recordEvent(Event{Kind: EventTime, Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
+	s.recordActEvent(Event{Kind: EventTime,
+		Cause: s.cause(wire.CodeTimeSet, wire.Args{"seconds": (c.Time - was) / 1000})})
 	return was, nil
 }
 

@@ -160,7 +160,7 @@ func TestFlagsOfALeaderChangeNoSettings(t *testing.T) {
 	b := newTable(t, settings)
 	b.node("a", 0)
 	b.node("b", 0)
-	b.raise()
+	b.ok(&RaiseLevel{Level: LevelAudit - 1, Time: startTime}) // above, the audit trail has the changes
 	b.fill(12)
 	b.mine()
 	b.ack("a", 3)

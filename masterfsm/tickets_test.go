@@ -119,7 +119,7 @@ func TestTooManyTickets(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.raise()
 	for n := range byte(MaxTickets) {
-		if _, err := b.Apply(Encode(newTicket(n + 1))); err != nil {
+		if _, err := b.Apply(b.encode(newTicket(n + 1))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestKeysOfMasters(t *testing.T) {
 	b.ok(announced("m2", 2, 5, "m2"))
 
 	var other *wire.OtherKeyError
-	_, err := b.Apply(Encode(announced("m1", 3, 6, "thief")))
+	_, err := b.Apply(b.encode(announced("m1", 3, 6, "thief")))
 	if !errors.As(err, &other) || other.Recorded != memberKey(1) || other.Shown != memberKey(3) ||
 		other.Member != "m1" {
 		t.Errorf("another key of a member: %v", err)
@@ -194,7 +194,7 @@ func TestKeysOfMasters(t *testing.T) {
 	thief.Raft = "m3:1"
 	b.refused(thief, wire.ErrOtherKey)
 	thief.URL, thief.Raft = "http://m3", "m2:1"
-	_, err = b.Apply(Encode(thief))
+	_, err = b.Apply(b.encode(thief))
 	if !errors.As(err, &other) || other.Member != "m1" || other.Address != "m2:1" || other.Shown != memberKey(3) {
 		t.Errorf("an address of another member: %v", err)
 	}

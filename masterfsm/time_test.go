@@ -51,7 +51,7 @@ func TestSetTime(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.ok(&RaiseLevel{Level: LevelElapsed - 1, Time: startTime})
 	b.refused(&SetTime{Time: startTime + 1}, ErrBadCommand)
-	b.raise()
+	b.ok(&RaiseLevel{Level: LevelAudit - 1, Time: startTime}) // above, the audit trail has the changes
 	for _, c := range []SetTime{
 		{Time: startTime + MaxStep + 1}, {Time: startTime + MaxJump}, // they need Force
 		{Time: startTime + MaxJump + 1, Force: true}, {Time: MaxTime, Force: true}, {Time: MaxTime + 1, Force: true},

@@ -391,7 +391,7 @@ func (c *RemoveMiner) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	s.elapse(c.Age)
 	if !c.Expired {
-		s.recordEvent(Event{Kind: EventRemoved, Node: m.ID, URL: m.URL, Cause: s.cause(wire.CodeRemoved, nil)})
+		s.recordActEvent(Event{Kind: EventRemoved, Node: m.ID, URL: m.URL, Cause: s.cause(wire.CodeRemoved, nil)})
 		s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
 	}
 	s.miners = slices.DeleteFunc(slices.Clone(s.miners), func(m Miner) bool { return m.ID == c.ID })
@@ -429,7 +429,7 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)
-	s.recordNode(n, Event{Kind: EventRemoved, Cause: s.cause(wire.CodeRemoved, nil)})
+	s.recordActEvent(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})
 	s.leaveRepair(n)
 	s.storages = slices.DeleteFunc(slices.Clone(s.storages), func(n Storage) bool { return n.ID == c.ID })
 	s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)

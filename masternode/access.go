@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // maxSilence is how long a master that has heard from no leader still trusts its table of tokens.
@@ -116,12 +117,15 @@ func addGrants(s *masterfsm.State, access *masterfsm.Access, grants []wire.Grant
 }
 
 // grantedProject finds the project of a grant. Unlike [masterfsm.State.FindProject] it takes a number as an id only:
-// somebody else may give a new project any name, but not choose its id.
-func grantedProject(s *masterfsm.State, project string) (masterfsm.Project, bool) {
+// somebody else may give a new project any name, but not choose its id. The audit trail is read with a role, and never
+// appended to.
+func grantedProject(s *masterfsm.State, project string) (p masterfsm.Project, ok bool) {
 	if id, err := strconv.ParseUint(project, 10, 32); err == nil {
-		return s.Project(uint32(id))
+		p, ok = s.Project(uint32(id))
+	} else {
+		p, ok = s.ProjectByName(project)
 	}
-	return s.ProjectByName(project)
+	return p, ok && p.ID != trail.ProjectID
 }
 
 // IsNamed reports whether a text is the id of a project or, if it is no number, its name.
@@ -202,6 +206,13 @@ func WireAdmin(a *masterfsm.Admin, expired bool) wire.Admin {
 	return wire.Admin{
 		ID: a.ID, Name: a.Name, Role: a.Role, Created: a.Created, Expires: a.Expires, Expired: expired,
 	}
+}
+
+// Auditor returns what an admin token may read: the audit trail. ok is false while the group has none.
+func (n *Node) Auditor() (a masterfsm.Access, ok bool) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { a.Project, ok = s.Project(trail.ProjectID) })
+	a.Rights = masterfsm.MayRead
+	return a, ok
 }
 
 // newToken returns a new token of a project or an administrator.

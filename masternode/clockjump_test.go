@@ -119,7 +119,7 @@ func TestChecksOfShortTerms(t *testing.T) {
 			t.Fatal(err)
 		}
 		ahead := uint64(time.Now().AddDate(1, 0, 0).UnixMilli())
-		if _, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.CreateProject{
+		if _, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.CreateProject{
 			Name: "of-a-wrong-clock", Time: ahead,
 		})); err != nil {
 			t.Fatal(err)
@@ -139,11 +139,11 @@ func TestChecksOfShortTerms(t *testing.T) {
 // raise brings the group to the protocol level of this program.
 func (r *rig) raise(t *testing.T) {
 	t.Helper()
-	if r.table().Level == masterfsm.ProtocolLevel {
+	if r.table().Level == masterstest.Level {
 		return
 	}
 	if _, err := r.ledger.Propose(t.Context(),
-		masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+		r.ledger.Encode(&masterfsm.RaiseLevel{Level: masterstest.Level})); err != nil {
 		t.Fatal(err)
 	}
 }

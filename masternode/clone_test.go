@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -21,7 +22,7 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 		r := newRig(t, 3, nil)
 		defer r.stop()
 		synctest.Wait()
-		if level := r.table().Level; level != masterfsm.ProtocolLevel {
+		if level := r.table().Level; level != masterstest.Level {
 			t.Fatalf("the group is at protocol level %d", level)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

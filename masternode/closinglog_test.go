@@ -20,6 +20,11 @@ func TestCloseLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 1, "w1")
 		defer r.stop()
+		r.ledger.Audited.Store(true)
+		if _, err := r.ledger.Propose(t.Context(),
+			r.ledger.Encode(&masterfsm.RaiseLevel{Level: masterfsm.LevelClosing})); err != nil {
+			t.Fatal(err)
+		}
 		r.store(t)
 		eventually(t, "a cosigned checkpoint", 10*time.Second, func() bool {
 			_, signers := cosigners(t, r)

@@ -63,7 +63,7 @@ func (r *rig) restart(t *testing.T, url, boot string) {
 	var st wire.StorageStatus
 	r.on(url, func(f *masterstest.Storage) { f.Down, st = false, f.Status() })
 	for {
-		_, err = r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+		_, err = r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.Register{
 			Role: masterfsm.RoleStorage, ID: s.ID, URL: url, MasterToken: "x", AccessHash: s.AccessHash, Boot: boot,
 			Height: st.Height, Hash: st.Hash, Unclean: true, Time: r.leader.Now(),
 		}))

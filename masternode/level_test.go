@@ -41,7 +41,7 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 func (r *rig) registerAgain(t *testing.T) {
 	t.Helper()
 	for _, m := range r.table().Miners {
-		_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+		_, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.Register{
 			Role: masterfsm.RoleMiner, ID: m.ID, URL: m.URL, MasterToken: "x", Boot: "1",
 			Level: masterfsm.ProtocolLevel, Time: r.leader.Now(),
 		}))
@@ -76,7 +76,7 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.registerAgain(t)
 		time.Sleep(10 * time.Second)
-		if level := r.table().Level; level != masterfsm.ProtocolLevel || waits() {
+		if level := r.table().Level; level != masterstest.Level || waits() {
 			t.Fatalf("level %d; notices %q", level, r.Cluster(t.Context()).Notices)
 		}
 
@@ -121,7 +121,7 @@ func TestLevelBetween(t *testing.T) {
 		}
 		r.registerAgain(t)
 		time.Sleep(10 * time.Second)
-		if level := r.table().Level; level != masterfsm.ProtocolLevel {
+		if level := r.table().Level; level != masterstest.Level {
 			t.Fatalf("level %d", level)
 		}
 	})

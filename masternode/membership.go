@@ -141,7 +141,7 @@ const handOverWait = leaderWait - time.Second
 
 // TransferLeadership hands the leadership to a master that is named by its id or address, or to the one that has most
 // of the log. It returns the id of the new leader once this master knows it. Errors: wire.ErrNotLeader,
-// wire.ErrNotFound, wire.ErrNotVoter, wire.ErrNoLeader.
+// wire.ErrNotFound, wire.ErrNotVoter, wire.ErrNoLeader, wire.ErrUnavailable while another transfer is under way.
 func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error) {
 	if !n.leader.Leads() {
 		return "", wire.ErrNotLeader
@@ -158,8 +158,8 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 			return "", fmt.Errorf("%w: %s is still catching up", wire.ErrNotVoter, to)
 		}
 	}
-	if err := n.cfg.Membership.TransferLeadership(to); err != nil {
-		return "", fmt.Errorf("%w: %w", wire.ErrNotVoter, err)
+	if err := n.leader.TransferLeadership(ctx, to); err != nil {
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOverWait)
 	defer cancel()

@@ -56,7 +56,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				defer r.stop()
 				r.workers.AddStorage("http://w")
 				time.Sleep(10 * time.Second)
-				if level := r.table().Level; level != masterfsm.ProtocolLevel {
+				if level := r.table().Level; level != masterstest.Level {
 					t.Fatalf("level %d", level)
 				}
 				w, err := r.start(t, wire.Registered{}, role, "1", "")

@@ -92,7 +92,7 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 // that the change comes alone.
 func TestClosedProject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, 1, nil)
+		r := newRig(t, 1, func(_ *Config, r *rig) { r.ledger.Audited.Store(true) })
 		defer r.stop()
 		yes, no := true, false
 		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{Public: &yes, Closed: &yes}); !errors.Is(err,

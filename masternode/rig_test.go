@@ -116,7 +116,7 @@ func (r *rig) asked() []masterfsm.Storage {
 // the nodes would vary between runs.
 func (r *rig) registerWorker(t *testing.T, role masterfsm.Role, url string) {
 	t.Helper()
-	_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+	_, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.Register{
 		Role: role, ID: strings.TrimPrefix(url, "http://"), URL: url, MasterToken: "x", Boot: "1", Time: r.leader.Now(),
 	}))
 	if err != nil {

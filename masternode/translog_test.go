@@ -285,7 +285,7 @@ func TestDeposedWhileFounding(t *testing.T) {
 				ledger := masterstest.NewLedger(t)
 				// The fates apply to the commands that found the log only, in order.
 				if _, err := ledger.State.Apply(
-					masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+					masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterstest.Level})); err != nil {
 					t.Fatal(err)
 				}
 				asked := 0

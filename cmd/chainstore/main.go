@@ -79,7 +79,7 @@ To try it, start a whole cluster on this machine. Then append and read in anothe
 
   chainstore dev
   echo hello | chainstore append --wait
-  chainstore get 0 0
+  chainstore tail
   chainstore status
 
 Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by
@@ -104,7 +104,7 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 		}
 	}
 	add(groupUse, records.NewAppend(), records.NewGet(), records.NewReceipt(), records.NewList(), records.NewTail(),
-		records.NewStream(), admin.NewProject(), admin.NewAdminToken(), admin.NewSecret())
+		records.NewStream(), admin.NewProject(), admin.NewAdminToken(), admin.NewSecret(), records.NewAudit())
 	add(groupInspect, inspect.NewStatus(), with(inspect.NewIntegrity(), admin.NewConfirmLost()), inspect.NewCheck(),
 		inspect.NewBlocks(), inspect.NewProfile(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
 	add(groupRun, nodes.NewDev(),

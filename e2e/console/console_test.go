@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/internal/fakecluster"
 	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // consolePages lists the console's pages with their headings in both languages. 0/0 is a record, 0 is a block.
@@ -29,6 +30,7 @@ var consolePages = []struct{ path, en, zh string }{
 	{"find?by=key&key=door%2F7", "Find", "查找"},
 	{"projects", "Projects", "项目"},
 	{"projects/1", "Project default", "项目 default"},
+	{"audit", "Audit", "审计"},
 	{"integrity", "Integrity", "完整性"},
 }
 
@@ -55,7 +57,8 @@ func doors(t *testing.T) (*fakeCluster, *browser) {
 }
 
 func TestConsolePages(t *testing.T) {
-	_, b := doors(t)
+	f, b := doors(t)
+	f.act(exampleAct())
 	for _, language := range []string{"en", "zh"} {
 		b.click(".choice button[lang=" + language + "]")
 		for _, page := range consolePages {
@@ -321,6 +324,56 @@ func TestConsoleProjects(t *testing.T) {
 	b.see("one token", `document.querySelectorAll('tbody tr').length === 1`)
 }
 
+// TestConsoleAudit checks the page of the audit trail. The names in it come from users, and some acts from newer
+// programs.
+func TestConsoleAudit(t *testing.T) {
+	f, b := doors(t)
+	renamed, newer, other := exampleAct(), exampleAct(), exampleAct()
+	renamed.After[0].Value = `<img src=x onerror="document.title='evil'">`
+	newer.Act, newer.Phase, newer.Outcome, newer.Intent = 999, trail.Ended, trail.NotDone, 12
+	newer.Actor = trail.Actor{Kind: 99, Name: "stranger"}
+	other.Target.ID = "8"
+	for _, act := range []trail.Record{exampleAct(), renamed, newer, other} {
+		f.act(act)
+	}
+	f.Change(func() { f.Append(f.Project(trail.Project), "project/7", trail.Type, []byte("CSAU\x02 of the future")) })
+	b.goTo("audit")
+	b.see("two acts", `document.querySelectorAll('tbody tr').length === 2`)
+	for shown := 4; shown <= 5; shown++ {
+		b.press("Show more")
+		b.see("more acts", fmt.Sprintf(`document.querySelectorAll('tbody tr').length === %d`, shown))
+	}
+	rows := eval[[]string](b, `[...document.querySelectorAll('tbody tr')].map((e) => e.innerText.replace(/\s+/g, ' '))`)
+	for i, parts := range [][]string{
+		{"administrator anna", "192.0.2.7", "project changed", "project/7", "name: orders, public: false → true"},
+		{`name: orders → <img src=x onerror="document.title='evil'">`},
+		{"actor-99 stranger", "act-999 not done"},
+		{"project/8"},
+		{"A newer ChainStore is needed", "project/7"},
+	} {
+		for _, part := range parts {
+			if !strings.Contains(rows[i], part) {
+				t.Errorf("act %d is shown as %q, without %q", i, rows[i], part)
+			}
+		}
+	}
+	if eval[bool](b, `document.title === 'evil' || document.querySelector('main img') !== null`) {
+		t.Error("a name in the audit trail became HTML")
+	}
+	b.fill("target", "project/8")
+	b.press("Find")
+	b.see("the acts on a target", `document.querySelectorAll('tbody tr').length === 1 && `+
+		`document.querySelector('[name=target]').value === 'project/8'`)
+	b.click("tbody a")
+	b.see("all of the act", `document.querySelector('.payload-audit')?.innerText.includes('Through master')`)
+	b.verify("good")
+
+	b.giveTokens(f.tokensOf("default")[""], "")
+	b.goTo("audit")
+	b.see("that the admin token is needed", `document.querySelector('.problem')?.innerText.includes('This needs the `+
+		`admin token.')`)
+}
+
 func TestConsoleSurvivesMaster(t *testing.T) {
 	f, b := doors(t)
 	b.goTo("overview")
@@ -470,7 +523,8 @@ func TestConsoleFromAfar(t *testing.T) {
 
 // TestConsoleAccessible runs axe-core on every page, light and dark.
 func TestConsoleAccessible(t *testing.T) {
-	_, b := doors(t)
+	f, b := doors(t)
+	f.act(exampleAct())
 	axe := axeCore(t)
 	for _, scheme := range []string{"light", "dark"} {
 		b.prefer(scheme)

@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi/console"
 	"github.com/chainstore/chainstore/internal/fakecluster"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // fakeCluster is an in-memory cluster with three masters that serve the console, and three storage nodes.
@@ -71,4 +72,26 @@ func (f *fakeCluster) tokensOf(name string) map[string]string {
 		}
 	})
 	return tokens
+}
+
+// exampleAct returns a record of the audit trail.
+func exampleAct() trail.Record {
+	return trail.Record{
+		Act: trail.ProjectChange, Actor: trail.Actor{Kind: trail.ByNamed, ID: 3, Role: trail.RoleAdmin, Name: "anna"},
+		Source: trail.Source{Address: "192.0.2.7", Member: "m1"}, Target: trail.Target{Kind: trail.OfProject, ID: "7"},
+		Before: []trail.Value{{Name: "name", Value: "orders"}, {Name: "public", Value: "false"}},
+		After:  []trail.Value{{Name: "name", Value: "orders"}, {Name: "public", Value: "true"}},
+	}
+}
+
+// act appends a record to the audit trail, and makes its project first.
+func (f *fakeCluster) act(r trail.Record) {
+	f.Change(func() {
+		p := f.Project(trail.Project)
+		if p == nil {
+			p = f.AddProject(trail.Project, false, "")
+		}
+		f.Append(p, r.Target.Key(), trail.Type, r.AppendTo(nil))
+		f.Cut()
+	})
 }

@@ -30,6 +30,7 @@ func TestScreenshots(t *testing.T) {
 	}
 	f := startFake(t)
 	f.Change(f.tell)
+	f.act(exampleAct())
 	b := openBrowser(t, f.URLs())
 	stop := make(chan struct{})
 	stopped := make(chan struct{})
@@ -70,6 +71,7 @@ func TestScreenshots(t *testing.T) {
 		{"more/find", "find?by=key&key=patient%2F4711", "light", "en", 1280, 800, nil},
 		{"more/projects", "projects", "light", "en", 1280, 900, nil},
 		{"more/project", "projects/1", "dark", "en", 1280, 900, nil},
+		{"more/audit", "audit", "light", "en", 1280, 900, nil},
 		{"console-integrity", "integrity", "light", "en", 1280, 1000, nil},
 		{"more/integrity-dark-zh", "integrity", "dark", "zh", 1280, 1000, nil},
 		{"console-phone", "overview", "light", "en", 360, 1280, nil},

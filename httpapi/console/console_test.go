@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // consoleSources returns the console's files by name.
@@ -129,9 +131,10 @@ func TestConsoleNamesNoOtherHost(t *testing.T) {
 }
 
 // dictionary reads the keys and texts of one of the console's languages.
-func dictionary(t *testing.T, source string) (keys []string, texts map[string]string) {
+func dictionary(t *testing.T, files map[string]string, language string) (keys []string, texts map[string]string) {
 	t.Helper()
 	texts = map[string]string{}
+	source := files["console/js/i18n/audit-"+language+".js"] + files["console/js/i18n/"+language+".js"]
 	// Join texts that are split over several lines.
 	source = regexp.MustCompile(`' \+\n +'`).ReplaceAllString(source, "")
 	source = regexp.MustCompile(`':\n +'`).ReplaceAllString(source, "': '")
@@ -152,8 +155,8 @@ func dictionary(t *testing.T, source string) (keys []string, texts map[string]st
 // their texts, and that the console uses each key and no others.
 func TestConsoleLanguages(t *testing.T) {
 	files := consoleSources(t)
-	keys, en := dictionary(t, files["console/js/i18n/en.js"])
-	other, zh := dictionary(t, files["console/js/i18n/zh.js"])
+	keys, en := dictionary(t, files, "en")
+	other, zh := dictionary(t, files, "zh")
 	if !slices.Equal(keys, other) {
 		t.Errorf("the languages differ in their keys or in their order: %v", difference(en, zh))
 	}
@@ -220,8 +223,8 @@ func difference(a, b map[string]string) (keys []string) {
 // is that of the API.
 func TestConsoleHasAllCodes(t *testing.T) {
 	files := consoleSources(t)
-	_, en := dictionary(t, files["console/js/i18n/en.js"])
-	_, zh := dictionary(t, files["console/js/i18n/zh.js"])
+	_, en := dictionary(t, files, "en")
+	_, zh := dictionary(t, files, "zh")
 	known := map[string]bool{}
 	for _, c := range wire.Codes {
 		key := "code." + c.Name
@@ -244,4 +247,53 @@ func TestConsoleHasAllCodes(t *testing.T) {
 			t.Errorf("there is no such code: %s", key)
 		}
 	}
+}
+
+// TestConsoleHasAllActs checks that the console reads the audit trail with the numbers of package trail, and has a text
+// for each act and actor in both languages.
+func TestConsoleHasAllActs(t *testing.T) {
+	files := consoleSources(t)
+	_, en := dictionary(t, files, "en")
+	_, zh := dictionary(t, files, "zh")
+	source := files["console/js/trail.js"]
+	acts := ""
+	for _, act := range trail.Acts() {
+		acts += fmt.Sprintf("%d: '%s', ", act, act)
+		if key := "act." + act.String(); en[key] == "" || zh[key] == "" {
+			t.Errorf("no text of %s", key)
+		}
+	}
+	compare := func(list, want string) {
+		t.Helper()
+		pattern := `const ` + list + ` = [[{]\s*(?:null, )?([^\]}]*?),?\s*[\]}];`
+		got := regexp.MustCompile(pattern).FindStringSubmatch(source)
+		if got == nil || strings.Join(strings.Fields(got[1]), " ") != strings.TrimSuffix(want, ", ") {
+			t.Errorf("the console has the %s %q, package trail has %q", list, got, want)
+		}
+	}
+	compare("acts", acts)
+	compare("phases", namesFrom(trail.Done))
+	compare("outcomes", namesFrom(trail.Succeeded))
+	compare("actors", namesFrom(trail.ByLeader))
+	compare("roles", namesFrom(trail.NoRole))
+	compare("targets", namesFrom(trail.OfGroup))
+	for kind := trail.ByLeader; kind.Known(); kind++ {
+		if key := "actor." + kind.String(); en[key] == "" || zh[key] == "" {
+			t.Errorf("no text of %s", key)
+		}
+	}
+	if !strings.Contains(source, "'"+trail.Type+"'") {
+		t.Error("the console has another type of the records")
+	}
+}
+
+// namesFrom returns the names of all numbers from first on, up to the first that has none.
+func namesFrom[T interface {
+	~uint8
+	fmt.Stringer
+}](first T) (names string) {
+	for number := first; !strings.HasSuffix(number.String(), fmt.Sprintf("-%d", uint8(number))); number++ {
+		names += "'" + number.String() + "', "
+	}
+	return names
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Config is what the routes need of the master that serves them.
@@ -190,9 +191,11 @@ func (r *routes) listProjects(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	list := make([]projectEntry, len(projects))
-	for i, p := range projects {
-		list[i] = projectEntry{ID: p.ID, Name: p.Name, InfoAddedCount: p.Records, IsPrivate: !p.Public}
+	list := []projectEntry{}
+	for _, p := range projects {
+		if p.ID != trail.ProjectID { // the original has none, and its clients cannot use it
+			list = append(list, projectEntry{ID: p.ID, Name: p.Name, InfoAddedCount: p.Records, IsPrivate: !p.Public})
+		}
 	}
 	httpapi.AnswerJSON(c, http.StatusOK, struct {
 		List []projectEntry `json:"list"`

@@ -6,20 +6,27 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/oidc"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // caller is the holder of a request's token.
@@ -110,8 +117,11 @@ func (m *master) withAnyToken(h httpapi.Handler) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, _ caller) error { return h(c) })
 }
 
+// errNeedsProject is the refusal of a caller that has no project's token.
+var errNeedsProject = fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
+
 // withReader is a handler that reads records with a project's token. masternode.Node.MayRead decides for each record
-// whether that token may read it.
+// whether that token may read it. An admin token reads the audit trail, and no other private project.
 func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) error) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, from caller) error {
 		access, err := m.projectOf(c.Request, from)
@@ -125,6 +135,9 @@ func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) erro
 // withAppender is a handler that appends to the project of the request's token, if the token has the right to append.
 func (m *master) withAppender(h func(c *gin.Context, project masterfsm.Project) error) gin.HandlerFunc {
 	return m.withReader(func(c *gin.Context, a masterfsm.Access) error {
+		if a.Project.ID == trail.ProjectID {
+			return errNeedsProject
+		}
 		if err := masternode.MayAppend(a); err != nil {
 			return err
 		}
@@ -168,30 +181,128 @@ func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
 	})
 }
 
+// countRefused counts the requests that are answered with 401, 403 or 429.
+func (m *master) countRefused(c *gin.Context) {
+	c.Next()
+	switch c.Writer.Status() {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		if c.FullPath() != "" {
+			m.refusals.add(c)
+		}
+	}
+}
+
+// refusals counts the requests that were refused, by route and reason: they leave no record in the audit trail, or
+// anyone could fill the chain. Its methods may be called by many goroutines.
+type refusals struct {
+	log hclog.Logger
+
+	mu     sync.Mutex // guards the fields below
+	counts map[refusal]uint64
+	logged time.Time
+}
+
+// refusal is a kind of refused requests. There are a few for each route.
+type refusal struct {
+	route  string // method and path in gin's notation
+	reason string // the name of the problem
+}
+
+// refusalPause is the time between two refusals that are logged.
+const refusalPause = 10 * time.Second
+
+func (r *refusals) add(c *gin.Context) {
+	kind, now := refusal{c.Request.Method + " " + c.FullPath(), httpapi.ProblemOf(c)}, time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts == nil {
+		r.counts = map[refusal]uint64{}
+	}
+	r.counts[kind]++
+	if strings.HasPrefix(c.FullPath(), "/internal/") {
+		return // httpapi.Nodes logs those of nodes
+	}
+	if now.Sub(r.logged) >= refusalPause {
+		r.logged = now
+		r.log.Warn("a request was refused", "route", kind.route, "reason", kind.reason, "from", c.Request.RemoteAddr,
+			"count", r.counts[kind])
+	}
+}
+
+// all returns a copy of the counts.
+func (r *refusals) all() map[refusal]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
+}
+
 // keyRole is the key of a request's context for the role that it needs.
 const keyRole = "role"
 
 // judge refuses a request that needs a role, and whose token has not that role any more. It is called where this master
-// leads, so it knows of every revocation that was acknowledged.
+// leads, so it knows of every revocation that was acknowledged. The context of the request then has its origin, for the
+// audit trail.
 func (m *master) judge(c *gin.Context) error {
 	role := c.GetString(keyRole)
-	switch {
-	case role == "":
-		return nil
-	case !m.node.Leads():
+	if role != "" && !m.node.Leads() {
 		return wire.ErrNotLeader
 	}
-	from, err := m.identify(c.Request)
-	if err != nil {
-		return err
+	actor := trail.Actor{Kind: trail.ByAnyone}
+	if role != "" || c.GetHeader("Authorization") != "" {
+		from, err := m.identify(c.Request)
+		switch {
+		case err == nil:
+			actor = from.actor()
+		case role != "":
+			return err
+		}
+		if role != "" {
+			if err := from.permit(role); err != nil {
+				return err
+			}
+		}
 	}
-	if err := from.permit(role); err != nil {
-		return err
+	if role != "" {
+		m.Log.Info("administration", "method", c.Request.Method, "route", c.FullPath(), "actor_kind",
+			actor.Kind.String(), "actor", actor.Name)
 	}
-	actor := from.actor()
-	m.Log.Info("administration", "method", c.Request.Method, "route", c.FullPath(), "actor_kind", actor.kind,
-		"actor", actor.name)
+	m.originate(c, actor)
 	return nil
+}
+
+// originate puts the origin of a request into its context.
+func (m *master) originate(c *gin.Context, actor trail.Actor) {
+	ctx := origin.With(c.Request.Context(), trail.Origin{Actor: actor, Source: m.sourceOf(c)})
+	c.Request = c.Request.WithContext(ctx)
+}
+
+// sourceOf returns where a request came from. Only another master, which proves itself, may name another source than
+// its own address. No header of a client counts.
+func (m *master) sourceOf(c *gin.Context) trail.Source {
+	if forwarded(c) && m.fromPeer(c.Request) {
+		return origin.SourceOf(c.GetHeader(wire.HeaderHops))
+	}
+	host, _, _ := net.SplitHostPort(c.Request.RemoteAddr)
+	return trail.Source{Address: host, Member: m.node.Member().ID}
+}
+
+// actor returns the caller in the form of the audit trail.
+func (from caller) actor() trail.Actor {
+	switch {
+	case from.identity != nil:
+		return trail.Actor{
+			Kind: trail.ByIdentity, Role: trail.RoleOf(from.identity.Role), Name: from.identity.Short(trail.MaxText),
+		}
+	case from.admin.ID != 0:
+		return trail.Actor{
+			Kind: trail.ByNamed, ID: from.admin.ID, Role: trail.RoleOf(from.admin.Role), Name: from.admin.Name,
+		}
+	case from.role == wire.RoleAdmin:
+		return trail.Actor{Kind: trail.ByAdmin, Role: trail.RoleAdmin}
+	case from.role == wire.RoleProject:
+		return trail.Actor{Kind: trail.ByProject, ID: from.access.Project.ID, Name: from.access.Project.Name}
+	}
+	return trail.Actor{Kind: trail.ByNode, Name: "cluster token"}
 }
 
 // adminRoutes adds the routes of named admin tokens, and that of signing in.
@@ -279,11 +390,22 @@ func (m *master) identifyByIssuer(r *http.Request, token string) (caller, error)
 // to several projects.
 const asProject = "as"
 
-// projectOf returns what a caller may do in the project of a request.
+// hasGrants reports whether a caller has a token of the OIDC issuer with rights in projects.
+func (from caller) hasGrants() bool { return from.identity != nil && len(from.identity.Grants) > 0 }
+
+// projectOf returns what a caller may do in the project of a request. An admin token, and a token of the OIDC issuer
+// with a role, reads the audit trail; one that has rights in projects, too, names it.
 func (m *master) projectOf(r *http.Request, from caller) (masterfsm.Access, error) {
 	named := r.URL.Query().Get(asProject)
 	switch {
-	case from.identity != nil && len(from.identity.Grants) > 0:
+	case from.may(wire.RoleAuditor) && (named == trail.Project || named == "" && !from.hasGrants()):
+		auditor, ok := m.node.Auditor()
+		if !ok {
+			return masterfsm.Access{}, fmt.Errorf("%w; an admin token reads the audit trail, from protocol level %d on",
+				errNeedsProject, masterfsm.LevelAudit)
+		}
+		return auditor, nil
+	case from.hasGrants():
 		access, err := m.node.Granted(r.Context(), from.identity.Grants, named)
 		if err != nil {
 			return masterfsm.Access{}, err
@@ -292,8 +414,7 @@ func (m *master) projectOf(r *http.Request, from caller) (masterfsm.Access, erro
 		access.Token = holder(from.identity)
 		return access, nil
 	case from.role != wire.RoleProject:
-		return masterfsm.Access{}, fmt.Errorf("%w: records are appended and read with a project's token",
-			wire.ErrForbidden)
+		return masterfsm.Access{}, errNeedsProject
 	case named != "" && !masternode.IsNamed(&from.access.Project, named):
 		return masterfsm.Access{}, fmt.Errorf("%w: as=%.100q: the token is of the project %q", wire.ErrForbidden, named,
 			from.access.Project.Name)
@@ -324,36 +445,6 @@ func (m *master) accessAgain(r *http.Request) func(ctx context.Context) (masterf
 // administers reports whether a caller has a role by name: a named admin token, or a token of the OIDC issuer.
 func (from caller) administers() bool {
 	return from.admin.ID != 0 || from.identity != nil && from.identity.Role != ""
-}
-
-// actor is who makes a request.
-type actor struct {
-	kind string
-	name string // unique within the kind, for people
-}
-
-// The kinds of actors.
-const (
-	actorAdmin      = "admin-token"       // the unnamed one
-	actorNamedAdmin = "named-admin-token" // with its name
-	actorIdentity   = "oidc"              // with issuer, subject and name
-	actorProject    = "project-token"     // with the project's name and the token's id
-	actorNode       = "node"
-)
-
-// actor returns who a caller is.
-func (from caller) actor() actor {
-	switch {
-	case from.identity != nil:
-		return actor{actorIdentity, from.identity.String()}
-	case from.admin.ID != 0:
-		return actor{actorNamedAdmin, from.admin.Name}
-	case from.role == wire.RoleAdmin:
-		return actor{actorAdmin, ""}
-	case from.role == wire.RoleProject:
-		return actor{actorProject, fmt.Sprintf("%s/%d", from.access.Project.Name, from.access.Token)}
-	}
-	return actor{actorNode, ""}
 }
 
 // wireIdentity returns an identity in the form of the API.

@@ -3,6 +3,7 @@ package masterapi_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,8 +92,10 @@ func TestRoutesByCertificate(t *testing.T) {
 	wrongRole := noderpc.NewSecureTransport(store, certs.Master)
 	t.Cleanup(wrongRole.CloseIdle)
 	asMaster := wrongRole.As(nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Masters))
+	at := placeOf(appendWith(t, user.Do, master.URL(), c.File().Tokens.Project))
 	ofMasters := 0
 	for i, r := range masterRows {
+		r.path = at.Replace(r.path)
 		for kind, send := range refused {
 			if status, err := r.send(t, send, master.URL(), c.File().Tokens.Admin); err == nil {
 				t.Errorf("%s as a node with a certificate: %s: it was answered with %d", r.route, kind, status)
@@ -122,6 +125,25 @@ func TestRoutesByCertificate(t *testing.T) {
 	if ofMasters < 5 {
 		t.Errorf("only %d routes are for masters alone", ofMasters)
 	}
+}
+
+// appendWith appends a record with a project's token.
+func appendWith(t *testing.T, send exchange.Send, url, token string) (p wire.Position) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url+"/v1/records", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := send(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.StatusCode != http.StatusCreated {
+		t.Fatalf("a record was not appended: %d, %v", resp.StatusCode, err)
+	}
+	return p
 }
 
 // wrongCertificate is the kind of a node that proves the secret of the masters, and has the certificate of a storage

@@ -11,7 +11,9 @@ import (
 
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // forwarder brings requests of administration to the leader. Appends do not use it: masternode forwards them in
@@ -22,6 +24,7 @@ type forwarder struct {
 	caller func() wire.Caller             // masternode.Node.Caller
 	send   exchange.Send                  // see Config.Forward
 	judge  func(c *gin.Context) error     // refuses a request whose token does not permit it any more
+	source func(c *gin.Context) trail.Source
 }
 
 // leaderWait is how long a request of administration may wait for a leader, leaderPause the time between two tries.
@@ -67,7 +70,7 @@ func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 // master will lead. A request that changes something is sent once, since the header does not say that it may be
 // repeated.
 func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
-	header := http.Header{wire.HeaderHops: {"1"}, wire.HeaderCaller: {f.caller().String()}}
+	header := http.Header{wire.HeaderHops: {origin.Hops(f.source(c))}, wire.HeaderCaller: {f.caller().String()}}
 	for _, name := range []string{"Authorization", "Content-Type", "Accept"} {
 		if value := c.GetHeader(name); value != "" {
 			header.Set(name, value)

@@ -22,6 +22,7 @@ import (
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // adminRequest forwards a request with the administrator's token to a leader at a URL.
@@ -41,7 +42,10 @@ func forwardBy(
 	c := gin.CreateTestContextOnly(w, httpapi.New(hclog.NewNullLogger()).Engine)
 	c.Request = httptest.NewRequest(http.MethodPost, "/v1/log/keys", nil).WithContext(ctx)
 	c.Request.Header.Set("Authorization", "Bearer admin")
-	f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: send}
+	f := forwarder{
+		caller: func() wire.Caller { return wire.Caller{} }, send: send,
+		source: func(*gin.Context) trail.Source { return trail.Source{Member: "m9", Address: "192.0.2.1"} },
+	}
 	err = f.forward(ctx, c, leader, []byte("body"))
 	c.Writer.WriteHeaderNow()
 	return w, err
@@ -70,7 +74,7 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 	}))
 	defer leader.Close()
 	if w, err := adminRequest(t, t.Context(), leader.URL); err != nil || w.Code != http.StatusTeapot ||
-		w.Body.String() != "Bearer admin 1" ||
+		w.Body.String() != "Bearer admin 1 m9 192.0.2.1" ||
 		w.Header().Get("Retry-After") != "7" {
 		t.Errorf("%d %s %v, %v", w.Code, w.Body, w.Header(), err)
 	}

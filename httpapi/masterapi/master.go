@@ -69,24 +69,25 @@ const openBurst = 10
 // master has the handlers of a master.
 type master struct {
 	*httpapi.Engine
-	node    *masternode.Node
-	adopt   func(wire.Adoption) error
-	stale   func() error
-	cluster *nodeauth.Secret
-	nodes   *httpapi.Nodes
-	secured bool // nodes have certificates
-	admin   httpapi.Secret
-	issuer  *oidc.Issuer
-	leader  forwarder
-	profile func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
-	unowned *httpapi.Intake // bodies of senders that are not known yet, by address
-	users   *httpapi.Intake // bodies of users, by project
-	streams *httpapi.Intake // records of append streams, by project
-	masters *httpapi.Intake // bodies of other nodes, submissions among them, and of the administrator, by address
-	open    *httpapi.RateLimit
-	unknown *httpapi.RateLimit // of tokens
-	scrapes *httpapi.RateLimit // of metrics
-	guard   httpapi.Guard
+	node     *masternode.Node
+	adopt    func(wire.Adoption) error
+	stale    func() error
+	cluster  *nodeauth.Secret
+	nodes    *httpapi.Nodes
+	secured  bool // nodes have certificates
+	admin    httpapi.Secret
+	issuer   *oidc.Issuer
+	leader   forwarder
+	profile  func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error)
+	unowned  *httpapi.Intake // bodies of senders that are not known yet, by address
+	users    *httpapi.Intake // bodies of users, by project
+	streams  *httpapi.Intake // records of append streams, by project
+	masters  *httpapi.Intake // bodies of other nodes, submissions among them, and of the administrator, by address
+	open     *httpapi.RateLimit
+	unknown  *httpapi.RateLimit // of tokens
+	scrapes  *httpapi.RateLimit // of metrics
+	guard    httpapi.Guard
+	refusals refusals
 	Options
 }
 
@@ -119,7 +120,8 @@ func New(cfg Config) http.Handler {
 		unknown: httpapi.NewRateLimit("requests with unknown tokens", unknownTokens, unknownTokensBurst, cfg.Logger),
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
-	m.leader.judge = m.judge
+	m.refusals.log = cfg.Logger.Named("http")
+	m.leader.judge, m.leader.source = m.judge, m.sourceOf
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},
@@ -129,7 +131,7 @@ func New(cfg Config) http.Handler {
 		Bearers: func() bool { return !m.node.RequiresProofs() },
 	}
 	m.guard = httpapi.Guard{Masters: cfg.Node.MasterURLs, Hosts: cfg.BrowserHosts}
-	m.Use(m.crossOrigin)
+	m.Use(m.crossOrigin, m.countRefused)
 	m.Authenticate(m.nodes)
 	m.Use(m.otherSites, m.refused, m.fromOtherGroup, m.unowned.TrackAll)
 	m.recordRoutes()

@@ -17,7 +17,7 @@ import (
 func (m *master) addMetrics(cfg *Config) {
 	own := metrics{
 		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
-		open: m.open, unknown: m.unknown, scrapes: m.scrapes, issuer: m.issuer,
+		open: m.open, unknown: m.unknown, scrapes: m.scrapes, issuer: m.issuer, refusals: &m.refusals,
 	}
 	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate},
 		httpapi.SecretMetrics{Report: cfg.Reported})
@@ -32,6 +32,7 @@ type metrics struct {
 
 	open, unknown, scrapes *httpapi.RateLimit
 	issuer                 *oidc.Issuer
+	refusals               *refusals
 }
 
 // Describe implements [prometheus.Collector]. It describes no metric: the registry checks them when they are collected.
@@ -141,6 +142,11 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		counter("oidc_fetch_failures", "fetches of the keys of the OIDC issuer that failed", s.Failures)
 		counter("oidc_tokens_refused", "tokens with the form of a JWT that were refused", s.Refused)
 	}
+	for kind, count := range m.refusals.all() {
+		labels = prometheus.Labels{"route": kind.route, "reason": kind.reason}
+		counter("requests_refused", "requests refused for want of a valid token or its rights, or by a limit", count)
+	}
+	labels = nil
 	if f.Disk.State != "" {
 		gauge("disk_free_bytes", "bytes free on the disk of this master's data folder", f.Disk.Free)
 		gauge("disk_total_bytes", "bytes of the disk of this master's data folder", f.Disk.Total)

@@ -1,6 +1,7 @@
 package masterapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // maxSubmission bounds the appends that one master forwards to another, in bytes.
@@ -121,6 +123,7 @@ func (m *master) announce(c *gin.Context, member wire.Member) error {
 	if err := m.checkScheme(member.URL); err != nil {
 		return err
 	}
+	m.originate(c, trail.Actor{Kind: trail.ByNode, Name: member.ID})
 	return httpapi.Answer(c, http.StatusOK)(m.node.Announce(c.Request.Context(), member, forwarded(c)))
 }
 
@@ -167,6 +170,7 @@ func (m *master) register(c *gin.Context, r wire.Registration) error {
 	if err := m.checkScheme(r.URL); err != nil {
 		return err
 	}
+	m.originate(c, trail.Actor{Kind: trail.ByNode, Name: cmp.Or(r.ID, r.Role)})
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
 }
 

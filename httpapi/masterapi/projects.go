@@ -28,8 +28,10 @@ func (m *master) me(c *gin.Context, from caller) error {
 	me := wire.Me{Role: from.role, OpenRegistration: m.OpenRegistration}
 	if from.identity != nil {
 		me.Identity = wireIdentity(from.identity)
-		if access, err := m.projectOf(c.Request, from); err == nil { // no project is chosen otherwise
-			from.access = access
+		if from.hasGrants() {
+			if access, err := m.projectOf(c.Request, from); err == nil { // no project is chosen otherwise
+				from.access = access
+			}
 		}
 	}
 	if from.access.Project.ID != 0 {

@@ -82,6 +82,18 @@ var decoders = map[string]string{
 	"internal/atrest parseKeys":            "FuzzKeys",
 	"internal/oidc parseKeys":              "FuzzParseKeys",
 	"internal/oidc audience.UnmarshalJSON": "FuzzIdentify",
+	"masterfsm parseAct":                   "FuzzApply",
+	"wire/trail Act.UnmarshalText":         "- a name of a fixed table",
+	"wire/trail ActorKind.UnmarshalText":   "- a name of a fixed table",
+	"wire/trail Outcome.UnmarshalText":     "- a name of a fixed table",
+	"wire/trail Phase.UnmarshalText":       "- a name of a fixed table",
+	"wire/trail Role.UnmarshalText":        "- a name of a fixed table",
+	"wire/trail TargetKind.UnmarshalText":  "- a name of a fixed table",
+	"wire/trail Parse":                     "FuzzParse",
+	"wire/trail ParseActor":                "FuzzParse",
+	"wire/trail ParseSource":               "FuzzParse",
+	"wire/trail parseName":                 "- a name of a fixed table",
+	"wire/trail parseValues":               "FuzzParse",
 }
 
 // decoderName matches the names of functions that decode, if they take bytes.

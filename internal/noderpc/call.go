@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -61,6 +62,9 @@ func (t target) part(ctx context.Context, path string, body []byte, limit int) (
 
 // call sends a request. An answer that is a problem is an error.
 func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer, error) {
+	if o, ok := origin.Of(ctx); ok && t.header[wire.HeaderHops] != nil {
+		t.header[wire.HeaderHops] = []string{origin.Hops(o.Source)}
+	}
 	q.Base, q.Header = t.url, t.header
 	a, err := exchange.Do(ctx, t.send, q)
 	if err != nil {

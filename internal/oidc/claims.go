@@ -1,11 +1,14 @@
 package oidc
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/wire"
 )
@@ -55,6 +58,22 @@ func (id Identity) String() string {
 		text += fmt.Sprintf(" (%q)", id.Name)
 	}
 	return text
+}
+
+// Short is String in at most n bytes, at least 100: an identity whose text is longer begins with a digest of issuer and
+// subject, so that it is still told apart from others.
+func (id Identity) Short(n int) string {
+	text := id.String()
+	if len(text) <= n {
+		return text
+	}
+	sum := sha256.Sum256([]byte(id.Issuer + "\x00" + id.Subject))
+	text = "sha256:" + hex.EncodeToString(sum[:]) + " " + text
+	end := n
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
 
 // nameOf returns the name of a user, "" if there is none that can be shown.

@@ -381,7 +381,8 @@ func TestFoldersOfEarlierVersions(t *testing.T) {
 			}
 			c.run(func() {
 				status := c.awaitWorkers()
-				if status.Leader != c.expect.Leader || status.Head != c.expect.Head {
+				// The rise of the level is in the audit trail, in a block of its own.
+				if status.Leader != c.expect.Leader || status.Head.Height < c.expect.Head.Height {
 					t.Errorf("leader %s, head %+v, want %s, %+v", status.Leader, status.Head, c.expect.Leader,
 						c.expect.Head)
 				}

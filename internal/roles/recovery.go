@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // RecoverConfig configures the recovery of a group whose majority of masters is lost permanently.
@@ -341,6 +343,18 @@ func (r *recovery) brokenOff(height uint64, why error) error {
 	return fmt.Errorf("%s: %w", what, why)
 }
 
+// removeOther marks a master as removed. With an audit trail the operator of the recovery is the actor.
+func (r *recovery) removeOther(id string, view *masterfsm.View) error {
+	var salt [chain.SaltSize]byte
+	rand.Read(salt[:])
+	by := trail.Origin{
+		Actor: trail.Actor{Kind: trail.ByOperator, Name: "recovery"}, Source: trail.Source{Member: r.plan.Member},
+	}
+	_, err := r.state().Apply(masterfsm.EncodeBy(view.Level, by, salt,
+		&masterfsm.RemoveMaster{ID: id, Time: view.Now}))
+	return err
+}
+
 // removeOthers marks the lost masters as removed. One that comes back learns it from the group.
 func (r *recovery) removeOthers(context.Context) error {
 	view := r.state().View()
@@ -348,7 +362,7 @@ func (r *recovery) removeOthers(context.Context) error {
 		if m.ID == r.plan.Member {
 			continue
 		}
-		if _, err := r.state().Apply(masterfsm.Encode(&masterfsm.RemoveMaster{ID: m.ID, Time: view.Now})); err != nil {
+		if err := r.removeOther(m.ID, &view); err != nil {
 			return err
 		}
 	}

@@ -711,7 +711,7 @@ func TestRehearsal(t *testing.T) {
 	}
 	var next uint64
 	m.store.Read(func(s *masterfsm.State) { next = s.NextIndex() })
-	if next != l.state.NextIndex() {
+	if next < l.state.NextIndex() { // acts of the rehearsal are recorded, too
 		t.Errorf("the next record gets index %d, not %d", next, l.state.NextIndex())
 	}
 	for i, made := range all {

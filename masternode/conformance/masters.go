@@ -122,7 +122,7 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	await(t, "the leader's term, and the newest protocol level", func() bool {
 		level := uint64(0)
 		s.ledger.Read(func(state *masterfsm.State) { level = state.Level() })
-		return s.leader.Ready() == nil && level == masterfsm.ProtocolLevel
+		return s.leader.Ready() == nil && level == masterstest.Level
 	})
 	created, err := s.leader.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
@@ -183,7 +183,7 @@ func (s *masterSuite) announcements(t *testing.T) {
 		return key
 	}
 	newcomer.Proof = joining.Prove("cs-test", newcomer, 1, s.newcomer, ticket())
-	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterfsm.ProtocolLevel}
+	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterstest.Level}
 	for range 2 { // the second time it is known
 		for _, url := range []string{s.Follower, s.Leader} {
 			if got, err := s.Announce(t.Context(), url, newcomer, false); err != nil || got != want {

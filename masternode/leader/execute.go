@@ -58,7 +58,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actDropMiner:
 		return l.dropMiner(a, view)
 	case actPromote:
-		return l.change(a, "master has caught up and votes", l.cfg.Membership.Promote)
+		return l.change(a, "master has caught up and votes", l.promote)
 	case actDropMaster:
 		return l.change(a, "removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
@@ -83,6 +83,10 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.cosign(a, view, m)
 	case actExpire:
 		return l.propose(&masterfsm.ExpireAdmins{Time: l.Now()})
+	case actEndIntent:
+		return l.endIntent(a)
+	case actReport:
+		return l.commitReport(a, view, m)
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)
@@ -160,7 +164,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 	})
 	return func(m *memory, now time.Time) {
 		s := m.node(id)
-		s.answered = now
+		s.answered, s.notice = now, "" // an answer to a block is as good as one to a ping
 		if s.version == 0 || s.height != status.Height {
 			s.heightAt = now
 		}
@@ -174,7 +178,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 }
 
 func answered(id string) func(*memory, time.Time) {
-	return func(m *memory, now time.Time) { m.node(id).answered = now }
+	return func(m *memory, now time.Time) { m.node(id).answered, m.node(id).notice = now, "" }
 }
 
 // acknowledge commits the heights that nodes have answered with.

@@ -74,7 +74,7 @@ func TestLevelIsAskedForAgain(t *testing.T) {
 		m.Level = masterfsm.ProtocolLevel
 		others[url] = m
 	}
-	if _, err := l.raiseLevel()(t.Context()); err != nil || level() != masterfsm.ProtocolLevel {
+	if _, err := l.raiseLevel()(t.Context()); err != nil || level() != masterstest.Level {
 		t.Errorf("all know it: level %d, %v", level(), err)
 	}
 }

@@ -30,7 +30,8 @@ func (l *leadership) loop(ctx context.Context) {
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		m.givenKey.update(&l.cfg.Log, view)
-		m.seals.update(&l.cfg.Log, view, l.cfg.Secrets())
+		m.certificate, m.secrets = l.cfg.Certificate(), l.cfg.Secrets()
+		m.seals.update(&l.cfg.Log, view, m.secrets)
 		now := l.cfg.Clock()
 		m.noteOpenBlock(view, now)
 		m.time = l.Now()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // memory is what a leader has observed in its term, beside the replicated state. It begins empty in each term. The loop
@@ -25,6 +26,9 @@ type memory struct {
 	seals     seals
 	clocks    Clocks // as of the last decision
 	time      uint64 // of commands at that moment: see Leader.Now
+	// certificate and secrets are those of this master at that moment; nil without TLS, and for unknown.
+	certificate *wire.Certificate
+	secrets     []wire.SecretUse
 }
 
 // lastSeen is what a leader has last seen of a node.
@@ -39,11 +43,13 @@ type lastSeen struct {
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate
-	told        time.Time        // miners: when it last answered with its status
-	inbox       uint64           // storage nodes: the number after the last block in the inbox, 0 if it is empty
-	bad         masterfsm.Cause  // why it must become Invalid, if it must
-	entry       minerEntry       // miners: what the table had of it at the last try
-	entered     time.Time        // miners: when that was first tried
+	// reported is when a report of the node was committed last, by act.
+	reported map[trail.Act]time.Time
+	told     time.Time       // miners: when it last answered with its status
+	inbox    uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
+	bad      masterfsm.Cause // why it must become Invalid, if it must
+	entry    minerEntry      // miners: what the table had of it at the last try
+	entered  time.Time       // miners: when that was first tried
 	// repairAgain is when a storage node may be repaired again after a repair that ended early.
 	repairAgain time.Time
 	// aborted is the last check of a storage node, if that ended early. checkAgain is when it may be checked again

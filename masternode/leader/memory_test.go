@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestEndsOfChecks checks that the leader counts from the moment at which the end of a check appears in the table,
@@ -45,5 +46,23 @@ func TestEndsOfChecks(t *testing.T) {
 				t.Errorf("the second ended at %v, want %v", got, c.after)
 			}
 		})
+	}
+}
+
+// TestAnswersEndNotices checks that a notice about the last answer of a node ends with any good answer. A node that
+// gets blocks all the time is not pinged.
+func TestAnswersEndNotices(t *testing.T) {
+	l, ledger := newLeadership(t, members{})
+	var view masterfsm.View
+	ledger.Read(func(s *masterfsm.State) { view = s.View() })
+	m := &memory{nodes: map[string]*lastSeen{}}
+	for name, learn := range map[string]func(*memory, time.Time){
+		"a status": l.learnStatus("s1", wire.StorageStatus{}, view), "an order": answered("s1"),
+	} {
+		m.node("s1").notice = wire.CodeOtherNodeAtURL
+		learn(m, time.Unix(1_800_000_000, 0))
+		if notice := m.node("s1").notice; notice != "" {
+			t.Errorf("after the answer to %s the notice is %s", name, notice)
+		}
 	}
 }

@@ -40,15 +40,19 @@ const (
 	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
 	actExpire     // commit the time at which a named admin token expires
+	actEndIntent  // commit the outcome of an intent of the audit trail
+	actReport     // commit what a node has reported of itself
 )
 
 // action is one piece of work. Actions are compared: two equal ones are the same piece of work.
 type action struct {
-	kind    actionKind
-	node    string // worker or member id
-	block   uint64 // of cut, mine and put
-	version uint64 // of the node's entry in the table; a node that registers again is another target
-	share   share  // of mine: the part of the nonces
+	kind  actionKind
+	node  string // worker or member id
+	block uint64 // of cut, mine and put; the index of an intent; the kind of the node of a report
+	// version is that of the node's entry in the table: a node that registers again is another target. Of a report it
+	// is the act.
+	version uint64
+	share   share // of mine: the part of the nonces
 }
 
 // share is one of a number of parts of the nonce space.
@@ -139,6 +143,8 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.approvals()
 	w.cosigning()
 	w.clockWork()
+	w.intents()
+	w.reports()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)

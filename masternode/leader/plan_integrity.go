@@ -17,7 +17,14 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		if err != nil {
 			return p.retryMine
 		}
-	case actBeginRepair, actInbox, actFoundLog, actRaiseLevel:
+	case actRaiseLevel:
+		switch {
+		case errors.Is(err, masterfsm.ErrBadCommand): // the state machine refuses it, and will again
+			return p.rekey
+		case err != nil && !errors.Is(err, masterfsm.ErrStale):
+			return p.again
+		}
+	case actBeginRepair, actInbox, actFoundLog:
 		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}

@@ -2,11 +2,16 @@ package leader
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Now is the time for a command, unix milliseconds: the wall clock, unless that is wrong. The state machine makes it
@@ -38,8 +43,9 @@ func (l *leadership) age() uint64 {
 	return l.begunAge + uint64(max(0, l.cfg.Clock().Sub(l.began).Milliseconds()))
 }
 
-// Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the
-// error wraps wire.ErrNotLeader while this master must not acknowledge anything.
+// Propose commits a command and returns the result of the state machine. An act gets the origin of ctx, and a salt for
+// its record: see package origin. Errors are those of [Ledger].Propose; the error wraps wire.ErrNotLeader while this
+// master must not acknowledge anything.
 func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) {
 	now := l.current.Load()
 	if now != nil || l.fenced.Load() { // else the term begins
@@ -47,17 +53,43 @@ func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) 
 			return nil, err
 		}
 	}
-	var level uint64 // it may rise before the command is applied: every level reads what a lower one wrote
+	result, err := l.proposeOnce(ctx, c, now)
+	if errors.Is(err, masterfsm.ErrUnrecorded) && masterfsm.NeedsOrigin(l.level(), c) {
+		result, err = l.proposeOnce(ctx, c, now) // the level rose before the act was applied: now with its origin
+	}
+	return result, err
+}
+
+func (l *Leader) level() (level uint64) {
 	l.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	return level
+}
+
+func (l *Leader) proposeOnce(ctx context.Context, c masterfsm.Command, now *leadership) (any, error) {
+	level := l.level() // it may rise before the command is applied: every level reads what a lower one wrote
 	if first := masterfsm.FirstLevel(c); level < first {
 		return nil, fmt.Errorf("%w: this needs protocol level %d, and the group is at %d, because a master runs an "+
 			"older version of ChainStore: upgrade all masters", wire.ErrUnavailable, first, level)
 	}
-	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeFor(level, c))
+	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeBy(level, l.originOf(ctx), newSalt(), c))
 	if err == nil && now != nil && now.fences.suspended.Load() {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
 	}
 	return result, err
+}
+
+// originOf returns the origin of a request, or that of what this leader does by itself.
+func (l *Leader) originOf(ctx context.Context) trail.Origin {
+	if o, ok := origin.Of(ctx); ok {
+		return o
+	}
+	return trail.Origin{Actor: trail.Actor{Kind: trail.ByLeader, Name: l.cfg.Member.ID}}
+}
+
+// newSalt returns the salt of a record.
+func newSalt() (salt [chain.SaltSize]byte) {
+	rand.Read(salt[:])
+	return salt
 }
 
 // ProposeFor commits a command whose result is a T.

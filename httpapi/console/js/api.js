@@ -38,9 +38,13 @@ function moveTo(master, lost) {
 
 const patience = 10_000; // ms until a request to a master times out
 
-/** bearer is the token for a request: "project", "admin", "any" of the two (project first), or "none". */
+/**
+ * bearer is the token for a request: "project", "admin", "any" of the two (project first), or "none". "audit" is the
+ * admin token, for records of the audit trail.
+ */
 function bearer(as) {
   if (as === 'none') return '';
+  if (as === 'audit') return bearer('admin');
   const text = as === 'any' ? token('project') || token('admin') : token(as);
   if (!text) throw new Problem({ status: 401, name: `no-${as}-token`, title: '', detail: '' });
   return text;
@@ -57,8 +61,8 @@ async function request(path, { method = 'GET', as = 'any', headers = {}, body, r
   const text = bearer(as);
   const user = session();
   const ofUser = Boolean(user) && text === user.token;
-  const url = ofUser && as === 'project' && user.projects.length > 1
-    ? `${path}${path.includes('?') ? '&' : '?'}as=${encodeURIComponent(user.project)}` : path;
+  const chosen = as === 'audit' ? '_audit' : ofUser && as === 'project' && user.projects.length > 1 && user.project;
+  const url = chosen ? `${path}${path.includes('?') ? '&' : '?'}as=${encodeURIComponent(chosen)}` : path;
   if (text) sent.set('Authorization', `Bearer ${text}`);
   const again = repeatable ?? (method === 'GET' || method === 'HEAD');
   const start = Math.max(connection.masters.indexOf(connection.master), 0);

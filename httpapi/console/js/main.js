@@ -3,6 +3,7 @@
 import { connection } from './api.js';
 import { applyLanguage, language, languageEvents, languages, setLanguage, t } from './i18n.js';
 import { add } from './pages/add.js';
+import { audit } from './pages/audit.js';
 import { block } from './pages/block.js';
 import { chain } from './pages/chain.js';
 import { find } from './pages/find.js';
@@ -36,10 +37,11 @@ const pages = {
   add: { open: add, at: 'add' },
   find: { open: find, at: 'find' },
   projects: { open: projects, at: 'projects' },
+  audit: { open: audit, at: 'audit' },
   integrity: { open: integrity, at: 'integrity' },
 };
 
-const entries = ['overview', 'chain', 'add', 'find', 'projects', 'integrity'];
+const entries = ['overview', 'chain', 'add', 'find', 'projects', 'audit', 'integrity'];
 
 const main = h('main', { id: 'main' });
 const frame = h('div', { class: 'frame' });

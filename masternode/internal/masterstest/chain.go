@@ -140,7 +140,7 @@ func (c *Chain) now() uint64 {
 
 func (c *Chain) propose(command masterfsm.Command) any {
 	c.t.Helper()
-	return c.command(masterfsm.Encode(command))
+	return c.command(c.Ledger.Encode(command))
 }
 
 func (c *Chain) command(command []byte) any {

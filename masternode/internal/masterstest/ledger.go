@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Fate is the fate of a command on its way into the log.
@@ -31,6 +33,9 @@ type Ledger struct {
 	Vacancy func() time.Duration   // from the end of a leadership to the next
 	OnApply func(*masterfsm.State) // called with the state after each command
 	Silence func() time.Duration   // since the last contact with a leader
+	// Audited lets the group's level rise above Level, so that acts have records. The first records of users are then
+	// not at the first positions.
+	Audited atomic.Bool
 	confirm atomic.Pointer[func() error]
 
 	Mu        sync.RWMutex // guards the fields below
@@ -66,6 +71,14 @@ func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	l.Mu.RUnlock()
 	if !leader {
 		return nil, wire.ErrNotLeader
+	}
+	if !l.Audited.Load() && masterfsm.Raises(command) > Level {
+		var level uint64
+		l.Read(func(s *masterfsm.State) { level = s.Level() })
+		if level >= Level {
+			return nil, fmt.Errorf("%w: the test wants no audit trail", masterfsm.ErrBadCommand)
+		}
+		command = l.Encode(&masterfsm.RaiseLevel{Level: Level})
 	}
 	if d := l.Delay(); d > 0 {
 		select {
@@ -275,4 +288,14 @@ func (Following) ReadIndex(context.Context) (wire.ReadIndex, error) {
 func (Following) RunAsLeader(ctx context.Context, _ func(context.Context, uint64) error) error {
 	<-ctx.Done()
 	return nil
+}
+
+// Level is the level of a group that is not Audited, once it has risen.
+const Level = masterfsm.LevelAudit - 1
+
+// Encode encodes a command as a leader of the group does. A leader that has no name is the actor of acts.
+func (l *Ledger) Encode(c masterfsm.Command) []byte {
+	var level uint64
+	l.Read(func(s *masterfsm.State) { level = s.Level() })
+	return masterfsm.EncodeBy(level, trail.Origin{}, [chain.SaltSize]byte{1}, c)
 }

@@ -126,7 +126,7 @@ func printHints(out io.Writer, c *devcluster.Cluster) {
 Try:
   export TOKEN=$(sed -n 's/.*"project": "\(.*\)".*/\1/p' %[1]s)
   %[5]s -H "Authorization: Bearer $TOKEN" --data-binary 'hello' '%[2]s/v1/records?wait=stored'
-  %[5]s -H "Authorization: Bearer $TOKEN" %[3]s/v1/blocks/0/records/0
+  %[5]s -H "Authorization: Bearer $TOKEN" %[3]s/v1/records
   %[5]s -H "Authorization: Bearer $TOKEN" %[4]s/v1/cluster
 
 `, file, first, last, first, curl)

@@ -1,6 +1,10 @@
 // English. Keys, their order and the names in braces are those of zh.js; a test checks this.
 
+import audit from './audit-en.js';
+
 export default {
+  ...audit,
+
   // The frame
   'nav.label': 'Pages',
   'nav.skip': 'Skip to the content',
@@ -69,7 +73,7 @@ export default {
   'token.project.hint': 'For records: read, append, find, verify.',
   'token.project.short': 'Project',
   'token.admin': 'Admin token',
-  'token.admin.hint': 'For projects and their tokens, checks and lost blocks. Optional.',
+  'token.admin.hint': 'For projects and their tokens, checks, lost blocks and the audit trail. Optional.',
   'token.admin.short': 'Admin',
   'token.isProject': 'Token of project {name}: {rights}',
   'token.isRole': 'This is {role}',

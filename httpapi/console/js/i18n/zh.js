@@ -1,6 +1,10 @@
 // Chinese. Keys, their order and the names in braces are those of en.js; a test checks this.
 
+import audit from './audit-zh.js';
+
 export default {
+  ...audit,
+
   // The frame
   'nav.label': '页面',
   'nav.skip': '跳到正文',
@@ -66,7 +70,7 @@ export default {
   'token.project.hint': '用于记录：读取、追加、查找、验证。',
   'token.project.short': '项目',
   'token.admin': '管理令牌',
-  'token.admin.hint': '用于项目及其令牌、检查、丢失的区块。不需要时请留空。',
+  'token.admin.hint': '用于项目及其令牌、检查、丢失的区块和审计。不需要时请留空。',
   'token.admin.short': '管理',
   'token.isProject': '属于项目 {name}：{rights}',
   'token.isRole': '这是{role}',

@@ -60,7 +60,7 @@ function keyForm(query) {
 }
 
 /** local formats Unix milliseconds as the value of a datetime-local input. */
-const local = (ms) => {
+export const local = (ms) => {
   const at = new Date(ms);
   return new Date(ms - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 };

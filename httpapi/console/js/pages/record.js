@@ -7,6 +7,7 @@ import { parse, signedBy } from '../note.js';
 import { href } from '../router.js';
 import { hasher } from '../sha256.js';
 import { refresh, status } from '../status.js';
+import { targetLink } from '../ui/act.js';
 import { announce } from '../ui/announce.js';
 import { h } from '../ui/dom.js';
 import { icon } from '../ui/icons.js';
@@ -16,8 +17,9 @@ import { save } from '../ui/save.js';
 import { verify } from '../verify.js';
 import { keyOf } from './block.js';
 
-/** record is the page of a position (block/offset) or an index. */
-export function record({ parts, signal }) {
+/** record is the page of a position (block/offset) or an index; with as=audit of the audit trail. */
+export function record({ parts, query, signal }) {
+  const as = query.get('as') === 'audit' ? 'audit' : 'project';
   const [block, offset] = parts;
   const byIndex = offset === undefined;
   const path = byIndex
@@ -25,22 +27,24 @@ export function record({ parts, signal }) {
     : `/v1/blocks/${encodeURIComponent(block)}/records/${encodeURIComponent(offset)}`;
   const title = byIndex ? t('record.byIndex', { index: block }) : t('record.title', { block, offset });
   const place = h('div', { class: 'stack' });
-  load(place, () => getJSON(path, { as: 'project', signal }), (r) => [
+  load(place, () => getJSON(path, { as, signal }), (r) => [
     panel(t('record.payload'), payload(r, signal)),
-    h('div', { class: 'pair' }, aboutPanel(r), proofPanel(r, path, signal)),
+    h('div', { class: 'pair' }, aboutPanel(r, as), proofPanel(r, path, as, signal)),
   ]);
-  return { title, node: [head(title, byIndex ? null : neighbours(Number(block), Number(offset))), place] };
+  return { title, node: [head(title, byIndex ? null : neighbours(Number(block), Number(offset), as)), place] };
 }
 
-const neighbours = (block, offset) => [
+const at = (block, offset, as) => href(`record/${block}/${offset}`, as === 'audit' ? { as } : {});
+
+const neighbours = (block, offset, as) => [
   offset > 0 &&
-    h('a', { class: 'button quiet', href: href(`record/${block}/${offset - 1}`), 'aria-label': t('record.before') },
+    h('a', { class: 'button quiet', href: at(block, offset - 1, as), 'aria-label': t('record.before') },
       icon('back')),
-  h('a', { class: 'button quiet', href: href(`record/${block}/${offset + 1}`), 'aria-label': t('record.after') },
+  h('a', { class: 'button quiet', href: at(block, offset + 1, as), 'aria-label': t('record.after') },
     icon('next')),
 ];
 
-const aboutPanel = (r) =>
+const aboutPanel = (r, as) =>
   panel(t('record.about'), facts(
     [t('record.place'),
       h('a', { href: href(`block/${r.block}`) }, t('record.placeText', { block: r.block, offset: r.offset }))],
@@ -48,19 +52,19 @@ const aboutPanel = (r) =>
     [t('record.state'), stateBadge(r.state)],
     [t('record.time'), h('time', { datetime: new Date(r.time).toISOString() }, moment(r.time))],
     [t('record.project'), r.project],
-    [t('record.key'), keyOf(r)],
+    [t('record.key'), as === 'audit' ? targetLink(r.key) : keyOf(r)],
     [t('record.type'), r.type || '—'],
     [t('record.size'), bytes(r.size)],
     [t('record.leaf'), hash(r.leaf)],
     [t('record.commit'), hash(r.commit)]));
 
 /** proofPanel explains the proof, and verifies it on request. */
-function proofPanel(r, path, signal) {
+function proofPanel(r, path, as, signal) {
   const place = h('div', { class: 'proof', 'aria-live': 'off' });
-  const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)),
+  const run = button(t('proof.verify'), () => load(place, () => check(r, path, as, signal), (result) => steps(result)),
     { kind: 'primary', glyph: 'check', id: 'verify' });
   const kept = h('div');
-  const keep = button(t('receipt.save'), () => load(kept, () => keepReceipt(r, path, signal), (node) => node),
+  const keep = button(t('receipt.save'), () => load(kept, () => keepReceipt(r, path, as, signal), (node) => node),
     { glyph: 'download', id: 'receipt' });
   return panel(t('proof.title'), h('p', {}, t('proof.lead')), h('div', { class: 'form-do' }, run, keep),
     h('p', { class: 'hint' }, t(hasher.native ? 'proof.native' : 'proof.own')), kept, place);
@@ -70,8 +74,8 @@ function proofPanel(r, path, signal) {
  * check gets the proof and verifies it, up to the signature of the log. If no checkpoint covers the record yet, it
  * verifies up to a root that a master has reported.
  */
-async function check(r, path, signal) {
-  const proof = await getJSON(`${path}/proof`, { as: 'project', signal });
+async function check(r, path, as, signal) {
+  const proof = await getJSON(`${path}/proof`, { as, signal });
   const done = await verify(r, proof, hasher.digest);
   return done.concat(proof.checkpoint ? await signed(proof, signal) : await told(proof));
 }
@@ -105,8 +109,8 @@ async function told(proof) {
 }
 
 /** keepReceipt saves the record's receipt as a file. */
-async function keepReceipt(r, path, signal) {
-  const receipt = await getJSON(`${path}/receipt`, { as: 'project', signal });
+async function keepReceipt(r, path, as, signal) {
+  const receipt = await getJSON(`${path}/receipt`, { as, signal });
   save(`${JSON.stringify(receipt, null, 2)}\n`, `receipt-${r.block}-${r.offset}.json`);
   return h('p', { class: 'hint', role: 'status' }, t('receipt.saved'));
 }

@@ -3,6 +3,8 @@
 
 import { fromBase64, toHex } from '../bytes.js';
 import { bytes, t } from '../i18n.js';
+import { parse, type as auditType } from '../trail.js';
+import { actFacts } from './act.js';
 import { h } from './dom.js';
 import { button } from './parts.js';
 import { save } from './save.js';
@@ -26,9 +28,10 @@ function textOf(data) {
 
 const mediaType = (record) => record.type.split(';')[0].trim().toLowerCase();
 
-/** kindOf returns how a payload is shown: "picture", "json", "text" or "hex". */
-function kindOf(record, text) {
+/** kindOf returns how a payload is shown: "audit", "picture", "json", "text" or "hex". */
+function kindOf(record, data, text) {
   const type = mediaType(record);
+  if (type === auditType && record.project === '_audit' && parse(data)) return 'audit';
   if (pictures.includes(type)) return 'picture';
   if (text === null) return 'hex';
   if ((type === 'application/json' || type.endsWith('+json')) && prettyJSON(text) !== null) return 'json';
@@ -82,10 +85,10 @@ function trimmed(data, length) {
 export function payload(record, signal) {
   const data = fromBase64(record.payload);
   const text = textOf(data);
-  const kind = kindOf(record, text);
+  const kind = kindOf(record, data, text);
   return h('div', { class: `payload payload-${kind}` },
     { picture: () => picture(record, data, signal), json: () => written(prettyJSON(text)), text: () => written(text),
-      hex: () => hex(data) }[kind](),
+      hex: () => hex(data), audit: () => actFacts(parse(data), record.key) }[kind](),
     h('div', { class: 'payload-foot' },
       h('span', { class: 'faint' }, t('payload.as', { kind: t(`payload.${kind}`), size: bytes(data.length) })),
       button(t('payload.download'), () => save(data, nameOf(record)), { kind: 'quiet', glyph: 'download' })));
