@@ -213,7 +213,7 @@ func TestForwardedAnnouncement(t *testing.T) {
 		masters := newGroupMasters()
 		masters.set(member("m2"))
 		ledger := &swaying{leader: "m1"}
-		r := newRig(t, 0, func(cfg *Config, r *rig) {
+		r := newJoiningRig(t, 0, func(cfg *Config, r *rig) {
 			ledger.Ledger = r.ledger
 			cfg.Ledger, cfg.Masters = ledger, masters
 		})

@@ -220,6 +220,7 @@ func (m revokes) Member() wire.Member {
 func TestFirstKeyIsTheMembersOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")
+		r.ledger.Audited.Store(true)
 		defer r.stop()
 		r.members.Mu.Lock()
 		r.members.ReachesMember = masters.reaches
@@ -289,6 +290,7 @@ func TestFirstKeyIsTheMembersOwn(t *testing.T) {
 func TestRefusedJoinRemovesNoMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")
+		r.ledger.Audited.Store(true)
 		defer r.stop()
 		if err := r.members.Promote(t.Context(), "m3"); err != nil {
 			t.Fatal(err)

@@ -23,7 +23,7 @@ func member(id string) wire.Member {
 func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
 	masters := newGroupMasters()
-	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
+	r := newJoiningRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
 	r.members.Mu.Lock()
 	r.members.ReachesMember = masters.reaches
 	r.members.Mu.Unlock()

@@ -85,6 +85,17 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	return r
 }
 
+// newJoiningRig is newRig for a group that reaches the level of join tickets, and so has an audit trail.
+func newJoiningRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
+	t.Helper()
+	return newRig(t, storages, func(c *Config, r *rig) {
+		r.ledger.Audited.Store(true)
+		if change != nil {
+			change(c, r)
+		}
+	})
+}
+
 // newProofRig returns a rig with stored records.
 func newProofRig(t *testing.T, records int) *rig {
 	t.Helper()

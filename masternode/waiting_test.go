@@ -25,7 +25,7 @@ type approvingRig struct {
 func newApprovingRig(t *testing.T) *approvingRig {
 	t.Helper()
 	a := &approvingRig{calls: map[string]int{}}
-	a.rig = newRig(t, 1, func(_ *Config, r *rig) {
+	a.rig = newJoiningRig(t, 1, func(_ *Config, r *rig) {
 		r.workers.Flaky = func(url string) error {
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -95,7 +95,7 @@ func TestUnapprovedStorageGetsNothing(t *testing.T) {
 			t.Errorf("%+v, then %+v", waiting, again)
 		}
 		c := a.Cluster(t.Context())
-		if n := a.called("http://new") + a.called("http://thief"); n != 0 || c.Stored != 0 || c.Head.Height != 1 ||
+		if n := a.called("http://new") + a.called("http://thief"); n != 0 || c.Stored != 0 || c.Head.Height == 0 ||
 			len(c.Storages) != 1 || c.Storages[0].URL != known.URL || c.Storages[0].ID != known.ID {
 			t.Errorf("%d calls, %d of %d blocks are stored, on %+v", n, c.Stored, c.Head.Height, c.Storages)
 		}
@@ -127,7 +127,8 @@ func TestUnapprovedStorageGetsNothing(t *testing.T) {
 			t.Errorf("%+v", in)
 		}
 		time.Sleep(10 * time.Second)
-		if c = a.Cluster(t.Context()); c.Stored != 1 || a.called("http://new") == 0 || a.called("http://thief") != 0 {
+		if c = a.Cluster(t.Context()); c.Stored == 0 || c.Stored != c.Head.Height || a.called("http://new") == 0 ||
+			a.called("http://thief") != 0 {
 			t.Errorf("%d blocks are stored, %d calls", c.Stored, a.called("http://new"))
 		}
 		for _, id := range []string{waiting.ID, known.ID, "nobody"} {
@@ -159,7 +160,7 @@ func TestUnapprovedMinerGetsNothing(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		c := a.Cluster(t.Context())
-		if n := a.called("http://thief"); !waiting.Waiting || n != 0 || len(c.Miners) != 1 || c.Head.Height != 3 {
+		if n := a.called("http://thief"); !waiting.Waiting || n != 0 || len(c.Miners) != 1 || c.Head.Height < 3 {
 			t.Errorf("%+v: %d calls, %+v, %d blocks", waiting, n, c.Miners, c.Head.Height)
 		}
 		if _, err := a.ApproveWorker(t.Context(), waiting.ID); err != nil {
@@ -223,13 +224,13 @@ func TestApproveWorkersFlag(t *testing.T) {
 		masters := newGroupMasters()
 		masters.setLevel("m2", masterfsm.LevelApprovals-1)
 		masters.set(wire.Member{ID: "m2", URL: "http://m2", Raft: "m2:1", Group: "cs-test"})
-		r := newRig(t, 1, func(c *Config, r *rig) {
+		r := newJoiningRig(t, 1, func(c *Config, r *rig) {
 			c.Settings.ApproveWorkers, c.Masters = true, masters
 			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true})
 			r.members.ReachesMember = masters.reaches
 		})
 		defer r.stop()
-		if _, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.AdmitMaster{
+		if _, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.AdmitMaster{
 			ID: "m2", URL: "http://m2", Raft: "m2:1", Time: r.leader.Now(),
 		})); err != nil {
 			t.Fatal(err)
@@ -244,7 +245,7 @@ func TestApproveWorkersFlag(t *testing.T) {
 		}
 		masters.setLevel("m2", masterfsm.ProtocolLevel)
 		for role, id := range map[masterfsm.Role]string{masterfsm.RoleStorage: "s0", masterfsm.RoleMiner: "miner"} {
-			if _, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{Role: role, ID: id,
+			if _, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.Register{Role: role, ID: id,
 				URL: "http://" + id, MasterToken: "x", Boot: "1", Level: masterfsm.ProtocolLevel, Time: r.leader.Now()},
 			)); err != nil {
 				t.Fatal(err)

@@ -87,6 +87,7 @@ func suiteMember(id string) wire.Member {
 func newMasterSuite(t *testing.T) *masterSuite {
 	t.Helper()
 	s := &masterSuite{ledger: heldLedger{masterstest.NewLedger(t), make(chan struct{}), make(chan struct{})}}
+	s.ledger.Audited.Store(true) // for join tickets
 	s.ledger.Fate = func() masterstest.Fate { return masterstest.Fate(s.fate.Swap(0)) }
 	s.ledger.Vacancy = func() time.Duration {
 		if s.vacant.Load() {
@@ -122,7 +123,7 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	await(t, "the leader's term, and the newest protocol level", func() bool {
 		level := uint64(0)
 		s.ledger.Read(func(state *masterfsm.State) { level = state.Level() })
-		return s.leader.Ready() == nil && level == masterstest.Level
+		return s.leader.Ready() == nil && level == masterfsm.ProtocolLevel
 	})
 	created, err := s.leader.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
@@ -183,7 +184,7 @@ func (s *masterSuite) announcements(t *testing.T) {
 		return key
 	}
 	newcomer.Proof = joining.Prove("cs-test", newcomer, 1, s.newcomer, ticket())
-	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterstest.Level}
+	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterfsm.ProtocolLevel}
 	for range 2 { // the second time it is known
 		for _, url := range []string{s.Follower, s.Leader} {
 			if got, err := s.Announce(t.Context(), url, newcomer, false); err != nil || got != want {

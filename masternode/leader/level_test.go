@@ -119,6 +119,7 @@ func TestAddressesAreRightBeforeKeys(t *testing.T) {
 		"http://m3": {ID: "m3", URL: "http://m3", Raft: "m3:1", Level: masterfsm.ProtocolLevel},
 	}
 	l, ledger := newLeadership(t, others)
+	ledger.Audited.Store(true)
 	var view masterfsm.View
 	raise := func() error {
 		_, err := l.raiseLevel()(t.Context())
