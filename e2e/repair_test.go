@@ -158,8 +158,9 @@ func TestTransferCut(t *testing.T) {
 	}
 	status := c.awaitSettled(4)
 	told := repairsOf(i, r.url())
-	if len(told) == 0 || told[0].Source == "" ||
-		i.Totals.RepairedBlocks-before.Totals.RepairedBlocks != status.Head.Height ||
+	// The last block may have the record of the node's registration, and come from the masters.
+	filled := i.Totals.RepairedBlocks - before.Totals.RepairedBlocks
+	if len(told) == 0 || told[0].Source == "" || filled > status.Head.Height || filled+1 < status.Head.Height ||
 		i.Totals.RepairedBytes-before.Totals.RepairedBytes < chainMiB<<20 {
 		t.Errorf("a node was filled with %d blocks, and this is told of it: %+v, totals %+v", status.Head.Height, told,
 			i.Totals)

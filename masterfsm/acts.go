@@ -84,7 +84,9 @@ var acts = map[kind]act{
 	41: {act: trail.TicketCreate, grows: true, about: func(s *State, _ Command) subject {
 		return aboutTicket(s.lastTicket + 1)
 	}},
-	42: {act: trail.TicketRevoke, about: func(_ *State, c Command) subject { return aboutTicket(c.(*RevokeTicket).ID) }},
+	42: {act: trail.TicketRevoke, about: func(_ *State, c Command) subject {
+		return aboutTicket(c.(*RevokeTicket).ID)
+	}},
 	43: {act: trail.WorkerDecide, about: aboutWaiting},
 	47: {act: trail.ProjectClose, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*CloseProject).Project)

@@ -412,6 +412,7 @@ func TestUpgradeToAudit(t *testing.T) {
 	b.add(startTime, call{project: 3, payloads: []string{"of a user"}})
 	b.refusedBytes(EncodeAct(leaderOrigin, saltOf(1), Encode(&CreateProject{Name: "x"})), ErrBadCommand)
 	b.refusedBytes(EncodeAct(leaderOrigin, saltOf(1), Encode(&RaiseLevel{Level: LevelAudit - 1})), ErrBadCommand)
+	b.refusedBytes(Encode(&RaiseLevel{Level: LevelAudit}), ErrUnrecorded)
 	if old := snapshotBytes(t, b.State); old[4] != 9 || len(b.audited()) != 0 {
 		t.Errorf("version %d, %d records", old[4], len(b.audited()))
 	}

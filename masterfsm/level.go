@@ -29,8 +29,8 @@ import (
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
 //	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; join tickets ([CreateTicket],
-//	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the log
-//	   can be closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the
+//	   log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1

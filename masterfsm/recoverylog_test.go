@@ -161,7 +161,7 @@ func TestRecoverAnotherLog(t *testing.T) {
 func TestRecoverAClosedLog(t *testing.T) {
 	g := signing(t)
 	g.stores(2)
-	g.do(Encode(&RaiseLevel{Level: ProtocolLevel, Time: startTime}))
+	g.do(g.encode(&RaiseLevel{Level: ProtocolLevel, Time: startTime}))
 	g.do(g.encode(closeLog(origin, "example.com/second", 2, g.Published().Boundary)))
 	s := g.survivor(len(g.log))
 	if len(s.Log().Closed) != 1 {

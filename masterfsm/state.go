@@ -144,7 +144,7 @@ func (s *State) Apply(data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.level >= LevelAudit && IsAct(c) {
+	if NeedsOrigin(s.level, c) {
 		return nil, fmt.Errorf("%w: %T", ErrUnrecorded, c)
 	}
 	return c.apply(s)

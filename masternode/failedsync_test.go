@@ -25,7 +25,9 @@ func TestMasterAfterAFailedSync(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newJoiningRig(t, 0, func(cfg *Config, _ *rig) { cfg.Kernel, cfg.AfterFailedSync = c.kernel, c.override })
+				r := newJoiningRig(t, 0, func(cfg *Config, _ *rig) {
+					cfg.Kernel, cfg.AfterFailedSync = c.kernel, c.override
+				})
 				time.Sleep(10 * time.Second) // until the level is raised
 				for _, command := range []masterfsm.Command{
 					&masterfsm.AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: r.leader.Now(),

@@ -136,7 +136,7 @@ func TestGroupOfOneAcceptsAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
 	if _, err := leaderOf(t, nodes...).Propose(t.Context(),
-		masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1})); err != nil {
+		masterfsm.Encode(&masterfsm.RaiseLevel{Level: testLevel, Time: 1})); err != nil {
 		t.Fatal(err)
 	}
 	create(t, "before", nodes...)

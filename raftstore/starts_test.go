@@ -35,10 +35,13 @@ func copyFolder(t testing.TB, from, to string) {
 	}
 }
 
+// testLevel is the protocol level of groups in tests: the highest one at which their commands need no origin.
+const testLevel = masterfsm.LevelAudit - 1
+
 // raised raises the group's protocol level, and waits until every member has recorded it and the starts of all others.
 func raised(t testing.TB, nodes ...*node) {
 	t.Helper()
-	raiseLevel(t, masterfsm.ProtocolLevel, nodes...)
+	raiseLevel(t, testLevel, nodes...)
 	awaitStarts(t, nodes...)
 }
 
@@ -67,7 +70,7 @@ func awaitStarts(t testing.TB, nodes ...*node) {
 			n.mu.Lock()
 			level := n.identity.Level
 			n.mu.Unlock()
-			if level != masterfsm.ProtocolLevel {
+			if level != testLevel {
 				return false
 			}
 			for _, other := range nodes {

@@ -482,6 +482,57 @@ func TestDamageDelaysTheConversion(t *testing.T) {
 	c.repairAll(t, c.source(t), n, height, []chain.Range{{From: 12, To: 13}})
 }
 
+// TestConversionWithoutTheKeyFile takes the file of keys away after the start, as a mounted secret may be. What was put
+// off is converted all the same, with the keys in memory.
+func TestConversionWithoutTheKeyFile(t *testing.T) {
+	const height = 30
+	c, cfg := filled(t, 46, height)
+	plain := mustOpen(t, cfg)
+	path, p := segmentOf(t, plain, 12)
+	plain.indexer.await(t.Context(), c.statusAt(height).Size)
+	mustClose(t, plain)
+	flip(t, path, p.End()-1)
+	keys, file := ring(t, 1)
+	cfg.AtRest, cfg.keysPause = keys, time.Millisecond
+	n := mustOpen(t, cfg)
+	await(t, cfg.Dir, func(f AtRestFiles) bool { return f.Plain == 1 })
+	must(t, os.Remove(file))
+	// A person confirms the loss.
+	if status := c.ended(t, n, height, chain.Range{From: 12, To: 13}); status.Report == nil {
+		t.Fatalf("%+v", status)
+	}
+	await(t, cfg.Dir, func(f AtRestFiles) bool { return f.Plain == 0 })
+}
+
+// TestRotationAfterARestoredHeader damages a copy of a segment's header before the key is replaced. A check restores
+// the copy, and the header is then encrypted with the new key.
+func TestRotationAfterARestoredHeader(t *testing.T) {
+	const height = 30
+	c := newTestChain(47)
+	c.growTo(t, height)
+	keys, file := ring(t, 1)
+	cfg := Config{AtRest: keys, Dir: memDir(t), SegmentBytes: 2000, keysPause: time.Millisecond}
+	n := mustOpen(t, cfg)
+	c.putAll(t, n)
+	damaged, _ := segmentOf(t, n, 12)
+	flip(t, damaged, 10)
+	old := keys.Current()
+	keyFile(t, file+".new", 2, 1)
+	must(t, os.Rename(file+".new", file))
+	want, _ := ring(t, 2)
+	others := 0
+	await(t, cfg.Dir, func(f AtRestFiles) bool {
+		others = f.Keys[want.Current()]
+		return f.Keys[old] <= 2 && others > 1
+	})
+	for range 10 { // passes that find nothing to do
+		time.Sleep(cfg.keysPause)
+	}
+	c.checked(t, n, height)
+	await(t, cfg.Dir, func(f AtRestFiles) bool { return len(f.Keys) == 1 && f.Keys[want.Current()] > others })
+	c.clean(t, n, height)
+}
+
 // await waits until the files of a folder are as wanted.
 func await(t *testing.T, dir string, wanted func(AtRestFiles) bool) {
 	t.Helper()

@@ -113,7 +113,8 @@ var mayImport = map[string][]string{
 	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
 	"e2e":                             {},
 
-	"masternode": {"chain", "internal/histogram", "internal/joining", "internal/origin", "masterfsm", "masterfsm/streams",
+	"masternode": {"chain", "internal/histogram", "internal/joining", "internal/origin", "masterfsm",
+		"masterfsm/streams",
 		"masternode/appendstream",
 		"masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/appendstream": {"wire"},
