@@ -95,7 +95,7 @@ func TestUnapprovedStorageGetsNothing(t *testing.T) {
 			t.Errorf("%+v, then %+v", waiting, again)
 		}
 		c := a.Cluster(t.Context())
-		if n := a.called("http://new") + a.called("http://thief"); n != 0 || c.Stored != 0 || c.Head.Height != 1 ||
+		if n := a.called("http://new") + a.called("http://thief"); n != 0 || c.Stored != 0 || c.Head.Height == 0 ||
 			len(c.Storages) != 1 || c.Storages[0].URL != known.URL || c.Storages[0].ID != known.ID {
 			t.Errorf("%d calls, %d of %d blocks are stored, on %+v", n, c.Stored, c.Head.Height, c.Storages)
 		}
@@ -127,7 +127,7 @@ func TestUnapprovedStorageGetsNothing(t *testing.T) {
 			t.Errorf("%+v", in)
 		}
 		time.Sleep(10 * time.Second)
-		if c = a.Cluster(t.Context()); c.Stored != 1 || a.called("http://new") == 0 || a.called("http://thief") != 0 {
+		if c = a.Cluster(t.Context()); c.Stored == 0 || c.Stored != c.Head.Height || a.called("http://new") == 0 || a.called("http://thief") != 0 {
 			t.Errorf("%d blocks are stored, %d calls", c.Stored, a.called("http://new"))
 		}
 		for _, id := range []string{waiting.ID, known.ID, "nobody"} {
@@ -159,7 +159,7 @@ func TestUnapprovedMinerGetsNothing(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		c := a.Cluster(t.Context())
-		if n := a.called("http://thief"); !waiting.Waiting || n != 0 || len(c.Miners) != 1 || c.Head.Height != 3 {
+		if n := a.called("http://thief"); !waiting.Waiting || n != 0 || len(c.Miners) != 1 || c.Head.Height < 3 {
 			t.Errorf("%+v: %d calls, %+v, %d blocks", waiting, n, c.Miners, c.Head.Height)
 		}
 		if _, err := a.ApproveWorker(t.Context(), waiting.ID); err != nil {
