@@ -127,7 +127,8 @@ func TestUnapprovedStorageGetsNothing(t *testing.T) {
 			t.Errorf("%+v", in)
 		}
 		time.Sleep(10 * time.Second)
-		if c = a.Cluster(t.Context()); c.Stored == 0 || c.Stored != c.Head.Height || a.called("http://new") == 0 || a.called("http://thief") != 0 {
+		if c = a.Cluster(t.Context()); c.Stored == 0 || c.Stored != c.Head.Height || a.called("http://new") == 0 ||
+			a.called("http://thief") != 0 {
 			t.Errorf("%d blocks are stored, %d calls", c.Stored, a.called("http://new"))
 		}
 		for _, id := range []string{waiting.ID, known.ID, "nobody"} {
