@@ -260,8 +260,6 @@ func (c *Cluster) clusterRoutes() routes {
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
 		"DELETE /v1/miners/{id}":                  {admin, c.removeMiner},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
-		"POST /v1/waiting-workers/{id}/approve":   {admin, c.approveWorker},
-		"DELETE /v1/waiting-workers/{id}":         {admin, c.refuseWorker},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
 		"POST /v1/time":                           {admin, c.setTime},
 		"PATCH /v1/settings":                      {admin, c.changeSettings},

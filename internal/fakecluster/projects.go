@@ -71,6 +71,8 @@ func (c *Cluster) projectRoutes() routes {
 		"GET /v1/join-tickets":                      {admin, c.listJoinTickets},
 		"POST /v1/join-tickets":                     {admin, c.createJoinTicket},
 		"DELETE /v1/join-tickets/{id}":              {admin, c.revokeJoinTicket},
+		"POST /v1/waiting-workers/{id}/approve":     {admin, c.approveWorker},
+		"DELETE /v1/waiting-workers/{id}":           {admin, c.refuseWorker},
 	}
 }
 
