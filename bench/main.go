@@ -27,8 +27,8 @@ rates, latencies, the processor time per record of each process, and its peak me
 the project's targets, and the memory and disk space of the processes.
 
 Checks and repairs of storage nodes are measured without a cluster, next to the bare hash and a bare HTTP copy
-of the same bytes. Appends and reads are measured with and without checks in the background. At the end the
-whole chain of every storage node is verified.
+of the same bytes. Appends and reads are measured with and without checks in the background, and with and
+without TLS, on two clusters in turn. At the end the whole chain of every storage node is verified.
 
 Run nothing else on the machine meanwhile. The scenarios: `
 

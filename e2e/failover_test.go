@@ -119,17 +119,22 @@ func TestFailoverGap(t *testing.T) {
 	for _, way := range []struct {
 		name  string
 		limit time.Duration
+		setUp func(*devcluster.Topology)
 		end   func(c *cluster, name string)
 	}{
-		{"killed", time.Second, func(c *cluster, name string) { c.kill(name) }},
-		{"stopped", 300 * time.Millisecond, func(c *cluster, name string) {
+		{"killed", time.Second, plain, func(c *cluster, name string) { c.kill(name) }},
+		{"killed with TLS", time.Second, secure, func(c *cluster, name string) { c.kill(name) }},
+		{"stopped", 300 * time.Millisecond, plain, func(c *cluster, name string) {
 			if err := c.StopRole(name); err != nil {
 				c.t.Fatal(err)
 			}
 		}},
 	} {
+		if way.name == "killed with TLS" && !settings.times {
+			continue // TestTLS kills a leader too
+		}
 		t.Run(way.name, func(t *testing.T) {
-			c, o := start(t), newOracle()
+			c, o := startWith(t, way.setUp), newOracle()
 			a := c.appendAlways(o)
 			c.awaitMore(a, some)
 			var gaps []time.Duration

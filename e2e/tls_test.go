@@ -20,6 +20,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
+// plain leaves a topology without TLS.
+func plain(*devcluster.Topology) {}
+
 // secure makes the roles of a topology speak TLS, and the clients of the tests trust its authority.
 func secure(topology *devcluster.Topology) {
 	topology.TLS = true

@@ -328,6 +328,11 @@ func (n *Node) refused(err error, project uint32, p masterfsm.Placement) error {
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { owner, _ = s.Project(project) })
 		return fmt.Errorf("%w; the quota is %s; nothing was appended, send smaller records or fewer at once",
 			err, quotaText(owner.Quota))
+	case errors.Is(err, wire.ErrProjectClosed):
+		var owner masterfsm.Project
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { owner, _ = s.Project(project) })
+		return fmt.Errorf("%w: an administrator closed project %d, %q, at %s; nothing was appended", err, project,
+			owner.Name, time.UnixMilli(int64(owner.Closed)).UTC().Format(time.RFC3339))
 	case errors.Is(err, masterfsm.ErrUnknownProject):
 		return fmt.Errorf("%w: %w", wire.ErrUnauthorized, err)
 	}

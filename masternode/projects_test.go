@@ -104,7 +104,8 @@ func TestClosedProject(t *testing.T) {
 			t.Fatalf("%+v, %v", p, err)
 		}
 		entry := Entry{Payload: []byte("x")}
-		if _, err := r.Append(t.Context(), r.project, []Entry{entry}, ""); !errors.Is(err, wire.ErrProjectClosed) {
+		if _, err := r.Append(t.Context(), r.project, []Entry{entry}, ""); !errors.Is(err, wire.ErrProjectClosed) ||
+			!strings.Contains(err.Error(), `"p", at 20`) {
 			t.Errorf("an append: %v", err)
 		}
 		writer := masterfsm.Access{Project: r.project, Rights: masterfsm.MayAppend}

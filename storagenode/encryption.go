@@ -20,48 +20,42 @@ import (
 // keysPause is the time between two looks at the file of keys.
 const keysPause = 10 * time.Second
 
-// encryptMost is the longest number of pauses before files that could not be encrypted are tried again.
+// encryptMost is the longest number of pauses between two passes over all files.
 const encryptMost = 64
 
-// encryptPasses is how often all files are looked at after the first key has changed. A file that was just being made
-// under the key before is found in the second pass.
-const encryptPasses = 2
-
-// convertStep is the number of blocks that are converted at a time.
-const convertStep = 64
+const (
+	// convertStep is the number of blocks that are converted at a time.
+	convertStep = 64
+	// convertRate bounds the bytes per second that a running node converts. It is that of a check by default.
+	convertRate = 32 << 20
+)
 
 // errPutOff: a file cannot be encrypted again now.
 var errPutOff = errors.New("it is encrypted again later")
 
 // followKeys reads the file of keys again when it changes, and brings all files under the first key: encrypted ones get
 // new headers, and others are encrypted. The index of records is left to its own goroutine.
+//
+// The passes over the files become rarer and do not end: a repair that began before the key was replaced, or a check
+// that restores a header, may leave a file under another key, and a damaged file is put off. They need no file of keys:
+// it may be there at the start only.
 func (n *Node) followKeys(ctx context.Context) {
-	logged := ""
-	left := encryptPasses // passes that are to succeed
-	wait, longer := 0, 1  // pauses until the next pass, and after one that fails
+	var reading, encrypting onceLogger
+	wait, longer := 0, 1 // pauses until the next pass, and after that
 	for {
 		changed, err := n.cfg.AtRest.Reload()
+		reading.log(n.log, "the file of at-rest keys is not used as it is, the keys that it had still are", err)
 		if changed {
 			n.log.Info("the file of at-rest keys has changed", "key", n.cfg.AtRest.Current())
-			left, wait, longer = encryptPasses, 0, 1
+			wait, longer = 0, 1
 		}
-		if wait--; err == nil && left > 0 && wait < 0 {
-			if err = n.encryptAll(ctx, false); err == nil {
-				left--
-			} else {
-				wait, longer = longer, min(2*longer, encryptMost)
+		if wait--; wait < 0 {
+			err := n.encryptAll(ctx, false, n.cfg.convertRate)
+			if errors.Is(err, ErrFailed) || ctx.Err() != nil {
+				return
 			}
-		}
-		if errors.Is(err, ErrFailed) || ctx.Err() != nil {
-			return
-		}
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if text != "" && text != logged {
-			n.log.Warn("files are not under the current at-rest key", "error", err)
-			logged = text
+			encrypting.log(n.log, "files are not under the current at-rest key", err)
+			wait, longer = longer, min(2*longer, encryptMost)
 		}
 		n.indexer.chainGrew() // it may have runs to encrypt
 		select {
@@ -78,15 +72,17 @@ func (n *Node) Reencrypt(ctx context.Context) error {
 	if !n.cfg.AtRest.Has() {
 		return errors.New("the node has no at-rest keys")
 	}
-	if err := n.encryptAll(ctx, true); err != nil {
+	err := n.encryptAll(ctx, true, 0)
+	if errors.Is(err, ErrFailed) || ctx.Err() != nil {
 		return err
 	}
-	return n.indexer.renew()
+	return errors.Join(err, n.indexer.renew())
 }
 
 // encryptAll brings segments, inbox and quarantine under the current key. With data, encrypted segments and the inbox
-// get new data keys too. The error wraps ErrFailed, or names files that could not be encrypted now.
-func (n *Node) encryptAll(ctx context.Context, data bool) error {
+// get new data keys too. rate bounds the bytes of segments per second, 0 for no limit. The error wraps ErrFailed, or
+// names files that could not be encrypted now.
+func (n *Node) encryptAll(ctx context.Context, data bool, rate int64) error {
 	firsts, err := segment.List(n.dir.Segments())
 	if err != nil {
 		return err
@@ -100,19 +96,19 @@ func (n *Node) encryptAll(ctx context.Context, data bool) error {
 		}
 		plain, err := n.rewrapSegment(first)
 		if err == nil && (data || plain) {
-			err = n.convert(ctx, first)
+			err = n.convert(ctx, first, rate)
 		}
 		if errors.Is(err, ErrFailed) {
 			return err
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, n.encryptInbox(data), n.rewrapQuarantine())
+	errs = append(errs, n.encryptInbox(ctx, data), n.rewrapQuarantine())
 	return errors.Join(errs...)
 }
 
 // rewrapSegment writes the header of an encrypted segment under the current key. plain reports that the segment is not
-// encrypted; one whose header is damaged may be. The error wraps ErrFailed if a write failed.
+// encrypted. The error wraps ErrFailed if a write failed, and errPutOff if the header is damaged.
 func (n *Node) rewrapSegment(first uint64) (plain bool, err error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -126,7 +122,12 @@ func (n *Node) rewrapSegment(first uint64) (plain bool, err error) {
 			return err
 		}
 		defer func() { _ = f.Close() }() // what was written is synced
-		plain = !segment.IsEncrypted(f) && segment.CheckHeader(f, first) == nil
+		if plain = !segment.IsEncrypted(f); plain {
+			if err := segment.CheckHeader(f, first); err != nil {
+				plain = false
+				return fmt.Errorf("%w: %w", err, errPutOff) // a check restores it
+			}
+		}
 		changed, err := segment.Rewrap(f, n.cfg.AtRest)
 		if changed {
 			n.log.Debug("a header is encrypted with the current at-rest key", "file", path)
@@ -136,25 +137,42 @@ func (n *Node) rewrapSegment(first uint64) (plain bool, err error) {
 	return plain, err
 }
 
-// encryptInbox writes the blocks of the inbox again that are not under the current key, or all of them.
-func (n *Node) encryptInbox(all bool) error {
+// encryptInbox writes the blocks of the inbox again that are not under the current key, or all of them. Nothing waits
+// for more than one of them.
+func (n *Node) encryptInbox(ctx context.Context, all bool) error {
+	n.life.RLock()
+	n.mu.Lock()
+	numbers := n.inbox.Numbers()
+	n.mu.Unlock()
+	n.life.RUnlock()
+	var errs []error
+	for _, number := range numbers {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		err := n.encryptWaiting(number, all)
+		if errors.Is(err, ErrFailed) {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// encryptWaiting writes a block of the inbox again if it is still there, and not under the current key or to be written
+// in any case.
+func (n *Node) encryptWaiting(number uint64, always bool) error {
 	n.life.RLock()
 	defer n.life.RUnlock()
 	return n.locked(func() error {
-		numbers := n.inbox.NotCurrent()
-		if all {
-			numbers = n.inbox.Numbers()
+		if !n.inbox.Has(number) || !always && n.inbox.IsCurrent(number) {
+			return nil
 		}
-		for _, number := range numbers {
-			data, err := n.inbox.Read(number)
-			if err != nil {
-				return fmt.Errorf("%s: %w", n.inbox.Path(number), err) // its turn in the chain judges it
-			}
-			if err := n.fail(n.inbox.Rewrite(number, data, n.cfg.writeFile)); err != nil {
-				return err
-			}
+		data, err := n.inbox.Read(number)
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.inbox.Path(number), err) // its turn in the chain judges it
 		}
-		return nil
+		return n.fail(n.inbox.Rewrite(number, data, n.cfg.writeFile))
 	})
 }
 
@@ -199,11 +217,12 @@ func (n *Node) rewrapAside(path string) error {
 
 // convert writes a segment again under a new data key, as a repair does that receives nothing. It gives way to a
 // repair. A segment with blocks that cannot be read stays as it is. The error wraps ErrFailed, or errPutOff.
-func (n *Node) convert(ctx context.Context, first uint64) error {
+func (n *Node) convert(ctx context.Context, first uint64, rate int64) error {
 	c := &conversion{n: n, first: first}
+	began := time.Now()
 	for !c.done {
-		if ctx.Err() != nil {
-			return errors.Join(context.Cause(ctx), c.abandon())
+		if err := keepRate(ctx, rate, began, c.bytes); err != nil {
+			return errors.Join(err, c.abandon())
 		}
 		if err := c.step(); err != nil {
 			return errors.Join(fmt.Errorf("encrypt %s: %w", n.segmentPath(first), err), c.abandon())
@@ -219,6 +238,7 @@ type conversion struct {
 	first uint64
 	state *chainState    // the one of the first step
 	own   incomingRepair // receives nothing
+	bytes uint64         // that were written
 	done  bool
 }
 
@@ -259,6 +279,7 @@ func (c *conversion) step() error {
 	if w.old == nil || w.keepWhole && c.losesBlocks() {
 		return fmt.Errorf("a block cannot be read, which a repair replaces: %w", errPutOff)
 	}
+	c.bytes = uint64(w.size)
 	if w.next() < end {
 		return nil
 	}

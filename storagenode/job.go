@@ -3,6 +3,8 @@ package storagenode
 import (
 	"context"
 	"errors"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // job is a goroutine that can be stopped.
@@ -93,4 +95,18 @@ func (n *Node) mayStart(ctx context.Context) error {
 		return errors.Join(ErrFailed, n.failure)
 	}
 	return context.Cause(ctx)
+}
+
+// onceLogger logs an error unless it logged the same one last.
+type onceLogger struct{ last string }
+
+func (o *onceLogger) log(log hclog.Logger, what string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != o.last {
+		log.Warn(what, "error", err)
+	}
+	o.last = text
 }

@@ -27,7 +27,7 @@ type recordIndexer struct {
 	index  *records.Index
 	wake   chan struct{} // holds one value if the chain has grown
 	job    *job
-	logged string // the last failure; of the goroutine
+	logged onceLogger // of the goroutine
 }
 
 // startRecordIndexer opens the index and starts to follow the chain.
@@ -73,7 +73,7 @@ func (x *recordIndexer) chainGrew() {
 func (x *recordIndexer) run(ctx context.Context) {
 	for {
 		more, err := x.step(ctx)
-		x.logOnce(err)
+		x.logged.log(x.n.log, "the index of records waits", err)
 		if durable.IsSync(err) {
 			_ = x.n.failUnlocked(err) // the role reports it
 			return
@@ -92,18 +92,6 @@ func (x *recordIndexer) run(ctx context.Context) {
 		case <-time.After(indexerPause):
 		}
 	}
-}
-
-// logOnce logs a failure unless it was logged last.
-func (x *recordIndexer) logOnce(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != "" && text != x.logged {
-		x.n.log.Warn("the index of records waits", "because", err)
-	}
-	x.logged = text
 }
 
 // step indexes the next blocks, and reports whether there may be more.

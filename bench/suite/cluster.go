@@ -2,6 +2,7 @@ package suite
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,6 +40,9 @@ type system struct {
 	names   map[string]string // of the masters, by host
 	token   string            // the project's
 	data    map[string]string // folder of each role
+	trust   *tls.Config       // of the clients of the masters; nil without TLS
+
+	acknowledged uint64 // records that the cluster has acknowledged to the load generator
 }
 
 // chainstore measures a cluster of seven processes and verifies its chain at the end.
@@ -101,16 +105,21 @@ func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error
 	if err := cluster.Stop(); err != nil {
 		return err
 	}
-	return b.verify(ctx, cluster.File(), status.Head)
+	b.report.Chain, err = b.verify(ctx, sys, status.Head)
+	return err
 }
 
 func newSystem(cluster *devcluster.Cluster) (*system, error) {
 	file := cluster.File()
-	c, err := client.New(client.Config{Masters: file.Masters, Token: file.Tokens.Project})
+	trust, err := trusting(file.CA)
 	if err != nil {
 		return nil, err
 	}
-	sys := &system{cluster: cluster, client: c, token: file.Tokens.Project,
+	c, err := client.New(client.Config{Masters: file.Masters, Token: file.Tokens.Project, TLS: trust})
+	if err != nil {
+		return nil, err
+	}
+	sys := &system{cluster: cluster, client: c, token: file.Tokens.Project, trust: trust,
 		names: map[string]string{}, data: map[string]string{}}
 	for _, url := range file.Masters {
 		host, err := hostOf(url)
@@ -201,7 +210,8 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	hosts := s.at.among(sys.hosts, leader)
-	r, err := b.load(ctx, s, sys.appenders(s, hosts), sys.tested.leading(sys.names[leader]))
+	r, answered, err := b.load(ctx, s, sys.appenders(s, hosts), sys.tested.leading(sys.names[leader]))
+	sys.acknowledged += answered * uint64(s.batch)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -218,13 +228,22 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 
 // reads measures a scenario of reads.
 func (b *bench) reads(ctx context.Context, sys *system, s scenario) error {
-	p, err := b.readable(ctx, sys, s)
+	f, err := b.readers(ctx, sys, s)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	leader, err := sys.leader(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return b.measure(ctx, s, f, sys.tested.leading(sys.names[leader]))
+}
+
+// readers makes the chain long enough and returns the clients of a scenario of reads, spread over the masters.
+func (b *bench) readers(ctx context.Context, sys *system, s scenario) (fleet, error) {
+	p, err := b.readable(ctx, sys, s)
+	if err != nil {
+		return nil, err
 	}
 	records := uint64(b.cfg.ReadRecords)
 	first := uint64(0)
@@ -239,10 +258,10 @@ func (b *bench) reads(ctx context.Context, sys *system, s scenario) error {
 	var f fleet
 	for i := range s.clients {
 		host := sys.hosts[i%len(sys.hosts)]
-		f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p, first, records), want: http.StatusOK,
-			check: isPayload})
+		f = append(f, &httpClient{addr: host, trust: sys.trust, next: newRead(host, sys.token, p, first, records),
+			want: http.StatusOK, check: isPayload})
 	}
-	return b.measure(ctx, s, f, sys.tested.leading(sys.names[leader]))
+	return f, nil
 }
 
 // leader returns the host of the master that leads.
@@ -272,7 +291,7 @@ func (sys *system) appenders(s scenario, hosts []string) fleet {
 		if s.work == workBatch {
 			request = newBatch(host, sys.token, uint64(i), s.batch)
 		}
-		f = append(f, &httpClient{addr: host, next: request.next, want: http.StatusCreated})
+		f = append(f, &httpClient{addr: host, trust: sys.trust, next: request.next, want: http.StatusCreated})
 	}
 	return f
 }
@@ -283,17 +302,17 @@ func (b *bench) readable(ctx context.Context, sys *system, s scenario) (*places,
 	if err := f.connect(ctx); err != nil {
 		return nil, err
 	}
-	for empty := 0; b.acknowledged < uint64(b.cfg.ReadRecords); {
+	for empty := 0; sys.acknowledged < uint64(b.cfg.ReadRecords); {
 		b.progress(s, "making the chain: %s of %s records",
-			thousands(float64(b.acknowledged)), thousands(float64(b.cfg.ReadRecords)))
+			thousands(float64(sys.acknowledged)), thousands(float64(b.cfg.ReadRecords)))
 		t, err := f.run(ctx, seedTime)
-		b.acknowledged += t.answered * batchSize
+		sys.acknowledged += t.answered * batchSize
 		if t.answered == 0 {
 			empty++
 		}
 		if err == nil && empty == seedParts {
 			err = fmt.Errorf("appending %d records took too long: %d are there; an error: %w",
-				b.cfg.ReadRecords, b.acknowledged, t.first)
+				b.cfg.ReadRecords, sys.acknowledged, t.first)
 		}
 		if err != nil {
 			return nil, errors.Join(err, f.close())

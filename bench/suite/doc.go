@@ -18,5 +18,5 @@
 // runs on a node in this process, by the same orders as a leader's, and next to it the bare hash of as many bytes. A
 // repair runs between two processes whose master is this process (storagenodes.go), and next to it a bare HTTP copy of
 // the same files. What checks cost the users is measured with the cluster (duringchecks.go): the same load with and
-// without them.
+// without them. What TLS costs is measured with two clusters, run by run in turn (tls.go).
 package suite

@@ -3,6 +3,7 @@ package suite
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ func (r *refusal) Error() string { return r.text }
 // httpClient is one client's connection to an HTTP server. One goroutine uses it.
 type httpClient struct {
 	addr  string                  // host:port
+	trust *tls.Config             // nil for plain text
 	next  func() []byte           // the next complete request, valid until the next call
 	want  int                     // status
 	check func(body []byte) error // of a response with that status; nil for none
@@ -37,7 +39,7 @@ type httpClient struct {
 }
 
 func (c *httpClient) connect(ctx context.Context) error {
-	s, err := dialSocket(ctx, c.addr)
+	s, err := dialSocket(ctx, c.addr, c.trust)
 	if err != nil {
 		return err // the closed socket stays, and requests on it fail
 	}

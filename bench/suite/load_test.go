@@ -3,8 +3,11 @@ package suite
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -102,6 +105,37 @@ func longEnough(t *testing.T, test func(d time.Duration) bool) {
 		}
 	}
 	t.Fatal("too few requests within a minute")
+}
+
+// TestRunWithTLS makes requests with TLS, and none to a server whose authority is not trusted.
+func TestRunWithTLS(t *testing.T) {
+	var secure atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && r.TLS.Version == tls.VersionTLS13 {
+			secure.Add(1)
+		}
+		w.WriteHeader(http.StatusCreated)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	f := appenders(server.Listener.Addr().String(), 2)
+	for _, c := range f {
+		c.(*httpClient).trust = &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}
+	}
+	got := load(t, f, 50*time.Millisecond)
+	if got.errors != 0 || got.answered == 0 || got.answered != uint64(secure.Load()) {
+		t.Errorf("%d answers and %d errors (%v), %d requests with TLS", got.answered, got.errors, got.first,
+			secure.Load())
+	}
+	for _, c := range f {
+		c.(*httpClient).trust = &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: x509.NewCertPool()}
+	}
+	if err := f.connect(t.Context()); err == nil {
+		t.Error("the clients connect to a server that they do not trust")
+	}
 }
 
 func TestRunMeasuresLatency(t *testing.T) {

@@ -191,6 +191,10 @@ var comparisons = [...]Ratio{
 	{Of: "repair-fill", To: "repair-copy", What: whatRate, Goal: 0.3},
 	{Of: "append-checked-64", To: "append-unchecked-64", What: whatRate, Goal: 0.8},
 	{Of: "read-checked-64", To: "read-64", What: whatRate, Goal: 0.8},
+	{Of: "tls-append-64", To: "tls-append-64" + inPlain, What: whatRate, Goal: 0.85},
+	{Of: "tls-append-64", To: "tls-append-64" + inPlain, What: whatCPU},
+	{Of: "tls-read-64", To: "tls-read-64" + inPlain, What: whatRate, Goal: 0.85},
+	{Of: "tls-read-64", To: "tls-read-64" + inPlain, What: whatCPU},
 }
 
 // ratios compares what was measured.

@@ -158,7 +158,8 @@ func TestRatiosNeedBoth(t *testing.T) {
 	}
 	all := Names()
 	for _, c := range comparisons {
-		if !slices.Contains(all, c.Of) || !slices.Contains(all, c.To) {
+		to := strings.TrimSuffix(c.To, inPlain) // measured in turn with c.Of
+		if !slices.Contains(all, c.Of) || !slices.Contains(all, to) || to != c.To && to != c.Of {
 			t.Errorf("%s / %s compares what is not measured", c.Of, c.To)
 		}
 	}
@@ -222,6 +223,7 @@ func TestChoose(t *testing.T) {
 		{[]string{"read-64", "gin"}, "gin-64 gin-tick-64 read-64"},
 		{[]string{"etcd-put"}, "etcd-put-64 etcd-put-256 etcd-put-1-leader etcd-put-1-follower"},
 		{[]string{"gin-64", "read-hot"}, "gin-64 read-hot-64"},
+		{[]string{"tls"}, "tls-append-64 tls-read-64"},
 	}
 	for _, c := range cases {
 		chosen, err := choose(c.only)

@@ -132,14 +132,14 @@ func newRead(host, token string, p *places, first, end uint64) func() []byte {
 	}
 }
 
-// hostOf returns the host:port of an http URL without a path.
+// hostOf returns the host:port of an http or https URL without a path.
 func hostOf(base string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return "", err
 	}
-	if u.Scheme != "http" || u.Host == "" || u.Port() == "" {
-		return "", errors.New(base + " is not of the form http://host:port")
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Port() == "" {
+		return "", errors.New(base + " is not of the form http://host:port or https://host:port")
 	}
 	return u.Host, nil
 }

@@ -102,10 +102,12 @@ func TestIsPayload(t *testing.T) {
 }
 
 func TestHostOf(t *testing.T) {
-	if host, err := hostOf("http://127.0.0.1:8000"); err != nil || host != "127.0.0.1:8000" {
-		t.Error(host, err)
+	for _, good := range []string{"http://127.0.0.1:8000", "https://127.0.0.1:8000"} {
+		if host, err := hostOf(good); err != nil || host != "127.0.0.1:8000" {
+			t.Error(good, host, err)
+		}
 	}
-	for _, bad := range []string{"", "127.0.0.1:8000", "https://a:1", "http://a", "http://a:b:c"} {
+	for _, bad := range []string{"", "127.0.0.1:8000", "ftp://a:1", "http://a", "http://a:b:c"} {
 		if host, err := hostOf(bad); err == nil {
 			t.Errorf("%q gave %q", bad, host)
 		}

@@ -41,6 +41,7 @@ const (
 	systemRaft       = "raft"
 	systemEtcd       = "etcd"
 	systemChainStore = "chainstore"
+	systemTLS        = "tls"    // a cluster with TLS, and one without
 	systemCheck      = "check"  // one storage node in this process
 	systemRepair     = "repair" // storage nodes in processes of their own, without a cluster
 )
@@ -157,6 +158,9 @@ var scenarios = [...]scenario{
 		clients: 64, batch: 1,
 		work: workAppend, long: true, checked: true,
 	},
+	{name: "tls-append-64", title: "append of 256 B, TLS", system: systemTLS, clients: 64, batch: 1, work: workAppend},
+	{name: "tls-read-64", title: "read of 256 B, any of the chain, TLS", system: systemTLS, clients: 64, batch: 1,
+		work: workRead},
 }
 
 func (s scenario) result() Result {
@@ -210,11 +214,10 @@ func (c *Config) validate() error {
 
 // bench is the state of a benchmark. One goroutine uses it.
 type bench struct {
-	cfg          Config
-	dir          string // of this bench, absolute
-	report       *Report
-	acknowledged uint64 // records that the cluster has acknowledged to the load generator
-	profiler     *profiler
+	cfg      Config
+	dir      string // of this bench, absolute
+	report   *Report
+	profiler *profiler
 }
 
 // Run measures and returns the report. With an error it returns what was measured before it. A chain that does not
@@ -302,14 +305,19 @@ func (b *bench) run(ctx context.Context, chosen []scenario) error {
 		}
 	}
 	if len(by[systemChainStore]) > 0 {
-		return b.chainstore(ctx, by[systemChainStore])
+		if err := b.chainstore(ctx, by[systemChainStore]); err != nil {
+			return err
+		}
+	}
+	if len(by[systemTLS]) > 0 {
+		return b.tls(ctx, by[systemTLS])
 	}
 	return nil
 }
 
 // measure loads a system and enters the result in the report.
 func (b *bench) measure(ctx context.Context, s scenario, f fleet, p processes) error {
-	r, err := b.load(ctx, s, f, p)
+	r, _, err := b.load(ctx, s, f, p)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -318,61 +326,95 @@ func (b *bench) measure(ctx context.Context, s scenario, f fleet, p processes) e
 }
 
 // load connects, warms up, runs without a pause in between, and closes the connections.
-func (b *bench) load(ctx context.Context, s scenario, f fleet, p processes) (r Result, err error) {
-	r = s.result()
-	b.progress(s, "connecting %d clients", len(f))
-	if err := f.connect(ctx); err != nil {
-		return r, err
+func (b *bench) load(ctx context.Context, s scenario, f fleet, p processes) (r Result, answered uint64, err error) {
+	l, err := b.connect(ctx, s, f, p)
+	if err != nil {
+		return r, 0, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	count := func(t tally) {
-		if s.system == systemChainStore && s.work != workRead {
-			b.acknowledged += t.answered * uint64(s.batch)
+	for i := range b.cfg.Runs {
+		if err := l.run(ctx, i); err != nil {
+			return r, l.answered, err
 		}
 	}
-	m := newMeter(p)
-	if err := m.reset(); err != nil {
-		return r, err
+	r, err = l.result()
+	return r, l.answered, err
+}
+
+// loading is a scenario that is measured, run by run.
+type loading struct {
+	*bench
+	s           scenario
+	f           fleet
+	m           *meter
+	r           Result
+	rates, p50s []float64
+	p99s        []float64
+	answered    uint64 // requests, those of the warm-up and those after the time of a run included
+}
+
+// connect connects the clients and warms up. The caller closes the fleet, unless there is an error.
+func (b *bench) connect(ctx context.Context, s scenario, f fleet, p processes) (l *loading, err error) {
+	b.progress(s, "connecting %d clients", len(f))
+	if err := f.connect(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close())
+		}
+	}()
+	l = &loading{bench: b, s: s, f: f, m: newMeter(p), r: s.result()}
+	if err := l.m.reset(); err != nil {
+		return nil, err
 	}
 	if b.cfg.Warmup > 0 {
 		b.progress(s, "warming up")
 		t, err := f.run(ctx, b.cfg.Warmup)
-		count(t)
+		l.answered += t.answered
 		if err != nil {
-			return r, err
+			return nil, err
 		}
 		if t.answered == 0 && t.first != nil {
-			return r, fmt.Errorf("no request succeeded; the first error: %w", t.first)
+			return nil, fmt.Errorf("no request succeeded; the first error: %w", t.first)
 		}
 	}
-	var rates, p50, p99 []float64
-	for i := range b.cfg.Runs {
-		b.progress(s, "run %d of %d", i+1, b.cfg.Runs)
-		profiled := func() error { return nil }
-		if i == b.cfg.Runs-1 && s.system == systemChainStore {
-			profiled = b.profiler.start(ctx, s.name, b.cfg.Duration)
-		}
-		if err := m.begin(); err != nil {
-			return r, err
-		}
-		t, err := f.run(ctx, b.cfg.Duration)
-		count(t)
-		if err := errors.Join(err, m.end(), profiled()); err != nil {
-			return r, err
-		}
-		m.count(t.answered * uint64(s.batch))
-		rates = append(rates, float64(len(t.latencies)*s.batch)/t.elapsed.Seconds())
-		p50 = append(p50, quantile(t.latencies, 0.50))
-		p99 = append(p99, quantile(t.latencies, 0.99))
-		r.Completed += uint64(len(t.latencies))
-		if r.Errors += t.errors; r.First == "" && t.first != nil {
-			r.First = t.first.Error()
-		}
+	return l, nil
+}
+
+// run makes run i, from 0 on.
+func (l *loading) run(ctx context.Context, i int) error {
+	l.progress(l.s, "run %d of %d", i+1, l.cfg.Runs)
+	profiled := func() error { return nil }
+	if i == l.cfg.Runs-1 && l.s.system == systemChainStore {
+		profiled = l.profiler.start(ctx, l.s.name, l.cfg.Duration)
 	}
-	r.Rate = newSpread(rates)
-	spread50, spread99 := newSpread(p50), newSpread(p99)
-	r.P50, r.P99 = &spread50, &spread99
-	return r, m.report(&r)
+	if err := l.m.begin(); err != nil {
+		return err
+	}
+	t, err := l.f.run(ctx, l.cfg.Duration)
+	l.answered += t.answered
+	if err := errors.Join(err, l.m.end(), profiled()); err != nil {
+		return err
+	}
+	l.m.count(t.answered * uint64(l.s.batch))
+	l.rates = append(l.rates, float64(len(t.latencies)*l.s.batch)/t.elapsed.Seconds())
+	l.p50s = append(l.p50s, quantile(t.latencies, 0.50))
+	l.p99s = append(l.p99s, quantile(t.latencies, 0.99))
+	l.r.Completed += uint64(len(t.latencies))
+	if l.r.Errors += t.errors; l.r.First == "" && t.first != nil {
+		l.r.First = t.first.Error()
+	}
+	return nil
+}
+
+// result returns the figures of all runs.
+func (l *loading) result() (Result, error) {
+	l.r.Rate = newSpread(l.rates)
+	p50, p99 := newSpread(l.p50s), newSpread(l.p99s)
+	l.r.P50, l.r.P99 = &p50, &p99
+	err := l.m.report(&l.r)
+	return l.r, err
 }
 
 // done enters a result in the report.

@@ -3,6 +3,7 @@ package suite
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"time"
@@ -18,9 +19,14 @@ type socket struct {
 	unhook func() bool
 }
 
-func dialSocket(ctx context.Context, addr string) (*socket, error) {
+// dialSocket dials, with TLS unless trust is nil.
+func dialSocket(ctx context.Context, addr string, trust *tls.Config) (*socket, error) {
 	d := net.Dialer{Timeout: dialTimeout}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	dial := d.DialContext
+	if trust != nil {
+		dial = (&tls.Dialer{NetDialer: &d, Config: trust}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func (c *streamClient) load(ctx context.Context, end time.Time) tally {
 
 // stream makes one request, which lasts until the end of the run.
 func (c *streamClient) stream(ctx context.Context, end time.Time, t *tally) error {
-	s, err := dialSocket(ctx, c.addr)
+	s, err := dialSocket(ctx, c.addr, nil)
 	if err != nil {
 		return err
 	}

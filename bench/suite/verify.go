@@ -6,21 +6,19 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// verify runs the full verifier over every storage node's folder of a stopped cluster, and enters the verdicts in the
-// report. It fails if a chain is not valid, ends at another head than the cluster's, or lacks acknowledged records.
-func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wire.Head) error {
+// verify runs the full verifier over every storage node's folder of a stopped cluster, and returns the verdicts. It
+// fails if a chain is not valid, ends at another head than the cluster's, or lacks acknowledged records.
+func (b *bench) verify(ctx context.Context, sys *system, head wire.Head) (*Chain, error) {
 	c := &Chain{
 		Blocks: head.Height, Records: head.Size - head.Height, // a seal a block
-		Acknowledged: b.acknowledged, Head: head.Hash.String(), Nodes: []Verify{},
+		Acknowledged: sys.acknowledged, Head: head.Hash.String(), Nodes: []Verify{},
 	}
-	b.report.Chain = c
 	var errs []error
-	for _, node := range file.Storages {
+	for _, node := range sys.cluster.File().Storages {
 		name := filepath.Base(node.Data)
 		b.tell(fmt.Sprintf("verifying %s", name), false)
 		s, err := audit.Verify(ctx, node.Data, nil)
@@ -43,5 +41,5 @@ func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wi
 		errs = append(errs, fmt.Errorf("%d records were acknowledged, the chain has %d", c.Acknowledged, c.Records))
 	}
 	b.tell(fmt.Sprintf("verified %d storage nodes", len(c.Nodes)), true)
-	return errors.Join(errs...)
+	return c, errors.Join(errs...)
 }

@@ -34,8 +34,8 @@ func (c *cluster) awaitRefused(token, detail string) {
 	}
 }
 
-// get returns the status and the body of an answer.
-func (c *cluster) get(i int, path, token string) (status int, body string) {
+// open sends a GET request to a master. The caller closes the body of the answer.
+func (c *cluster) open(i int, path, token string) *http.Response {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.file.Masters[i]+path, nil)
 	if err != nil {
@@ -46,6 +46,13 @@ func (c *cluster) get(i int, path, token string) (status int, body string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return resp
+}
+
+// get returns the status and the body of an answer.
+func (c *cluster) get(i int, path, token string) (status int, body string) {
+	c.t.Helper()
+	resp := c.open(i, path, token)
 	defer resp.Body.Close()
 	var text strings.Builder
 	if err := resp.Write(&text); err != nil {

@@ -411,16 +411,14 @@ func holdRoutes(t *testing.T, h http.Handler, rows []row) {
 	}
 }
 
-// try sends the row's request with a token and compares the status with the gate.
-func (r row) try(
-	t *testing.T, send exchange.Send, url, kind, token string, number int,
-) {
+// request is the row's request with a token. unique makes the names in its body differ from those of other requests.
+func (r row) request(t *testing.T, url, token, unique string) *http.Request {
 	t.Helper()
 	method, path, _ := strings.Cut(r.route, " ")
 	if r.path != "" {
 		path = r.path
 	}
-	fill := strings.NewReplacer("TOKEN", token, "NUMBER", fmt.Sprintf("%d of %s", number, kind))
+	fill := strings.NewReplacer("TOKEN", token, "NUMBER", unique)
 	req, err := http.NewRequestWithContext(t.Context(), method, url+fill.Replace(path),
 		strings.NewReader(fill.Replace(r.body)))
 	if err != nil {
@@ -429,7 +427,15 @@ func (r row) try(
 	if token != "" && !strings.Contains(r.path+r.body, "TOKEN") {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := send(req)
+	return req
+}
+
+// try sends the row's request with a token and compares the status with the gate.
+func (r row) try(
+	t *testing.T, send exchange.Send, url, kind, token string, number int,
+) {
+	t.Helper()
+	resp, err := send(r.request(t, url, token, fmt.Sprintf("%d of %s", number, kind)))
 	if err != nil {
 		t.Fatalf("%s by one who %s: %v", r.route, kind, err)
 	}

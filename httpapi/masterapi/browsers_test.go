@@ -85,6 +85,7 @@ func (c *cluster) otherSites(token string) {
 			read = http.StatusOK
 		}
 		try("GET", "/admin/project", "", "", read)
+		try("GET", "/metrics", "", "", read)
 		try("GET", "/livez", "", "", 200)
 		try("GET", "/v1/me", token, "", 200)
 		try("POST", "/v1/records", token, "x", 201)

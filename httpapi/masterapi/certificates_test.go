@@ -151,20 +151,7 @@ func authorityOf(t *testing.T, dir string) (*certs.Authority, *tls.Config) {
 // send sends the row's request with a token and returns the status of the answer.
 func (r row) send(t *testing.T, send exchange.Send, url, token string) (status int, err error) {
 	t.Helper()
-	method, path, _ := strings.Cut(r.route, " ")
-	if r.path != "" {
-		path = r.path
-	}
-	fill := strings.NewReplacer("TOKEN", token, "NUMBER", r.route)
-	req, err := http.NewRequestWithContext(t.Context(), method, url+fill.Replace(path),
-		strings.NewReader(fill.Replace(r.body)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if token != "" && !strings.Contains(r.path+r.body, "TOKEN") {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := send(req)
+	resp, err := send(r.request(t, url, token, r.route))
 	if err != nil {
 		return 0, err
 	}

@@ -168,21 +168,13 @@ func (c *cluster) streamEnds() {
 	c.t.Helper()
 	now := time.Now().Unix()
 	token := c.issuer.Token(map[string]any{"groups": "all", "iat": now - 60, "exp": now - 25}) // 30 s are allowed
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.file.Masters[0]+"/v1/records/stream", nil)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	resp := c.open(0, "/v1/records/stream", token)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		c.t.Fatalf("the stream begins with %s", resp.Status)
 	}
 	limit := time.AfterFunc(2*time.Minute, func() { _ = resp.Body.Close() })
-	_, err = io.Copy(io.Discard, resp.Body)
+	_, err := io.Copy(io.Discard, resp.Body)
 	if !limit.Stop() {
 		c.t.Error("the stream goes on after its token has expired")
 	}

@@ -257,8 +257,8 @@ func (c *cluster) proofs(token string, other wire.CreatedProject, want []wire.Po
 // event is one server-sent event.
 type event struct{ id, name, data string }
 
-// open opens a stream. Its events arrive until the test ends.
-func (c *cluster) open(i int, token, path, last string) (http.Header, <-chan event) {
+// subscribe opens a stream. Its events arrive until the test ends.
+func (c *cluster) subscribe(i int, token, path, last string) (http.Header, <-chan event) {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), "GET", c.file.Masters[i]+path, nil)
 	if err != nil {
@@ -324,7 +324,7 @@ func (c *cluster) next(events <-chan event) (r wire.Record) {
 }
 
 func (c *cluster) streams(token string, want []wire.Position) {
-	header, all := c.open(0, token, "/v1/records/stream?from=0", "")
+	header, all := c.subscribe(0, token, "/v1/records/stream?from=0", "")
 	if header.Get("Content-Type") != "text/event-stream" || header.Get("Cache-Control") != "no-store" {
 		c.t.Errorf("headers %v", header)
 	}
@@ -333,11 +333,11 @@ func (c *cluster) streams(token string, want []wire.Position) {
 			c.t.Fatalf("index %d, want %d", r.Index, at.Index)
 		}
 	}
-	_, resumed := c.open(1, token, "/v1/records/stream?from=0&key=k1", fmt.Sprint(want[40].Index))
+	_, resumed := c.subscribe(1, token, "/v1/records/stream?from=0&key=k1", fmt.Sprint(want[40].Index))
 	if r := c.next(resumed); r.Index != want[43].Index {
 		c.t.Errorf("resumed at %d, want %d", r.Index, want[43].Index)
 	}
-	_, now := c.open(2, token, "/v1/records/stream", "")
+	_, now := c.subscribe(2, token, "/v1/records/stream", "")
 	select {
 	case e := <-now: // the position before anything was appended
 		if e.id == "" || e.data != "" {
@@ -352,7 +352,7 @@ func (c *cluster) streams(token string, want []wire.Position) {
 	}
 	// Revoking a token ends its streams on all masters.
 	created := c.createProject("revoked")
-	_, events := c.open(1, created.Token, "/v1/records/stream", "")
+	_, events := c.subscribe(1, created.Token, "/v1/records/stream", "")
 	c.revoke(fmt.Sprint(created.ID), created.TokenID)
 	for end := time.After(30 * time.Second); ; {
 		select {

@@ -197,8 +197,10 @@ func provesLog(path string) bool {
 	return path == "/checkpoint" || path == "/v1/log" || path == "/v1/consistency" || strings.HasPrefix(path, "/tile/")
 }
 
-// openReads are the routes that show records or projects to requests without a token.
-var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true}
+// openReads are the routes that show records, projects or the load to requests without a token.
+var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true, routeMetrics: true}
+
+const routeMetrics = "/metrics"
 
 // otherSites refuses requests of pages of other sites that change something, or read from openReads.
 func (m *master) otherSites(c *gin.Context) {
@@ -209,7 +211,8 @@ func (m *master) otherSites(c *gin.Context) {
 	err := m.guard.Check(c.Request)
 	switch {
 	case err == nil:
-	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"):
+	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"),
+		c.FullPath() == routeMetrics:
 		m.Fail(c, err)
 	default:
 		legacy.Fail(m.Engine, c, err)
@@ -219,7 +222,7 @@ func (m *master) otherSites(c *gin.Context) {
 // alwaysServed are the routes that a master serves in every state: they show its own health, or are the same on every
 // master.
 var alwaysServed = map[string]bool{
-	"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/": true, "/console/*file": true,
+	"/livez": true, "/readyz": true, routeMetrics: true, "/openapi.yaml": true, "/": true, "/console/*file": true,
 }
 
 // refused keeps a master from serving when its data folder is an older copy of itself: the group may have acknowledged

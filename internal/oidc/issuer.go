@@ -26,7 +26,7 @@ type Issuer struct {
 	options  Options
 	mapping  mapping
 	keys     *keySet
-	verified *lru.Cache[[sha256.Size]byte, Identity]
+	verified *lru.Cache[[sha256.Size]byte, verified]
 	refused  atomic.Uint64
 }
 
@@ -67,13 +67,11 @@ func New(o Options, log hclog.Logger) (*Issuer, error) {
 func newIssuer(
 	o Options, m mapping, log hclog.Logger, fetch func(ctx context.Context) (published, error),
 ) (*Issuer, error) {
-	verified, err := lru.New[[sha256.Size]byte, Identity](maxVerified)
+	known, err := lru.New[[sha256.Size]byte, verified](maxVerified)
 	if err != nil {
 		return nil, err
 	}
-	i := &Issuer{options: o, mapping: m, verified: verified}
-	i.keys = newKeySet(fetch, log.Named("oidc"), verified.Purge)
-	return i, nil
+	return &Issuer{options: o, mapping: m, verified: known, keys: newKeySet(fetch, log.Named("oidc"))}, nil
 }
 
 // Run fetches the keys of the issuer until ctx ends.
@@ -123,37 +121,31 @@ func (i *Issuer) identify(ctx context.Context, token string, mayAsk func() error
 			len(token), maxToken)
 	}
 	hash := sha256.Sum256([]byte(token))
-	id, known := i.verified.Get(hash)
-	if known {
-		if err := i.keys.check(); err != nil {
+	if v, known := i.verified.Get(hash); known {
+		trusted, err := i.keys.trusts(v.thumbprint)
+		switch {
+		case err != nil:
 			return Identity{}, err
-		}
-		if !time.Now().Before(id.Expires) {
+		case !time.Now().Before(v.id.Expires):
 			i.verified.Remove(hash)
-			return Identity{}, expired(id.Expires)
+			return Identity{}, expired(v.id.Expires)
+		case trusted:
+			return v.id, nil
 		}
-		return id, nil
+		i.verified.Remove(hash) // the key was removed or replaced
 	}
-	before, _ := i.keys.endpoints()
-	id, err := i.verify(ctx, token, mayAsk)
+	v, err := i.verify(ctx, token, mayAsk)
 	if err != nil {
 		return Identity{}, err
 	}
-	i.remember(hash, id, before)
-	return id, nil
+	i.verified.Add(hash, v)
+	return v.id, nil
 }
 
-// remember keeps the holder of a token. before is what the issuer had published before the token was verified: if its
-// keys have changed since, the key of the token may have been removed.
-func (i *Issuer) remember(hash [sha256.Size]byte, id Identity, before published) {
-	i.keys.mu.Lock() // removed is called with it
-	defer i.keys.mu.Unlock()
-	for kid, k := range before.keys {
-		if now, ok := i.keys.known.keys[kid]; !ok || now.thumbprint != k.thumbprint {
-			return
-		}
-	}
-	i.verified.Add(hash, id)
+// verified is a token whose signature was verified.
+type verified struct {
+	id         Identity
+	thumbprint string // of the key: the token is good while the issuer has it
 }
 
 // SignIn returns how the console signs in. Available is false without --oidc-console-client. The error wraps

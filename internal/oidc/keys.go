@@ -63,10 +63,9 @@ type key struct {
 
 // keySet has the keys of the issuer. run fetches them; the other methods may be called by many goroutines.
 type keySet struct {
-	fetch   func(ctx context.Context) (published, error)
-	log     hclog.Logger
-	removed func() // called when a key was removed or replaced
-	wake    chan struct{}
+	fetch func(ctx context.Context) (published, error)
+	log   hclog.Logger
+	wake  chan struct{}
 
 	mu       sync.Mutex // guards all below
 	known    published
@@ -79,9 +78,9 @@ type keySet struct {
 	refilled time.Time
 }
 
-func newKeySet(fetch func(ctx context.Context) (published, error), log hclog.Logger, removed func()) *keySet {
+func newKeySet(fetch func(ctx context.Context) (published, error), log hclog.Logger) *keySet {
 	return &keySet{
-		fetch: fetch, log: log, removed: removed, wake: make(chan struct{}, 1), next: make(chan struct{}),
+		fetch: fetch, log: log, wake: make(chan struct{}, 1), next: make(chan struct{}),
 		budget: unknownFetches, refilled: time.Now(), err: errors.New("they were not fetched yet"),
 	}
 }
@@ -131,12 +130,6 @@ func (s *keySet) refresh(ctx context.Context) (ok bool) {
 	}
 	if failed {
 		s.log.Info("the keys of the OIDC issuer can be fetched again", "keys", len(got.keys))
-	}
-	for kid, old := range s.known.keys {
-		if now, ok := got.keys[kid]; !ok || now.thumbprint != old.thumbprint {
-			s.removed()
-			break
-		}
 	}
 	s.known, s.fetched = got, time.Now()
 	return true
@@ -219,11 +212,19 @@ func (s *keySet) usable() error {
 	return nil
 }
 
-// check returns why no key may be used, nil where keys may.
-func (s *keySet) check() error {
+// trusts reports whether the issuer has a key, by its thumbprint. The error says why no key may be used.
+func (s *keySet) trusts(thumbprint string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.usable()
+	if err := s.usable(); err != nil {
+		return false, err
+	}
+	for _, k := range s.known.keys {
+		if k.thumbprint == thumbprint {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // mayFetch takes one fetch from the budget of unknown keys. The caller holds mu.

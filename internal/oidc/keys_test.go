@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -64,7 +65,7 @@ func (f *fakeIssuer) count() int {
 // inBubble runs a key set in a synctest bubble, in which time passes while all goroutines wait.
 func inBubble(t *testing.T, f *fakeIssuer, test func(t *testing.T, s *keySet)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newKeySet(f.fetch, hclog.NewNullLogger(), func() {})
+		s := newKeySet(f.fetch, hclog.NewNullLogger())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.run(ctx) }()
@@ -100,7 +101,7 @@ func TestKeysAreTrustedForADay(t *testing.T) {
 		if _, err := s.outcome("a"); !errors.Is(err, wire.ErrUnavailable) || !strings.Contains(err.Error(), "24h") {
 			t.Errorf("after more than a day: %v", err)
 		}
-		if err := s.check(); !errors.Is(err, wire.ErrUnavailable) {
+		if _, err := s.trusts("a"); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("for tokens that were verified before: %v", err)
 		}
 		f.set(func() { f.err = nil })
@@ -248,21 +249,30 @@ func TestParseKeys(t *testing.T) {
 	}
 }
 
-// TestRemovedKeyIsNotRemembered: a token whose key was removed while it was verified is not remembered.
-func TestRemovedKeyIsNotRemembered(t *testing.T) {
-	f := &fakeIssuer{kids: []string{"a"}}
+// TestRemovedKey: when a key was removed, the tokens that are signed with it are verified again, and no others. So a
+// rotation does not count the others against the limit of unknown tokens.
+func TestRemovedKey(t *testing.T) {
+	f := &fakeIssuer{kids: []string{"a", "b"}}
 	synctest.Test(t, func(t *testing.T) {
 		i, err := newIssuer(Options{}, mapping{}, hclog.NewNullLogger(), f.fetch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		i.keys.refresh(t.Context())
-		before, _ := i.keys.endpoints()
-		i.remember([32]byte{1}, Identity{}, before)
+		for _, kid := range f.kids {
+			i.verified.Add(sha256.Sum256([]byte(kid)),
+				verified{id: Identity{Subject: kid, Expires: time.Now().Add(time.Hour)}, thumbprint: kid})
+		}
 		f.set(func() { f.kids = []string{"b"} })
 		i.keys.refresh(t.Context())
-		i.remember([32]byte{2}, Identity{}, before)
-		if i.verified.Len() != 0 {
+		mayAsk := func() error { return errors.New("it is verified again") }
+		if id, err := i.Identify(t.Context(), "b", mayAsk); err != nil || id.Subject != "b" {
+			t.Errorf("the key that is left: %v, %v", id, err)
+		}
+		if id, err := i.Identify(t.Context(), "a", mayAsk); err == nil {
+			t.Errorf("the removed key: %v", id)
+		}
+		if i.verified.Len() != 1 {
 			t.Errorf("%d tokens are remembered", i.verified.Len())
 		}
 	})

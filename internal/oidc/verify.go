@@ -48,25 +48,25 @@ type standardClaims struct {
 }
 
 // verify checks a token that is not remembered. mayAsk is called before the work begins that costs time.
-func (i *Issuer) verify(ctx context.Context, token string, mayAsk func() error) (Identity, error) {
+func (i *Issuer) verify(ctx context.Context, token string, mayAsk func() error) (verified, error) {
 	jws, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil || len(jws.Signatures) != 1 {
-		return Identity{}, refuse("is not a JWT with one signature of RS, PS, ES or EdDSA")
+		return verified{}, refuse("is not a JWT with one signature of RS, PS, ES or EdDSA")
 	}
 	header := jws.Signatures[0].Protected
 	if typ, _ := header.ExtraHeaders[jose.HeaderType].(string); !acceptedType(typ) {
-		return Identity{}, refuse("has the type %.100q, and must be an ID token or an access token", typ)
+		return verified{}, refuse("has the type %.100q, and must be an ID token or an access token", typ)
 	}
 	// This saves work for a token that is refused anyway. The checks that count follow the signature.
 	if _, err := i.checkClaims(jws.UnsafePayloadWithoutVerification(), time.Now()); err != nil {
-		return Identity{}, err
+		return verified{}, err
 	}
 	if err := mayAsk(); err != nil {
-		return Identity{}, err
+		return verified{}, err
 	}
 	k, err := i.keys.find(ctx, header.KeyID, jose.SignatureAlgorithm(header.Algorithm))
 	if err != nil {
-		return Identity{}, err
+		return verified{}, err
 	}
 	verifier := oidclib.NewVerifier(i.options.Issuer, &oidclib.StaticKeySet{PublicKeys: []crypto.PublicKey{k.public}},
 		&oidclib.Config{
@@ -75,26 +75,27 @@ func (i *Issuer) verify(ctx context.Context, token string, mayAsk func() error) 
 			// The algorithm is one of algorithms, and find has compared it with the key.
 			SupportedSigningAlgs: []string{header.Algorithm},
 		})
-	verified, err := verifier.Verify(ctx, token)
+	checked, err := verifier.Verify(ctx, token)
 	if err != nil {
-		return Identity{}, refuse("is not valid: %w", short(err))
+		return verified{}, refuse("is not valid: %w", short(err))
 	}
 	var payload json.RawMessage
-	if err := verified.Claims(&payload); err != nil {
-		return Identity{}, refuse("has claims that cannot be read: %w", short(err))
+	if err := checked.Claims(&payload); err != nil {
+		return verified{}, refuse("has claims that cannot be read: %w", short(err))
 	}
 	expires, err := i.checkClaims(payload, time.Now())
 	if err != nil {
-		return Identity{}, err
+		return verified{}, err
 	}
 	var all map[string]any
 	if err := json.Unmarshal(payload, &all); err != nil {
-		return Identity{}, refuse("has claims that cannot be read: %w", short(err))
+		return verified{}, refuse("has claims that cannot be read: %w", short(err))
 	}
 	if name, ok := disguised(all); ok {
-		return Identity{}, refuse("has the claim %.100q, which differs from a standard one in case only", name)
+		return verified{}, refuse("has the claim %.100q, which differs from a standard one in case only", name)
 	}
-	return i.identity(verified.Subject, expires, all)
+	id, err := i.identity(checked.Subject, expires, all)
+	return verified{id: id, thumbprint: k.thumbprint}, err
 }
 
 // standard are the claims that decide whether a token is accepted.

@@ -67,6 +67,7 @@ type source struct {
 
 	mu     sync.Mutex
 	values Values
+	prints Values      // the fingerprints of the values: Report is called often, and a fingerprint takes microseconds
 	seen   []byte      // the content of the file when it was looked at last
 	perm   fs.FileMode // its mode then
 	mode   error       // what is wrong with the mode of the file in use
@@ -110,9 +111,17 @@ func (f *source) open(given string, log hclog.Logger) error {
 	case given == "":
 		return ErrNone
 	}
-	f.values = Values{Current: given}
+	f.use(Values{Current: given})
 	f.secret.Set(given)
 	return nil
+}
+
+// use sets the values that the node proves and accepts.
+func (f *source) use(values Values) {
+	f.values = values
+	f.prints = Values{
+		Current: Fingerprint(values.Current), Next: Fingerprint(values.Next), Old: Fingerprint(values.Old),
+	}
 }
 
 // Get returns the secret of a name, with all values that are accepted now and later. It is nil for a name that the node
@@ -207,13 +216,14 @@ func (f *source) look(log hclog.Logger) (changed bool, err error) {
 		return false, err
 	}
 	changed = values != f.values
-	f.seen, f.perm, f.values, f.err = content, mode, values, nil
+	f.seen, f.perm, f.err = content, mode, nil
 	if changed {
+		f.use(values)
 		f.secret.Set(values.Accepted()...)
 	}
 	if changed && started {
-		log.Info("new values of a secret are in use", "file", f.path, "current", Fingerprint(values.Current),
-			"next", Fingerprint(values.Next), "old", Fingerprint(values.Old))
+		log.Info("new values of a secret are in use", "file", f.path, "current", f.prints.Current,
+			"next", f.prints.Next, "old", f.prints.Old)
 	}
 	return changed, nil
 }
@@ -242,8 +252,8 @@ func (s *Store) Report() []wire.SecretUse {
 		f := s.sources[name]
 		f.mu.Lock()
 		use := wire.SecretUse{
-			Secret: name, Shared: f.shared, Fixed: f.path == "", Current: Fingerprint(f.values.Current),
-			Next: Fingerprint(f.values.Next), Old: Fingerprint(f.values.Old),
+			Secret: name, Shared: f.shared, Fixed: f.path == "", Current: f.prints.Current,
+			Next: f.prints.Next, Old: f.prints.Old,
 		}
 		if f.err != nil {
 			use.Error = f.err.Error()

@@ -215,17 +215,14 @@ func Rewrap(path string, keys *atrest.Ring, write func(string, []byte, os.FileMo
 	return write(path, binary.BigEndian.AppendUint32(file, durable.Checksum(file)), 0o600)
 }
 
-// NotCurrent lists the blocks whose files are not encrypted with the current key, with keys.
-func (x *Inbox) NotCurrent() (numbers []uint64) {
+// IsCurrent reports whether the file of a block is encrypted with the current key, or cannot be read. Without keys it
+// is true.
+func (x *Inbox) IsCurrent(number uint64) bool {
 	if !x.keys.Has() {
-		return nil
+		return true
 	}
-	for _, number := range x.Numbers() {
-		if id, encrypted, err := KeyID(x.Path(number)); err == nil && (!encrypted || id != x.keys.Current()) {
-			numbers = append(numbers, number)
-		}
-	}
-	return numbers
+	id, encrypted, err := KeyID(x.Path(number))
+	return err != nil || encrypted && id == x.keys.Current()
 }
 
 // Put adds a block, which must not be there. write writes a file durably.

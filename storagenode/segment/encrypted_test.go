@@ -38,20 +38,7 @@ func ringOf(t testing.TB, keys ...string) *atrest.Ring {
 func writeEncrypted(t testing.TB, keys *atrest.Ring, blocks ...[]byte) (path string, offsets []int64) {
 	t.Helper()
 	dir := t.TempDir()
-	w, err := Create(OpenFile, keys, dir, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range blocks {
-		at, err := w.Write(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		offsets = append(offsets, at)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	offsets = writeWith(t, keys, dir, 7, blocks...)
 	return filepath.Join(dir, Name(7)), offsets
 }
 

@@ -10,13 +10,20 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// write writes a segment. Its blocks may be arbitrary bytes.
+// write writes a segment in clear. Its blocks may be arbitrary bytes.
 func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []int64) {
 	t.Helper()
-	w, err := Create(OpenFile, nil, dir, first)
+	return writeWith(t, nil, dir, first, blocks...)
+}
+
+// writeWith writes a segment, encrypted with keys unless they are nil.
+func writeWith(t testing.TB, keys *atrest.Ring, dir string, first uint64, blocks ...[]byte) (offsets []int64) {
+	t.Helper()
+	w, err := Create(OpenFile, keys, dir, first)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,10 +119,10 @@ func newLogKeyRetireCommand() *cobra.Command {
 		Short: "Retire a signing key permanently",
 		Long: `Retire a signing key permanently. Its signatures stay valid for verifiers that keep its verifier key.
 The private key is deleted from the masters' table. Older raft log entries and snapshots keep it, encrypted under the
-cluster token, until they are dropped, and backups keep it. So if a key was stolen, tell all verifiers not to accept
-it any more.
+secret of the masters, until they are dropped, and backups keep it. If a key was stolen, use 'chainstore log close'
+instead: verifiers that trust the key accept what the thief signs.
 
-The last signing key cannot be retired, nor the last one that the cluster token decrypts: add its successor first.`,
+The last signing key cannot be retired, nor the last one that the masters' secret decrypts: add its successor first.`,
 		Args: cli.ExactArgs("one key by its id"),
 	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
 		if err := c.RetireLogKey(c.Ctx, c.Args[0]); err != nil {

@@ -54,6 +54,9 @@ func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error 
 	options.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
 	report, err := verify.Log(cmd.Context(), options)
 	bar.Done()
+	if errors.Is(err, verify.ErrKey) { // nothing was looked at
+		return err
+	}
 	return o.conclude(cmd, &report, err, "log")
 }
 
