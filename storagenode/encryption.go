@@ -23,8 +23,12 @@ const keysPause = 10 * time.Second
 // encryptMost is the longest number of pauses between two passes over all files.
 const encryptMost = 64
 
-// convertStep is the number of blocks that are converted at a time.
-const convertStep = 64
+const (
+	// convertStep is the number of blocks that are converted at a time.
+	convertStep = 64
+	// convertRate bounds the bytes per second that a running node converts. It is that of a check by default.
+	convertRate = 32 << 20
+)
 
 // errPutOff: a file cannot be encrypted again now.
 var errPutOff = errors.New("it is encrypted again later")
@@ -46,7 +50,7 @@ func (n *Node) followKeys(ctx context.Context) {
 			wait, longer = 0, 1
 		}
 		if wait--; wait < 0 {
-			err := n.encryptAll(ctx, false)
+			err := n.encryptAll(ctx, false, n.cfg.convertRate)
 			if errors.Is(err, ErrFailed) || ctx.Err() != nil {
 				return
 			}
@@ -68,7 +72,7 @@ func (n *Node) Reencrypt(ctx context.Context) error {
 	if !n.cfg.AtRest.Has() {
 		return errors.New("the node has no at-rest keys")
 	}
-	err := n.encryptAll(ctx, true)
+	err := n.encryptAll(ctx, true, 0)
 	if errors.Is(err, ErrFailed) || ctx.Err() != nil {
 		return err
 	}
@@ -76,8 +80,9 @@ func (n *Node) Reencrypt(ctx context.Context) error {
 }
 
 // encryptAll brings segments, inbox and quarantine under the current key. With data, encrypted segments and the inbox
-// get new data keys too. The error wraps ErrFailed, or names files that could not be encrypted now.
-func (n *Node) encryptAll(ctx context.Context, data bool) error {
+// get new data keys too. rate bounds the bytes of segments per second, 0 for no limit. The error wraps ErrFailed, or
+// names files that could not be encrypted now.
+func (n *Node) encryptAll(ctx context.Context, data bool, rate int64) error {
 	firsts, err := segment.List(n.dir.Segments())
 	if err != nil {
 		return err
@@ -91,7 +96,7 @@ func (n *Node) encryptAll(ctx context.Context, data bool) error {
 		}
 		plain, err := n.rewrapSegment(first)
 		if err == nil && (data || plain) {
-			err = n.convert(ctx, first)
+			err = n.convert(ctx, first, rate)
 		}
 		if errors.Is(err, ErrFailed) {
 			return err
@@ -212,11 +217,12 @@ func (n *Node) rewrapAside(path string) error {
 
 // convert writes a segment again under a new data key, as a repair does that receives nothing. It gives way to a
 // repair. A segment with blocks that cannot be read stays as it is. The error wraps ErrFailed, or errPutOff.
-func (n *Node) convert(ctx context.Context, first uint64) error {
+func (n *Node) convert(ctx context.Context, first uint64, rate int64) error {
 	c := &conversion{n: n, first: first}
+	began := time.Now()
 	for !c.done {
-		if ctx.Err() != nil {
-			return errors.Join(context.Cause(ctx), c.abandon())
+		if err := keepRate(ctx, rate, began, c.bytes); err != nil {
+			return errors.Join(err, c.abandon())
 		}
 		if err := c.step(); err != nil {
 			return errors.Join(fmt.Errorf("encrypt %s: %w", n.segmentPath(first), err), c.abandon())
@@ -232,6 +238,7 @@ type conversion struct {
 	first uint64
 	state *chainState    // the one of the first step
 	own   incomingRepair // receives nothing
+	bytes uint64         // that were written
 	done  bool
 }
 
@@ -272,6 +279,7 @@ func (c *conversion) step() error {
 	if w.old == nil || w.keepWhole && c.losesBlocks() {
 		return fmt.Errorf("a block cannot be read, which a repair replaces: %w", errPutOff)
 	}
+	c.bytes = uint64(w.size)
 	if w.next() < end {
 		return nil
 	}

@@ -482,6 +482,28 @@ func TestDamageDelaysTheConversion(t *testing.T) {
 	c.repairAll(t, c.source(t), n, height, []chain.Range{{From: 12, To: 13}})
 }
 
+// TestConversionKeepsItsRate: a running node does not convert a segment faster than the rate, from step to step.
+func TestConversionKeepsItsRate(t *testing.T) {
+	const height = 3 * convertStep
+	c := newTestChain(48)
+	c.growTo(t, height)
+	cfg := Config{Dir: memDir(t)} // one segment
+	plain := mustOpen(t, cfg)
+	c.putAll(t, plain)
+	path, _ := segmentOf(t, plain, 0)
+	_, twoSteps := segmentOf(t, plain, 2*convertStep)
+	mustClose(t, plain)
+	keys, _ := ring(t, 1)
+	cfg.AtRest, cfg.keysPause, cfg.convertRate = keys, time.Millisecond, twoSteps.Offset*10
+	began := time.Now()
+	n := mustOpen(t, cfg)
+	await(t, cfg.Dir, func(f AtRestFiles) bool { return f.Plain == 0 })
+	if took := time.Since(began); took < 90*time.Millisecond {
+		t.Errorf("two thirds of %s were converted within %v, and take 100 ms", path, took)
+	}
+	c.check(t, n, height)
+}
+
 // TestConversionWithoutTheKeyFile takes the file of keys away after the start, as a mounted secret may be. What was put
 // off is converted all the same, with the keys in memory.
 func TestConversionWithoutTheKeyFile(t *testing.T) {
@@ -775,7 +797,7 @@ func encryptionFault(
 	disk.mu.Lock()
 	disk.left = left
 	disk.mu.Unlock()
-	err := n.encryptAll(t.Context(), data)
+	err := n.encryptAll(t.Context(), data, 0)
 	if (disk.hit != "") != (err != nil) || err != nil && (!errors.Is(err, ErrFailed) || !errors.Is(err, errDisk)) {
 		t.Fatalf("%s (%s): %v", what, disk.hit, err)
 	}
@@ -796,7 +818,7 @@ func encryptionFault(
 	if r := c.checked(t, n, height); len(r.Bad) > 0 || r.Unchecked != uint64(height) {
 		t.Fatalf("%s: %+v", what, r)
 	}
-	must(t, n.encryptAll(t.Context(), false))
+	must(t, n.encryptAll(t.Context(), false, 0))
 	c.clean(t, n, height)
 	mustClose(t, n)
 	remove(t, cfg.Dir, "records") // its own goroutine encrypts it

@@ -51,6 +51,7 @@ type Config struct {
 	// blocked node is tried again; 0 for the constants of these names.
 	checkAgain, unblockPause time.Duration
 	keysPause                time.Duration // between two looks at the file of keys; 0 for the constant of that name
+	convertRate              int64         // bytes per second; 0 for the constant of that name
 }
 
 func (c *Config) setDefaults() {
@@ -60,6 +61,7 @@ func (c *Config) setDefaults() {
 	c.checkAgain = cmp.Or(c.checkAgain, checkAgain)
 	c.unblockPause = cmp.Or(c.unblockPause, unblockPause)
 	c.keysPause = cmp.Or(c.keysPause, keysPause)
+	c.convertRate = cmp.Or(c.convertRate, convertRate)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
