@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chainstore/chainstore/internal/joining"
@@ -110,6 +111,9 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if memberOf(members, v, m) {
 		return answer, nil
 	}
+	if err := n.checkLevel(ctx, members, v, m); err != nil {
+		return wire.Announced{}, err
+	}
 	if m.ID != own.ID && (m.URL == own.URL || m.Raft == own.Raft) {
 		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s "+
 			"and the raft address %s",
@@ -165,6 +169,40 @@ func (n *Node) checkJoin(own, m wire.Member) (*masterfsm.AdmitMaster, error) {
 	var err error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { err = s.CheckJoin(c) })
 	return c, err
+}
+
+// checkLevel refuses a new master below protocol level 7 if all members know that level: the group reaches it in
+// seconds, and from then on a new master needs a ticket. A new master of an older version would keep the group below it.
+// A member that does not answer counts as an older one.
+func (n *Node) checkLevel(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
+	if v.Level >= masterfsm.LevelJoining || m.ID == n.cfg.Member.ID || isConfigured(members, m.ID) ||
+		v.Master(m.ID).ID != "" || !n.allKnowJoining(ctx, members) {
+		return nil
+	}
+	return fmt.Errorf("%w: master %s is new, and the group is at protocol level %d: it takes new masters from level %d "+
+		"on, which it reaches in seconds unless 'chainstore status' names a node that holds it back",
+		wire.ErrUnavailable, m.ID, v.Level, masterfsm.LevelJoining)
+}
+
+// allKnowJoining reports whether every other member answers that it knows the protocol level of join tickets.
+func (n *Node) allKnowJoining(ctx context.Context, members []wire.Master) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var older atomic.Bool
+	var asking sync.WaitGroup
+	for _, m := range members {
+		if m.ID == n.cfg.Member.ID {
+			continue
+		}
+		asking.Go(func() {
+			there, err := n.cfg.Masters.Member(ctx, m.URL)
+			if err != nil || there.ID != m.ID || there.Level < masterfsm.LevelJoining {
+				older.Store(true)
+			}
+		})
+	}
+	asking.Wait()
+	return !older.Load()
 }
 
 // checkOwn refuses an announcement with the id of this master, the leader, that is not its own of this start. Nobody is

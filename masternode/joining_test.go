@@ -3,6 +3,7 @@ package masternode
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 
 	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -20,9 +21,22 @@ func keyOf(id string) joining.Key {
 }
 
 // Announce announces a master as its program does: signed with its key, with a start of its own for each address, and
-// with a ticket if it is new to the table.
+// with a ticket if it is new to the table. A group below the level of tickets takes no new master. So raft has the
+// master of a group cs-test there, as one that has founded the group with the leader.
 func (r *rig) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
+	if m.Group != "" && r.table().Level < masterfsm.LevelJoining && r.leader.Leads() {
+		r.found(m)
+	}
 	return r.Node.Announce(ctx, r.signed(m), forwarded)
+}
+
+// found adds a master to raft's configuration, unless it has the master.
+func (r *rig) found(m wire.Member) {
+	r.members.Mu.Lock()
+	defer r.members.Mu.Unlock()
+	if !slices.ContainsFunc(r.members.List, func(in wire.Master) bool { return in.ID == m.ID }) {
+		r.members.List = append(r.members.List, wire.Master{ID: m.ID, Raft: m.Raft})
+	}
 }
 
 func (r *rig) signed(m wire.Member) wire.Member {

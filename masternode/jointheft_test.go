@@ -103,6 +103,35 @@ func TestThiefOfTheClusterTokenCannotJoin(t *testing.T) {
 	})
 }
 
+// TestNoNewMasterBeforeTickets checks that a group below the level of join tickets takes no new master if all members
+// know that level, and waits for the level instead. An announcement cannot slip in before, and no master of an older
+// version keeps the group there. A group with a member of an older version takes new ones as before.
+func TestNoNewMasterBeforeTickets(t *testing.T) {
+	for name, c := range map[string]struct {
+		older []string
+		want  error
+	}{
+		"all know the level": {nil, wire.ErrUnavailable}, "an older member": {[]string{"m3"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, masters := newOlderGroup(t, c.older...)
+				defer r.stop()
+				masters.set(member("m4"))
+				masters.setLevel("m4", masterfsm.LevelJoining-1)
+				if level := r.table().Level; level >= masterfsm.LevelJoining {
+					t.Fatalf("the group is at level %d: the test shows nothing", level)
+				}
+				_, err := r.Node.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false)
+				if !errors.Is(err, c.want) || slices.Contains(r.ids(), "m4") != (c.want == nil) ||
+					(r.row("m4").ID == "") != (c.want != nil) {
+					t.Errorf("%v, the members are %v", err, r.ids())
+				}
+			})
+		})
+	}
+}
+
 // TestJoinIsRepeated checks that a master joins that has lost the answer to its announcement, also after a restart, and
 // that its ticket admits no other.
 func TestJoinIsRepeated(t *testing.T) {
