@@ -30,6 +30,8 @@ const (
 	WaitingExpiry = 60 * 60 * 1000
 	// WaitingRenewal is how long after Seen a registration renews the entry, in milliseconds.
 	WaitingRenewal = 10 * 60 * 1000
+	// WaitingMove is how long after Seen an entry takes another URL, in milliseconds.
+	WaitingMove = 60 * 1000
 )
 
 func (w *WaitingWorker) id() string { return w.ID }
@@ -106,12 +108,15 @@ func (s *State) waitingWorker(c *Register) WaitingWorker {
 	return w
 }
 
-// CheckWaiting refuses a registration of a worker that must wait: with [wire.ErrTooMany] if too many wait already, and
-// with [ErrBadCommand] if another worker waits under the id.
+// CheckWaiting refuses a registration of a worker that must wait: with [wire.ErrTooMany] if too many wait already, or
+// the worker changes its URL too often, and with [ErrBadCommand] if another worker waits under the id.
 func (s *State) CheckWaiting(c *Register) error {
 	switch w := s.waitingWorker(c); {
 	case w.ID != "" && (w.Role != c.Role || w.AccessHash != c.AccessHash):
 		return fmt.Errorf("%w: another worker waits for approval as %s", ErrBadCommand, c.ID)
+	case w.ID != "" && w.URL != c.URL && s.timeOf(c.Time) < w.Seen+WaitingMove:
+		return fmt.Errorf("%w: worker %s waits for approval at %s, and has registered there less than %d s ago: it may "+
+			"change its URL then", wire.ErrTooMany, c.ID, w.URL, WaitingMove/1000)
 	case w.ID == "" && len(s.WaitingWorkers(c.Time)) >= MaxWaiting:
 		return fmt.Errorf("%w: %d workers wait for approval already: approve or refuse some (chainstore status lists "+
 			"them), or replace the secret of the nodes that do not belong here", wire.ErrTooMany, MaxWaiting)

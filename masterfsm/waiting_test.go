@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -187,6 +188,26 @@ func TestManyWaiting(t *testing.T) {
 	if len(b.View().WaitingWorkers) != MaxWaiting || b.View().WaitingWorkers[0].ID != "m00" {
 		t.Errorf("%+v", b.View().WaitingWorkers)
 	}
+}
+
+// TestWaitingMovesSeldom checks that a waiting worker with changing URLs adds an entry to the log once a minute at most.
+func TestWaitingMovesSeldom(t *testing.T) {
+	b := approving(t)
+	b.waits(registers(RoleMiner, "m"))
+	moved := registers(RoleMiner, "m")
+	moved.URL = "http://elsewhere"
+	moved.Time += WaitingMove - 1
+	b.refused(moved, wire.ErrTooMany)
+	if err := b.CheckWaiting(moved); !errors.Is(err, wire.ErrTooMany) {
+		t.Errorf("the leader would propose it: %v", err)
+	}
+	moved.Time++
+	if w := b.waits(moved); w.URL != moved.URL {
+		t.Errorf("a minute later: %+v", w)
+	}
+	back := registers(RoleMiner, "m")
+	back.Time = moved.Time
+	b.refused(back, wire.ErrTooMany)
 }
 
 // TestApprovalSwitchedOff checks that workers come in without approval afterwards, and that the list is empty then.
