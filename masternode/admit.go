@@ -82,6 +82,10 @@ func (n *Node) checkGroup(m wire.Member) error {
 			masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
 	}
 	n.checkEpoch(m)
+	if m.Group == own.Group && m.Epoch > own.Epoch {
+		return fmt.Errorf("%w: master %s is at epoch %d of the group, this master at epoch %d: the group was recovered "+
+			"without one of them", wire.ErrUnavailable, m.ID, m.Epoch, own.Epoch)
+	}
 	return nil
 }
 

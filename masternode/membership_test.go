@@ -287,10 +287,13 @@ func TestRemovalIsFinished(t *testing.T) {
 // removed from the table.
 func TestMasterEnds(t *testing.T) {
 	for name, happen := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
-		"recovered without it": func(_ *testing.T, _ *rig, masters *groupMasters) {
+		"recovered without it": func(t *testing.T, r *rig, _ *groupMasters) {
 			m := member("m2")
 			m.Epoch = 2
-			masters.set(m)
+			m = r.signed(m)
+			if _, err := r.Node.Announce(t.Context(), m, false); !errors.Is(err, wire.ErrUnavailable) {
+				t.Errorf("the announcement: %v", err)
+			}
 		},
 		"removed": func(t *testing.T, r *rig, _ *groupMasters) {
 			if _, err := r.leader.Propose(t.Context(),
@@ -315,6 +318,63 @@ func TestMasterEnds(t *testing.T) {
 				}
 				if !r.members.Retired {
 					t.Error("it did not write it down")
+				}
+			})
+		})
+	}
+}
+
+// TestUnprovenEpoch checks that a master goes on if another one says that the group was recovered, and does not prove
+// that it is a member: whoever has the cluster token can say so.
+func TestUnprovenEpoch(t *testing.T) {
+	signed := func(m wire.Member, key string) wire.Member {
+		m.Proof = joining.Prove("cs-test", m, 9, keyOf(key), joining.Key{})
+		return m
+	}
+	for name, say := range map[string]func(r *rig, m wire.Member) wire.Member{
+		"without a signature": func(_ *rig, m wire.Member) wire.Member { return m },
+		"with another key":    func(_ *rig, m wire.Member) wire.Member { return signed(m, "thief") },
+		"of another epoch": func(_ *rig, m wire.Member) wire.Member {
+			m = signed(m, "m2")
+			m.Epoch = 999
+			return m
+		},
+		"of a master that the table does not have": func(_ *rig, m wire.Member) wire.Member {
+			m.ID = "m9"
+			return signed(m, "m9")
+		},
+		"of this master": func(_ *rig, m wire.Member) wire.Member {
+			m.ID = "m1"
+			return signed(m, "m1")
+		},
+		"of another master at the URL": func(r *rig, m wire.Member) wire.Member {
+			at := m
+			at.ID = "m9"
+			r.cfg.Masters.(*groupMasters).set(at)
+			return m
+		},
+		"at the URL of the member": func(r *rig, m wire.Member) wire.Member {
+			r.cfg.Masters.(*groupMasters).set(m)
+			return m
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newGroup(t)
+				m := member("m2")
+				m.Epoch = 2
+				m = say(r, m)
+				if _, err := r.Node.Announce(t.Context(), m, false); !errors.Is(err, wire.ErrUnavailable) {
+					t.Errorf("the announcement: %v", err)
+				}
+				select {
+				case err := <-r.ended:
+					t.Errorf("it ended with %v", err)
+				case <-time.After(time.Minute):
+					r.stop()
+				}
+				if r.members.Retired {
+					t.Error("it has written down that it was removed")
 				}
 			})
 		})

@@ -119,6 +119,8 @@ type Node struct {
 	changing sync.Mutex // held while the leader changes the members of the group
 	retiring sync.Mutex // held while the leader retires a key of the log
 	over     chan error // the reason why this master must stop
+
+	warnedEpoch atomic.Uint64 // the last higher epoch that was not proven, of which the log has a warning
 }
 
 // submissionBytes bounds the size of a submission, and of a command in the log, unless one request alone is larger.

@@ -7,8 +7,9 @@
 //
 // Both keys sign the same bytes:
 //
-//	"chainstore announcement v1" ‖ part(group) ‖ part(id) ‖ part(URL) ‖ part(raft address) ‖ start u64 ‖
-//	key[32] ‖ part(key of the ticket, empty without one)
+//	"chainstore announcement v1" ‖ part(group) ‖ part(id) ‖ part(URL) ‖ part(raft address) ‖
+//	part(group of the master, empty of a new one) ‖ epoch of the master u64 ‖ start u64 ‖ key[32] ‖
+//	part(key of the ticket, empty without one)
 //	part(x) = length u32 ‖ x, all numbers big endian
 //
 // So a proof admits one master, with one key, at one pair of addresses, to one group. The start is the number of the
@@ -157,9 +158,10 @@ func announcement(group string, m wire.Member, p *wire.JoinProof) ([]byte, error
 		}
 	}
 	b := []byte(label)
-	for _, text := range []string{group, m.ID, m.URL, m.Raft} {
+	for _, text := range []string{group, m.ID, m.URL, m.Raft, m.Group} {
 		b = appendPart(b, []byte(text))
 	}
+	b = binary.BigEndian.AppendUint64(b, m.Epoch)
 	b = binary.BigEndian.AppendUint64(b, p.Start)
 	return appendPart(append(b, key...), ticket), nil
 }
@@ -175,7 +177,7 @@ func verify(key string, message []byte, signature string) error {
 	}
 	raw, err := hex.DecodeString(signature)
 	if err != nil || !ed25519.Verify(public, message, raw) {
-		return errors.New("the signature does not fit the addresses, the group and the start")
+		return errors.New("the signature does not fit the addresses, the group, the epoch and the start")
 	}
 	return nil
 }

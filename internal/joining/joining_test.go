@@ -40,6 +40,8 @@ func TestProof(t *testing.T) {
 		"URL":                  func(m *wire.Member) { m.URL = "http://thief:8000" },
 		"raft address":         func(m *wire.Member) { m.Raft = "thief:8010" },
 		"bytes moved":          func(m *wire.Member) { m.ID, m.URL = "m4h", "ttp://m4:8000" },
+		"own group":            func(m *wire.Member) { m.Group = "g" },
+		"epoch":                func(m *wire.Member) { m.Epoch = 999 },
 		"start":                func(m *wire.Member) { m.Proof.Start++ },
 		"key":                  func(m *wire.Member) { m.Proof.Key = other.Key },
 		"key and signature":    func(m *wire.Member) { m.Proof.Key, m.Proof.Signature = other.Key, other.Signature },
@@ -72,14 +74,16 @@ func TestProof(t *testing.T) {
 
 // TestFrozenProof checks the bytes that are signed: members of all versions must agree on them.
 func TestFrozenProof(t *testing.T) {
-	p := Prove("cs-group", announced(), 258, seeded(t, 'k'), seeded(t, 't'))
-	message, err := announcement("cs-group", announced(), p)
+	m := announced()
+	m.Group, m.Epoch = "cs-group", 3
+	p := Prove("cs-group", m, 258, seeded(t, 'k'), seeded(t, 't'))
+	message, err := announcement("cs-group", m, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const want = "636861696e73746f726520616e6e6f756e63656d656e74207631" + // the label
 		"0000000863732d67726f7570" + "000000026d34" + "0000000e687474703a2f2f6d343a38303030" +
-		"000000076d343a38303130" + "0000000000000102"
+		"000000076d343a38303130" + "0000000863732d67726f7570" + "0000000000000003" + "0000000000000102"
 	if got := hex.EncodeToString(message); got != want+p.Key+"00000020"+p.Ticket.Key {
 		t.Errorf("the message is %s", got)
 	}

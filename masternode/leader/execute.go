@@ -275,8 +275,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		if err != nil {
 			return nil, err
 		}
-		l.cfg.OnMember(member)
 		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
+		if same {
+			l.cfg.OnMember(member)
+		}
 		joining := member.ID == a.node && member.Group == "" // it was admitted, and does not know that yet
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
