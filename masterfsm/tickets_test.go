@@ -202,6 +202,36 @@ func TestKeysOfMasters(t *testing.T) {
 	b.ok(joins("m3", 3, 1))
 }
 
+// TestRecoveryClosesTheDoor checks that a recovery keeps no open ticket and no approval: the state that it begins with
+// may be older than their revocation.
+func TestRecoveryClosesTheDoor(t *testing.T) {
+	b := approving(t)
+	for n := range byte(2) {
+		b.ok(newTicket(n + 1))
+	}
+	b.ok(joins("m2", 2, 1))
+	b.waits(registers(RoleStorage, "waits"))
+	b.waits(registers(RoleMiner, "approved"))
+	b.ok(&DecideWorker{ID: "approved", Approve: true, Time: startTime})
+	r := b.Recover(Group{ID: b.Group().ID, Epoch: b.Group().Epoch + 1})
+	r.Isolate()
+	if _, err := r.Finish(0, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.State = restored(t, b.State)
+	if got := b.Tickets(); len(got) != 1 || got[0].Member != "m2" {
+		t.Errorf("the tickets are %+v", got)
+	}
+	if got := b.WaitingWorkers(startTime); len(got) != 0 {
+		t.Errorf("the waiting workers are %+v", got)
+	}
+	b.refused(joins("m3", 3, 2), wire.ErrTicketRefused)
+	b.waits(registers(RoleMiner, "approved"))
+	if again := b.ok(newTicket(2)).(*Ticket); again.ID != 3 {
+		t.Errorf("the id %d is given out again", again.ID)
+	}
+}
+
 // TestTicketsBelowTheirLevel checks that the table has neither tickets nor keys before all masters know them.
 func TestTicketsBelowTheirLevel(t *testing.T) {
 	b := newTable(t, smallSettings())
