@@ -280,7 +280,7 @@ func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.R
 
 // ReportFailedSync enters a failed sync of a node's data folder into the table. Any master brings a report to the
 // leader; forwarded means that another master already did. Errors: masterfsm.ErrBadCommand, masterfsm.ErrUnknownNode,
-// wire.ErrNoLeader, wire.ErrOtherGroup.
+// wire.ErrNoLeader, wire.ErrOtherGroup, wire.ErrForbidden, wire.ErrBadRequest.
 func (n *Node) ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarded bool) error {
 	if err := n.checkReporter(f.ID, f.Group); err != nil {
 		return err
@@ -291,6 +291,10 @@ func (n *Node) ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarde
 	_, err := leaderCall[struct{}]{
 		local: func(ctx context.Context) (struct{}, error) { return struct{}{}, n.reportFailedSync(ctx, f) },
 		remote: func(ctx context.Context, url string) (struct{}, error) {
+			f := f
+			if n.cfg.Ledger.Level() < masterfsm.LevelJoining {
+				f.AccessToken = "" // a leader of an older version would refuse it
+			}
 			return struct{}{}, n.cfg.Masters.ReportFailedSync(ctx, url, f, true)
 		},
 		again: anotherTry,
@@ -309,6 +313,9 @@ func (n *Node) reportFailedSync(ctx context.Context, f wire.FailedSync) error {
 		return fmt.Errorf("%w: the masters remember failed syncs from protocol level %d on, the group is at %d",
 			masterfsm.ErrBadCommand, masterfsm.LevelFailedSyncs, level)
 	}
+	if err := n.checkFailedSyncReport(f); err != nil {
+		return err
+	}
 	detail := strings.ToValidUTF8(f.Detail[:min(len(f.Detail), 512)], "")
 	c := &masterfsm.ReportFailedSync{ID: f.ID, Kernel: f.Kernel, Detail: detail, Over: f.Over, Time: n.leader.Now()}
 	_, err := n.leader.Propose(ctx, c)
@@ -316,6 +323,33 @@ func (n *Node) reportFailedSync(ctx context.Context, f wire.FailedSync) error {
 		err = nil
 	}
 	return err
+}
+
+// checkFailedSyncReport refuses a report about a worker that is not its own, from protocol level 7 on: the access token
+// proves that. It also refuses one without a kernel that is not proven: such a report forbids every kernel.
+func (n *Node) checkFailedSyncReport(f wire.FailedSync) error {
+	var level uint64
+	var recorded chain.Hash
+	var worker bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		level = v.Level
+		if w := v.Storage(f.ID); w.ID != "" {
+			recorded, worker = w.AccessHash, true
+		} else if w := v.Miner(f.ID); w.ID != "" {
+			recorded, worker = w.AccessHash, true
+		}
+	})
+	proven := f.AccessToken != "" && sameHash(recorded, sha256.Sum256([]byte(f.AccessToken)))
+	switch {
+	case worker && !proven && level >= masterfsm.LevelJoining:
+		return fmt.Errorf("%w: a failed sync of %s is reported with the access token of that node only: start it with "+
+			"the version of ChainStore of the masters", wire.ErrForbidden, f.ID)
+	case f.Kernel == "" && !f.Over && !proven:
+		return fmt.Errorf("%w: a failed sync of %s is reported without the boot id of its kernel", wire.ErrBadRequest,
+			f.ID)
+	}
+	return nil
 }
 
 // checkFailedSync compares what the table has of a failed sync of this master's folder with the kernel that runs now.

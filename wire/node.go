@@ -164,6 +164,9 @@ type FailedSync struct {
 	Over bool `json:"over,omitempty"`
 	// Group is the group of the node, "" if the node does not know it.
 	Group string `json:"group,omitempty"`
+	// AccessToken is that of a worker, which proves that the report is its own. Masters below protocol level 7 refuse
+	// the field. "" for a master.
+	AccessToken string `json:"access_token,omitempty"`
 }
 
 // Registered answers a registration.

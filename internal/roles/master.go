@@ -267,13 +267,13 @@ func withLateFailure(err error, failed <-chan error) error {
 
 // reportFailedSync reports a failed sync to the other masters if one was noted.
 func (m *Master) reportFailedSync() error {
-	return m.syncs.report(func() (id, group string, urls []string) {
+	return m.syncs.report(func() (failed wire.FailedSync, urls []string) {
 		if m.node != nil {
-			return m.id, m.store.Member().Group, m.node.OtherURLs()
+			return wire.FailedSync{ID: m.id, Group: m.store.Member().Group}, m.node.OtherURLs()
 		}
 		own := func(url string) bool { return url == m.url }
 		urls = slices.DeleteFunc(slices.Concat(m.cfg.Peers, m.cfg.Join), own)
-		return raftstore.ReadMemberID(m.cfg.Data), "", urls
+		return wire.FailedSync{ID: raftstore.ReadMemberID(m.cfg.Data)}, urls
 	})
 }
 
