@@ -195,7 +195,7 @@ type Ticket struct {
 const (
 	MaxTicketName     = 64                    // bytes
 	MaxTicketValidity = 30 * 24 * 3600 * 1000 // milliseconds
-	MaxTickets        = 100                   // at a time; the oldest that is used or expired makes room
+	MaxTickets        = 100                   // at a time; the oldest expired one makes room, and without one the oldest used one
 )
 
 // CreateTicket makes a join ticket, which expires Valid milliseconds after the time that the command commits. The
@@ -208,7 +208,8 @@ type CreateTicket struct {
 	Time  uint64     `json:"time"`
 }
 
-// RevokeTicket takes a join ticket from the table. A master that it has admitted stays. The result is the [Ticket].
+// RevokeTicket takes a join ticket from the table. A used one is refused with [ErrBadCommand]: it is evidence, and its
+// master stays. The result is the [Ticket].
 type RevokeTicket struct {
 	ID   uint32 `json:"id"`
 	Time uint64 `json:"time"`
@@ -232,7 +233,10 @@ func (c *CreateTicket) apply(s *State) (any, error) {
 	now := s.timeOf(c.Time)
 	tickets := slices.Clone(s.tickets)
 	if len(tickets) >= MaxTickets {
-		at := slices.IndexFunc(tickets, func(t Ticket) bool { return t.StateAt(now) != wire.TicketOpen })
+		at := slices.IndexFunc(tickets, func(t Ticket) bool { return t.StateAt(now) == wire.TicketExpired })
+		if at < 0 {
+			at = slices.IndexFunc(tickets, func(t Ticket) bool { return t.StateAt(now) == wire.TicketUsed })
+		}
 		if at < 0 {
 			return nil, fmt.Errorf("%w: there are %d open join tickets already: revoke one first", wire.ErrTooMany,
 				len(tickets))
@@ -257,8 +261,12 @@ func (c *RevokeTicket) apply(s *State) (any, error) {
 	if !found {
 		return nil, fmt.Errorf("%w: %d", ErrUnknownTicket, c.ID)
 	}
-	s.tick(c.Time)
 	t := s.tickets[at]
+	if t.Member != "" {
+		return nil, fmt.Errorf("%w: ticket %d has admitted master %s, and stays as evidence of that: 'chainstore master "+
+			"remove %s' removes the master", ErrBadCommand, t.ID, t.Member, t.Member)
+	}
+	s.tick(c.Time)
 	s.tickets = slices.Delete(slices.Clone(s.tickets), at, at+1)
 	return &t, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,8 +99,8 @@ func TestJoinWithTicket(t *testing.T) {
 	taken.URL = "http://m2"
 	b.refused(taken, wire.ErrOtherKey)
 	b.ok(joins("m3", 3, 3))
-	// A used ticket is revoked: the master stays. A removed master does not come back, with whatever ticket.
-	b.ok(&RevokeTicket{ID: 3, Time: startTime})
+	// A used ticket is evidence, and is not revoked. A removed master does not come back, with whatever ticket.
+	b.refused(&RevokeTicket{ID: 3, Time: startTime}, ErrBadCommand)
 	if v := b.View(); v.Master("m3").Key != memberKey(3) {
 		t.Errorf("the masters are %+v", b.View().Masters)
 	}
@@ -130,11 +131,13 @@ func TestTooManyTickets(t *testing.T) {
 		t.Errorf("%d tickets", len(b.Tickets()))
 	}
 	b.refused(joins("m3", 3, 7), wire.ErrTicketRefused)
+	b.ok(joins("m4", 4, 9))
 	later := newTicket(MaxTickets + 2)
 	later.Time += 1000
 	b.ok(later)
-	if first := b.Tickets()[0]; len(b.Tickets()) != MaxTickets || first.ID != 2 {
-		t.Errorf("%d tickets, the first is %d", len(b.Tickets()), first.ID)
+	used := slices.ContainsFunc(b.Tickets(), func(t Ticket) bool { return t.Member == "m4" })
+	if first := b.Tickets()[0]; len(b.Tickets()) != MaxTickets || first.ID != 2 || !used {
+		t.Errorf("%d tickets, the first is %d, the used one is there: %v", len(b.Tickets()), first.ID, used)
 	}
 }
 

@@ -291,8 +291,8 @@ func (n *Node) CreateTicket(ctx context.Context, t wire.NewJoinTicket, by string
 	return wire.CreatedJoinTicket{JoinTicket: wireTicket(created, created.Created), Ticket: text}, nil
 }
 
-// RevokeTicket removes a join ticket. A master that it has admitted stays. This master must lead. Errors:
-// wire.ErrNotLeader, wire.ErrUnavailable, masterfsm.ErrUnknownTicket.
+// RevokeTicket removes a join ticket that is not used. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrUnavailable, masterfsm.ErrUnknownTicket, masterfsm.ErrBadCommand for a used one.
 func (n *Node) RevokeTicket(ctx context.Context, id uint32) error {
 	revoked, err := leader.ProposeFor[*masterfsm.Ticket](ctx, n.leader,
 		&masterfsm.RevokeTicket{ID: id, Time: n.leader.Now()})

@@ -48,6 +48,10 @@ func (c *Cluster) revokeJoinTicket(w http.ResponseWriter, r *http.Request, _ cal
 		Problem(w, wire.ErrNotFound)
 		return
 	}
+	if c.JoinTickets[i].State == wire.TicketUsed {
+		Problem(w, wire.ErrBadRequest)
+		return
+	}
 	c.JoinTickets = slices.Delete(c.JoinTickets, i, i+1)
 	w.WriteHeader(http.StatusNoContent)
 }
