@@ -382,7 +382,7 @@ func checkJoining(t testing.TB, s *State) {
 	}
 	for i, w := range s.waitingWorkers {
 		if s.level < LevelApprovals || !s.settings.ApproveWorkers || i > 0 && w.ID <= s.waitingWorkers[i-1].ID ||
-			i >= MaxWaiting || w.Role == RoleStorage && s.storage(w.ID) != nil {
+			i >= 2*MaxWaiting || w.Role == RoleStorage && s.storage(w.ID) != nil {
 			t.Fatalf("waiting worker %+v stands at %d", w, i)
 		}
 	}

@@ -23,8 +23,9 @@ type WaitingWorker struct {
 
 // Limits of the list of waiting workers.
 const (
-	// MaxWaiting bounds the list. A full one takes no more, and drops nothing: otherwise a flood of registrations
-	// would hide the worker that an administrator waits for.
+	// MaxWaiting bounds the list for each role: with the secret of miners none keeps storage nodes out. A full one
+	// takes no more, and drops nothing: otherwise a flood of registrations would hide the worker that an administrator
+	// waits for.
 	MaxWaiting = 64
 	// WaitingExpiry is how long after Seen an entry counts, in milliseconds. It is removed with a later command.
 	WaitingExpiry = 60 * 60 * 1000
@@ -40,8 +41,9 @@ func (w *WaitingWorker) id() string { return w.ID }
 func (w *WaitingWorker) expired(now uint64) bool { return now > w.Seen && now-w.Seen > WaitingExpiry }
 
 // DecideWorker lets a waiting worker in, or refuses it. A worker that is let in becomes part of the cluster with its
-// next registration, which has its height of then. The id of a refused one is never admitted. It is refused with
-// [ErrUnknownNode] if no such worker waits. The result is the *[WaitingWorker]. Known from protocol level 7 on.
+// next registration, which has its height of then. The id of a refused one is not admitted, as long as the list of
+// removed workers has room for it. It is refused with [ErrUnknownNode] if no such worker waits. The result is the
+// *[WaitingWorker]. Known from protocol level 7 on.
 type DecideWorker struct {
 	ID      string `json:"id"`
 	Approve bool   `json:"approve"`
@@ -64,7 +66,9 @@ func (c *DecideWorker) apply(s *State) (any, error) {
 		s.waitingWorkers = put(list, w, (*WaitingWorker).id)
 		return &w, nil
 	}
-	s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
+	if len(s.integrity.Removed) < maxRemoved/2 { // else it would push out the id of a worker that was part of the cluster
+		s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
+	}
 	s.waitingWorkers = slices.DeleteFunc(list, func(w WaitingWorker) bool { return w.ID == c.ID })
 	return &w, nil
 }
@@ -108,6 +112,16 @@ func (s *State) waitingWorker(c *Register) WaitingWorker {
 	return w
 }
 
+// waitingOf is the number of workers of a role that wait at a time.
+func (s *State) waitingOf(role Role, time uint64) (n int) {
+	for _, w := range s.WaitingWorkers(time) {
+		if w.Role == role {
+			n++
+		}
+	}
+	return n
+}
+
 // CheckWaiting refuses a registration of a worker that must wait: with [wire.ErrTooMany] if too many wait already, or
 // the worker changes its URL too often, and with [ErrBadCommand] if another worker waits under the id.
 func (s *State) CheckWaiting(c *Register) error {
@@ -117,8 +131,8 @@ func (s *State) CheckWaiting(c *Register) error {
 	case w.ID != "" && w.URL != c.URL && s.timeOf(c.Time) < w.Seen+WaitingMove:
 		return fmt.Errorf("%w: worker %s waits for approval at %s, and has registered there less than %d s ago: it may "+
 			"change its URL then", wire.ErrTooMany, c.ID, w.URL, WaitingMove/1000)
-	case w.ID == "" && len(s.WaitingWorkers(c.Time)) >= MaxWaiting:
-		return fmt.Errorf("%w: %d workers wait for approval already: approve or refuse some (chainstore status lists "+
+	case w.ID == "" && s.waitingOf(c.Role, c.Time) >= MaxWaiting:
+		return fmt.Errorf("%w: %d workers of this role wait for approval already: approve or refuse some (chainstore status lists "+
 			"them), or replace the secret of the nodes that do not belong here", wire.ErrTooMany, MaxWaiting)
 	}
 	return nil

@@ -145,6 +145,24 @@ func TestRefusedWorker(t *testing.T) {
 	b.refused(registers(RoleStorage, "a"), wire.ErrRemoved)
 }
 
+// TestRefusalsPushNothingOut checks that refused workers push no id out of the list of removed ones.
+func TestRefusalsPushNothingOut(t *testing.T) {
+	b := approving(t)
+	b.ok(&RemoveStorage{ID: "old", Force: true, Time: startTime})
+	for i := range maxRemoved + 1 {
+		id := fmt.Sprint("f", i)
+		for _, c := range []Command{registers(RoleMiner, id), &DecideWorker{ID: id, Time: startTime}} {
+			if _, err := b.Apply(b.encode(c)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.refused(registers(RoleStorage, "old"), wire.ErrRemoved)
+	if n := len(b.IntegrityLog().Removed); n > maxRemoved/2 || len(b.View().WaitingWorkers) != 0 {
+		t.Errorf("%d removed, waiting %+v", n, b.View().WaitingWorkers)
+	}
+}
+
 // TestWaitingExpires checks that an entry counts for an hour after the last registration, and an approval too.
 func TestWaitingExpires(t *testing.T) {
 	b := approving(t)
@@ -183,6 +201,8 @@ func TestManyWaiting(t *testing.T) {
 	if _, known := b.ok(registers(RoleStorage, "old")).(*Storage); !known {
 		t.Error("a worker of the table is kept out by a flood")
 	}
+	b.waits(registers(RoleStorage, "s")) // a flood of one role keeps out none of the other
+	b.ok(&DecideWorker{ID: "s", Time: startTime})
 	b.ok(&DecideWorker{ID: "m07", Time: startTime})
 	b.waits(last)
 	if len(b.View().WaitingWorkers) != MaxWaiting || b.View().WaitingWorkers[0].ID != "m00" {

@@ -201,7 +201,7 @@ func TestWaitingWorkersAskOften(t *testing.T) {
 		if len(kept) < 3 || len(kept) > 4 || kept[len(kept)-1].Since != first.Since {
 			t.Errorf("the entry was %+v", kept)
 		}
-		for i := range masterfsm.MaxWaiting - 1 {
+		for i := range masterfsm.MaxWaiting {
 			a.ask(t, "miner", fmt.Sprint("http://flood", i), nil)
 		}
 		for range 10 {
