@@ -85,12 +85,19 @@ func (n *Node) isKnown() bool {
 	return memberOf(n.cfg.Membership.Members(), v, own)
 }
 
-// proven returns the announcement of this master to a group, with its proof if the group's level has them.
+// proven returns the announcement of this master to a group, with its proof if the group's level has them, and with its
+// ticket unless its table has this master. A new master that the founder has adopted has a group and no place in the
+// table.
 func (n *Node) proven(own wire.Member, group string, level uint64) wire.Member {
 	own.Proof = nil
 	if level >= masterfsm.LevelJoining {
 		var ticket joining.Key
-		if own.Group == "" {
+		var known bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			v := s.View()
+			known = v.Master(own.ID).ID != ""
+		})
+		if !known {
 			ticket = n.cfg.Ticket
 		}
 		own.Proof = joining.Prove(group, own, n.cfg.Boot, n.cfg.Key, ticket)
