@@ -57,6 +57,25 @@ func (c *Client) RemoveMaster(ctx context.Context, id string, force bool) error 
 	return c.remove(ctx, "/v1/masters/"+url.PathEscape(id), force)
 }
 
+// ApproveWorker lets a worker in that waits for approval. It becomes part of the cluster with its next registration,
+// within seconds. It needs an admin token with the role admin. The error wraps [wire.ErrNotFound] if no such worker
+// waits, and no earlier try of this call may have let it in.
+func (c *Client) ApproveWorker(ctx context.Context, id string) (wire.WaitingWorker, error) {
+	return command[wire.WaitingWorker](ctx, c, http.MethodPost, "/v1/waiting-workers/"+url.PathEscape(id)+"/approve",
+		nil, true, func(w *wire.WaitingWorker) error {
+			if w.ID != id || !w.Approved {
+				return fmt.Errorf("%w: it is about the worker %q", ErrAnswer, w.ID)
+			}
+			return nil
+		})
+}
+
+// RefuseWorker refuses a worker permanently that waits for approval. It needs an admin token with the role admin. The
+// error wraps [wire.ErrNotFound] if no such worker waits, and no earlier try of this call may have refused it.
+func (c *Client) RefuseWorker(ctx context.Context, id string) error {
+	return c.remove(ctx, "/v1/waiting-workers/"+url.PathEscape(id), false)
+}
+
 // SetTime moves the time of the group forward, unix milliseconds. It needs the admin token. The error wraps
 // [wire.ErrBadRequest] if the time is not later than that of the group, more than a day later without force, or if the
 // masters' clocks agree.

@@ -35,6 +35,7 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 	type ctx = context.Context
 	leaf := c.Position(&c.Records[0]).Leaf
 	block := c.Integrity.Lost[0].From
+	c.Waiting = []wire.WaitingWorker{{ID: "s-7", Role: "storage", URL: "http://127.0.0.1:8085", Since: 1}}
 	return []clientCall{
 		{"Append", false, "position", func(x ctx, c *Client) error { return one(c.Append(x, entry)) }},
 		{"AppendWait", false, "position", func(x ctx, c *Client) error { return one(c.AppendWait(x, entry, 1)) }},
@@ -92,7 +93,16 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 			return one(c.CreateAdmin(x, wire.NewAdmin{Name: "alice", Role: wire.RoleAuditor}))
 		}},
 		{"Admins", false, "admins", func(x ctx, c *Client) error { return one(c.Admins(x)) }},
+		{"CreateJoinTicket", false, "created ticket", func(x ctx, c *Client) error {
+			return one(c.CreateJoinTicket(x, wire.NewJoinTicket{Name: "m4"}))
+		}},
+		{"JoinTickets", false, "tickets", func(x ctx, c *Client) error { return one(c.JoinTickets(x)) }},
+		{"RevokeJoinTicket", false, "none", func(x ctx, c *Client) error { return c.RevokeJoinTicket(x, 1) }},
 		{"RevokeAdmin", false, "none", func(x ctx, c *Client) error { return c.RevokeAdmin(x, 1) }},
+		{"ApproveWorker", false, "waiting worker", func(x ctx, c *Client) error {
+			return one(c.ApproveWorker(x, "s-7"))
+		}},
+		{"RefuseWorker", false, "none", func(x ctx, c *Client) error { return c.RefuseWorker(x, "s-7") }},
 		{"Me", false, "me", func(x ctx, c *Client) error { return one(c.Me(x)) }},
 		{"Cluster", false, "cluster", func(x ctx, c *Client) error { return one(c.Cluster(x)) }},
 		{"SetTime", false, "time", func(x ctx, c *Client) error { return one(c.SetTime(x, 1_900_000_000_000, true)) }},
@@ -124,6 +134,7 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 var extends = map[string][]string{
 	"record": {"position"}, "records": {"positions"}, "block records": {"records"},
 	"created project": {"created token"}, "created admin": {"created token", "me"},
+	"waiting worker": {"me"},
 }
 
 // answered is an answer of an honest master.

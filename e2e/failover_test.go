@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -262,11 +263,19 @@ func TestFlippedBitInMaster(t *testing.T) {
 	c.verify(o)
 }
 
-// rejoin wipes a stopped master and starts it so that it joins.
+// rejoin wipes a stopped master, removes it, and starts it so that it joins with a ticket.
 func (c *cluster) rejoin(name string) {
 	c.t.Helper()
-	c.wipe(roleOf(c.Topology(), name).Data)
+	role := roleOf(c.Topology(), name)
+	c.wipe(role.Data)
+	for _, address := range []string{role.URL(), role.Raft} { // one that has never announced itself has no URL
+		err := c.admin().RemoveMaster(c.t.Context(), address, false)
+		if err != nil && !errors.Is(err, wire.ErrNotFound) {
+			c.t.Fatalf("remove %s: %v", name, err)
+		}
+	}
 	c.startMaster(name, func(r *devcluster.Role) {
+		r.JoinTicketFile = c.ticketFile()
 		for _, url := range c.File().Masters {
 			if url != r.URL() {
 				r.Join = append(r.Join, url)

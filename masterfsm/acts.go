@@ -81,6 +81,13 @@ var acts = map[kind]act{
 	32: {act: trail.AdminCreate, grows: true, about: func(s *State, _ Command) subject {
 		return aboutAdmin(s.lastAdmin + 1)
 	}},
+	41: {act: trail.TicketCreate, grows: true, about: func(s *State, _ Command) subject {
+		return aboutTicket(s.lastTicket + 1)
+	}},
+	42: {act: trail.TicketRevoke, about: func(_ *State, c Command) subject {
+		return aboutTicket(c.(*RevokeTicket).ID)
+	}},
+	43: {act: trail.WorkerDecide, about: aboutWaiting},
 	47: {act: trail.ProjectClose, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*CloseProject).Project)
 	}},
@@ -510,7 +517,36 @@ func aboutRegister(_ *State, c Command) subject {
 		for i := range s.miners {
 			values = append(values, pairs("miner/"+s.miners[i].ID, s.miners[i].URL)...)
 		}
+		for i := range s.waitingWorkers {
+			values = append(values, pairs("waiting/"+s.waitingWorkers[i].ID, s.waitingWorkers[i].URL)...)
+		}
 		return values
+	}}
+}
+
+// aboutTicket has who made a join ticket, until when it is valid, and the master that it has admitted.
+func aboutTicket(id uint32) subject {
+	return subject{target: numberedTarget(trail.OfTicket, id), values: func(s *State) []trail.Value {
+		t, ok := find(s.tickets, func(t *Ticket) bool { return t.ID == id })
+		if !ok {
+			return nil
+		}
+		return pairs("name", t.Name, "by", t.By, "expires", t.Expires, "member", t.Member)
+	}}
+}
+
+// aboutWaiting has the address of a worker that waits, and whether it is approved or refused.
+func aboutWaiting(s *State, c Command) subject {
+	id, kind := c.(*DecideWorker).ID, trail.OfStorage
+	if w, ok := find(s.waitingWorkers, func(w *WaitingWorker) bool { return w.ID == id }); ok && w.Role == RoleMiner {
+		kind = trail.OfMiner
+	}
+	return subject{target: trail.Target{Kind: kind, ID: id}, values: func(s *State) []trail.Value {
+		w, ok := find(s.waitingWorkers, func(w *WaitingWorker) bool { return w.ID == id })
+		if !ok {
+			return pairs("refused", slices.Contains(s.integrity.Removed, id))
+		}
+		return pairs("url", w.URL, "approved", w.Approved)
 	}}
 }
 
@@ -521,6 +557,9 @@ func aboutMaster(id string) subject {
 			var values []trail.Value
 			for _, m := range s.masters {
 				values = append(values, pairs("master/"+m.ID, strings.TrimSpace(m.URL+" "+m.Raft))...)
+				if m.Key != "" {
+					values = append(values, pairs("key/"+m.ID, wire.KeyFingerprint(m.Key))...)
+				}
 			}
 			return append(values, pairs("removed", s.MasterRemoved(id))...)
 		}}

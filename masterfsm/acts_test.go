@@ -104,7 +104,10 @@ func TestActs(t *testing.T) {
 	node := &Register{Role: RoleStorage, ID: "s1", URL: "http://s1", MasterToken: "secret", AccessHash: chain.Hash{9},
 		Boot: "1", Time: startTime}
 	miner := &Register{Role: RoleMiner, ID: "m7", URL: "http://m7", MasterToken: "secret", Time: startTime}
-	master := &AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Time: startTime}
+	master := &AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Key: memberKey(2), Start: 1, Founder: true,
+		Time: startTime}
+	approvals := &ChangeSettings{Change: SettingsChange{ApproveWorkers: new(true)}, Time: startTime}
+	decide := &DecideWorker{ID: "s1", Approve: true, Time: startTime}
 	admin := createAdmin("alice", wire.RoleOperator, 3, 1000)
 	examples := map[string]example{
 		"project-create": {act: &CreateProject{Name: "three", Quota: Quota{RecordBytes: 10}, TokenHash: chain.Hash{3},
@@ -130,6 +133,11 @@ func TestActs(t *testing.T) {
 		"log-key-retire":       {before: []Command{key(1), key(2)}, act: &RetireLogKey{ID: keyID, Time: startTime}},
 		"master-promote":       {act: noteIntent(trail.MasterPromote, "m2")},
 		"leadership-transfer":  {act: noteIntent(trail.LeadershipTransfer, "m2")},
+		"ticket-create":        {act: newTicket(1)},
+		"ticket-revoke":        {before: []Command{newTicket(1)}, act: &RevokeTicket{ID: 1, Time: startTime}},
+		"worker-decide":        {before: []Command{approvals, node}, act: decide},
+		"worker-decide-1":      {before: []Command{approvals, node}, act: &DecideWorker{ID: "s1", Time: startTime}},
+		"worker-register-2":    {before: []Command{approvals}, act: node},
 		"project-close":        {act: &CloseProject{Project: 1, Time: startTime}},
 		"certificate-reload":   {act: certificate("ab")},
 		"certificate-reload-1": {before: []Command{certificate("ab")}, act: certificate("cd")},
@@ -181,7 +189,7 @@ func TestActs(t *testing.T) {
 			}
 			// The same command again changes nothing, or is refused, or is another act of its own.
 			switch e.act.(type) {
-			case *CreateProject, *CreateToken, *CreateAdmin, *SetTime:
+			case *CreateProject, *CreateToken, *CreateAdmin, *CreateTicket, *SetTime:
 				return
 			}
 			if _, err := b.Apply(b.encode(e.act)); len(b.audited()) != len(after) {
@@ -446,7 +454,8 @@ func TestUpgradeToAudit(t *testing.T) {
 // TestIntents checks that an act outside of the table has an intent and one outcome, in the order of the log.
 func TestIntents(t *testing.T) {
 	b := auditTable(t)
-	b.ok(&AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Time: startTime})
+	b.ok(&AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Key: memberKey(2), Start: 1, Founder: true,
+		Time: startTime})
 	b.ok(&RemoveMaster{ID: "m2", Time: startTime})
 	open := b.View().Intents
 	if len(open) != 2 || open[0].Raft != "m2:1" || open[1].Act != trail.MasterRemove || open[0].Index >= open[1].Index {

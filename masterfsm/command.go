@@ -73,6 +73,9 @@ var commands = [...]Command{
 	35: &OpenStream{},
 	39: &NoteAct{},
 	40: &EndIntent{},
+	41: &CreateTicket{},
+	42: &RevokeTicket{},
+	43: &DecideWorker{},
 	47: &CloseProject{},
 	48: &CloseLog{},
 }
@@ -83,6 +86,7 @@ var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
 	39: LevelAudit, 40: LevelAudit,
+	41: LevelJoining, 42: LevelJoining, 43: LevelApprovals,
 	47: LevelClosing, 48: LevelClosing,
 }
 
@@ -138,7 +142,8 @@ type NodeHeight struct {
 }
 
 // Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
-// replaced: it lost its identity.
+// replaced: it lost its identity. A new worker waits for approval where workers need it: see [State.MustWait]. The
+// result is a *[WaitingWorker] then.
 //
 // From protocol level 1 on it is refused with an [*wire.OtherStartError] where the table has another start of the
 // worker than Boot and Previous: then another process has registered with a copy of the worker's data folder, or the
@@ -176,9 +181,14 @@ type Invalidate struct {
 	Time    uint64 `json:"time"`
 }
 
-// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 3 it has no
-// age, result or findings of a repair, and below level 2 its causes are sentences.
+// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 7 a leader's
+// settings have no approval of workers, below level 3 there is no age, result or findings of a repair, and below level
+// 2 causes are sentences.
 func EncodeFor(level uint64, c Command) []byte {
+	if original, ok := c.(*BeginTerm); ok && level < LevelApprovals {
+		old := *original
+		old.Settings.ApproveWorkers, c = false, &old
+	}
 	if level < LevelElapsed {
 		switch original := c.(type) {
 		case *BeginTerm:
@@ -370,6 +380,11 @@ var (
 	ErrUnknownToken = wire.ErrNotFound.Variant("unknown token id")
 	// ErrUnknownAdmin: there is no named admin token of that id.
 	ErrUnknownAdmin = wire.ErrNotFound.Variant("unknown admin token id")
+	// ErrOlderStart: an announcement of a master is older than the one that the table has: a replay, or of a process
+	// with a copy of the master's data folder.
+	ErrOlderStart = wire.ErrBadRequest.Variant("announcement is out of date")
+	// ErrUnknownTicket: there is no join ticket of that id.
+	ErrUnknownTicket = wire.ErrNotFound.Variant("unknown join ticket id")
 	// ErrUnknownNode: no worker of that id is registered.
 	ErrUnknownNode = wire.ErrNotFound.Variant("unknown node")
 	// ErrUnknownLogKey: the log has no key of that id.

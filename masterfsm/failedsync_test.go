@@ -24,7 +24,8 @@ func (b *table) lastCause() (code, node string) {
 func TestFailedSync(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.raise()
-	b.ok(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: startTime})
+	b.ok(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Key: memberKey(1), Start: 1, Founder: true,
+		Time: startTime})
 	registers := map[string]*Register{
 		"s1": {Role: RoleStorage, ID: "s1", URL: "http://s1", Boot: "1", Lists: true, Kernel: "one", Time: startTime},
 		"w1": {Role: RoleMiner, ID: "w1", URL: "http://w1", Boot: "1", Lists: true, Kernel: "one", Time: startTime},

@@ -331,6 +331,7 @@ func checkInvariants(t testing.TB, s *State) {
 		t.Fatalf("%d projects, %d tokens, %d names", len(s.projects), len(s.tokens), len(s.names))
 	}
 	checkAdmins(t, s)
+	checkJoining(t, s)
 	for id, w := range s.members {
 		if len(w.Results) > SubmissionWindow {
 			t.Fatalf("%d results of %s", len(w.Results), id)
@@ -351,6 +352,42 @@ func checkAdmins(t testing.TB, s *State) {
 	}
 	if len(s.admins) > MaxAdmins {
 		t.Fatalf("%d admin tokens", len(s.admins))
+	}
+}
+
+// checkJoining checks that each ticket has admitted at most one master, and that no two masters have one key.
+func checkJoining(t testing.TB, s *State) {
+	t.Helper()
+	seen := map[any]bool{}
+	once := func(what any, zero bool) {
+		t.Helper()
+		if seen[what] && !zero {
+			t.Fatalf("%v is there twice: %+v, %+v", what, s.tickets, s.masters)
+		}
+		seen[what] = true
+	}
+	for i, ticket := range s.tickets {
+		once(ticket.Hash, false)
+		once("member "+ticket.Member, ticket.Member == "")
+		if ticket.ID > s.lastTicket || i > 0 && ticket.ID <= s.tickets[i-1].ID || s.level < LevelJoining {
+			t.Fatalf("ticket %+v stands at %d, the newest is %d", ticket, i, s.lastTicket)
+		}
+	}
+	for _, m := range s.masters {
+		once("key "+m.Key, m.Key == "")
+		once("url "+m.URL, m.URL == "")
+		if (m.Key == "") != (m.Start == 0) || m.Key != "" && s.level < LevelJoining {
+			t.Fatalf("master %+v at level %d", m, s.level)
+		}
+	}
+	for i, w := range s.waitingWorkers {
+		if s.level < LevelApprovals || !s.settings.ApproveWorkers || i > 0 && w.ID <= s.waitingWorkers[i-1].ID ||
+			i >= 2*MaxWaiting || w.Role == RoleStorage && s.storage(w.ID) != nil {
+			t.Fatalf("waiting worker %+v stands at %d", w, i)
+		}
+	}
+	if len(s.tickets) > MaxTickets {
+		t.Fatalf("%d tickets", len(s.tickets))
 	}
 }
 

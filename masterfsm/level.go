@@ -28,8 +28,9 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; projects and the log can be
-//	   closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; join tickets ([CreateTicket],
+//	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the
+//	   log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -82,6 +83,12 @@ const (
 	// LevelProofs is the level from which nodes prove their secrets and do not send them: see package nodeauth. It is
 	// raised only after every worker of the table has announced it too.
 	LevelProofs = wire.LevelProofs
+
+	// LevelJoining is the level from which new masters need a ticket, and the table has the keys of masters.
+	LevelJoining = wire.LevelJoining
+
+	// LevelApprovals is the level from which new workers may need approval.
+	LevelApprovals = 7
 
 	// LevelAudit is the level from which acts are in the audit trail.
 	LevelAudit = 7

@@ -61,7 +61,7 @@ func TestAddressesTakenOver(t *testing.T) {
 	before := b.View()
 	b.ok(&AdmitMaster{ID: "m1", URL: "http://b", Raft: "c:1", Take: true, Time: startTime})
 	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf(
-		"[{m1 http://b c:1 %d} {m2  b:1 %d} {m3 http://c  %d}]",
+		"[{m1 http://b c:1 %d  0} {m2  b:1 %d  0} {m3 http://c  %d  0}]",
 		startTime, startTime, startTime) {
 		t.Errorf("taken over: %s", got)
 	}
@@ -69,7 +69,7 @@ func TestAddressesTakenOver(t *testing.T) {
 	b.ok(&AdmitMaster{ID: "m2", URL: "http://a", Raft: "a:1", Take: true, Time: startTime})
 	b.ok(&AdmitMaster{ID: "m3", URL: "http://c", Raft: "b:1", Time: startTime})
 	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf(
-		"[{m1 http://b c:1 %d} {m2 http://a a:1 %d} {m3 http://c b:1 %d}]", startTime, startTime, startTime) {
+		"[{m1 http://b c:1 %d  0} {m2 http://a a:1 %d  0} {m3 http://c b:1 %d  0}]", startTime, startTime, startTime) {
 		t.Errorf("all have moved: %s", got)
 	}
 	if before.Masters[1].URL != "http://b" || before.Masters[2].Raft != "c:1" || len(b.View().RemovedMasters) != 0 {

@@ -196,6 +196,9 @@ func (s *simulation) plain() []byte {
 	if s.a.Level() >= LevelAdmins && s.chance(25) {
 		return Encode(s.admin(time))
 	}
+	if s.a.Level() >= LevelJoining && s.chance(25) {
+		return Encode(s.joining(time))
+	}
 	switch n := s.rng.IntN(100); {
 	case n < 40:
 		return s.submission(time)
@@ -235,7 +238,7 @@ func (s *simulation) plain() []byte {
 	case n < 96:
 		switch id := s.id(); s.rng.IntN(3) {
 		case 0:
-			return Encode(&AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Take: s.chance(2), Time: time})
+			return Encode(s.master(id, time))
 		case 1:
 			return Encode(s.project(time))
 		default:
@@ -369,6 +372,52 @@ func (s *simulation) admin(time uint64) Command {
 		Name: s.id(), Role: roles[s.rng.IntN(len(roles))], TokenHash: chain.Hash{1, byte(s.rng.IntN(8))},
 		Valid: uint64(s.rng.IntN(1000)), Time: time,
 	}
+}
+
+// master returns an announcement of a master, from protocol level 7 on with a key.
+func (s *simulation) master(id string, time uint64) *AdmitMaster {
+	c := &AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Take: s.chance(2), Time: time}
+	if s.a.Level() >= LevelJoining && !s.chance(20) {
+		c.Key, c.Start = memberKey(int(id[0])), 1+uint64(s.rng.IntN(5))
+		if own, ok := find(s.a.masters, func(m *Master) bool { return m.ID == id }); ok && !s.chance(4) {
+			c.Start = own.Start + 1
+		}
+		if s.chance(10) {
+			c.Key = memberKey(s.rng.IntN(4))
+		}
+		switch s.rng.IntN(4) {
+		case 0:
+			c.Founder = true
+		case 1, 2:
+			c.Ticket = ticketHash(byte(s.rng.IntN(8)))
+		}
+	}
+	return c
+}
+
+// joining returns a command about join tickets or waiting workers, or an announcement. Some are refused.
+func (s *simulation) joining(time uint64) Command {
+	switch s.rng.IntN(8) {
+	case 5:
+		on := !s.chance(4)
+		return &ChangeSettings{Change: SettingsChange{ApproveWorkers: &on}, Time: time}
+	case 6:
+		id := s.id()
+		if list := s.a.waitingWorkers; len(list) > 0 && !s.chance(4) {
+			id = list[s.rng.IntN(len(list))].ID
+		}
+		return &DecideWorker{ID: id, Approve: !s.chance(4), Time: time}
+	case 7:
+		c := registers(RoleMiner, s.id()+s.id())
+		c.Time, c.URL = time, "http://"+s.id()
+		return c
+	case 0:
+		return &RevokeTicket{ID: uint32(s.rng.IntN(12)), Time: time}
+	case 1, 2:
+		return &CreateTicket{Name: s.id(), Hash: ticketHash(byte(s.rng.IntN(8))), Valid: uint64(s.rng.IntN(1000)),
+			Time: time}
+	}
+	return s.master(s.id(), time)
 }
 
 // integrity returns a command about checks and repairs, usually one that matches a node's state.

@@ -52,10 +52,13 @@ func (s *State) OnStorage() uint64 {
 	return on
 }
 
-// Recover begins a recovery of the group under an epoch that must be higher than all before.
+// Recover begins a recovery of the group under an epoch that must be higher than all before. The state may be older than
+// what an administrator has revoked or refused since. So no open join ticket and no approval of a worker stays.
 func (s *State) Recover(g Group) *Recovery {
 	s.group = g
 	s.waiting = nil
+	s.tickets = slices.DeleteFunc(slices.Clone(s.tickets), func(t Ticket) bool { return t.Member == "" })
+	s.waitingWorkers = nil
 	r := &Recovery{s: s, verifier: chain.NewVerifier(s.head)}
 	for number := s.heldFrom(); number < s.open.number; number++ {
 		r.bytes += s.heldAt(number).size()

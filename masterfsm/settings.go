@@ -22,6 +22,8 @@ type Settings struct {
 	KeyAge          uint64 `json:"key_age"`           // milliseconds that they are remembered for
 	// WitnessQuorum is how many witnesses must have cosigned a checkpoint before it is published.
 	WitnessQuorum uint8 `json:"witness_quorum,omitempty"`
+	// ApproveWorkers makes new workers wait for the approval of an administrator. It is false below protocol level 7.
+	ApproveWorkers bool `json:"approve_workers,omitempty"`
 }
 
 // DefaultSettings are those of the design.
@@ -62,12 +64,14 @@ func (s Settings) Check() error {
 // Setting is a setting with the name of its flag.
 type Setting struct {
 	Name  string
-	Value uint64 // milliseconds if it is a time
+	Value uint64 // milliseconds if it is a time, 1 for true
 }
 
 // Text is the value in the form that the flag has.
 func (s Setting) Text() string {
 	switch {
+	case s.Name == "approve-workers":
+		return strconv.FormatBool(s.Value == 1)
 	case s.Name != "key-age":
 		return strconv.FormatUint(s.Value, 10)
 	case s.Value%1000 == 0:
@@ -78,6 +82,10 @@ func (s Setting) Text() string {
 
 // List returns all settings, always in the same order.
 func (s Settings) List() []Setting {
+	approve := uint64(0)
+	if s.ApproveWorkers {
+		approve = 1
+	}
 	return []Setting{
 		{"max-records", uint64(s.MaxRecords)},
 		{"max-bytes", uint64(s.MaxBytes)},
@@ -88,6 +96,7 @@ func (s Settings) List() []Setting {
 		{"max-keys", uint64(s.MaxKeys)},
 		{"key-age", s.KeyAge},
 		{"witness-quorum", uint64(s.WitnessQuorum)},
+		{"approve-workers", approve},
 	}
 }
 
@@ -102,6 +111,7 @@ type SettingsChange struct {
 	MaxKeys         *uint32 `json:"max_keys,omitempty"`
 	KeyAge          *uint64 `json:"key_age,omitempty"`
 	WitnessQuorum   *uint8  `json:"witness_quorum,omitempty"`
+	ApproveWorkers  *bool   `json:"approve_workers,omitempty"` // from protocol level 7 on
 }
 
 // Of returns settings after the change.
@@ -115,6 +125,7 @@ func (c SettingsChange) Of(s Settings) Settings {
 	change(&s.MaxKeys, c.MaxKeys)
 	change(&s.KeyAge, c.KeyAge)
 	change(&s.WitnessQuorum, c.WitnessQuorum)
+	change(&s.ApproveWorkers, c.ApproveWorkers)
 	return s
 }
 
@@ -150,6 +161,9 @@ func (c *ChangeSettings) apply(s *State) (any, error) {
 	case changed.MaxPendingBytes > maxSettingBytes || changed.RetainBytes > maxSettingBytes:
 		return nil, fmt.Errorf("%w: max pending bytes %d or retain bytes %d is over %d",
 			ErrBadCommand, changed.MaxPendingBytes, changed.RetainBytes, uint64(maxSettingBytes))
+	case c.Change.ApproveWorkers != nil && s.level < LevelApprovals:
+		return nil, fmt.Errorf("%w: workers are approved from protocol level %d on, the group is at %d",
+			ErrBadCommand, LevelApprovals, s.level)
 	case changed.KeyAge > maxKeyAge:
 		return nil, fmt.Errorf("%w: key age %d ms is over %d ms", ErrBadCommand, changed.KeyAge, uint64(maxKeyAge))
 	}
@@ -169,6 +183,9 @@ func (c *ChangeSettings) apply(s *State) (any, error) {
 // use makes settings those in force.
 func (s *State) use(settings Settings) {
 	s.settings = settings
+	if !settings.ApproveWorkers {
+		s.waitingWorkers = nil // they come in with their next registration
+	}
 	if s.waiting != nil && settings.Difficulty < s.waiting.header.Difficulty {
 		s.waiting.header.Difficulty = settings.Difficulty // a block may wait for easier work, never for harder
 	}

@@ -50,7 +50,7 @@ const (
 func snapshotVersionOf(level uint64, audit bool) uint8 {
 	switch {
 	case audit || level >= LevelAudit:
-		return 10 // with the audit trail, closed projects and logs
+		return 10 // with the audit trail, join tickets, keys of masters, waiting workers, closed projects and logs
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
@@ -96,9 +96,13 @@ type image struct {
 	FailedSyncs  []FailedSync `json:"failed_syncs,omitempty"` // from version 7 on
 	Admins       []Admin      `json:"admins,omitempty"`       // from version 9 on
 	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
-	Audit        *Project     `json:"audit,omitempty"`        // from version 10 on
-	Intents      []Intent     `json:"intents,omitempty"`      // there
-	Reports      []Reported   `json:"reports,omitempty"`      // there
+	Tickets      []Ticket     `json:"tickets,omitempty"`      // from version 10 on
+	LastTicket   uint32       `json:"last_ticket,omitempty"`  // there
+	// Waiting are the workers that wait for approval, from version 10 on.
+	Waiting []WaitingWorker `json:"waiting_workers,omitempty"`
+	Audit   *Project        `json:"audit,omitempty"`   // from version 10 on
+	Intents []Intent        `json:"intents,omitempty"` // there
+	Reports []Reported      `json:"reports,omitempty"` // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -164,6 +168,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
 		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
+		Tickets: s.tickets, LastTicket: s.lastTicket, Waiting: s.waitingWorkers,
 		Audit: s.audit, Intents: s.intents, Reports: s.reports,
 	}
 	if s.waiting != nil {
@@ -377,6 +382,12 @@ func restore(c *source) (*State, error) {
 	}
 	s.nextProject = max(s.nextProject, img.Next)
 	if err := s.restoreAdmins(img.Admins, img.LastAdmin); err != nil {
+		return nil, err
+	}
+	if err := s.restoreTickets(img.Tickets, img.LastTicket); err != nil {
+		return nil, err
+	}
+	if err := s.restoreWaiting(img.Waiting); err != nil {
 		return nil, err
 	}
 	if err := s.restoreAudit(img.Audit, img.Intents, img.Reports); err != nil {

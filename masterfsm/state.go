@@ -72,6 +72,11 @@ type State struct {
 	admins    []Admin // by id, never changed in place
 	lastAdmin uint32  // the highest id that a named admin token has had
 
+	tickets    []Ticket // by id, never changed in place
+	lastTicket uint32   // the highest id that a join ticket has had
+
+	waitingWorkers []WaitingWorker // by id, never changed in place
+
 	masters        []Master // by id
 	removedMasters []string // ids, the newest last
 
@@ -110,9 +115,10 @@ func New() *State {
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
 // *Project for CreateProject and ChangeProject, *Token for CreateToken, *Admin for CreateAdmin and RevokeAdmin,
-// *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the
-// others. That of an act is the result of its command. An error that wraps [ErrCommand] must stop the master; any other
-// is a refusal that changed nothing.
+// *Ticket for CreateTicket and RevokeTicket, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and
+// BeginRepair, *LogKey for AddLogKey, *WaitingWorker for DecideWorker and for Register of a worker that must wait, nil
+// for the others. That of an act is the result of its command. An error that wraps [ErrCommand] must stop the master;
+// any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -247,6 +253,8 @@ type View struct {
 
 	FailedSyncs []FailedSync // of the nodes in the table, by id
 
+	WaitingWorkers []WaitingWorker // workers that wait for approval, by id
+
 	Intents []Intent   // open ones, in the order of their records; never changed in place
 	Reports []Reported // the newest of each node; never changed in place
 
@@ -271,7 +279,8 @@ func (s *State) View() View {
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
-		Intents: s.intents, Reports: s.reports,
+		WaitingWorkers: s.WaitingWorkers(s.now),
+		Intents:        s.intents, Reports: s.reports,
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)

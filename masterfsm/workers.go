@@ -199,6 +199,9 @@ func (c *Register) apply(s *State) (any, error) {
 	if err := s.CheckFailedSync(c); err != nil {
 		return nil, err
 	}
+	if s.MustWait(c) {
+		return s.wait(c)
+	}
 	var entered any
 	var err error
 	switch c.Role {
@@ -210,6 +213,7 @@ func (c *Register) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
 	}
 	if err == nil {
+		s.endWaiting(c.ID)
 		s.endFailedSync(c.ID, c.URL, c.Kernel)
 	}
 	return entered, err

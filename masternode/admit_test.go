@@ -30,7 +30,8 @@ func (r *rig) join(t *testing.T, masters *groupMasters, ids ...string) {
 func joiner(id, url, raft string) wire.Member { return wire.Member{ID: id, URL: url, Raft: raft} }
 
 // TestLivingMasterKeepsItsPlace checks that a new master that announces an address of a live member is refused, however
-// the member shows that it is live, and that no member is removed.
+// the member shows that it is live, and that no member is removed. From level 7 on the member keeps its addresses also
+// when it is not live: only its own key changes them.
 func TestLivingMasterKeepsItsPlace(t *testing.T) {
 	for name, c := range map[string]struct {
 		m      wire.Member
@@ -45,22 +46,28 @@ func TestLivingMasterKeepsItsPlace(t *testing.T) {
 			g.set(wire.Member{ID: "m3", URL: "http://elsewhere", Raft: "elsewhere:1"})
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r, masters := newGroup(t)
-				defer r.stop()
-				c.happen(masters)
-				masters.set(c.m)
-				before := r.ledger.Applied()
-				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, wire.ErrBadRequest) {
-					t.Errorf("it got %v", err)
-				}
-				if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) || len(v.RemovedMasters) != 0 ||
-					r.ledger.Applied() != before {
-					t.Errorf("it changed something: %v, removed %v", r.ids(), v.RemovedMasters)
-				}
+		for _, older := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", older ", older), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r, masters := newGroupOf(t, older)
+					defer r.stop()
+					c.happen(masters)
+					masters.set(c.m)
+					announced, want := r.signed(c.m), wire.ErrOtherKey
+					if older {
+						want = wire.ErrBadRequest
+					}
+					before := r.ledger.Applied()
+					if _, err := r.Node.Announce(t.Context(), announced, false); !errors.Is(err, want) {
+						t.Errorf("it got %v", err)
+					}
+					if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) ||
+						len(v.RemovedMasters) != 0 || r.ledger.Applied() != before {
+						t.Errorf("it changed something: %v, removed %v", r.ids(), v.RemovedMasters)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -76,7 +83,7 @@ func TestJoinersWithOneRaftAddress(t *testing.T) {
 		if _, err := r.Announce(t.Context(), first, false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, wire.ErrBadRequest) {
+		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, wire.ErrOtherKey) {
 			t.Errorf("the second got %v", err)
 		}
 		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4"}) {
@@ -157,6 +164,12 @@ func TestJoinCutShort(t *testing.T) {
 		"its disk was wiped": func(t *testing.T, r *rig, masters *groupMasters) {
 			wiped := joiner("m4b", "http://m4", "m4:1")
 			masters.set(wiped)
+			if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, wire.ErrOtherKey) {
+				t.Errorf("before the other is removed: %v", err)
+			}
+			if err := r.RemoveMaster(t.Context(), "m4", false); err != nil {
+				t.Error(err)
+			}
 			if _, err := r.Announce(t.Context(), wiped, false); err != nil ||
 				!slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4b"}) {
 				t.Errorf("%v, %v", err, r.ids())
@@ -200,7 +213,7 @@ func TestForwardedAnnouncement(t *testing.T) {
 		masters := newGroupMasters()
 		masters.set(member("m2"))
 		ledger := &swaying{leader: "m1"}
-		r := newRig(t, 0, func(cfg *Config, r *rig) {
+		r := newJoiningRig(t, 0, func(cfg *Config, r *rig) {
 			ledger.Ledger = r.ledger
 			cfg.Ledger, cfg.Masters = ledger, masters
 		})

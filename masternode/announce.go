@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -78,7 +79,30 @@ func (n *Node) isKnown() bool {
 	}
 	var v masterfsm.View
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
+	if v.Level >= masterfsm.LevelJoining {
+		own.Proof = &wire.JoinProof{Key: n.cfg.Key.Public(), Start: n.cfg.Boot}
+	}
 	return memberOf(n.cfg.Membership.Members(), v, own)
+}
+
+// proven returns the announcement of this master to a group, with its proof if the group's level has them, and with its
+// ticket unless its table has this master. A new master that the founder has adopted has a group and no place in the
+// table.
+func (n *Node) proven(own wire.Member, group string, level uint64) wire.Member {
+	own.Proof = nil
+	if level >= masterfsm.LevelJoining {
+		var ticket joining.Key
+		var known bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			v := s.View()
+			known = v.Master(own.ID).ID != ""
+		})
+		if !known {
+			ticket = n.cfg.Ticket
+		}
+		own.Proof = joining.Prove(group, own, n.cfg.Boot, n.cfg.Key, ticket)
+	}
+	return own
 }
 
 // announceOnce asks one master after the other, until one has brought the announcement to the leader.
@@ -88,7 +112,9 @@ func (n *Node) announceOnce(ctx context.Context) error {
 		return errNothingToAsk // the founder of the group adopts this master
 	}
 	if n.leader.Leads() {
-		_, err := n.admit(ctx, own)
+		var level uint64
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+		_, err := n.admit(ctx, n.proven(own, own.Group, level))
 		return err
 	}
 	err := errNothingToAsk
@@ -129,8 +155,8 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	defer cancel()
 	// A leader of an older version would refuse them.
 	own.Signs, own.Level, own.Time, own.Disk, own.Flags = false, 0, 0, wire.Disk{}, wire.AccessFlags{}
-	own.Certificate, own.Secrets = nil, nil
-	return n.cfg.Masters.Announce(asking, url, own, false)
+	own.Certificate, own.Secrets, own.Key = nil, nil, ""
+	return n.cfg.Masters.Announce(asking, url, n.proven(own, there.Group, there.Level), false)
 }
 
 // OtherURLs are the known URLs of other masters, present or past.

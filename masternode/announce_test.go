@@ -108,6 +108,28 @@ func TestNewMasterJoins(t *testing.T) {
 	})
 }
 
+// TestAdoptedMasterSendsItsTicket checks that a new master that the founder has adopted, and that the table does not
+// have, announces itself with its ticket.
+func TestAdoptedMasterSendsItsTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		self := member("m1")
+		self.Level = masterfsm.ProtocolLevel
+		admits := &announcee{Follower: masterstest.Follower{Self: self}}
+		_, ended, stop := announcer(t, masterAt("http://m1", admits), "cs-test", func(c *Config) {
+			c.Join, c.Key, c.Ticket = []string{"http://m1"}, keyOf("m2"), keyOf("ticket")
+		})
+		time.Sleep(announceEvery + time.Millisecond)
+		if got := admits.announced(); len(got) == 0 || got[0].Proof == nil || got[0].Proof.Ticket == nil ||
+			got[0].Proof.Ticket.Key != keyOf("ticket").Public() {
+			t.Errorf("announced %+v", got)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestAnnouncementIsRefused checks which refusals end a master. After another one it waits before it announces itself
 // again.
 func TestAnnouncementIsRefused(t *testing.T) {

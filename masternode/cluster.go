@@ -151,6 +151,16 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 			liveMiners++
 		}
 	}
+	var waiting []string
+	for _, w := range v.WaitingWorkers {
+		c.Waiting = append(c.Waiting, wireWaiting(w))
+		if !w.Approved {
+			waiting = append(waiting, w.ID)
+		}
+	}
+	if len(waiting) > 0 {
+		notices.add(wire.CodeWorkersWait, wire.Args{"nodes": waiting})
+	}
 	if liveMiners == 0 {
 		notices.add(wire.CodeNoMiner, nil)
 	}
@@ -228,6 +238,12 @@ func (n *Node) ChangeSettings(ctx context.Context, change wire.SettingsChange) (
 		return wire.Settings{}, fmt.Errorf("%w: settings can be changed from protocol level %d on, and the group is "+
 			"at level %d: until then those of the leader's flags are in force",
 			wire.ErrUnavailable, masterfsm.LevelSettings, level)
+	case change.ApproveWorkers != nil && level < masterfsm.LevelApprovals:
+		return wire.Settings{}, fmt.Errorf("%w: approve-workers can be changed from protocol level %d on, and the "+
+			"group is at level %d: upgrade all masters", wire.ErrUnavailable, masterfsm.LevelApprovals, level)
+	case change.ApproveWorkers != nil && !*change.ApproveWorkers && n.cfg.Settings.ApproveWorkers:
+		return wire.Settings{}, fmt.Errorf("%w: the leader was started with --approve-workers and would require "+
+			"approval again: start all masters without that flag first", wire.ErrBadRequest)
 	case quorum != nil && int(*quorum) > known:
 		return wire.Settings{}, fmt.Errorf("%w: a witness quorum of %d: the leader was started with %d (--witness)",
 			wire.ErrBadRequest, *quorum, known)

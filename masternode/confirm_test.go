@@ -65,7 +65,7 @@ func TestFoundWhileConfirming(t *testing.T) {
 					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
 					if _, err := r.leader.Propose(t.Context(),
 						&masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1",
-							Time: r.leader.Now()}); err != nil {
+							Key: keyOf("m9").Public(), Start: 1, Founder: true, Time: r.leader.Now()}); err != nil {
 						t.Error(err)
 					}
 					return nil

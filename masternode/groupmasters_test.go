@@ -85,6 +85,9 @@ func (m groupMaster) Member() wire.Member {
 	defer m.group.mu.Unlock()
 	self := m.Self
 	self.Level = masterfsm.ProtocolLevel
+	if self.Key == "" {
+		self.Key = keyOf(self.ID).Public()
+	}
 	if level, other := m.group.levels[self.ID]; other {
 		self.Level = level
 	}
@@ -101,7 +104,7 @@ func (m groupMaster) Announce(_ context.Context, announced wire.Member, _ bool) 
 	defer m.group.mu.Unlock()
 	if announced.Signs || announced.Level != 0 || announced.Time != 0 ||
 		announced.Disk != (wire.Disk{}) || announced.Flags != (wire.AccessFlags{}) ||
-		announced.Certificate != nil {
+		announced.Certificate != nil || announced.Key != "" {
 		return wire.Announced{}, errors.New("earlier masters refuse these fields")
 	}
 	m.group.announced = append(m.group.announced, m.Self.URL)

@@ -81,7 +81,7 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		}
 
 		// From now on no older program is admitted.
-		old := joiner("m4", "http://m4", "m4:1")
+		old := member("m4")
 		masters.setLevel("m4", 0)
 		masters.set(old)
 		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, wire.ErrBadRequest) ||

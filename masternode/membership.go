@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -189,10 +190,26 @@ func (n *Node) SetTime(ctx context.Context, to uint64, force bool) (wire.TimeSet
 }
 
 // checkEpoch compares another master's epoch with this one's. A group that was recovered without this master has a
-// higher one, and this master's log is obsolete.
+// higher one, and this master's log is obsolete: it stops permanently. From protocol level 7 on it does so only if the
+// announcement of the other master is signed with the key that this master's table has for it. Otherwise it logs a
+// warning: whoever has the cluster token can say any epoch.
 func (n *Node) checkEpoch(m wire.Member) {
 	own := n.Member()
 	if own.Group == "" || m.Group != own.Group || m.Epoch <= own.Epoch {
+		return
+	}
+	var level uint64
+	var key string
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		level, key = v.Level, v.Master(m.ID).Key
+	})
+	if level >= masterfsm.LevelJoining &&
+		(m.ID == own.ID || key == "" || joining.Verify(own.Group, m) != nil || m.Proof.Key != key) {
+		if n.warnedEpoch.Swap(m.Epoch) != m.Epoch {
+			n.log.Warn("a master says that the group was recovered without this one, and does not prove to be a member; "+
+				"this master goes on", "id", m.ID, "url", m.URL, "epoch", m.Epoch, "own epoch", own.Epoch)
+		}
 		return
 	}
 	n.stop(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d "+

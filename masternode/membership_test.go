@@ -2,11 +2,14 @@ package masternode
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -20,7 +23,7 @@ func member(id string) wire.Member {
 func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
 	masters := newGroupMasters()
-	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
+	r := newJoiningRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
 	r.members.Mu.Lock()
 	r.members.ReachesMember = masters.reaches
 	r.members.Mu.Unlock()
@@ -135,7 +138,7 @@ func TestAnnounceRefused(t *testing.T) {
 			"removed":                      {removed, masterfsm.ErrMasterRemoved},
 			"not there":                    {silent, wire.ErrBadRequest},
 			"another one is there":         {liar, wire.ErrBadRequest},
-			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrBadRequest},
+			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrOtherKey},
 			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
 			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
 			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, wire.ErrBadRequest},
@@ -144,8 +147,9 @@ func TestAnnounceRefused(t *testing.T) {
 			if name == "the leader's own address" {
 				masters.set(c.m)
 			}
+			announced := r.signed(c.m)
 			before := r.ledger.Applied()
-			if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, c.want) {
+			if _, err := r.Node.Announce(t.Context(), announced, false); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 			if r.ledger.Applied() != before || !slices.Equal(r.ids(), []string{"m1", "m3"}) {
@@ -155,11 +159,57 @@ func TestAnnounceRefused(t *testing.T) {
 	})
 }
 
-// TestWipedMasterTakesItsPlace checks that a wiped master, which returns with another id at the old address, replaces
-// the old member if the others have a quorum without it.
-func TestWipedMasterTakesItsPlace(t *testing.T) {
+// newGroupOf returns a group of m1, m2 and m3, which is that of newGroup, or one below protocol level 7.
+func newGroupOf(t *testing.T, older bool) (*rig, *groupMasters) {
+	t.Helper()
+	if !older {
+		return newGroup(t)
+	}
+	r, masters := newOlderGroup(t, "m2")
+	r.members.Mu.Lock()
+	r.members.ReachesMember = masters.reaches
+	r.members.Mu.Unlock()
+	if err := r.members.Promote(t.Context(), "m3"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // until the leader has registered itself
+	synctest.Wait()
+	return r, masters
+}
+
+// TestRemovedMasterIsReplaced checks that a wiped master joins at the old address with a ticket once the old member was
+// removed, and that it neither joins nor removes anything before.
+func TestRemovedMasterIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
+		defer r.stop()
+		wiped := member("m3")
+		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
+		masters.set(wiped)
+		_, err := r.Announce(t.Context(), wiped, false)
+		for _, key := range []joining.Key{keyOf("m3"), keyOf("m3b")} {
+			if !errors.Is(err, wire.ErrOtherKey) || !strings.Contains(err.Error(), fmt.Sprint(key)) {
+				t.Errorf("%v does not name the key %v", err, key)
+			}
+		}
+		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+			t.Fatalf("the members are %v", r.ids())
+		}
+		if err := r.RemoveMaster(t.Context(), "m3", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Announce(t.Context(), wiped, false); err != nil ||
+			!slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
+			t.Fatalf("%v, %v", err, r.ids())
+		}
+	})
+}
+
+// TestWipedMasterTakesItsPlace checks that below protocol level 7 a wiped master, which returns with another id at the
+// old address, replaces the old member if the others have a quorum without it.
+func TestWipedMasterTakesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroupOf(t, true)
 		defer r.stop()
 		wiped := member("m3")
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
@@ -237,10 +287,13 @@ func TestRemovalIsFinished(t *testing.T) {
 // removed from the table.
 func TestMasterEnds(t *testing.T) {
 	for name, happen := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
-		"recovered without it": func(_ *testing.T, _ *rig, masters *groupMasters) {
+		"recovered without it": func(t *testing.T, r *rig, _ *groupMasters) {
 			m := member("m2")
 			m.Epoch = 2
-			masters.set(m)
+			m = r.signed(m)
+			if _, err := r.Node.Announce(t.Context(), m, false); !errors.Is(err, wire.ErrUnavailable) {
+				t.Errorf("the announcement: %v", err)
+			}
 		},
 		"removed": func(t *testing.T, r *rig, _ *groupMasters) {
 			if _, err := r.leader.Propose(t.Context(),
@@ -265,6 +318,63 @@ func TestMasterEnds(t *testing.T) {
 				}
 				if !r.members.Retired {
 					t.Error("it did not write it down")
+				}
+			})
+		})
+	}
+}
+
+// TestUnprovenEpoch checks that a master goes on if another one says that the group was recovered, and does not prove
+// that it is a member: whoever has the cluster token can say so.
+func TestUnprovenEpoch(t *testing.T) {
+	signed := func(m wire.Member, key string) wire.Member {
+		m.Proof = joining.Prove("cs-test", m, 9, keyOf(key), joining.Key{})
+		return m
+	}
+	for name, say := range map[string]func(r *rig, m wire.Member) wire.Member{
+		"without a signature": func(_ *rig, m wire.Member) wire.Member { return m },
+		"with another key":    func(_ *rig, m wire.Member) wire.Member { return signed(m, "thief") },
+		"of another epoch": func(_ *rig, m wire.Member) wire.Member {
+			m = signed(m, "m2")
+			m.Epoch = 999
+			return m
+		},
+		"of a master that the table does not have": func(_ *rig, m wire.Member) wire.Member {
+			m.ID = "m9"
+			return signed(m, "m9")
+		},
+		"of this master": func(_ *rig, m wire.Member) wire.Member {
+			m.ID = "m1"
+			return signed(m, "m1")
+		},
+		"of another master at the URL": func(r *rig, m wire.Member) wire.Member {
+			at := m
+			at.ID = "m9"
+			r.cfg.Masters.(*groupMasters).set(at)
+			return m
+		},
+		"at the URL of the member": func(r *rig, m wire.Member) wire.Member {
+			r.cfg.Masters.(*groupMasters).set(m)
+			return m
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newGroup(t)
+				m := member("m2")
+				m.Epoch = 2
+				m = say(r, m)
+				if _, err := r.Node.Announce(t.Context(), m, false); !errors.Is(err, wire.ErrUnavailable) {
+					t.Errorf("the announcement: %v", err)
+				}
+				select {
+				case err := <-r.ended:
+					t.Errorf("it ended with %v", err)
+				case <-time.After(time.Minute):
+					r.stop()
+				}
+				if r.members.Retired {
+					t.Error("it has written down that it was removed")
 				}
 			})
 		})

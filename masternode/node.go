@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -25,6 +26,8 @@ type Config struct {
 	leader.Options
 	Member  wire.Member // this master; only its id and addresses count
 	Boot    uint64      // increases with each start of this master
+	Key     joining.Key // of this master; it signs the announcements
+	Ticket  joining.Key // of a join ticket; zero for none
 	Peers   []string    // URLs of the other masters
 	Founder string      // URL of the peer that founds the group, "" if this master does not take part in that
 	Join    []string    // URLs of masters of a group to join
@@ -116,6 +119,8 @@ type Node struct {
 	changing sync.Mutex // held while the leader changes the members of the group
 	retiring sync.Mutex // held while the leader retires a key of the log
 	over     chan error // the reason why this master must stop
+
+	warnedEpoch atomic.Uint64 // the last higher epoch that was not proven, of which the log has a warning
 }
 
 // submissionBytes bounds the size of a submission, and of a command in the log, unless one request alone is larger.
@@ -232,6 +237,7 @@ func (n *Node) Member() wire.Member {
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
 	m.Secrets = n.cfg.Secrets()
+	m.Key = n.cfg.Key.Public()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder

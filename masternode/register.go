@@ -13,13 +13,15 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Register adds a worker to the table, or updates it. Any master brings a registration to the leader; forwarded means
 // that another master already did. A registration without news costs no log entry, so workers may register as often as
 // they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand, wire.ErrRemoved,
-// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrFenced if the worker has accepted an order of a later leader.
+// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrFenced if the worker has accepted an order of a later leader,
+// wire.ErrTooMany if too many workers wait for approval.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -89,7 +91,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
 	c := &masterfsm.Register{
 		Role: masterfsm.Role(r.Role), ID: r.ID, URL: r.URL, MasterToken: r.MasterToken, AccessHash: hash, Boot: r.Boot,
-		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean,
+		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean, Time: n.leader.Now(),
 	}
 	var v masterfsm.View
 	var removed bool
@@ -130,22 +132,113 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		return answer, nil
 	case removed:
 		return wire.Registered{}, fmt.Errorf("%w: %s", wire.ErrRemoved, r.ID)
+	case !known && n.cfg.Settings.ApproveWorkers && !v.Settings.ApproveWorkers:
+		return wire.Registered{}, fmt.Errorf("%w: the leader was started with --approve-workers, and the group does "+
+			"not require approval yet: it does in seconds from protocol level %d on, and is at level %d",
+			wire.ErrUnavailable, masterfsm.LevelApprovals, v.Level)
 	case !known:
-		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
-		answer.AccessToken = rand.Text()
-		c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
+		entry := waitingAs(v, c)
+		if entry.ID == "" {
+			answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
+			answer.AccessToken = rand.Text()
+			c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
+		}
+		waits, err := n.checkWaiting(c)
+		switch {
+		case err != nil:
+			return wire.Registered{}, err
+		case waits && entry.URL == c.URL && c.Time < entry.Seen+masterfsm.WaitingRenewal:
+			answer.Waiting, answer.Order = true, ""
+			return answer, nil
+		case waits:
+			return n.enterWaiting(ctx, c, answer)
+		}
 	}
 	if err := n.checkOwnURL(ctx, v, c); err != nil {
 		return wire.Registered{}, err
 	}
 	c.Time = n.leader.Now()
-	if _, err := n.leader.Propose(ctx, c); err != nil {
+	result, err := n.leader.Propose(ctx, c)
+	if err != nil {
 		return wire.Registered{}, err
+	}
+	if _, waits := result.(*masterfsm.WaitingWorker); waits { // approval is required since
+		answer.Waiting, answer.Order = true, ""
+		return answer, nil
 	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() }) // another leader may have begun meanwhile
 	answer.Order = orderOf(v).String()
 	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
 	return answer, nil
+}
+
+// waitingAs returns the entry of a worker that waits for approval, or was approved; zero for another one.
+func waitingAs(v masterfsm.View, c *masterfsm.Register) (entry masterfsm.WaitingWorker) {
+	for _, w := range v.WaitingWorkers {
+		if w.ID == c.ID && w.Role == c.Role && sameHash(w.AccessHash, c.AccessHash) {
+			return w
+		}
+	}
+	return entry
+}
+
+// checkWaiting reports whether the worker of a registration must wait for approval. It refuses the registration if too
+// many wait, without an entry in the log: workers ask again and again.
+func (n *Node) checkWaiting(c *masterfsm.Register) (waits bool, err error) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		if waits = s.MustWait(c); waits {
+			err = s.CheckWaiting(c)
+		}
+	})
+	return waits, err
+}
+
+// enterWaiting enters a worker that waits for approval, or renews its entry. The worker gets no order.
+func (n *Node) enterWaiting(
+	ctx context.Context, c *masterfsm.Register, answer wire.Registered,
+) (wire.Registered, error) {
+	result, err := n.leader.Propose(ctx, c)
+	if err != nil {
+		return wire.Registered{}, err
+	}
+	if _, answer.Waiting = result.(*masterfsm.WaitingWorker); !answer.Waiting {
+		return answer, nil // approval is no longer required
+	}
+	answer.Order = ""
+	n.log.Warn("a worker waits for the approval of an administrator", "role", c.Role, "id", c.ID, "url", c.URL)
+	return answer, nil
+}
+
+// ApproveWorker lets a waiting worker in: it becomes part of the cluster with its next registration, within seconds.
+// This master must lead. Errors: wire.ErrNotLeader, wire.ErrUnavailable, masterfsm.ErrUnknownNode.
+func (n *Node) ApproveWorker(ctx context.Context, id string) (wire.WaitingWorker, error) {
+	return n.decideWorker(ctx, id, true)
+}
+
+// RefuseWorker refuses a waiting worker. Its id is never admitted again. This master must lead. Errors:
+// wire.ErrNotLeader, wire.ErrUnavailable, masterfsm.ErrUnknownNode.
+func (n *Node) RefuseWorker(ctx context.Context, id string) error {
+	_, err := n.decideWorker(ctx, id, false)
+	return err
+}
+
+func (n *Node) decideWorker(ctx context.Context, id string, approve bool) (wire.WaitingWorker, error) {
+	if !n.leader.Leads() {
+		return wire.WaitingWorker{}, wire.ErrNotLeader
+	}
+	decided, err := leader.ProposeFor[*masterfsm.WaitingWorker](ctx, n.leader, &masterfsm.DecideWorker{
+		ID: id, Approve: approve, Time: n.leader.Now(),
+	})
+	if err != nil {
+		return wire.WaitingWorker{}, err
+	}
+	n.log.Warn("a person decided about a waiting worker", "id", id, "url", decided.URL, "approved", approve)
+	return wireWaiting(*decided), nil
+}
+
+// wireWaiting returns a waiting worker in the form of the API.
+func wireWaiting(w masterfsm.WaitingWorker) wire.WaitingWorker {
+	return wire.WaitingWorker{ID: w.ID, Role: string(w.Role), URL: w.URL, Since: w.Since, Approved: w.Approved}
 }
 
 // checkOwnURL checks that the registering worker itself answers at its URL, if another worker is registered there. The
@@ -187,7 +280,7 @@ func (n *Node) checkOwnURL(ctx context.Context, v masterfsm.View, c *masterfsm.R
 
 // ReportFailedSync enters a failed sync of a node's data folder into the table. Any master brings a report to the
 // leader; forwarded means that another master already did. Errors: masterfsm.ErrBadCommand, masterfsm.ErrUnknownNode,
-// wire.ErrNoLeader, wire.ErrOtherGroup.
+// wire.ErrNoLeader, wire.ErrOtherGroup, wire.ErrForbidden, wire.ErrBadRequest.
 func (n *Node) ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarded bool) error {
 	if err := n.checkReporter(f.ID, f.Group); err != nil {
 		return err
@@ -198,6 +291,10 @@ func (n *Node) ReportFailedSync(ctx context.Context, f wire.FailedSync, forwarde
 	_, err := leaderCall[struct{}]{
 		local: func(ctx context.Context) (struct{}, error) { return struct{}{}, n.reportFailedSync(ctx, f) },
 		remote: func(ctx context.Context, url string) (struct{}, error) {
+			f := f
+			if n.cfg.Ledger.Level() < masterfsm.LevelJoining {
+				f.AccessToken = "" // a leader of an older version would refuse it
+			}
 			return struct{}{}, n.cfg.Masters.ReportFailedSync(ctx, url, f, true)
 		},
 		again: anotherTry,
@@ -216,6 +313,9 @@ func (n *Node) reportFailedSync(ctx context.Context, f wire.FailedSync) error {
 		return fmt.Errorf("%w: the masters remember failed syncs from protocol level %d on, the group is at %d",
 			masterfsm.ErrBadCommand, masterfsm.LevelFailedSyncs, level)
 	}
+	if err := n.checkFailedSyncReport(f); err != nil {
+		return err
+	}
 	detail := strings.ToValidUTF8(f.Detail[:min(len(f.Detail), 512)], "")
 	c := &masterfsm.ReportFailedSync{ID: f.ID, Kernel: f.Kernel, Detail: detail, Over: f.Over, Time: n.leader.Now()}
 	_, err := n.leader.Propose(ctx, c)
@@ -223,6 +323,33 @@ func (n *Node) reportFailedSync(ctx context.Context, f wire.FailedSync) error {
 		err = nil
 	}
 	return err
+}
+
+// checkFailedSyncReport refuses a report about a worker that is not its own, from protocol level 7 on: the access token
+// proves that. It also refuses one without a kernel that is not proven: such a report forbids every kernel.
+func (n *Node) checkFailedSyncReport(f wire.FailedSync) error {
+	var level uint64
+	var recorded chain.Hash
+	var worker bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		level = v.Level
+		if w := v.Storage(f.ID); w.ID != "" {
+			recorded, worker = w.AccessHash, true
+		} else if w := v.Miner(f.ID); w.ID != "" {
+			recorded, worker = w.AccessHash, true
+		}
+	})
+	proven := f.AccessToken != "" && sameHash(recorded, sha256.Sum256([]byte(f.AccessToken)))
+	switch {
+	case worker && !proven && level >= masterfsm.LevelJoining:
+		return fmt.Errorf("%w: a failed sync of %s is reported with the access token of that node only: start it with "+
+			"the version of ChainStore of the masters", wire.ErrForbidden, f.ID)
+	case f.Kernel == "" && !f.Over && !proven:
+		return fmt.Errorf("%w: a failed sync of %s is reported without the boot id of its kernel", wire.ErrBadRequest,
+			f.ID)
+	}
+	return nil
 }
 
 // checkFailedSync compares what the table has of a failed sync of this master's folder with the kernel that runs now.

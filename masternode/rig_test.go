@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -34,6 +35,7 @@ type rig struct {
 	access  masterfsm.Access // with all rights in the rig's project
 	project masterfsm.Project
 	ended   <-chan error // of Run, once
+	ticket  joining.Key  // not used yet
 	stop    func()
 }
 
@@ -45,7 +47,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	settings := masterfsm.DefaultSettings()
 	settings.Difficulty, settings.MaxRecords = 4, 16
 	cfg := Config{
-		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Key: keyOf("m1"),
 		Ledger: r.ledger, Membership: r.members, Masters: masterstest.NewMasters(), Workers: r.workers,
 		Options: leader.Options{Settings: settings, Log: signing.LogConfig{Secret: signing.Fixed("cluster token")}},
 		Limits:  DefaultLimits(), Logger: hclog.NewNullLogger(), Histograms: histogram.NewMaster(),
@@ -81,6 +83,17 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	r.registerWorker(t, masterfsm.RoleMiner, "http://miner")
 	r.project = r.access.Project
 	return r
+}
+
+// newJoiningRig is newRig for a group that reaches the level of join tickets, and so has an audit trail.
+func newJoiningRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
+	t.Helper()
+	return newRig(t, storages, func(c *Config, r *rig) {
+		r.ledger.Audited.Store(true)
+		if change != nil {
+			change(c, r)
+		}
+	})
 }
 
 // newProofRig returns a rig with stored records.

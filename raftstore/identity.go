@@ -45,6 +45,8 @@ type identity struct {
 	Founding []wire.Member `json:"founding,omitempty"`
 	// VoteSums says that term and vote in raft.db have checksums.
 	VoteSums bool `json:"vote_sums,omitempty"`
+	// Key is the seed of the master's Ed25519 key, which is secret. Versions before protocol level 7 have none.
+	Key []byte `json:"key,omitempty"`
 	// Checksum is the CRC-32C of the file up to this field's name, 8 hex digits. It is "" in files of earlier versions.
 	Checksum string `json:"checksum,omitempty"`
 

@@ -74,6 +74,7 @@ func OpenRecovery(dir string, undo bool, log hclog.Logger) (*Recovery, error) {
 // Commit a new group id. The folder is marked, so that it opens with that cluster token alone.
 func (r *Recovery) Rehearse(clusterToken string) {
 	r.identity.ID, r.identity.Rehearsal = newMemberID(), rehearsalMark(clusterToken)
+	r.identity.Key = nil // the next start makes another one
 }
 
 // rehearsalMark returns the hash of a rehearsal's cluster token that its folder keeps.

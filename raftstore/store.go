@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/internal/boottime"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
@@ -106,6 +107,7 @@ type Store struct {
 	cfg  Config
 	id   string // member id
 	boot uint64
+	key  joining.Key
 
 	stream  *transport.Stream
 	machine *machine
@@ -201,6 +203,12 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	id.Boot, id.VoteSums = s.boot, true
+	if len(id.Key) == 0 {
+		id.Key = joining.NewKey().Seed()
+	}
+	if s.key, err = joining.KeyOf(id.Key); err != nil {
+		return nil, fmt.Errorf("%w: %s has a key that cannot be used: %w", ErrDisk, cfg.Dir, err)
+	}
 	if err := s.saveIdentity(id); err != nil {
 		return nil, err
 	}
@@ -289,6 +297,9 @@ func (s *Store) Level() uint64 { return s.machine.level.Load() }
 
 // Boot returns how many times the data folder was opened.
 func (s *Store) Boot() uint64 { return s.boot }
+
+// Key returns the key of this master, which signs its announcements.
+func (s *Store) Key() joining.Key { return s.key }
 
 // Failed returns a channel that receives the error after which the master must stop, once. The error wraps [ErrDisk] or
 // [masterfsm.ErrCommand]. The store does nothing after it.

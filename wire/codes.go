@@ -91,6 +91,9 @@ var (
 	CodeUnconfirmed = code("unconfirmed", "no majority of the masters confirms this leader: the table may be behind")
 	CodeNoMiner     = code("no-miner",
 		"no miner: appends are taken until the backlog is full, blocks wait for their proof of work")
+	CodeWorkersWait = code("workers-wait",
+		"{nodes} wait for approval and get no work: compare each id with that in the log of the node, then approve or "+
+			"refuse it (chainstore storage approve ID, chainstore miner approve ID)")
 	CodeTooFewStorages = code("too-few-storages",
 		"{count} of the {needed} storage nodes that a block needs are available: the masters keep the records until "+
 			"more are")

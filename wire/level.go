@@ -6,3 +6,6 @@ const ProtocolLevel = 7
 
 // LevelProofs is masterfsm.LevelProofs.
 const LevelProofs = 6
+
+// LevelJoining is masterfsm.LevelJoining.
+const LevelJoining = 7

@@ -37,9 +37,13 @@ type Member struct {
 	Secrets []SecretUse `json:"secrets,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
+	// Key is the master's public key in hex, under the same rule: an announcement has it in its proof.
+	Key string `json:"key,omitempty"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`
+	// Proof is only in announcements, and only for a group of protocol level 7 on: older masters refuse it.
+	Proof *JoinProof `json:"proof,omitempty"`
 }
 
 // AccessFlags are the flags of a master that decide what its clients may do. All masters of a group need the same.
@@ -160,6 +164,9 @@ type FailedSync struct {
 	Over bool `json:"over,omitempty"`
 	// Group is the group of the node, "" if the node does not know it.
 	Group string `json:"group,omitempty"`
+	// AccessToken is that of a worker, which proves that the report is its own. Masters below protocol level 7 refuse
+	// the field. "" for a master.
+	AccessToken string `json:"access_token,omitempty"`
 }
 
 // Registered answers a registration.
@@ -172,6 +179,9 @@ type Registered struct {
 	Order string `json:"order,omitempty"`
 	// Level is the group's protocol level, from level 6 on.
 	Level uint64 `json:"level,omitempty"`
+	// Waiting: the worker is part of nothing until an administrator approves it, and there is no order. Workers of
+	// versions before protocol level 7 do not know it.
+	Waiting bool `json:"waiting,omitempty"`
 }
 
 // OtherStart is the answer to a registration that is refused because the masters have another start of the worker.

@@ -66,6 +66,10 @@ var (
 	ErrUnauthorized = problem("unauthorized", 401, final, "Token missing or unknown")
 	// ErrForbidden: the token does not permit this request.
 	ErrForbidden = problem("forbidden", 403, final, "Token does not permit this")
+	// ErrTicketNeeded: a new master joins with a join ticket from protocol level 7 on. Only masters see it.
+	ErrTicketNeeded = problem("ticket-needed", 403, final, "Join ticket needed")
+	// ErrTicketRefused: the join ticket is unknown, was revoked or used, or has expired. Only masters see it.
+	ErrTicketRefused = problem("ticket-refused", 403, final, "Join ticket refused")
 	// ErrProjectClosed: nothing is appended to the project any more. Nothing was appended.
 	ErrProjectClosed = problem("project-closed", 403, final, "Project closed")
 	// ErrNotFound: no such record, block, tile, project, token id, key, master or worker.
@@ -85,7 +89,8 @@ var (
 	ErrUnreadAnswers = problem("unread-answers", 408, final, "Answers are not read")
 	// ErrNameTaken: a project or admin token of that name exists.
 	ErrNameTaken = problem("name-taken", 409, final, "Name taken")
-	// ErrTooMany: the table takes no more projects, tokens of the project, admin tokens, or keys of the log.
+	// ErrTooMany: the table takes no more projects, tokens of the project, admin tokens, join tickets, or keys of the
+	// log.
 	ErrTooMany = problem("too-many", 409, final, "Limit of projects, tokens or keys reached")
 	// ErrProfiling: the process is taking a profile. It takes one at a time.
 	ErrProfiling = problem("profiling", 409, retry, "Another profile is being taken")
@@ -114,6 +119,9 @@ var (
 	ErrForgotten = problem("forgotten", 409, final, "Submission not remembered")
 	// ErrOtherGroup: the node belongs to another group.
 	ErrOtherGroup = problem("other-group", 409, final, "Node of another group")
+	// ErrOtherKey: the table has another key of the master, or of the master at its address. See [OtherKeyError]. Only
+	// masters see it.
+	ErrOtherKey = problem("other-key", 409, final, "Another key is recorded")
 	// ErrOtherStart: another start of the worker has registered, which its data folder does not know: the folder was
 	// copied, or an older copy of it was put back. See [OtherStartError].
 	ErrOtherStart = problem("other-start", 409, final, "Another start of the worker has registered")

@@ -150,6 +150,8 @@ type Cluster struct {
 	// Witnesses are those that the leader asks for cosignatures; empty where there are none, or the leader cannot be
 	// reached.
 	Witnesses []Witness `json:"witnesses,omitempty"`
+	// Waiting are the workers that wait for the approval of an administrator, by id. Only administrators see them.
+	Waiting []WaitingWorker `json:"waiting,omitempty"`
 	// Authoritative reports whether the leader answered, and a majority of the masters confirmed it after the request
 	// arrived. Otherwise the answer is what one master knows. Masters before protocol level 2 do not send it.
 	Authoritative bool `json:"authoritative"`
@@ -157,6 +159,16 @@ type Cluster struct {
 	// send no codes.
 	Notices      []string  `json:"notices"`
 	NoticesCoded []Message `json:"notices_coded"`
+}
+
+// WaitingWorker is a worker that has registered, and that waits for the approval of an administrator. It is part of
+// nothing until it is approved and has registered again.
+type WaitingWorker struct {
+	ID       string `json:"id"`
+	Role     string `json:"role"` // "storage" or "miner"
+	URL      string `json:"url"`
+	Since    uint64 `json:"since"`    // when it registered first, unix milliseconds
+	Approved bool   `json:"approved"` // it was approved, and has not registered again yet
 }
 
 // Head is the head of the mined chain.
@@ -205,6 +217,8 @@ type Settings struct {
 	MaxKeys         uint32 `json:"max_keys"`          // idempotency keys remembered
 	KeyAge          uint64 `json:"key_age"`           // milliseconds that they are remembered for
 	WitnessQuorum   uint8  `json:"witness_quorum"`    // witnesses that a checkpoint needs before it is published
+	// ApproveWorkers makes new workers wait for the approval of an administrator. It is false below protocol level 7.
+	ApproveWorkers bool `json:"approve_workers,omitempty"`
 }
 
 // SettingsChange changes the settings that are not nil.
@@ -218,6 +232,7 @@ type SettingsChange struct {
 	MaxKeys         *uint32 `json:"max_keys,omitempty"`
 	KeyAge          *uint64 `json:"key_age,omitempty"`
 	WitnessQuorum   *uint8  `json:"witness_quorum,omitempty"`
+	ApproveWorkers  *bool   `json:"approve_workers,omitempty"` // from protocol level 7 on
 }
 
 // Transfer asks for another leader.

@@ -109,9 +109,10 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 		inspect.NewBlocks(), inspect.NewProfile(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
 	add(groupRun, nodes.NewDev(),
 		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), admin.NewMasterSettings(),
-			admin.NewMasterSetTime(), offline.NewMasterRecover(), offline.NewMasterLogToDatabase()),
-		with(nodes.NewStorage(), admin.NewStorageRemove()),
-		with(nodes.NewMiner(), admin.NewMinerRemove()),
+			admin.NewMasterTicket(), admin.NewMasterSetTime(),
+			offline.NewMasterRecover(), offline.NewMasterLogToDatabase()),
+		with(with(nodes.NewStorage(), admin.NewStorageRemove()), admin.NewWaiting("storage", "storage node")...),
+		with(with(nodes.NewMiner(), admin.NewMinerRemove()), admin.NewWaiting("miner", "miner")...),
 		offline.NewExport(), offline.NewImport(), offline.NewAtRest(), offline.NewCA())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)

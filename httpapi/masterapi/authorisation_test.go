@@ -197,6 +197,8 @@ var masterRows = []row{
 	{"POST /v1/storages/:id/check", gateOperator, "/v1/storages/nobody/check", "", []int{404}},
 	{"DELETE /v1/storages/:id", gateOperator, "/v1/storages/nobody", "", []int{404}},
 	{"DELETE /v1/miners/:id", gateOperator, "/v1/miners/nobody", "", []int{404}},
+	{"POST /v1/waiting-workers/:id/approve", gateAdmin, "/v1/waiting-workers/nobody/approve", "", []int{404}},
+	{"DELETE /v1/waiting-workers/:id", gateAdmin, "/v1/waiting-workers/nobody", "", []int{404}},
 	{"DELETE /v1/masters/:id", gateOperator, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateOperator, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
@@ -216,6 +218,9 @@ var masterRows = []row{
 	{"GET /v1/admins", gateAuditor, "", "", []int{200}},
 	{"POST /v1/admins", gateAdmin, "", `{"name":"table NUMBER","role":"auditor"}`, []int{201}},
 	{"DELETE /v1/admins/:id", gateAdmin, "/v1/admins/999999", "", []int{404}},
+	{"GET /v1/join-tickets", gateAuditor, "", "", []int{200}},
+	{"POST /v1/join-tickets", gateAdmin, "", `{"name":"m"}`, []int{201}},
+	{"DELETE /v1/join-tickets/:id", gateAdmin, "/v1/join-tickets/999999", "", []int{404}},
 
 	{"POST /data", gateAddData, "", `{"token":"TOKEN","info":"x"}`, []int{200}},
 	{"GET /data", gateGetData, "/data?blockIndex=0&offset=0&token=TOKEN", "", []int{200}},

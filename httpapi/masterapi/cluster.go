@@ -23,6 +23,8 @@ func (m *master) clusterRoutes() {
 	m.POST("/v1/storages/:id/check", m.withRole(wire.RoleOperator, m.checkStorage))
 	m.DELETE("/v1/storages/:id", m.withRole(wire.RoleOperator, m.remove(m.node.RemoveStorage)))
 	m.DELETE("/v1/miners/:id", m.withRole(wire.RoleOperator, m.remove(m.node.RemoveMiner)))
+	m.POST("/v1/waiting-workers/:id/approve", m.withRole(wire.RoleAdmin, m.approveWorker))
+	m.DELETE("/v1/waiting-workers/:id", m.withRole(wire.RoleAdmin, m.refuseWorker))
 	m.DELETE("/v1/masters/:id", m.withRole(wire.RoleOperator, m.remove(m.node.RemoveMaster)))
 	m.POST("/v1/leader/transfer", m.withRole(wire.RoleOperator, m.transferLeadership))
 	m.POST("/v1/time", m.withRole(wire.RoleAdmin, m.setTime))
@@ -62,7 +64,7 @@ func (m *master) takeProfile(c *gin.Context, q wire.ProfileRequest) error {
 	return nil
 }
 
-// clusterStatus answers with the status. Only administrators see which secrets the nodes use.
+// clusterStatus answers with the status. Only administrators see which secrets the nodes use, and which workers wait.
 func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	status := m.node.Cluster(c.Request.Context())
 	if !from.may(wire.RoleAuditor) {
@@ -72,12 +74,14 @@ func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	return nil
 }
 
-// hideSecrets removes what is said about the secrets of the nodes, and about the failures of the OIDC issuer.
+// hideSecrets removes what is said about the secrets of the nodes, about workers that wait for approval, and about the
+// failures of the OIDC issuer.
 func hideSecrets(status *wire.Cluster) {
+	status.Waiting = nil
 	all := len(status.NoticesCoded)
 	status.NoticesCoded = slices.DeleteFunc(status.NoticesCoded, func(m wire.Message) bool {
 		switch m.Code {
-		case wire.CodeSecretFile, wire.CodeSecretOld, wire.CodeSecretRefused, wire.CodeIssuer:
+		case wire.CodeSecretFile, wire.CodeSecretOld, wire.CodeSecretRefused, wire.CodeIssuer, wire.CodeWorkersWait:
 			return true
 		}
 		return false
@@ -177,6 +181,29 @@ func (m *master) changeSettings(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, body, func() error {
+		if change.ApproveWorkers != nil {
+			from, err := m.identify(c.Request)
+			if err != nil {
+				return err
+			}
+			if err := from.permit(wire.RoleAdmin); err != nil {
+				return err
+			}
+		}
 		return httpapi.Answer(c, http.StatusOK)(m.node.ChangeSettings(c.Request.Context(), change))
+	})
+}
+
+// approveWorker lets a waiting worker in.
+func (m *master) approveWorker(c *gin.Context) error {
+	return m.leader.do(c, nil, func() error {
+		return httpapi.Answer(c, http.StatusOK)(m.node.ApproveWorker(c.Request.Context(), c.Param("id")))
+	})
+}
+
+// refuseWorker refuses a waiting worker permanently.
+func (m *master) refuseWorker(c *gin.Context) error {
+	return m.leader.do(c, nil, func() error {
+		return noContent(c, m.node.RefuseWorker(c.Request.Context(), c.Param("id")))
 	})
 }

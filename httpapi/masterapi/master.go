@@ -138,6 +138,7 @@ func New(cfg Config) http.Handler {
 	m.clusterRoutes()
 	m.projectRoutes()
 	m.adminRoutes()
+	m.ticketRoutes()
 	m.logRoutes()
 	m.nodeRoutes()
 	if cfg.OriginalAPI {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
@@ -62,8 +63,19 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 	server := httptest.NewServer(engine)
 	defer server.Close()
 	fresh.URL, answered.URL = server.URL, server.URL
+	key := joining.NewKey()
+	answered.Key = key.Public()
+	created := answer[wire.CreatedJoinTicket](c, 0, request{method: "POST", path: "/v1/join-tickets",
+		token: c.file.Tokens.Admin, body: "{}", status: 201})
+	ticket, err := joining.ParseTicket(created.Ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := answer[wire.Member](c, 0, request{method: "GET", path: wire.PathMember, token: c.file.Tokens.Cluster,
+		status: 200})
 	announce := func(name string, m wire.Member, status int, problem string) {
 		t.Helper()
+		m.Proof = joining.Prove(self.Group, m, 1, key, ticket)
 		body, err := json.Marshal(m)
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +87,15 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 	}
 	announce("not there", wire.Member{ID: "m4", URL: "http://127.0.0.1:1", Raft: "127.0.0.1:1"}, 400,
 		wire.ErrBadRequest.Name)
-	announce("at the raft address of one that lives", fresh, 400, wire.ErrBadRequest.Name)
+	made := ticket
+	ticket = joining.Key{}
+	announce("without a ticket", wire.Member{ID: "m4", URL: server.URL, Raft: "127.0.0.1:1"}, 403,
+		wire.ErrTicketNeeded.Name)
+	ticket = joining.NewKey()
+	announce("with a forged ticket", wire.Member{ID: "m4", URL: server.URL, Raft: "127.0.0.1:1"}, 403,
+		wire.ErrTicketRefused.Name)
+	ticket = made
+	announce("at the raft address of another", fresh, 409, wire.ErrOtherKey.Name)
 	for _, role := range topology.Roles() {
 		if role.Kind == devcluster.KindMaster && role.URL() == other.URL {
 			if err := group.StopRole(role.Name); err != nil {
@@ -83,7 +103,9 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 			}
 		}
 	}
-	announce("in the place of one that is gone", fresh, 200, "")
+	c.do(0, request{name: "remove", method: "DELETE", path: "/v1/masters/" + other.ID, token: c.file.Tokens.Admin,
+		status: 204})
+	announce("in the place of one that was removed", fresh, 200, "")
 	announce("removed", wire.Member{ID: other.ID, URL: other.URL, Raft: other.Raft}, 410, wire.ErrRemoved.Name)
 }
 

@@ -20,6 +20,10 @@ type leaderSilence struct {
 	ordered bool      // an order came since the start
 
 	answered func() time.Time // see StorageConfig; not changed
+	waits    func() bool      // whether the node waits for approval; nil for never; not changed
+	// registered is quietTime for a node whose last sign of a leader was an answer to its registration, or that waits
+	// for approval: such a node gets no orders, and registers every ten seconds. Not changed.
+	registered time.Duration
 }
 
 // heard records an order.
@@ -58,11 +62,25 @@ func (l *leaderSilence) lasts(d time.Duration) error {
 		wire.ErrForbidden, since.Round(time.Millisecond), d)
 }
 
-// await waits until there was no sign of a leader for quietTime. If one comes meanwhile, the error wraps
+// quiet returns how long there must be no sign of a leader before the blocks are open.
+func (l *leaderSilence) quiet() time.Duration {
+	if l.waits != nil && l.waits() {
+		return max(quietTime, l.registered)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.answered != nil && l.answered().After(l.last) {
+		return max(quietTime, l.registered)
+	}
+	return quietTime
+}
+
+// await waits until there was no sign of a leader for the time of quiet. If one comes meanwhile, the error wraps
 // wire.ErrForbidden.
 func (l *leaderSilence) await(ctx context.Context) error {
 	last, _ := l.sign()
-	timer := time.NewTimer(max(0, quietTime-time.Since(last)))
+	quiet := l.quiet()
+	timer := time.NewTimer(max(0, quiet-time.Since(last)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -71,7 +89,7 @@ func (l *leaderSilence) await(ctx context.Context) error {
 	}
 	if again, _ := l.sign(); !again.Equal(last) {
 		return fmt.Errorf("%w: a leader gives this node orders, so there is nothing to recover: stop all masters "+
-			"first, and wait for %v", wire.ErrForbidden, quietTime)
+			"first, and wait for %v", wire.ErrForbidden, quiet)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package workerapi
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -65,7 +66,9 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
 		certs: cfg.Certificates, secrets: orNone(cfg.Reported),
-		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
+		leader: leaderSilence{last: time.Now(), answered: cfg.Answered,
+			waits:      func() bool { return errors.Is(cfg.Ready(), worker.ErrWaiting) },
+			registered: cmp.Or(cfg.Quiet, wire.RecoveryQuiet)},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)

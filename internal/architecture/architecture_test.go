@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"internal/profile":   {"wire"},
 	"masterfsm":          {"chain", "internal/fields", "masterfsm/streams", "wire"},
 	"masterfsm/streams":  {},
-	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram",
+	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram", "internal/joining",
 		"raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 
@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 	"internal/fakecluster":     {"chain", "internal/signedlog", "wire"},
 	"internal/certs":           {"wire"},
 	"internal/certs/certstest": {"internal/certs"},
+	"internal/joining":         {"wire"},
 	"internal/nodeauth":        {"wire"},
 	"internal/secrets":         {"internal/durable", "internal/nodeauth", "wire"},
 	"internal/oidc":            {"wire"},
@@ -77,7 +78,7 @@ var mayImport = map[string][]string{
 		"storagenode", "wire"},
 	"internal/roles": {
 		"chain", "internal/atrest", "internal/certs", "internal/diskspace", "internal/durable", "internal/histogram",
-		"internal/nodeauth", "internal/noderpc", "internal/oidc", "internal/secrets",
+		"internal/joining", "internal/nodeauth", "internal/noderpc", "internal/oidc", "internal/secrets",
 		"httpapi",
 		"masterfsm", "masternode",
 		"minernode", "raftstore", "raftstore/transport", "storagenode", "verify", "internal/worker", "wire",
@@ -112,13 +113,15 @@ var mayImport = map[string][]string{
 	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
 	"e2e":                             {},
 
-	"masternode": {"chain", "internal/histogram", "internal/origin", "masterfsm", "masterfsm/streams",
+	"masternode": {"chain", "internal/histogram", "internal/joining", "internal/origin", "masterfsm",
+		"masterfsm/streams",
 		"masternode/appendstream",
 		"masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/appendstream": {"wire"},
 	"masternode/batch":        {},
 	"masternode/conformance": {
-		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest",
+		"chain", "internal/joining", "internal/signedlog", "masterfsm", "masternode",
+		"masternode/internal/masterstest",
 		"masternode/leader", "masternode/signing", "wire",
 	},
 	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},

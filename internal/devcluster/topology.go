@@ -74,6 +74,8 @@ type Role struct {
 	Advertise, RaftAdvertise string
 	// Join lists the URLs of masters whose group a master joins, instead of the topology's; nil for a founding master.
 	Join []string
+	// JoinTicketFile is the file with its join ticket, "" for none.
+	JoinTicketFile string
 	// Profiles is the address that serves its Go profiles, host:port; "" for none. A role that shares a process serves
 	// none.
 	Profiles string
@@ -157,7 +159,8 @@ func (t Topology) MasterURLs() []string {
 func (t Topology) master(r Role, tokens Tokens) roles.MasterConfig {
 	cfg := roles.MasterConfig{
 		NodeConfig: r.config(tokens), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Join: r.Join,
-		AdminToken: tokens.Admin, MasterOptions: t.MasterOptions,
+		JoinTicketFile: r.JoinTicketFile,
+		AdminToken:     tokens.Admin, MasterOptions: t.MasterOptions,
 	}
 	if len(r.Join) == 0 {
 		cfg.Peers = t.MasterURLs()

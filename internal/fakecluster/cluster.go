@@ -47,9 +47,14 @@ type Cluster struct {
 	servers  []*httptest.Server
 	// lastAdmin is the id of the newest of Admins.
 	lastAdmin uint32
-	Leader    int // index of a server
-	Term      uint64
-	Lag       int // number of the newest blocks that no storage node has
+	// JoinTickets are the join tickets in plain text, and lastTicket is the id of the newest.
+	JoinTickets []wire.CreatedJoinTicket
+	lastTicket  uint32
+	// Waiting are the workers that wait for approval.
+	Waiting []wire.WaitingWorker
+	Leader  int // index of a server
+	Term    uint64
+	Lag     int // number of the newest blocks that no storage node has
 
 	Integrity wire.Integrity
 	// Steps change Integrity after a check of the storage node with that id was ordered, one with each request for it.
@@ -313,6 +318,7 @@ func (c *Cluster) showLog(w http.ResponseWriter, _ *http.Request, _ caller) {
 func (c *Cluster) status() wire.Cluster {
 	if c.Status != nil {
 		s := *c.Status
+		s.Waiting = slices.Clone(c.Waiting)
 		if s.Storages == nil {
 			s.Storages = []wire.Storage{}
 		}
@@ -329,6 +335,7 @@ func (c *Cluster) status() wire.Cluster {
 		Miners: []wire.Miner{{ID: "n-0", URL: "http://127.0.0.1:8079", Live: true}}, Authoritative: true,
 		Notices: []string{}, NoticesCoded: []wire.Message{}, Storages: []wire.Storage{},
 	}
+	s.Waiting = slices.Clone(c.Waiting)
 	s.Checkpoint = wire.Checkpoints{Size: s.Head.Size, Height: s.Head.Height, PublishedSize: s.Head.Size}
 	for i := range open {
 		s.Buffer.Bytes += open[i].EncodedSize()

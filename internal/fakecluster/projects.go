@@ -68,6 +68,11 @@ func (c *Cluster) projectRoutes() routes {
 		"GET /v1/admins":                            {admin, c.listAdmins},
 		"POST /v1/admins":                           {admin, c.createAdmin},
 		"DELETE /v1/admins/{id}":                    {admin, c.revokeAdmin},
+		"GET /v1/join-tickets":                      {admin, c.listJoinTickets},
+		"POST /v1/join-tickets":                     {admin, c.createJoinTicket},
+		"DELETE /v1/join-tickets/{id}":              {admin, c.revokeJoinTicket},
+		"POST /v1/waiting-workers/{id}/approve":     {admin, c.approveWorker},
+		"DELETE /v1/waiting-workers/{id}":           {admin, c.refuseWorker},
 	}
 }
 

@@ -116,13 +116,13 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			continue
 		case member.Group != "" && m.store.Member().Group == "":
 			return nil, fmt.Sprintf("%s already belongs to group %s: if the group does not add this master within a "+
-				"minute, start it with --join %s", url, member.Group, url)
+				"minute, start it with --join %s and a join ticket", url, member.Group, url)
 		}
 		if other := member.Founder; m.store.Member().Group == "" && other != "" && other != founderOf(peers) {
 			return nil, fmt.Sprintf("%s expects %s to found the group, this master expects %s: give all masters "+
 				"the same URLs in --peers", url, other, founderOf(peers))
 		}
-		member.Founder = "" // it is only in answers: older versions refuse a member with it
+		member.Founder, member.Key = "", "" // they are only in answers: older versions refuse a member with them
 		members = append(members, member)
 	}
 	return members, obstacle

@@ -53,8 +53,10 @@ type MasterConfig struct {
 	RaftAdvertise string   // host:port at which the other masters reach the raft port; "" for Raft
 	Peers         []string // URLs of all masters; the first founds the group. Empty for a group of one
 	Join          []string // URLs of masters whose group this one joins, instead of Peers
-	AdminToken    string   // "" for a master of a group whose administrators have named tokens
-	SettingsGiven []string // names of the flags that were given
+	// JoinTicketFile has a ticket that admits a new master to the group of Join; "" for none.
+	JoinTicketFile string
+	AdminToken     string   // "" for a master of a group whose administrators have named tokens
+	SettingsGiven  []string // names of the flags that were given
 	MasterOptions
 }
 
@@ -177,6 +179,8 @@ func (c *MasterConfig) validate() error {
 			"CHAINSTORE_ADMIN_TOKEN. Masters may be started without it once the group has named admin tokens")
 	case len(c.Peers) > 0 && len(c.Join) > 0:
 		return errors.New("--peers founds a group, --join joins an existing one: give one of them")
+	case c.JoinTicketFile != "" && len(c.Join) == 0:
+		return errors.New("--join-ticket-file is of no use without --join: a master of --peers needs no ticket")
 	}
 	if err := c.checkURLs("--peers", c.Peers); err != nil {
 		return err

@@ -45,15 +45,16 @@ func explainFailedSync(dir string, err error) error {
 }
 
 // report tells the masters of the failed sync that was noted, if one was, until one of them has brought it to the
-// leader. node returns the id of this node and its group, "" where they are not known, and the URLs of masters. Where
-// the mark could not be written, report tries longer: without it, nothing would keep the role from a new start.
-func (f *failedSyncs) report(node func() (id, group string, urls []string)) error {
+// leader. node returns the id of this node, its group and its access token, "" where they are not known, and the URLs of
+// masters. Where the mark could not be written, report tries longer: without it, nothing would keep the role from a new
+// start.
+func (f *failedSyncs) report(node func() (failed wire.FailedSync, urls []string)) error {
 	why, written := f.mark.Noted()
 	if why == "" {
 		return nil
 	}
-	id, group, urls := node()
-	if id == "" || len(urls) == 0 {
+	failed, urls := node()
+	if failed.ID == "" || len(urls) == 0 {
 		return nil
 	}
 	limit := reportTime
@@ -62,12 +63,18 @@ func (f *failedSyncs) report(node func() (id, group string, urls []string)) erro
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	failed := wire.FailedSync{ID: id, Kernel: f.mark.Kernel(), Detail: why, Group: group}
+	failed.Kernel, failed.Detail = f.mark.Kernel(), why
 	for {
 		var last error
 		for _, url := range urls {
-			if last = f.masters.ReportFailedSync(ctx, url, failed, false); last == nil {
-				f.log.Info("the masters remember the failed sync", "node", id)
+			last = f.masters.ReportFailedSync(ctx, url, failed, false)
+			if errors.Is(last, wire.ErrBadRequest) && failed.AccessToken != "" { // an older master does not know it
+				older := failed
+				older.AccessToken = ""
+				last = f.masters.ReportFailedSync(ctx, url, older, false)
+			}
+			if last == nil {
+				f.log.Info("the masters remember the failed sync", "node", failed.ID)
 				return nil
 			}
 			if errors.Is(last, wire.ErrBadRequest) || errors.Is(last, wire.ErrOtherGroup) || ctx.Err() != nil {

@@ -107,8 +107,11 @@ func TestReportOfAFailedSync(t *testing.T) {
 	}
 	masters := noderpc.NewMasters(transport, nodeauth.Shared("token").For(nodeauth.Masters))
 	f := failedSyncs{mark: mark, masters: masters, log: hclog.NewNullLogger()}
+	token := ""
 	report := func(id, url string) error {
-		return f.report(func() (string, string, []string) { return id, "g", []string{url} })
+		return f.report(func() (wire.FailedSync, []string) {
+			return wire.FailedSync{ID: id, Group: "g", AccessToken: token}, []string{url}
+		})
 	}
 	url := status(http.StatusNoContent, http.StatusNoContent)
 	if err := report("s1", url); err != nil || asked.Load() != 0 {
@@ -130,6 +133,10 @@ func TestReportOfAFailedSync(t *testing.T) {
 	url = status(http.StatusBadRequest, http.StatusNoContent)
 	if err := report("s1", url); !errors.Is(err, wire.ErrBadRequest) || asked.Load() != 1 {
 		t.Errorf("a group that does not know such reports: %v, %d calls", err, asked.Load())
+	}
+	token = "access token"
+	if err := report("s1", status(http.StatusBadRequest, http.StatusNoContent)); err != nil || asked.Load() != 2 {
+		t.Errorf("a master that does not know the access token: %v, %d calls", err, asked.Load())
 	}
 	if err := mark.Close(); err != nil {
 		t.Fatal(err)

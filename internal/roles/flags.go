@@ -73,6 +73,8 @@ func (c *MasterConfig) Flags() []Flag {
 			Usage: "`URLs` of all masters, including this one; none for a group of one"},
 		Flag{Name: "join", Value: &c.Join,
 			Usage: "`URLs` of masters whose group this one joins, instead of --peers"},
+		Flag{Name: "join-ticket-file", Value: &c.JoinTicketFile,
+			Usage: "`file` with a ticket of 'chainstore master ticket create', for a new master with --join"},
 	)
 	flags = append(flags, c.secretFlags(secrets.Names...)...)
 	return append(flags, c.MasterOptions.Flags()...)
@@ -189,6 +191,9 @@ func (o *MasterOptions) logFlags() []Flag {
 				"and give the same to all masters"},
 		{Name: "witness-quorum", Value: &o.Settings.WitnessQuorum,
 			Usage: "witnesses that must have cosigned a checkpoint before it is shown"},
+		{Name: "approve-workers", Value: &o.Settings.ApproveWorkers,
+			Usage: "give new storage nodes and miners no work until an administrator approves them; give it to all " +
+				"masters"},
 	}
 }
 

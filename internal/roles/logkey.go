@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/internal/secrets"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
@@ -20,35 +21,59 @@ import (
 const maxKeyFile = 4 << 10
 
 // readLogKey reads a private key of the log from a file that only its owner may read. It returns nil for no file.
-func readLogKey(path string) (_ *signing.Key, err error) {
+func readLogKey(path string) (*signing.Key, error) {
 	if path == "" {
 		return nil, nil
 	}
+	text, err := readPrivateFile("--checkpoint-key", path, "private key")
+	if err != nil {
+		return nil, err
+	}
+	key, err := signing.ParseKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("--checkpoint-key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// readJoinTicket reads a join ticket from a file that only its owner may read. It returns the zero Key for no file.
+func readJoinTicket(path string) (joining.Key, error) {
+	if path == "" {
+		return joining.Key{}, nil
+	}
+	text, err := readPrivateFile("--join-ticket-file", path, "join ticket")
+	if err != nil {
+		return joining.Key{}, err
+	}
+	ticket, err := joining.ParseTicket(text)
+	if err != nil {
+		return joining.Key{}, fmt.Errorf("--join-ticket-file %s: %w", path, err)
+	}
+	return ticket, nil
+}
+
+// readPrivateFile reads a small file that only its owner may read. what names its content.
+func readPrivateFile(flag, path, what string) (_ string, err error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not wait for the writer of a named pipe
 	if err != nil {
-		return nil, fmt.Errorf("--checkpoint-key: %w", err)
+		return "", fmt.Errorf("%s: %w", flag, err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	info, err := file.Stat()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--checkpoint-key: %w", err)
+		return "", fmt.Errorf("%s: %w", flag, err)
 	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
-		return nil, fmt.Errorf("--checkpoint-key %s: it must be a file with one private key, of at most %d bytes",
-			path, maxKeyFile)
+		return "", fmt.Errorf("%s %s: it must be a file with one %s, of at most %d bytes", flag, path, what, maxKeyFile)
 	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("--checkpoint-key %s: other users may read or change it (mode %04o), so it is not "+
-			"secret: chmod 600 it, or make another key", path, info.Mode().Perm())
+		return "", fmt.Errorf("%s %s: other users may read or change it (mode %04o), so it is not "+
+			"secret: chmod 600 it, or make another one", flag, path, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
 	if err != nil {
-		return nil, fmt.Errorf("--checkpoint-key: %w", err)
+		return "", fmt.Errorf("%s: %w", flag, err)
 	}
-	key, err := signing.ParseKey(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("--checkpoint-key %s: %w", path, err)
-	}
-	return key, nil
+	return string(text), nil
 }
 
 // BackupLogKeys reads the private keys of the log from the data folder of a stopped master, which may be a removed one.

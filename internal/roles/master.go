@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/internal/diskspace"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/oidc"
@@ -133,6 +134,12 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, err
 	}
 	own.OnChange(m.store.SecretChanged)
+	var ticket joining.Key
+	if m.store.Member().Group == "" { // a member needs none, and its file may be gone
+		if ticket, err = readJoinTicket(cfg.JoinTicketFile); err != nil {
+			return nil, err
+		}
+	}
 	m.id = m.store.Member().ID
 	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
 	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
@@ -148,6 +155,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	workers.ToOlder(func() bool { return m.store.Level() < masterfsm.LevelProofs })
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
+		Key: m.store.Key(), Ticket: ticket,
 		Peers:   slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Founder: founderOf(cfg.Peers),
 		Ledger:  m.store, Membership: m.store, Masters: m.masters, Workers: workers,
@@ -259,13 +267,13 @@ func withLateFailure(err error, failed <-chan error) error {
 
 // reportFailedSync reports a failed sync to the other masters if one was noted.
 func (m *Master) reportFailedSync() error {
-	return m.syncs.report(func() (id, group string, urls []string) {
+	return m.syncs.report(func() (failed wire.FailedSync, urls []string) {
 		if m.node != nil {
-			return m.id, m.store.Member().Group, m.node.OtherURLs()
+			return wire.FailedSync{ID: m.id, Group: m.store.Member().Group}, m.node.OtherURLs()
 		}
 		own := func(url string) bool { return url == m.url }
 		urls = slices.DeleteFunc(slices.Concat(m.cfg.Peers, m.cfg.Join), own)
-		return raftstore.ReadMemberID(m.cfg.Data), "", urls
+		return wire.FailedSync{ID: raftstore.ReadMemberID(m.cfg.Data)}, urls
 	})
 }
 

@@ -135,12 +135,12 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 
 // reportFailedSync reports a failed sync to the masters if one was noted.
 func (w *Worker) reportFailedSync() error {
-	return w.syncs.report(func() (id, group string, urls []string) {
+	return w.syncs.report(func() (failed wire.FailedSync, urls []string) {
 		identity, err := worker.ReadIdentity(w.cfg.Data)
 		if err != nil {
-			return "", "", nil
+			return failed, nil
 		}
-		return identity.ID, identity.Group, w.cfg.Masters
+		return wire.FailedSync{ID: identity.ID, Group: identity.Group, AccessToken: identity.AccessToken}, w.cfg.Masters
 	})
 }
 

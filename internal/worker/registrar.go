@@ -21,6 +21,8 @@ var (
 	ErrOtherCluster = wire.ErrOtherGroup.Variant("this data folder belongs to another cluster")
 	// ErrNotRegistered: no master has accepted the registration of this start of the worker yet.
 	ErrNotRegistered = wire.ErrUnavailable.Variant("this node is not registered yet since its start")
+	// ErrWaiting: an administrator has not approved the worker yet. It takes part in nothing.
+	ErrWaiting = wire.ErrUnavailable.Variant("this node waits for the approval of an administrator")
 	// ErrRefused: the data folder was copied, or is an older copy that was put back. The worker takes part in nothing
 	// until it registers as a new node.
 	ErrRefused = wire.ErrStaleFolder.Variant("this node is refused: its data folder was copied and the copy is in " +
@@ -66,6 +68,7 @@ type Registrar struct {
 	mu         sync.Mutex // guards all below, which Run alone changes
 	identity   Identity
 	registered bool // since the start
+	waiting    bool // for approval, as the masters have answered
 	refused    bool // permanently
 }
 
@@ -104,7 +107,8 @@ func (r *Registrar) Proofs() bool {
 }
 
 // Ready returns why the worker takes part in nothing: [ErrNotRegistered] until a registration of this start was
-// accepted, and [ErrRefused] after one was refused. It returns nil if the worker takes part.
+// accepted, [ErrWaiting] while the worker waits for approval, and [ErrRefused] after a registration was refused. It
+// returns nil if the worker takes part.
 //
 // A storage node accepts no block before it is ready, because the masters judge it by the height that it registers
 // with. If it accepted blocks before, from a leader that knew its previous start, they would judge it by a height whose
@@ -115,6 +119,8 @@ func (r *Registrar) Ready() error {
 	switch {
 	case r.refused:
 		return ErrRefused
+	case r.waiting:
+		return ErrWaiting
 	case !r.registered:
 		return ErrNotRegistered
 	}
@@ -296,6 +302,10 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 		r.mu.Unlock()
 		r.unsaved = nil
 	}
+	if answer.Waiting {
+		r.wait(master, !same)
+		return nil
+	}
 	// The folder may be an older copy, and so may its fence. No order of an earlier leader than the one that
 	// registered the worker must pass.
 	if answer.Order != "" {
@@ -310,7 +320,7 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 			return fmt.Errorf("%w: %w", errSave, err)
 		}
 	}
-	if !same || len(r.reported) > 0 {
+	if !same || len(r.reported) > 0 || errors.Is(r.Ready(), ErrWaiting) {
 		clear(r.reported)
 		r.cfg.Logger.Info("registered", "id", id.ID, "master", master)
 	}
@@ -320,8 +330,24 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	r.tooLow = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.registered = true
+	r.registered, r.waiting = true, false
 	return nil
+}
+
+// wait notes that the worker waits for the approval of an administrator. It is logged at once, and again for another
+// id.
+func (r *Registrar) wait(master string, another bool) {
+	r.mu.Lock()
+	before := r.waiting
+	r.registered, r.waiting = false, true
+	r.mu.Unlock()
+	if before && !another {
+		return
+	}
+	clear(r.reported)
+	id := r.identity.ID
+	r.cfg.Logger.Warn("this node waits for the approval of an administrator, and gets no work until then", "id", id,
+		"url", r.cfg.URL, "master", master, "approve with", "chainstore "+r.cfg.Role+" approve "+id)
 }
 
 // warnTooLow counts an answer whose order is below the fence. One or two are normal, since a new leader may have been

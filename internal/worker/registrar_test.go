@@ -377,3 +377,49 @@ func TestRegistrarAwaitsTheLevel(t *testing.T) {
 		}
 	})
 }
+
+// TestRegistrarWaitsForApproval checks that a worker that waits for approval keeps its id, takes part in nothing, says
+// why once, and asks again until it is approved.
+func TestRegistrarWaitsForApproval(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		waits := func(master string, r wire.Registration) (wire.Registered, error) {
+			answer, err := accept(master, r)
+			answer.Waiting = true
+			return answer, err
+		}
+		m := &masters{answer: waits}
+		r, fence := registrar(t, dir, m, &log)
+		stop := running(r)
+		time.Sleep(45 * time.Second)
+		_, got := m.seen()
+		if last := got[len(got)-1]; len(got) != 5 || last.ID != "w1" || last.AccessToken != "secret-access" ||
+			last.Group != "g" {
+			t.Errorf("%d registrations, the last %+v", len(got), got[len(got)-1])
+		}
+		if err := r.Ready(); !errors.Is(err, worker.ErrWaiting) {
+			t.Errorf("ready: %v", err)
+		}
+		if highest, _ := fence.Highest(); highest != (wire.Order{}) {
+			t.Errorf("it has accepted the order %v", highest)
+		}
+		m.change(accept)
+		time.Sleep(10 * time.Second)
+		if r.ID() != "w1" || r.Ready() != nil {
+			t.Errorf("id %q, ready: %v", r.ID(), r.Ready())
+		}
+		m.change(waits) // the masters have dropped it, as a miner that was dead for a day
+		time.Sleep(10 * time.Second)
+		if err := r.Ready(); !errors.Is(err, worker.ErrWaiting) {
+			t.Errorf("ready: %v", err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		text := log.String()
+		if strings.Count(text, "chainstore storage approve w1") != 2 || strings.Count(text, " registered: id=w1") != 1 {
+			t.Errorf("the log is\n%s", text)
+		}
+	})
+}

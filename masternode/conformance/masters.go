@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
@@ -59,6 +60,7 @@ type masterSuite struct {
 	vacant           atomic.Bool   // no leader follows the present one
 	project          uint32
 	seq              uint64 // of the newest submission
+	newcomer         joining.Key
 }
 
 // heldLedger is the ledger of the leader. It holds commands that contain heldText until a test releases them.
@@ -85,6 +87,7 @@ func suiteMember(id string) wire.Member {
 func newMasterSuite(t *testing.T) *masterSuite {
 	t.Helper()
 	s := &masterSuite{ledger: heldLedger{masterstest.NewLedger(t), make(chan struct{}), make(chan struct{})}}
+	s.ledger.Audited.Store(true) // for join tickets
 	s.ledger.Fate = func() masterstest.Fate { return masterstest.Fate(s.fate.Swap(0)) }
 	s.ledger.Vacancy = func() time.Duration {
 		if s.vacant.Load() {
@@ -95,6 +98,8 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	group := masterstest.NewMasters() // as the two masters see each other, and a third one
 	newcomer := suiteMember("m3")
 	newcomer.Group, newcomer.Epoch, newcomer.Level = "", 0, masterfsm.ProtocolLevel
+	s.newcomer = joining.NewKey()
+	newcomer.Key = s.newcomer.Public()
 	group.Set(newcomer.URL, masterstest.Follower{Self: newcomer})
 
 	members := masterstest.NewMembership()
@@ -118,7 +123,7 @@ func newMasterSuite(t *testing.T) *masterSuite {
 	await(t, "the leader's term, and the newest protocol level", func() bool {
 		level := uint64(0)
 		s.ledger.Read(func(state *masterfsm.State) { level = state.Level() })
-		return s.leader.Ready() == nil && level == masterstest.Level
+		return s.leader.Ready() == nil && level == masterfsm.ProtocolLevel
 	})
 	created, err := s.leader.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
@@ -167,7 +172,19 @@ func (s *masterSuite) announcements(t *testing.T) {
 	if _, err := s.Announce(t.Context(), s.Follower, newcomer, true); !errors.Is(err, wire.ErrNotLeader) {
 		t.Errorf("forwarded to a follower: %v", err)
 	}
-	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterstest.Level}
+	ticket := func() joining.Key {
+		created, err := s.leader.CreateTicket(t.Context(), wire.NewJoinTicket{}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := joining.ParseTicket(created.Ticket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	newcomer.Proof = joining.Prove("cs-test", newcomer, 1, s.newcomer, ticket())
+	want := wire.Announced{Group: "cs-test", Epoch: 1, Level: masterfsm.ProtocolLevel}
 	for range 2 { // the second time it is known
 		for _, url := range []string{s.Follower, s.Leader} {
 			if got, err := s.Announce(t.Context(), url, newcomer, false); err != nil || got != want {
@@ -182,8 +199,11 @@ func (s *masterSuite) announcements(t *testing.T) {
 	other, older, absent := suiteMember("m4"), suiteMember("m4"), suiteMember("m4")
 	other.Group = "cs-other"
 	older.Epoch = 0
-	bad := suiteMember("m4")
+	bad, uninvited, thief := suiteMember("m4"), suiteMember("m4"), suiteMember("m3")
 	bad.URL = "m4"
+	absent.Proof = joining.Prove("cs-test", absent, 1, joining.NewKey(), ticket())
+	uninvited.Proof = joining.Prove("cs-test", uninvited, 1, joining.NewKey(), joining.Key{})
+	thief.Proof = joining.Prove("cs-test", thief, 2, joining.NewKey(), joining.Key{})
 	for name, c := range map[string]struct {
 		m    wire.Member
 		want error
@@ -192,6 +212,8 @@ func (s *masterSuite) announcements(t *testing.T) {
 		"of the group before recovery": {older, wire.ErrRemoved},
 		"that does not answer":         {absent, wire.ErrBadRequest},
 		"without a scheme in its URL":  {bad, wire.ErrBadRequest},
+		"without a ticket":             {uninvited, wire.ErrTicketNeeded},
+		"with another key":             {thief, wire.ErrOtherKey},
 	} {
 		for _, url := range []string{s.Follower, s.Leader} {
 			if _, err := s.Announce(t.Context(), url, c.m, false); !errors.Is(err, c.want) {

@@ -69,6 +69,11 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.sealAgain(view, m.seals.first)
 	case actRaiseLevel:
 		return l.raiseLevel()
+	case actApprovals:
+		on := true
+		return l.propose(&masterfsm.ChangeSettings{
+			Change: masterfsm.SettingsChange{ApproveWorkers: &on}, Time: l.Now(),
+		})
 	case actHandOver:
 		return func(ctx context.Context) (func(*memory, time.Time), error) {
 			_, err := l.handOver(ctx)
@@ -270,8 +275,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		if err != nil {
 			return nil, err
 		}
-		l.cfg.OnMember(member)
 		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
+		if same {
+			l.cfg.OnMember(member)
+		}
 		joining := member.ID == a.node && member.Group == "" // it was admitted, and does not know that yet
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)

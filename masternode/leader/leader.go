@@ -136,7 +136,7 @@ type Config struct {
 	Certificate func() *wire.Certificate
 	// Secrets are those that this master uses.
 	Secrets func() []wire.SecretUse
-	// OnMember is called with what another master says about itself.
+	// OnMember is called with what another member says about itself at its URL. Nothing proves it.
 	OnMember func(wire.Member)
 	// Stop ends this master permanently, for a reason.
 	Stop func(error)

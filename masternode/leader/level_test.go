@@ -110,3 +110,44 @@ func TestNewCommandsNeedTheirLevel(t *testing.T) {
 		t.Errorf("a command of every version is not proposed: %v", err)
 	}
 }
+
+// TestAddressesAreRightBeforeKeys checks that the table has the addresses that the members announce before it takes
+// their first keys at them: the leader records its own, and the level waits for the others.
+func TestAddressesAreRightBeforeKeys(t *testing.T) {
+	others := members{
+		"http://m2": {ID: "m2", URL: "http://m2", Raft: "m2:1", Level: masterfsm.ProtocolLevel},
+		"http://m3": {ID: "m3", URL: "http://m3", Raft: "m3:1", Level: masterfsm.ProtocolLevel},
+	}
+	l, ledger := newLeadership(t, others)
+	ledger.Audited.Store(true)
+	var view masterfsm.View
+	raise := func() error {
+		_, err := l.raiseLevel()(t.Context())
+		ledger.Read(func(s *masterfsm.State) { view = s.View() })
+		return err
+	}
+	// The leader was recovered with another raft address, and moved to https.
+	if _, err := l.Propose(t.Context(),
+		&masterfsm.AdmitMaster{ID: "m1", URL: "http://old", Raft: "old:1", Time: l.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	for name, at := range map[string]wire.Member{
+		"raft address": {ID: "m2", URL: "http://m2", Raft: "moved:1", Level: masterfsm.ProtocolLevel},
+		"URL":          {ID: "m2", URL: "https://m2", Raft: "m2:1", Level: masterfsm.ProtocolLevel},
+	} {
+		was := others["http://m2"]
+		others["http://m2"] = at
+		for range 2 {
+			if err := raise(); view.Level != masterfsm.LevelJoining-1 {
+				t.Errorf("m2 has another %s than the table: level %d, %v", name, view.Level, err)
+			}
+		}
+		others["http://m2"] = was
+	}
+	if err := raise(); err != nil || view.Level != masterfsm.ProtocolLevel {
+		t.Errorf("level %d, %v", view.Level, err)
+	}
+	if row := view.Master("m1"); row.URL != "http://m1" || row.Raft != "m1:1" {
+		t.Errorf("the leader is recorded as %+v", row)
+	}
+}

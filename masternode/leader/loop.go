@@ -21,6 +21,7 @@ type outcome struct {
 // loop plans, starts and cancels actions, and waits, until ctx ends. No other goroutine touches the memory.
 func (l *leadership) loop(ctx context.Context) {
 	m := newMemory(l.cfg.Clock())
+	m.approve = l.cfg.Settings.ApproveWorkers
 	l.cfg.Ledger.Read(func(s *masterfsm.State) { m.witnesses = newWitnessMemory(l.cfg.Witnesses, s.View()) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()

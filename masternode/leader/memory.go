@@ -21,6 +21,7 @@ type memory struct {
 	repairs   map[string]*repair   // by receiver; owned by the job of its node while one is in flight
 	checking  checkWatch           // the check that is in progress
 	witnesses witnessMemory
+	approve   bool // this master has the flag that workers need approval
 	givenKey  givenKey
 	seals     seals
 	clocks    Clocks // as of the last decision

@@ -36,6 +36,7 @@ const (
 	actAddLogKey  // give the log the key that this master was given
 	actSealAgain  // seal the keys of the log under the present value of their secret
 	actRaiseLevel // raise the group's protocol level
+	actApprovals  // require the approval of new workers, as the flag of this master says
 	actHandOver   // hand the leadership to a master whose clock is right
 	actCosign     // have a witness cosign the checkpoint that is nominated
 	actExpire     // commit the time at which a named admin token expires
@@ -139,6 +140,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.masters()
 	w.logKeys()
 	w.level()
+	w.approvals()
 	w.cosigning()
 	w.clockWork()
 	w.intents()

@@ -49,3 +49,10 @@ func (w *planner) level() {
 		w.want(action{kind: actRaiseLevel})
 	}
 }
+
+// approvals makes new workers need approval where this master has that flag, once the group knows approvals.
+func (w *planner) approvals() {
+	if w.memory.approve && !w.view.Settings.ApproveWorkers && w.view.Level >= masterfsm.LevelApprovals {
+		w.want(action{kind: actApprovals})
+	}
+}

@@ -17,7 +17,7 @@ const Type = "application/vnd.chainstore.audit"
 // Act is what was done. The numbers are in records for good: one is never used again.
 type Act uint16
 
-// The acts. Those from 33 to 63 are reserved for nodes that join, for sign-in and for TLS.
+// The acts. Those from 36 to 63 are reserved for nodes that join, for sign-in and for TLS.
 const (
 	ProjectCreate      Act = 1
 	ProjectChange      Act = 2
@@ -44,6 +44,9 @@ const (
 	ProjectClose       Act = 23 // or open again
 	LogClose           Act = 24
 	SecretReload       Act = 32
+	TicketCreate       Act = 33
+	TicketRevoke       Act = 34
+	WorkerDecide       Act = 35 // a waiting worker was approved or refused
 )
 
 // actNames are the names of the acts in the API.
@@ -73,6 +76,9 @@ var actNames = map[Act]string{
 	ProjectClose:       "project-close",
 	LogClose:           "log-close",
 	SecretReload:       "secret-reload",
+	TicketCreate:       "ticket-create",
+	TicketRevoke:       "ticket-revoke",
+	WorkerDecide:       "worker-decide",
 }
 
 // Acts returns all acts that this program knows, in the order of their numbers.
@@ -217,11 +223,12 @@ const (
 	OfMaster  TargetKind = 6
 	OfLogKey  TargetKind = 7
 	OfBlock   TargetKind = 8
+	OfTicket  TargetKind = 9 // a join ticket
 )
 
 var targetNames = map[TargetKind]string{
 	OfGroup: "group", OfProject: "project", OfAdmin: "admin", OfStorage: "storage", OfMiner: "miner",
-	OfMaster: "master", OfLogKey: "log-key", OfBlock: "block",
+	OfMaster: "master", OfLogKey: "log-key", OfBlock: "block", OfTicket: "ticket",
 }
 
 // String is the name of the kind in keys and in the API.

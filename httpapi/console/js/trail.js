@@ -11,12 +11,14 @@ const acts = {
   12: 'storage-remove', 13: 'miner-remove', 14: 'master-admit', 15: 'master-promote', 16: 'master-remove',
   17: 'leadership-transfer', 18: 'worker-register', 19: 'log-key-add', 20: 'log-key-retire', 21: 'level-raise',
   22: 'certificate-reload', 23: 'project-close', 24: 'log-close', 32: 'secret-reload',
+  33: 'ticket-create', 34: 'ticket-revoke', 35: 'worker-decide',
 };
 const phases = ['done', 'intent', 'outcome', 'reported'];
 const outcomes = ['done', 'not-done', 'unknown'];
 const actors = ['leader', 'admin-token', 'named-admin', 'anyone', 'node', 'project', 'operator', 'oidc'];
 const roles = ['', 'admin', 'operator', 'auditor'];
-const targets = [null, 'group', 'project', 'admin', 'storage', 'miner', 'master', 'log-key', 'block'];
+const targets = [null, 'group', 'project', 'admin', 'storage', 'miner', 'master', 'log-key', 'block',
+  'ticket'];
 
 /** reader reads integers in big endian, and texts after their length. It throws a RangeError at the end. */
 function reader(data) {

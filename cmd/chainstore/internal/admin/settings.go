@@ -21,7 +21,8 @@ func NewMasterSettings() *cobra.Command {
 		Short: "Show or change settings of the group",
 		Long: `Change settings that all masters share, and show all of them. Without arguments it only shows them.
 A name is that of the master's flag:
-max-records, max-bytes, max-pending-bytes, retain-bytes, difficulty, replicas, max-keys, key-age or witness-quorum.
+max-records, max-bytes, max-pending-bytes, retain-bytes, difficulty, replicas, max-keys, key-age, witness-quorum or
+approve-workers. The last is true or false, and needs the role admin.
 The change holds until the next one, whatever flags the masters are started with. The integrity log records it.
 The command needs the admin token. The status shows the settings without it, with --json.`,
 		Args: cobra.ArbitraryArgs,
@@ -78,6 +79,11 @@ func setSetting(change *wire.SettingsChange, arg string) (err error) {
 		change.KeyAge = new(uint64(age / time.Millisecond))
 	case "witness-quorum":
 		change.WitnessQuorum, err = number[uint8](value, 8)
+	case "approve-workers":
+		if value != "true" && value != "false" {
+			return fmt.Errorf("setting approve-workers: %q is neither true nor false", value)
+		}
+		change.ApproveWorkers = new(value == "true")
 	default:
 		return fmt.Errorf("%q is not a setting of the group: see chainstore master settings --help", name)
 	}
@@ -107,5 +113,6 @@ func printSettings(w io.Writer, s *wire.Settings) error {
 	line("max-keys", s.MaxKeys)
 	line("key-age", time.Duration(s.KeyAge)*time.Millisecond)
 	line("witness-quorum", s.WitnessQuorum)
+	line("approve-workers", s.ApproveWorkers)
 	return table.Flush()
 }

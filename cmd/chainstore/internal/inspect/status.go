@@ -77,6 +77,17 @@ func statusText(c *wire.Cluster, width int) string {
 	b.WriteString("\n" + render.FitOrNone(width, []int{1, 2}, masters...))
 	b.WriteString("\n" + render.FitOrNone(width, []int{1}, storages...))
 	b.WriteString("\n" + render.FitOrNone(width, []int{1}, miners...))
+	if len(c.Waiting) > 0 {
+		waiting := render.Rows(render.Row{"WAITING", "ROLE", "URL", "APPROVED"}, c.Waiting,
+			func(w *wire.WaitingWorker) render.Row {
+				approved := "no"
+				if w.Approved {
+					approved = "yes"
+				}
+				return render.Row{w.ID, w.Role, w.URL, approved} // the whole id, since it is compared and typed
+			})
+		b.WriteString("\n" + render.FitOrNone(width, []int{2}, waiting...))
+	}
 	if len(c.Notices) > 0 {
 		b.WriteByte('\n')
 	}

@@ -20,8 +20,8 @@ func NewMaster() *cobra.Command {
 
 Give every master the same --peers, the HTTP URLs of all masters, at every start. The master with the lowest URL founds
 the group once all of them run and all are new. To add a master to an existing group, give it --join with the URLs of
-some of its masters instead: it first catches up and then votes. A master with a wiped disk rejoins the same way and
-replaces the previous master at its address.`,
+some of its masters instead, and --join-ticket-file with a ticket of 'chainstore master ticket create': it first catches
+up and then votes. A master with a wiped disk is a new master too: remove the previous one first.`,
 		Example: `  chainstore master --data /var/lib/chainstore --http 127.0.0.1:8000 --raft 127.0.0.1:8010 \
     --peers http://127.0.0.1:8000,http://127.0.0.1:8001,http://127.0.0.1:8002 \
     --cluster-token-file cluster.token --admin-token-file admin.token`,

@@ -473,6 +473,8 @@ export default {
     'and the table may be behind',
   'code.unconfirmed': 'no majority of the masters confirms this leader: the table may be behind',
   'code.no-miner': 'no miner: appends are taken until the backlog is full, blocks wait for their proof of work',
+  'code.workers-wait': '{nodes} wait for approval and get no work: compare each id with that in the log of the node, ' +
+    'then approve or refuse it (chainstore storage approve ID, chainstore miner approve ID)',
   'code.too-few-storages': '{count} of the {needed} storage nodes that a block needs are available: the masters keep ' +
     'the records until more are',
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',

@@ -449,6 +449,8 @@ export default {
   'code.local-view': '此主节点无法连接领导者：无法得知哪些节点在线、哪些任务正在进行，状态表也可能落后',
   'code.unconfirmed': '没有多数主节点确认此领导者：状态表可能落后',
   'code.no-miner': '没有矿工：在积压填满之前仍接受追加，区块等待工作量证明',
+  'code.workers-wait': '{nodes} 等待批准，尚未分配工作：请将每个 id 与该节点日志中的 id 对照，然后批准或拒绝' +
+    '（chainstore storage approve ID，chainstore miner approve ID）',
   'code.too-few-storages': '每个区块需要 {needed} 个存储节点，现有 {count} 个：在此之前由主节点保留记录',
   'code.backlog-full': '积压已满：区块存储之前拒绝追加',
   'code.disk-low': '{node}：数据目录所在磁盘只剩 {mib} MiB：请腾出空间',
