@@ -150,6 +150,15 @@ func (s *State) CheckJoin(c *AdmitMaster) error {
 	return s.CheckTicket(c.Ticket, c.ID, c.Time)
 }
 
+// ForgetKey drops the key and the start of the master that survived, so that it records those that it has now: its
+// folder may be older than the state, or have lost its key.
+func (r *Recovery) ForgetKey(id string) {
+	if row, ok := find(r.s.masters, func(m *Master) bool { return m.ID == id }); ok {
+		row.Key, row.Start = "", 0
+		r.s.masters = put(r.s.masters, row, func(m *Master) string { return m.ID })
+	}
+}
+
 // without is the master without the addresses that another has.
 func (m Master) without(other Master) Master {
 	if m.URL == other.URL {
