@@ -204,7 +204,7 @@ type Ticket struct {
 const (
 	MaxTicketName     = 64                    // bytes
 	MaxTicketValidity = 30 * 24 * 3600 * 1000 // milliseconds
-	MaxTickets        = 100                   // at a time; the oldest expired one makes room, and without one the oldest used one
+	MaxTickets        = 100                   // at a time; the oldest expired one makes room, else the oldest used one
 )
 
 // CreateTicket makes a join ticket, which expires Valid milliseconds after the time that the command commits. The
@@ -272,7 +272,8 @@ func (c *RevokeTicket) apply(s *State) (any, error) {
 	}
 	t := s.tickets[at]
 	if t.Member != "" {
-		return nil, fmt.Errorf("%w: ticket %d has admitted master %s, and stays as evidence of that: 'chainstore master "+
+		return nil, fmt.Errorf("%w: ticket %d has admitted master %s, and stays as evidence of that: 'chainstore "+
+			"master "+
 			"remove %s' removes the master", ErrBadCommand, t.ID, t.Member, t.Member)
 	}
 	s.tick(c.Time)
