@@ -93,4 +93,11 @@ func TestJoinTickets(t *testing.T) {
 		})
 	}
 	c.awaitVoters(append([]string{four.URL()}, three...)...)
+	// It voted before its restart too. The cluster must not stop before it runs.
+	c.await("an answer of "+four.Name, func() string {
+		if _, err := calls.Member(t.Context(), four.URL()); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }

@@ -150,6 +150,15 @@ func (s *State) CheckJoin(c *AdmitMaster) error {
 	return s.CheckTicket(c.Ticket, c.ID, c.Time)
 }
 
+// ForgetKey drops the key and the start of the master that survived, so that it records those that it has now: its
+// folder may be older than the state, or have lost its key.
+func (r *Recovery) ForgetKey(id string) {
+	if row, ok := find(r.s.masters, func(m *Master) bool { return m.ID == id }); ok {
+		row.Key, row.Start = "", 0
+		r.s.masters = put(r.s.masters, row, func(m *Master) string { return m.ID })
+	}
+}
+
 // without is the master without the addresses that another has.
 func (m Master) without(other Master) Master {
 	if m.URL == other.URL {
@@ -195,7 +204,7 @@ type Ticket struct {
 const (
 	MaxTicketName     = 64                    // bytes
 	MaxTicketValidity = 30 * 24 * 3600 * 1000 // milliseconds
-	MaxTickets        = 100                   // at a time; the oldest expired one makes room, and without one the oldest used one
+	MaxTickets        = 100                   // at a time; the oldest expired one makes room, else the oldest used one
 )
 
 // CreateTicket makes a join ticket, which expires Valid milliseconds after the time that the command commits. The
@@ -263,7 +272,8 @@ func (c *RevokeTicket) apply(s *State) (any, error) {
 	}
 	t := s.tickets[at]
 	if t.Member != "" {
-		return nil, fmt.Errorf("%w: ticket %d has admitted master %s, and stays as evidence of that: 'chainstore master "+
+		return nil, fmt.Errorf("%w: ticket %d has admitted master %s, and stays as evidence of that: 'chainstore "+
+			"master "+
 			"remove %s' removes the master", ErrBadCommand, t.ID, t.Member, t.Member)
 	}
 	s.tick(c.Time)

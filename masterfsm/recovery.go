@@ -52,8 +52,8 @@ func (s *State) OnStorage() uint64 {
 	return on
 }
 
-// Recover begins a recovery of the group under an epoch that must be higher than all before. The state may be older than
-// what an administrator has revoked or refused since. So no open join ticket and no approval of a worker stays.
+// Recover begins a recovery of the group under an epoch that must be higher than all before. The state may be older
+// than what an administrator has revoked or refused since. So no open join ticket and no approval of a worker stays.
 func (s *State) Recover(g Group) *Recovery {
 	s.group = g
 	s.waiting = nil

@@ -216,8 +216,11 @@ func TestRecoveryClosesTheDoor(t *testing.T) {
 	b.waits(registers(RoleStorage, "waits"))
 	b.waits(registers(RoleMiner, "approved"))
 	b.ok(&DecideWorker{ID: "approved", Approve: true, Time: startTime})
+	b.ok(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Key: memberKey(1), Start: 7, Founder: true,
+		Time: startTime})
 	r := b.Recover(Group{ID: b.Group().ID, Epoch: b.Group().Epoch + 1})
-	r.Isolate()
+	r.ForgetKey("m1")
+	r.ForgetKey("m9")
 	if _, err := r.Finish(0, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -229,6 +232,11 @@ func TestRecoveryClosesTheDoor(t *testing.T) {
 		t.Errorf("the waiting workers are %+v", got)
 	}
 	b.refused(joins("m3", 3, 2), wire.ErrTicketRefused)
+	if v := b.View(); v.Master("m1").Key != "" || v.Master("m1").Start != 0 || v.Master("m2").Key != memberKey(2) ||
+		len(v.Masters) != 2 {
+		t.Errorf("the masters are %+v", v.Masters)
+	}
+	b.ok(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Key: memberKey(11), Start: 1, Time: startTime})
 	b.waits(registers(RoleMiner, "approved"))
 	if again := b.ok(newTicket(2)).(*Ticket); again.ID != 3 {
 		t.Errorf("the id %d is given out again", again.ID)

@@ -66,7 +66,7 @@ func (c *DecideWorker) apply(s *State) (any, error) {
 		s.waitingWorkers = put(list, w, (*WaitingWorker).id)
 		return &w, nil
 	}
-	if len(s.integrity.Removed) < maxRemoved/2 { // else it would push out the id of a worker that was part of the cluster
+	if len(s.integrity.Removed) < maxRemoved/2 { // else it would push out the id of a worker that was removed
 		s.integrity.Removed = appendBounded(s.integrity.Removed, c.ID, maxRemoved)
 	}
 	s.waitingWorkers = slices.DeleteFunc(list, func(w WaitingWorker) bool { return w.ID == c.ID })
@@ -129,10 +129,12 @@ func (s *State) CheckWaiting(c *Register) error {
 	case w.ID != "" && (w.Role != c.Role || w.AccessHash != c.AccessHash):
 		return fmt.Errorf("%w: another worker waits for approval as %s", ErrBadCommand, c.ID)
 	case w.ID != "" && w.URL != c.URL && s.timeOf(c.Time) < w.Seen+WaitingMove:
-		return fmt.Errorf("%w: worker %s waits for approval at %s, and has registered there less than %d s ago: it may "+
+		return fmt.Errorf("%w: worker %s waits for approval at %s, and has registered there less than %d s ago: it "+
+			"may "+
 			"change its URL then", wire.ErrTooMany, c.ID, w.URL, WaitingMove/1000)
 	case w.ID == "" && s.waitingOf(c.Role, c.Time) >= MaxWaiting:
-		return fmt.Errorf("%w: %d workers of this role wait for approval already: approve or refuse some (chainstore status lists "+
+		return fmt.Errorf("%w: %d workers of this role wait for approval already: approve or refuse some "+
+			"(chainstore status lists "+
 			"them), or replace the secret of the nodes that do not belong here", wire.ErrTooMany, MaxWaiting)
 	}
 	return nil

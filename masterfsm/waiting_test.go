@@ -210,7 +210,7 @@ func TestManyWaiting(t *testing.T) {
 	}
 }
 
-// TestWaitingMovesSeldom checks that a waiting worker with changing URLs adds an entry to the log once a minute at most.
+// TestWaitingMovesSeldom checks that a waiting worker with changing URLs adds one entry a minute to the log at most.
 func TestWaitingMovesSeldom(t *testing.T) {
 	b := approving(t)
 	b.waits(registers(RoleMiner, "m"))

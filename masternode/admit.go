@@ -83,7 +83,8 @@ func (n *Node) checkGroup(m wire.Member) error {
 	}
 	n.checkEpoch(m)
 	if m.Group == own.Group && m.Epoch > own.Epoch {
-		return fmt.Errorf("%w: master %s is at epoch %d of the group, this master at epoch %d: the group was recovered "+
+		return fmt.Errorf("%w: master %s is at epoch %d of the group, this master at epoch %d: the group was "+
+			"recovered "+
 			"without one of them", wire.ErrUnavailable, m.ID, m.Epoch, own.Epoch)
 	}
 	return nil
@@ -176,14 +177,15 @@ func (n *Node) checkJoin(own, m wire.Member) (*masterfsm.AdmitMaster, error) {
 }
 
 // checkLevel refuses a new master below protocol level 7 if all members know that level: the group reaches it in
-// seconds, and from then on a new master needs a ticket. A new master of an older version would keep the group below it.
+// seconds, and from then on a new master needs a ticket. A new master of an older version would keep the group below.
 // A member that does not answer counts as an older one.
 func (n *Node) checkLevel(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
 	if v.Level >= masterfsm.LevelJoining || m.ID == n.cfg.Member.ID || isConfigured(members, m.ID) ||
 		v.Master(m.ID).ID != "" || !n.allKnowJoining(ctx, members) {
 		return nil
 	}
-	return fmt.Errorf("%w: master %s is new, and the group is at protocol level %d: it takes new masters from level %d "+
+	return fmt.Errorf("%w: master %s is new, and the group is at protocol level %d: it takes new masters from "+
+		"level %d "+
 		"on, which it reaches in seconds unless 'chainstore status' names a node that holds it back",
 		wire.ErrUnavailable, m.ID, v.Level, masterfsm.LevelJoining)
 }

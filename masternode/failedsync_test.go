@@ -76,8 +76,9 @@ func TestFailedSyncOfAnother(t *testing.T) {
 			f    wire.FailedSync
 			want error
 		}{
-			"no token":               {wire.FailedSync{ID: other.ID, Kernel: "k"}, wire.ErrForbidden},
-			"another token":          {wire.FailedSync{ID: other.ID, Kernel: "k", AccessToken: own.AccessToken}, wire.ErrForbidden},
+			"no token": {wire.FailedSync{ID: other.ID, Kernel: "k"}, wire.ErrForbidden},
+			"another token": {wire.FailedSync{ID: other.ID, Kernel: "k", AccessToken: own.AccessToken},
+				wire.ErrForbidden},
 			"no kernel, of a master": {wire.FailedSync{ID: "m1"}, wire.ErrBadRequest},
 			"nobody":                 {wire.FailedSync{ID: "s-x", Kernel: "k"}, masterfsm.ErrUnknownNode},
 		} {

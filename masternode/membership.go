@@ -207,7 +207,8 @@ func (n *Node) checkEpoch(m wire.Member) {
 	if level >= masterfsm.LevelJoining &&
 		(m.ID == own.ID || key == "" || joining.Verify(own.Group, m) != nil || m.Proof.Key != key) {
 		if n.warnedEpoch.Swap(m.Epoch) != m.Epoch {
-			n.log.Warn("a master says that the group was recovered without this one, and does not prove to be a member; "+
+			n.log.Warn("a master says that the group was recovered without this one, and does not prove to be a "+
+				"member; "+
 				"this master goes on", "id", m.ID, "url", m.URL, "epoch", m.Epoch, "own epoch", own.Epoch)
 		}
 		return

@@ -68,7 +68,8 @@ func loadIdentity(dir string) (identity, error) {
 	}
 	var id identity
 	if err := json.Unmarshal(data, &id); err != nil {
-		return identity{}, fmt.Errorf("%w: %s cannot be read: %w (move the folder away to join as a new master)",
+		return identity{}, fmt.Errorf("%w: %s cannot be read: %w (remove the member, move the folder away, and "+
+			"join with a ticket)",
 			ErrDisk, path, err)
 	}
 	if id.Version > formatVersion {
@@ -76,13 +77,15 @@ func loadIdentity(dir string) (identity, error) {
 	}
 	if id.Version < logInDatabase || id.ID == "" || strings.Contains(id.ID, "@") {
 		return identity{}, fmt.Errorf("%w: %s is not an identity of version %d to %d "+
-			"(move the folder away to join as a new master)", ErrDisk, path, logInDatabase, formatVersion)
+			"(remove the member, move the folder away, and join with a ticket)",
+			ErrDisk, path, logInDatabase, formatVersion)
 	}
 	if id.Checksum != "" {
 		summed := data[:max(0, bytes.LastIndex(data, []byte(`"checksum"`)))]
 		if got := fmt.Sprintf("%08x", durable.Checksum(summed)); got != id.Checksum {
 			return identity{}, fmt.Errorf("%w: %s: %w: its checksum is %.8q, its bytes have %s "+
-				"(move the folder away to join as a new master)", ErrDisk, path, durable.ErrDamaged, id.Checksum, got)
+				"(remove the member, move the folder away, and join with a ticket)",
+				ErrDisk, path, durable.ErrDamaged, id.Checksum, got)
 		}
 	}
 	return id, nil
@@ -105,7 +108,7 @@ func (id identity) checkMember(dir string) error {
 	switch {
 	case id.Removed:
 		return fmt.Errorf("%w: %s, of group %s; to add the machine as a new master, move %s away and start it "+
-			"with --join", ErrRemoved, id.ID, id.Group, dir)
+			"with --join and a join ticket", ErrRemoved, id.ID, id.Group, dir)
 	case id.Recovering:
 		return fmt.Errorf("%s: %w", dir, ErrRecovery)
 	}

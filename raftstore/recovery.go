@@ -205,7 +205,16 @@ func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error 
 		return err
 	}
 	done := r.identity
-	done.Group, done.Epoch, done.Level = group, epoch, 0
+	done.Group, done.Epoch, done.Level = group, epoch, r.Level() // a level never falls
+	if done.Level >= masterfsm.LevelIdentities {                 // such a folder does not open without its starts
+		starts, err := transport.OpenStarts(startsPath(r.dir), false)
+		if err == nil {
+			_, err = starts.Current()
+		}
+		if err != nil {
+			return diskError("write "+startsPath(r.dir), err)
+		}
+	}
 	done.Recovering, done.Removed, done.Stale = false, false, false
 	return r.saveIdentity(done)
 }

@@ -226,6 +226,25 @@ func TestRecoveryAgain(t *testing.T) {
 	}
 }
 
+// A recovered folder keeps the level of its group, and opens with a new file of starts.
+func TestRecoveryKeepsTheLevel(t *testing.T) {
+	t.Parallel()
+	n := singleMaster(t, 1)
+	raised(t, n)
+	n.stop()
+	r := openRecovery(t, n.cfg.Dir)
+	if err := r.Commit("group-1", 2, n.cfg.Bind); err != nil {
+		t.Fatal(err)
+	}
+	closeRecovery(t, r)
+	if id, err := loadIdentity(n.cfg.Dir); err != nil || id.Level != testLevel || id.Recovering {
+		t.Errorf("the folder has %+v, %v", id, err)
+	}
+	if back := openNode(t, n.cfg); leaderOf(t, back) != back || !back.has("p0") {
+		t.Error("the recovered master does not go on")
+	}
+}
+
 // A master that is removed in its own state is not recovered.
 func TestRecoveryRemoved(t *testing.T) {
 	t.Parallel()

@@ -24,8 +24,8 @@ func (s *Store) Refused() error {
 // identity, so no later start of the folder serves either.
 func (s *Store) refuse(why error) {
 	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves: make sure that no other "+
-		"process runs with this folder or a copy of it, move %s away, and start with an empty folder, and --join with "+
-		"the URL of another master in place of --peers, so that it joins as a new member",
+		"process runs with this folder or a copy of it, move %s away, and start with an empty folder, a join "+
+		"ticket, and --join with the URL of another master in place of --peers, so that it joins as a new member",
 		ErrStaleFolder, why, s.cfg.Dir)
 	if !s.refused.CompareAndSwap(nil, &err) {
 		return

@@ -174,7 +174,7 @@ func (s *stableStore) check(id identity) error {
 	_, err := s.GetUint64([]byte(keyTerm))
 	if errors.Is(err, errNoValue) {
 		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: "+
-			"move the whole folder away and start the master with --join"))
+			"remove the member, move the whole folder away, and start the master with --join and a join ticket"))
 	}
 	if err == nil {
 		if _, err = s.GetUint64([]byte(keyVoteTerm)); errors.Is(err, errNoValue) {

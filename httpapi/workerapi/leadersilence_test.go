@@ -46,7 +46,8 @@ func TestSilenceOfAWaitingNode(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var answered time.Time
 				var mu sync.Mutex
-				l := leaderSilence{last: time.Now().Add(-time.Second), registered: time.Minute, waits: func() bool { return waits },
+				l := leaderSilence{last: time.Now().Add(-time.Second), registered: time.Minute,
+					waits: func() bool { return waits },
 					answered: func() time.Time {
 						mu.Lock()
 						defer mu.Unlock()

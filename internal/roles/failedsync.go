@@ -45,9 +45,9 @@ func explainFailedSync(dir string, err error) error {
 }
 
 // report tells the masters of the failed sync that was noted, if one was, until one of them has brought it to the
-// leader. node returns the id of this node, its group and its access token, "" where they are not known, and the URLs of
-// masters. Where the mark could not be written, report tries longer: without it, nothing would keep the role from a new
-// start.
+// leader. node returns the id of this node, its group and its access token, "" where they are not known, and the URLs
+// of masters. Where the mark could not be written, report tries longer: without it, nothing would keep the role from a
+// new start.
 func (f *failedSyncs) report(node func() (failed wire.FailedSync, urls []string)) error {
 	why, written := f.mark.Noted()
 	if why == "" {

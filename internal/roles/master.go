@@ -135,10 +135,11 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	own.OnChange(m.store.SecretChanged)
 	var ticket joining.Key
-	if m.store.Member().Group == "" { // a member needs none, and its file may be gone
-		if ticket, err = readJoinTicket(cfg.JoinTicketFile); err != nil {
+	if ticket, err = readJoinTicket(cfg.JoinTicketFile); err != nil {
+		if m.store.Member().Group == "" {
 			return nil, err
 		}
+		cfg.Logger.Warn("the join ticket is not read; a member of a group needs none", "error", err)
 	}
 	m.id = m.store.Member().ID
 	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.

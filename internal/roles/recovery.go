@@ -314,6 +314,7 @@ func (r *recovery) adopt(ctx context.Context) error {
 	if r.cfg.Rehearsal {
 		adopting.Isolate()
 	}
+	adopting.ForgetKey(r.plan.Member)
 	stored := uint64(0)
 	if len(r.cfg.FromStorage) > 0 {
 		stored = r.replicated()

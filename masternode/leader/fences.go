@@ -135,7 +135,8 @@ func (l *leadership) countAnswers() {
 		if !l.fenced.Swap(true) {
 			l.cfg.Stop(fmt.Errorf("%w: storage nodes %s, this master at epoch %d: the group was recovered without "+
 				"this master, or a recovery was begun. Where another master was recovered, move this folder away and "+
-				"start with --join; where the recovery was cut short, run 'chainstore master recover' again; "+
+				"start with --join and a join ticket; where the recovery was cut short, run 'chainstore master "+
+				"recover' again; "+
 				"docs/masters.md says what to do where it was a mistake", ErrLaterEpoch, strings.Join(refuse,
 				", "), l.order.Epoch))
 		}

@@ -15,7 +15,8 @@ import (
 )
 
 // Remedy is what an operator does about a log that is damaged.
-const Remedy = "move the whole folder away and start the master with --join; where no other master is left, see " +
+const Remedy = "remove the member, move the whole folder away, and start the master with --join and a join ticket; " +
+	"where no other master is left, see " +
 	"'When a majority is lost permanently' in docs/masters.md"
 
 // The format of a file of package bbolt, in the byte order of the machine:

@@ -63,7 +63,8 @@ const maxStarts = 10_000
 
 var startsFormat = durable.Format{
 	Magic: "CSMS", Version: 1,
-	Remedy: "move the folder away to join as a new master; where no other master is left, recover this one with " +
+	Remedy: "remove the member, move the folder away, and join with a ticket; where no other master is left, " +
+		"recover this one with " +
 		"'chainstore master recover'",
 }
 

@@ -32,7 +32,7 @@ func newTicketCreateCommand() *cobra.Command {
 		Long: `Create a join ticket and print it, which is shown only once. It admits one new master. The command needs
 an admin token with the role admin.`,
 		Example: `  chainstore master ticket create --name master-4
-  chainstore master ticket create --valid-for 1h --json | jq -r .ticket > join.ticket`,
+  (umask 077; chainstore master ticket create --valid-for 1h --json | jq -r .ticket > join.ticket)`,
 		Args: cobra.NoArgs,
 	}, cli.Use{Role: cli.AsAdmin, JSON: "print one JSON object"}, func(c *cli.Call) error {
 		if valid < time.Second || valid > wire.MaxTicketSeconds*time.Second {
