@@ -22,8 +22,9 @@ type act struct {
 	// intent says that the command precedes a change outside of the table. Its record is an intent, and EndIntent
 	// follows.
 	intent bool
-	// grows says that the command may be refused for want of room. Others make room, or must always be possible.
-	grows bool
+	// grows says that the command may be refused for want of room. always says that it makes room, or must always be
+	// possible. The others have hardRoom.
+	grows, always bool
 	// only reports whether a command of the kind is an act; nil if all are.
 	only func(Command) bool
 	// about returns what the command is about, before it is applied.
@@ -49,14 +50,14 @@ var acts = map[kind]act{
 		return aboutProject(s.nextProject)
 	}},
 	9:  {act: trail.StorageCheck, grows: true, only: isCheckRequest, about: aboutCheck},
-	14: {act: trail.LossConfirm, about: aboutLoss},
-	15: {act: trail.StorageRemove, about: func(_ *State, c Command) subject {
+	14: {act: trail.LossConfirm, always: true, about: aboutLoss},
+	15: {act: trail.StorageRemove, always: true, about: func(_ *State, c Command) subject {
 		return aboutStorage(c.(*RemoveStorage).ID)
 	}},
 	16: {act: trail.MasterAdmit, intent: true, about: func(_ *State, c Command) subject {
 		return aboutMaster(c.(*AdmitMaster).ID)
 	}},
-	17: {act: trail.MasterRemove, intent: true, about: func(_ *State, c Command) subject {
+	17: {act: trail.MasterRemove, intent: true, always: true, about: func(_ *State, c Command) subject {
 		return aboutMaster(c.(*RemoveMaster).ID)
 	}},
 	18: {act: trail.ProjectChange, grows: true, about: func(_ *State, c Command) subject {
@@ -65,19 +66,21 @@ var acts = map[kind]act{
 	19: {act: trail.TokenCreate, grows: true, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*CreateToken).Project)
 	}},
-	20: {act: trail.TokenRevoke, about: func(_ *State, c Command) subject {
+	20: {act: trail.TokenRevoke, always: true, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*RevokeToken).Project)
 	}},
 	21: {act: trail.LogKeyAdd, grows: true, about: func(_ *State, c Command) subject {
 		return aboutLogKey(newKeyID(c.(*AddLogKey)))
 	}},
-	22: {act: trail.LogKeyRetire, about: func(_ *State, c Command) subject {
+	22: {act: trail.LogKeyRetire, always: true, about: func(_ *State, c Command) subject {
 		return aboutLogKey(c.(*RetireLogKey).ID)
 	}},
-	24: {act: trail.LevelRaise, about: aboutLevel},
+	24: {act: trail.LevelRaise, always: true, about: aboutLevel},
 	25: {act: trail.TimeSet, grows: true, about: aboutTime},
-	26: {act: trail.SettingsChange, about: aboutSettings},
-	28: {act: trail.MinerRemove, about: func(_ *State, c Command) subject { return aboutMiner(c.(*RemoveMiner).ID) }},
+	26: {act: trail.SettingsChange, always: true, about: aboutSettings},
+	28: {act: trail.MinerRemove, always: true, about: func(_ *State, c Command) subject {
+		return aboutMiner(c.(*RemoveMiner).ID)
+	}},
 	32: {act: trail.AdminCreate, grows: true, about: func(s *State, _ Command) subject {
 		return aboutAdmin(s.lastAdmin + 1)
 	}},
@@ -85,7 +88,9 @@ var acts = map[kind]act{
 		return aboutProject(c.(*CloseProject).Project)
 	}},
 	48: {act: trail.LogClose, about: aboutLogs},
-	33: {act: trail.AdminRevoke, about: func(_ *State, c Command) subject { return aboutAdmin(c.(*RevokeAdmin).ID) }},
+	33: {act: trail.AdminRevoke, always: true, about: func(_ *State, c Command) subject {
+		return aboutAdmin(c.(*RevokeAdmin).ID)
+	}},
 }
 
 // noActs lists the commands that are no acts, with the reason. NoteAct and EndIntent are here because they write their
@@ -128,8 +133,26 @@ func NeedsOrigin(level uint64, c Command) bool {
 	return IsAct(c) && (level >= LevelAudit || raises && raise.Level >= LevelAudit)
 }
 
-// reservedRoom is how far the backlog may be over its limit before acts that make no room are refused, in bytes.
-const reservedRoom = 4 << 20
+// How far the backlog may be over its limit, in bytes, before acts that make no room are refused: first those of
+// administrators that can wait, then also registrations, admissions and the like, which nodes cause.
+const (
+	reservedRoom = 4 << 20
+	hardRoom     = 3 * reservedRoom
+)
+
+// hasRoom reports whether there is room for the record of an act. A registration that changes no address leaves none.
+func (s *State) hasRoom(a *originated) bool {
+	over, entry := s.pendingBytes-min(s.pendingBytes, s.settings.MaxPendingBytes), acts[a.kind]
+	switch c := a.command.(type) {
+	case *EndIntent:
+		return true
+	case *NoteAct:
+		entry.grows = c.Phase == trail.Reported
+	case *Register:
+		entry.always = !s.RegistersAddress(c)
+	}
+	return entry.always || over < reservedRoom || over < hardRoom && !entry.grows
+}
 
 // applyAct applies a command of a known origin, and writes its record in the same commit. A command that is refused, or
 // that changes nothing, leaves no record.
@@ -177,10 +200,6 @@ func (s *State) applyAct(body []byte) (any, error) {
 // mayAct refuses a command that cannot be an act now. Its named admin token must be in the table: a revocation counts
 // from its place in the log on, also for a request in progress.
 func (s *State) mayAct(a *originated) error {
-	grows := acts[a.kind].grows
-	if note, ok := a.command.(*NoteAct); ok {
-		grows = note.Phase == trail.Reported
-	}
 	switch {
 	case !IsAct(a.command):
 		return fmt.Errorf("%w: a command of kind %d is no act", ErrBadCommand, a.kind)
@@ -190,9 +209,9 @@ func (s *State) mayAct(a *originated) error {
 	case !a.Actor.Kind.Known() || !utf8.ValidString(a.Actor.Name) || !utf8.ValidString(a.Source.Address) ||
 		!utf8.ValidString(a.Source.Member):
 		return fmt.Errorf("%w: the origin of an act is not of a known kind, or not UTF-8", ErrBadCommand)
-	case grows && s.pendingBytes >= s.settings.MaxPendingBytes &&
-		s.pendingBytes-s.settings.MaxPendingBytes >= reservedRoom:
-		return fmt.Errorf("%w: there is no room for the record of this act", wire.ErrBacklog)
+	case !s.hasRoom(a):
+		return fmt.Errorf("%w: there is no room for the record of this act: %d bytes wait, and max_pending_bytes is %d",
+			wire.ErrBacklog, s.pendingBytes, s.settings.MaxPendingBytes)
 	case a.Actor.Kind != trail.ByNamed:
 		return nil
 	}

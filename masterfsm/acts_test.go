@@ -394,6 +394,57 @@ func TestRoomOfActs(t *testing.T) {
 	}
 }
 
+// TestHardRoom checks that also the acts of nodes are refused far above the limit of the backlog: a miner that changes
+// its address again and again cannot fill the backlog without bound. What makes room stays possible.
+func TestHardRoom(t *testing.T) {
+	b := auditTable(t)
+	b.ok(createAdmin("alice", wire.RoleAdmin, 3, 1000))
+	b.ok(noteIntent(trail.MasterPromote, "m2"))
+	intent := b.intents[0].Index
+	miner := func(url string) *Register {
+		return &Register{Role: RoleMiner, ID: "m7", URL: url, MasterToken: "x", Time: startTime}
+	}
+	b.ok(miner("http://a"))
+	b.ok(&ChangeSettings{Change: SettingsChange{MaxPendingBytes: new(uint64(1))}, Time: startTime})
+	for i := 0; ; i++ {
+		_, err := b.Apply(b.encode(miner(fmt.Sprint("http://", i))))
+		if errors.Is(err, wire.ErrBacklog) {
+			break
+		}
+		if err != nil || b.pendingBytes > hardRoom+1<<17 {
+			t.Fatalf("%d bytes: %v", b.pendingBytes, err)
+		}
+		b.pendingBytes += 1 << 16 // stands for many more
+	}
+	m, _ := find(b.miners, func(m *Miner) bool { return m.ID == "m7" })
+	records := len(b.audited())
+	for _, c := range []Command{
+		miner("http://again"), &AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Time: startTime},
+		noteIntent(trail.MasterPromote, "m3"),
+	} {
+		if _, err := b.Apply(b.encode(c)); !errors.Is(err, wire.ErrBacklog) {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+	if _, err := b.Apply(b.encode(miner(m.URL))); err != nil {
+		t.Errorf("the same address: %v", err)
+	}
+	if got := len(b.audited()); got != records {
+		t.Errorf("%d records after %d", got, records)
+	}
+	for _, c := range []Command{
+		&RevokeAdmin{ID: 1, Time: startTime}, &RevokeToken{Project: 1, Token: 1, Time: startTime},
+		&RemoveMiner{ID: "m7", Time: startTime}, &RemoveMaster{ID: "m9", Time: startTime},
+		&EndIntent{Index: intent, Outcome: trail.NotDone, Time: startTime},
+		&ChangeSettings{Change: SettingsChange{MaxPendingBytes: new(uint64(1 << 30))}, Time: startTime},
+		&Register{Role: RoleMiner, ID: "m8", URL: "http://again", MasterToken: "x", Time: startTime},
+	} {
+		if _, err := b.Apply(b.encode(c)); err != nil {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+}
+
 // TestUpgradeToAudit checks that the rise of the level makes the project, renames one that has its name, and records
 // both, with an origin; and that nothing of this happens below.
 func TestUpgradeToAudit(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -19,7 +20,8 @@ import (
 // Register adds a worker to the table, or updates it. Any master brings a registration to the leader; forwarded means
 // that another master already did. A registration without news costs no log entry, so workers may register as often as
 // they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand, wire.ErrRemoved,
-// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrFenced if the worker has accepted an order of a later leader.
+// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrTooManyRequests, wire.ErrBacklog, wire.ErrFenced if the worker has
+// accepted an order of a later leader.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -92,7 +94,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean,
 	}
 	var v masterfsm.View
-	var removed bool
+	var removed, changes bool
 	var over bool // a failed sync of the worker is over
 	var older, otherStart, failedSync error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
@@ -109,6 +111,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		older = s.CheckWorkerLevel(c)
 		otherStart, failedSync = s.CheckStart(c), s.CheckFailedSync(c)
 		over = s.FailedSyncOf(c.ID).ID != ""
+		changes = s.RegistersAddress(c)
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
@@ -137,6 +140,12 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	}
 	if err := n.checkOwnURL(ctx, v, c); err != nil {
 		return wire.Registered{}, err
+	}
+	if !known || changes {
+		from, _ := origin.Of(ctx)
+		if err := n.registers.take(known, c.ID, from.Source.Address, n.cfg.Clock()); err != nil {
+			return wire.Registered{}, err
+		}
 	}
 	c.Time = n.leader.Now()
 	if _, err := n.leader.Propose(ctx, c); err != nil {
