@@ -1,6 +1,7 @@
 package masternode
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -15,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Register adds a worker to the table, or updates it. Any master brings a registration to the leader; forwarded means
@@ -141,8 +143,9 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	if err := n.checkOwnURL(ctx, v, c); err != nil {
 		return wire.Registered{}, err
 	}
+	from := registering(ctx, known, r)
+	ctx = origin.With(ctx, from)
 	if !known || changes {
-		from, _ := origin.Of(ctx)
 		if err := n.registers.take(known, c.ID, from.Source.Address, n.cfg.Clock()); err != nil {
 			return wire.Registered{}, err
 		}
@@ -155,6 +158,19 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	answer.Order = orderOf(v).String()
 	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
 	return answer, nil
+}
+
+// registering returns the origin of a registration. A worker is named by its id only if the table has that id with its
+// access token: anyone with the secret of a role can write any id. Otherwise it has the name of its certificate, if the
+// leader has seen that.
+func registering(ctx context.Context, known bool, r wire.Registration) trail.Origin {
+	from, _ := origin.Of(ctx)
+	from.Actor.Kind = trail.ByNode
+	if known {
+		from.Actor.Name = r.ID
+	}
+	from.Actor.Name = cmp.Or(from.Actor.Name, "unregistered "+r.Role)
+	return from
 }
 
 // checkOwnURL checks that the registering worker itself answers at its URL, if another worker is registered there. The
