@@ -238,14 +238,20 @@ func (s *State) record(a *originated, r trail.Record) (index uint64) {
 
 // recordRename records that the project of an id had the name of the audit trail. The record has a salt of its own.
 func (s *State) recordRename(a *originated, id uint32) {
-	first := *a
-	sum := sha256.Sum256(append(a.salt[:], "project-rename"...))
-	copy(first.salt[:], sum[:])
+	first := a.derived("project-rename")
 	s.record(&first, trail.Record{
 		Act: trail.ProjectRename, Target: numberedTarget(trail.OfProject, id),
 		Before: []trail.Value{{Name: "name", Value: trail.Project}},
 		After:  []trail.Value{{Name: "name", Value: s.projectAt(id).Name}},
 	})
+}
+
+// derived returns the origin with a salt of its own, for another record of the same commit.
+func (a *originated) derived(label string) originated {
+	other := *a
+	sum := sha256.Sum256(append(a.salt[:], label...))
+	copy(other.salt[:], sum[:])
+	return other
 }
 
 // differing returns the values that others do not have, and the name.

@@ -145,7 +145,8 @@ func TestActs(t *testing.T) {
 		}
 	}
 	now := map[string]string{}
-	seen := map[trail.Act]bool{ // see below, and TestCloseLog
+	seen := map[trail.Act]bool{ // see below, TestCloseLog, and TestRecoveryIsRecorded
+		trail.Recovery:    true,
 		trail.LossConfirm: true, trail.LevelRaise: true, trail.ProjectRename: true, trail.LogClose: true,
 	}
 	for _, name := range slices.Sorted(maps.Keys(examples)) {
@@ -547,7 +548,7 @@ func TestRecoveryFindsAudit(t *testing.T) {
 	after := &table{t: t, State: empty}
 	checkInvariants(t, empty)
 	p, ok := empty.ProjectByName(trail.Project)
-	if !ok || p.ID != trail.ProjectID || p.Records != count || empty.nextProject > MaxProjects*2+1 {
+	if !ok || p.ID != trail.ProjectID || p.Records != count+1 || empty.nextProject > MaxProjects*2+1 {
 		t.Errorf("the audit trail is %+v, the next project gets %d", p, empty.nextProject)
 	}
 	if data := snapshotBytes(t, empty); data[4] != 10 { // an older program must not read it, and lose the project
@@ -558,7 +559,7 @@ func TestRecoveryFindsAudit(t *testing.T) {
 		Settings: smallSettings()})
 	after.refused(&CreateProject{Name: "_audit", Time: startTime}, wire.ErrNameTaken)
 	after.raise()
-	if p, _ := after.ProjectByName(trail.Project); p.Records != count+1 {
+	if p, _ := after.ProjectByName(trail.Project); p.Records != count+2 { // with those of the recovery and the level
 		t.Errorf("the audit trail is %+v", p)
 	}
 }

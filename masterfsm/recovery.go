@@ -24,6 +24,7 @@ type Recovery struct {
 	verifier *chain.Verifier
 	bytes    uint64 // of records in the blocks that the state holds
 	done     Recovered
+	trail    recoveryTrail
 }
 
 // Recovered is the summary of a recovery.
@@ -54,9 +55,11 @@ func (s *State) OnStorage() uint64 {
 
 // Recover begins a recovery of the group under an epoch that must be higher than all before.
 func (s *State) Recover(g Group) *Recovery {
+	before := s.group
 	s.group = g
 	s.waiting = nil
 	r := &Recovery{s: s, verifier: chain.NewVerifier(s.head)}
+	r.trail.before = before
 	for number := s.heldFrom(); number < s.open.number; number++ {
 		r.bytes += s.heldAt(number).size()
 	}
@@ -119,6 +122,7 @@ func (s *State) Contradicts(b *chain.Block) bool {
 func (r *Recovery) drop(block uint64, offset uint32) {
 	s := r.s
 	r.forget(block, offset)
+	s.reports = nil // the record of one may be dropped, and the node reports again
 	first, _ := s.firstOf(block)
 	s.intents = slices.DeleteFunc(slices.Clone(s.intents),
 		func(i Intent) bool { return i.Index >= first+uint64(offset) })
@@ -150,6 +154,9 @@ func (r *Recovery) count(b *chain.Block, own uint32) {
 func (r *Recovery) uncount(b *heldBlock, from uint32) {
 	for offset := from; offset < b.count(); offset++ {
 		r.done.Dropped++
+		if chain.EncodedLeaf(b.encoded(offset), chain.Hash{}).Project == trail.ProjectID {
+			r.trail.dropped++
+		}
 		if p := r.s.projectAt(chain.EncodedLeaf(b.encoded(offset), chain.Hash{}).Project); p != nil {
 			p.Records--
 		}
@@ -161,7 +168,9 @@ func (r *Recovery) uncount(b *heldBlock, from uint32) {
 func (r *Recovery) restore(id uint32, created uint64) *Project {
 	s := r.s
 	if id == trail.ProjectID {
-		s.foundAudit(created)
+		if p := s.foundAudit(created); p != nil {
+			r.trail.renamed = p.ID
+		}
 		return s.audit
 	}
 	name := fmt.Sprintf("recovered-%d", id)
@@ -189,6 +198,7 @@ func (r *Recovery) shed() {
 func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
+	r.trail.isolated = true
 }
 
 // SetTime moves the table's time forward, to that of the clock of the operator who recovers the group. The group may
@@ -209,6 +219,7 @@ func (r *Recovery) ForgetLog() {
 	}
 	s.log, s.cosigned = Log{Closed: closed}, empty.cosigned
 	s.checkpoint, s.published = empty.checkpoint, empty.published
+	r.trail.logForgotten = true
 }
 
 // Finish ends the recovery. stored is how many blocks are on Replicas storage nodes that the table does not know. nodes
@@ -235,6 +246,7 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 		// yet.
 		s.stored = from
 	}
+	r.record()
 	s.countBytes()
 	s.floor = s.head.Height
 	s.prepare()

@@ -314,6 +314,9 @@ func (r *recovery) adopt(ctx context.Context) error {
 	if r.cfg.Rehearsal {
 		adopting.Isolate()
 	}
+	var salt [chain.SaltSize]byte
+	rand.Read(salt[:])
+	adopting.By(r.plan.Member, salt)
 	stored := uint64(0)
 	if len(r.cfg.FromStorage) > 0 {
 		stored = r.replicated()

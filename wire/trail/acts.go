@@ -43,6 +43,7 @@ const (
 	CertificateReload  Act = 22
 	ProjectClose       Act = 23 // or open again
 	LogClose           Act = 24
+	Recovery           Act = 25
 	SecretReload       Act = 32
 )
 
@@ -72,6 +73,7 @@ var actNames = map[Act]string{
 	CertificateReload:  "certificate-reload",
 	ProjectClose:       "project-close",
 	LogClose:           "log-close",
+	Recovery:           "recovery",
 	SecretReload:       "secret-reload",
 }
 
