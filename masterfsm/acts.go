@@ -278,6 +278,9 @@ type Intent struct {
 func (s *State) openIntent(a *originated, r trail.Record) {
 	r.Phase, r.Outcome = trail.Intent, trail.Unknown
 	i := Intent{Act: r.Act, Target: r.Target, Term: s.term.Term, Leader: s.term.Leader, Since: s.now}
+	if a.Actor.Kind == trail.ByLeader { // one whose clock is wrong hands over before its term begins
+		i.Leader = a.Actor.Name
+	}
 	if c, ok := a.command.(*AdmitMaster); ok {
 		i.Raft = c.Raft
 	}
