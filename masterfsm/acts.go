@@ -37,6 +37,8 @@ type act struct {
 type subject struct {
 	target trail.Target
 	values func(*State) []trail.Value
+	// parameters of the command are recorded after the values, and not compared.
+	parameters []trail.Value
 	// changes says that only the values that differ are recorded, and the one called name.
 	changes bool
 }
@@ -52,13 +54,16 @@ var acts = map[kind]act{
 	9:  {act: trail.StorageCheck, grows: true, only: isCheckRequest, about: aboutCheck},
 	14: {act: trail.LossConfirm, always: true, about: aboutLoss},
 	15: {act: trail.StorageRemove, always: true, about: func(_ *State, c Command) subject {
-		return aboutStorage(c.(*RemoveStorage).ID)
+		r := c.(*RemoveStorage)
+		return aboutStorage(r.ID).with(r.Force, "force")
 	}},
 	16: {act: trail.MasterAdmit, intent: true, about: func(_ *State, c Command) subject {
-		return aboutMaster(c.(*AdmitMaster).ID)
+		a := c.(*AdmitMaster)
+		return aboutMaster(a.ID).with(a.Take, "take")
 	}},
 	17: {act: trail.MasterRemove, intent: true, always: true, about: func(_ *State, c Command) subject {
-		return aboutMaster(c.(*RemoveMaster).ID)
+		r := c.(*RemoveMaster)
+		return aboutMaster(r.ID).with(r.Force, "force")
 	}},
 	18: {act: trail.ProjectChange, grows: true, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*ChangeProject).Project)
@@ -189,6 +194,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	if subject.changes {
 		r.Before, r.After = differing(before, after), differing(after, before)
 	}
+	r.After = append(r.After, subject.parameters...)
 	if entry.intent {
 		s.openIntent(&a, r)
 	} else {
@@ -401,6 +407,14 @@ func ofGroup(values func(*State) []trail.Value) subject {
 	return subject{target: trail.Target{Kind: trail.OfGroup}, values: values}
 }
 
+// with adds a parameter of the command that says yes, where it is set.
+func (s subject) with(set bool, name string) subject {
+	if set {
+		s.parameters = append(s.parameters, trail.Value{Name: name, Value: "true"})
+	}
+	return s
+}
+
 // pairs makes values of names and values that alternate.
 func pairs(of ...any) (values []trail.Value) {
 	for i := 0; i < len(of); i += 2 {
@@ -460,17 +474,29 @@ func aboutSettings(*State, Command) subject {
 	return group
 }
 
-func aboutTime(*State, Command) subject {
-	return ofGroup(func(s *State) []trail.Value { return pairs("time", s.now) })
+func aboutTime(_ *State, c Command) subject {
+	group := ofGroup(func(s *State) []trail.Value { return pairs("time", s.now) })
+	return group.with(c.(*SetTime).Force, "force")
 }
 
-// aboutLogs has the name of the log, and the last one that was closed.
+// aboutLogs has the name of the log and the keys that sign it, and the last one that was closed.
 func aboutLogs(*State, Command) subject {
+	ids := func(keys []LogKey, wanted func(*LogKey) bool) string {
+		var list []string
+		for i := range keys {
+			if wanted(&keys[i]) {
+				list = append(list, keys[i].ID)
+			}
+		}
+		return strings.Join(list, ",")
+	}
 	return ofGroup(func(s *State) []trail.Value {
-		values := pairs("log", s.log.Origin)
+		values := pairs("log", s.log.Origin, "key", ids(s.log.Keys, (*LogKey).Signs))
 		if n := len(s.log.Closed); n > 0 {
 			last := &s.log.Closed[n-1]
-			values = append(values, pairs("closed-log", last.Origin, "size", last.Size, "reason", last.Reason)...)
+			values = append(values, pairs("closed-log", last.Origin, "size", last.Size,
+				"root", hex.EncodeToString(last.Root[:]), "reason", last.Reason,
+				"retired-keys", ids(last.Keys, func(*LogKey) bool { return true }))...)
 		}
 		return values
 	})

@@ -120,10 +120,14 @@ func TestActs(t *testing.T) {
 		"time-set":        {act: &SetTime{Time: startTime + 5}},
 		"storage-check": {before: []Command{node}, act: &Suspect{ID: "s1", Cause: Cause{Code: wire.CodeRequested},
 			Time: startTime}},
-		"storage-remove":       {before: []Command{node}, act: &RemoveStorage{ID: "s1", Force: true, Time: startTime}},
-		"miner-remove":         {before: []Command{miner}, act: &RemoveMiner{ID: "m7", Time: startTime}},
-		"master-admit":         {act: master},
-		"master-remove":        {before: []Command{master}, act: &RemoveMaster{ID: "m2", Time: startTime}},
+		"storage-remove": {before: []Command{node}, act: &RemoveStorage{ID: "s1", Force: true, Time: startTime}},
+		"miner-remove":   {before: []Command{miner}, act: &RemoveMiner{ID: "m7", Time: startTime}},
+		"master-admit":   {act: master},
+		"master-remove":  {before: []Command{master}, act: &RemoveMaster{ID: "m2", Time: startTime}},
+		"master-admit-1": {before: []Command{master}, act: &AdmitMaster{ID: "m3", URL: "http://m2", Raft: "m3:1",
+			Take: true, Time: startTime}},
+		"master-remove-1":      {before: []Command{master}, act: &RemoveMaster{ID: "m2", Force: true, Time: startTime}},
+		"time-set-1":           {act: &SetTime{Time: startTime + 5, Force: true}},
 		"worker-register":      {act: node},
 		"worker-register-1":    {before: []Command{node}, act: &Register{Role: RoleMiner, ID: "m7", URL: "http://m7"}},
 		"log-key-add":          {act: key(1)},
@@ -203,6 +207,17 @@ func TestActs(t *testing.T) {
 		if err := os.WriteFile(file, append(data, '\n'), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestForceOfOlderLevels checks that a group with older masters gets no command with a field that they do not know.
+func TestForceOfOlderLevels(t *testing.T) {
+	forced, plain := &RemoveMaster{ID: "m2", Force: true, Time: 5}, &RemoveMaster{ID: "m2", Time: 5}
+	if !bytes.Equal(EncodeFor(LevelAudit-1, forced), Encode(plain)) || !forced.Force {
+		t.Error("a group of older masters gets the field")
+	}
+	if !bytes.Equal(EncodeFor(LevelAudit, forced), Encode(forced)) {
+		t.Error("a group at the level does not get the field")
 	}
 }
 

@@ -101,7 +101,8 @@ func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Ma
 		}
 		return fmt.Errorf("%w: it has handed over, since it is the one to be removed", wire.ErrNotLeader)
 	}
-	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.leader.Now()}); err != nil {
+	c := &masterfsm.RemoveMaster{ID: target.ID, Force: force, Time: n.leader.Now()}
+	if _, err := n.leader.Propose(ctx, c); err != nil {
 		return err
 	}
 	n.log.Warn("master removed for good", "id", target.ID, "url", target.URL, "forced", force)
