@@ -37,7 +37,7 @@ type act struct {
 type subject struct {
 	target trail.Target
 	values func(*State) []trail.Value
-	// parameters of the command are recorded after the values, and not compared.
+	// parameters of the command are recorded before the new values, so that they are never left out, and not compared.
 	parameters []trail.Value
 	// changes says that only the values that differ are recorded, and the one called name.
 	changes bool
@@ -183,6 +183,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.forgetReports()
 	after := subject.values(s)
 	if slices.Equal(before, after) {
 		return result, nil
@@ -194,7 +195,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	if subject.changes {
 		r.Before, r.After = differing(before, after), differing(after, before)
 	}
-	r.After = append(r.After, subject.parameters...)
+	r.After = slices.Concat(subject.parameters, r.After)
 	if entry.intent {
 		s.openIntent(&a, r)
 	} else {
@@ -318,7 +319,8 @@ func (c *NoteAct) apply(*State) (any, error) { return nil, ErrUnrecorded }
 func (c *EndIntent) apply(*State) (any, error) { return nil, ErrUnrecorded }
 
 func (s *State) note(a *originated, c *NoteAct) error {
-	r := trail.Record{Act: c.Act, Phase: c.Phase, Target: c.Target, After: c.After}
+	values := trail.CutValues(c.After)
+	r := trail.Record{Act: c.Act, Phase: c.Phase, Target: c.Target, After: values}
 	switch {
 	case c.Phase == trail.Intent && (c.Act == trail.MasterPromote || c.Act == trail.LeadershipTransfer):
 		if _, open := s.openIntentOf(c.Act, c.Target); open {
@@ -328,7 +330,7 @@ func (s *State) note(a *originated, c *NoteAct) error {
 		s.openIntent(a, r)
 	case c.Phase == trail.Reported && (c.Act == trail.CertificateReload || c.Act == trail.SecretReload):
 		at := slices.IndexFunc(s.reports, func(o Reported) bool { return o.Act == c.Act && o.Target == c.Target })
-		if at >= 0 && slices.Equal(s.reports[at].Values, c.After) {
+		if at >= 0 && slices.Equal(s.reports[at].Values, values) {
 			return fmt.Errorf("%w: the same was reported before", ErrStale)
 		}
 		s.tick(c.Time)
@@ -337,7 +339,7 @@ func (s *State) note(a *originated, c *NoteAct) error {
 			r.Before = s.reports[at].Values
 			s.reports = slices.Delete(s.reports, at, at+1)
 		}
-		s.reports = append(s.reports, Reported{Act: c.Act, Target: c.Target, Values: c.After})
+		s.reports = append(s.reports, Reported{Act: c.Act, Target: c.Target, Values: values})
 		s.reports = s.reports[max(0, len(s.reports)-maxReported):]
 		if at >= 0 || c.Act != trail.SecretReload { // the secrets of a new node are no change
 			s.record(a, r)
@@ -353,6 +355,23 @@ type Reported struct {
 	Act    trail.Act     `json:"act"`
 	Target trail.Target  `json:"target"`
 	Values []trail.Value `json:"values"`
+}
+
+// forgetReports drops the reports of nodes that are not in the table any more. A master may report before it is there.
+func (s *State) forgetReports() {
+	gone := func(r Reported) bool {
+		id := r.Target.ID
+		switch r.Target.Kind {
+		case trail.OfStorage:
+			return s.storage(id) == nil
+		case trail.OfMiner:
+			return !slices.ContainsFunc(s.miners, func(m Miner) bool { return m.ID == id })
+		}
+		return r.Target.Kind == trail.OfMaster && s.MasterRemoved(id)
+	}
+	if slices.ContainsFunc(s.reports, gone) {
+		s.reports = slices.DeleteFunc(slices.Clone(s.reports), gone)
+	}
 }
 
 // maxReported bounds the reports that the table remembers: more than two for each node.

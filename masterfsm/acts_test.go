@@ -250,6 +250,52 @@ func TestFirstSecrets(t *testing.T) {
 	}
 }
 
+// TestReportsAreBounded checks that the table keeps what a record has of a report, and forgets it with the node.
+func TestReportsAreBounded(t *testing.T) {
+	b := auditTable(t)
+	for _, c := range []Command{
+		&Register{Role: RoleStorage, ID: "s1", URL: "http://s1", MasterToken: "x", Boot: "1", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i1", URL: "http://i1", MasterToken: "x", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i2", URL: "http://i2", MasterToken: "x", Time: startTime},
+		&AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Time: startTime},
+	} {
+		b.ok(c)
+	}
+	note := func(kind trail.TargetKind, id string) *NoteAct {
+		c := certificate(strings.Repeat("x", 3000))
+		for range 300 {
+			c.After = append(c.After, c.After[0])
+		}
+		c.Target = trail.Target{Kind: kind, ID: id}
+		return c
+	}
+	for _, c := range []*NoteAct{
+		note(trail.OfStorage, "s1"), note(trail.OfMiner, "i1"), note(trail.OfMiner, "i2"), note(trail.OfMaster, "m2"),
+		note(trail.OfMaster, "m3"),
+	} {
+		b.ok(c)
+		last := b.reports[len(b.reports)-1]
+		if all := b.audited(); !slices.Equal(last.Values, all[len(all)-1].After) || len(last.Values) > 3 {
+			t.Errorf("%d values are kept", len(last.Values))
+		}
+		b.refused(c, ErrStale)
+	}
+	for _, c := range []Command{
+		&RemoveStorage{ID: "s1", Force: true, Time: startTime}, &RemoveMiner{ID: "i1", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i3", URL: "http://i2", MasterToken: "x", Time: startTime},
+		&RemoveMaster{ID: "m2", Time: startTime},
+	} {
+		before := len(b.reports)
+		b.ok(c)
+		if len(b.reports) != before-1 {
+			t.Errorf("%T: %d reports after %d", c, len(b.reports), before)
+		}
+	}
+	if len(b.reports) != 1 || b.reports[0].Target.ID != "m3" {
+		t.Errorf("reports %+v", b.reports)
+	}
+}
+
 // mark is in every secret of a command under test.
 const mark = "SECRETSECRET"
 

@@ -215,6 +215,7 @@ func (m *memory) reportOf(act trail.Act, kind trail.TargetKind, id, leader strin
 	if len(note.After) == 0 {
 		return nil
 	}
+	note.After = trail.CutValues(note.After) // as the state machine keeps them
 	return note
 }
 
