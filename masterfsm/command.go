@@ -177,8 +177,8 @@ type Invalidate struct {
 }
 
 // EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 3 it has no
-// age, result or findings of a repair, and below level 2 its causes are sentences. Below level 7 the removal of a master
-// does not say whether it was forced.
+// age, result or findings of a repair, and below level 2 its causes are sentences. Below level 7 the removal of a
+// master does not say whether it was forced.
 func EncodeFor(level uint64, c Command) []byte {
 	if original, ok := c.(*RemoveMaster); ok && level < LevelAudit {
 		old := *original

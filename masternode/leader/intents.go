@@ -115,8 +115,9 @@ func (l *leadership) promote(ctx context.Context, id string) error {
 }
 
 // TransferLeadership hands the leadership to a master, "" for the one that has most of the log. The actor is that of
-// ctx, or this leader. The intent is recorded before, and the next leader records the outcome. If the transfer does not begin, this one does. Errors:
-// those of [Leader.Propose], wire.ErrNotVoter, wire.ErrUnavailable while another transfer is open.
+// ctx, or this leader. The intent is recorded before, and the next leader records the outcome. If the transfer does not
+// begin, this one does. Errors: those of [Leader.Propose], wire.ErrNotVoter, wire.ErrUnavailable while another transfer
+// is open.
 func (l *Leader) TransferLeadership(ctx context.Context, to string) error {
 	target := trail.Target{Kind: trail.OfMaster, ID: to}
 	if to == "" {
