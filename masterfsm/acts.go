@@ -386,7 +386,7 @@ func (s *State) endIntent(a *originated, c *EndIntent) error {
 	switch {
 	case !open:
 		return fmt.Errorf("%w: no intent at the leaf index %d is open", ErrStale, c.Index)
-	case c.Outcome != trail.Succeeded && c.Outcome != trail.NotDone:
+	case c.Outcome != trail.Succeeded && c.Outcome != trail.NotDone && c.Outcome != trail.Unknown:
 		return fmt.Errorf("%w: the outcome %s ends no intent", ErrBadCommand, c.Outcome)
 	}
 	s.tick(c.Time)

@@ -565,7 +565,7 @@ func TestIntents(t *testing.T) {
 	if len(open) != 2 || open[0].Raft != "m2:1" || open[1].Act != trail.MasterRemove || open[0].Index >= open[1].Index {
 		t.Fatalf("open intents %+v", open)
 	}
-	b.refused(&EndIntent{Index: open[1].Index, Outcome: trail.Unknown, Time: startTime}, ErrBadCommand)
+	b.refused(&EndIntent{Index: open[1].Index, Outcome: trail.Unknown + 1, Time: startTime}, ErrBadCommand)
 	b.ok(&EndIntent{Index: open[1].Index, Outcome: trail.Succeeded, Time: startTime})
 	b.refused(&EndIntent{Index: open[1].Index, Outcome: trail.Succeeded, Time: startTime}, ErrStale)
 	b = &table{t: t, State: restored(t, b.State), seq: b.seq, acts: b.acts}
@@ -581,6 +581,10 @@ func TestIntents(t *testing.T) {
 	}
 	b.ok(noteIntent(trail.MasterPromote, "m3"))
 	b.refused(noteIntent(trail.MasterPromote, "m3"), ErrStale)
+	b.ok(&EndIntent{Index: b.intents[0].Index, Outcome: trail.Unknown, Time: startTime})
+	if all := b.audited(); all[len(all)-1].Outcome != trail.Unknown || all[len(all)-1].Phase != trail.Ended {
+		t.Errorf("the outcome is %s", all[len(all)-1].text())
+	}
 }
 
 // TestRecoveryFindsAudit checks that a recovery from storage nodes alone knows the audit trail by its id, that no other

@@ -29,17 +29,19 @@ func (w *planner) intents() {
 	}
 }
 
-// outcomeOf returns the outcome of an intent. known is false while it is open. now is the time for commands.
+// outcomeOf returns the outcome of an intent. known is false while it is open. now is the time for commands. An intent
+// that is over is trail.Unknown where its act may have happened and been undone since.
 func outcomeOf(
 	i *masterfsm.Intent, v *masterfsm.View, members []wire.Master, now uint64,
 ) (_ trail.Outcome, known bool) {
 	id := i.Target.ID
 	at := slices.IndexFunc(members, func(m wire.Master) bool { return m.ID == id })
-	done, over := false, false
+	done, over, otherwise := false, false, trail.Unknown
 	switch i.Act {
-	case trail.MasterAdmit:
-		done = at >= 0 && members[at].Raft == i.Raft
-		over = v.Master(id).Raft != i.Raft || newerIntent(i, v)
+	case trail.MasterAdmit: // with a newer one of the same address, either may have made the change
+		newer := newerIntent(i, v)
+		done = at >= 0 && members[at].Raft == i.Raft && !newer
+		over = v.Master(id).Raft != i.Raft || newer
 	case trail.MasterRemove: // the plan removes it until it is gone
 		done = at < 0
 	case trail.MasterPromote:
@@ -49,12 +51,15 @@ func outcomeOf(
 		moved := v.Term.Leader != i.Leader
 		done = moved && (i.Target.Kind == trail.OfGroup || v.Term.Leader == id)
 		over = v.Term.Term != i.Term || now-min(now, i.Since) > transferTime
+		if v.Term.Term <= i.Term+1 { // no term in between, in which the target may have led
+			otherwise = trail.NotDone
+		}
 	}
 	switch {
 	case done:
 		return trail.Succeeded, true
 	case over:
-		return trail.NotDone, true
+		return otherwise, true
 	}
 	return trail.Unknown, false
 }
