@@ -3,7 +3,6 @@ package masterfsm
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -472,53 +471,9 @@ func aboutProject(id uint32) subject {
 	}}
 }
 
-func aboutAdmin(id uint32) subject {
-	return subject{target: numberedTarget(trail.OfAdmin, id), values: func(s *State) []trail.Value {
-		a, ok := find(s.admins, func(a *Admin) bool { return a.ID == id })
-		if !ok {
-			return nil
-		}
-		return pairs("name", a.Name, "role", a.Role, "expires", a.Expires)
-	}}
-}
-
-func aboutSettings(*State, Command) subject {
-	group := ofGroup(func(s *State) (values []trail.Value) {
-		for _, setting := range s.settings.List() {
-			values = append(values, trail.Value{Name: setting.Name, Value: setting.Text()})
-		}
-		return values
-	})
-	group.changes = true
-	return group
-}
-
 func aboutTime(_ *State, c Command) subject {
 	group := ofGroup(func(s *State) []trail.Value { return pairs("time", s.now) })
 	return group.with(c.(*SetTime).Force, "force")
-}
-
-// aboutLogs has the name of the log and the keys that sign it, and the last one that was closed.
-func aboutLogs(*State, Command) subject {
-	ids := func(keys []LogKey, wanted func(*LogKey) bool) string {
-		var list []string
-		for i := range keys {
-			if wanted(&keys[i]) {
-				list = append(list, keys[i].ID)
-			}
-		}
-		return strings.Join(list, ",")
-	}
-	return ofGroup(func(s *State) []trail.Value {
-		values := pairs("log", s.log.Origin, "key", ids(s.log.Keys, (*LogKey).Signs))
-		if n := len(s.log.Closed); n > 0 {
-			last := &s.log.Closed[n-1]
-			values = append(values, pairs("closed-log", last.Origin, "size", last.Size,
-				"root", hex.EncodeToString(last.Root[:]), "reason", last.Reason,
-				"retired-keys", ids(last.Keys, func(*LogKey) bool { return true }))...)
-		}
-		return values
-	})
 }
 
 func aboutLevel(*State, Command) subject {
@@ -597,28 +552,4 @@ func aboutMaster(id string) subject {
 			}
 			return append(values, pairs("removed", s.MasterRemoved(id))...)
 		}}
-}
-
-// newKeyID is the id of a key that is to be added, "" if the log would refuse it.
-func newKeyID(c *AddLogKey) string {
-	if CheckNoteName(c.Origin) != nil {
-		return ""
-	}
-	return keyID(c.Origin, c.Public)
-}
-
-// aboutLogKey has a digest of the sealed part, which is no secret, so that it differs when a key is sealed again.
-func aboutLogKey(id string) subject {
-	return subject{target: trail.Target{Kind: trail.OfLogKey, ID: id}, values: func(s *State) []trail.Value {
-		k, ok := find(s.log.Keys, func(k *LogKey) bool { return k.ID == id })
-		if !ok {
-			return nil
-		}
-		values := pairs("origin", s.log.Origin, "signs", k.Signs())
-		if k.Signs() {
-			sum := sha256.Sum256(k.Sealed)
-			values = append(values, pairs("sealed-part-digest", hex.EncodeToString(sum[:4]))...)
-		}
-		return values
-	}}
 }
