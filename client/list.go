@@ -162,6 +162,9 @@ type AuditEntry struct {
 	Block  uint64 `json:"block"`
 	Offset uint32 `json:"offset"`
 	Time   uint64 `json:"time"` // unix milliseconds
+	// Unreadable says why the record cannot be decoded, as when a newer ChainStore wrote it. It is "" for others. The
+	// fields of the act are zero then.
+	Unreadable string `json:"unreadable,omitempty"`
 	trail.Record
 }
 
@@ -187,12 +190,17 @@ func (c *Client) FollowAudit(ctx context.Context, q StreamQuery) iter.Seq2[Audit
 	return auditEntries(c.Stream(ctx, q))
 }
 
+// auditEntries decodes records. One that cannot be decoded does not end the list: others follow that can.
 func auditEntries(records iter.Seq2[wire.Record, error]) iter.Seq2[AuditEntry, error] {
 	return func(yield func(AuditEntry, error) bool) {
 		for r, err := range records {
 			var e AuditEntry
 			if err == nil {
-				e, err = NewAuditEntry(&r)
+				var unreadable error
+				if e, unreadable = NewAuditEntry(&r); unreadable != nil {
+					e = AuditEntry{Index: r.Index, Block: r.Block, Offset: r.Offset, Time: r.Time}
+					e.Unreadable = unreadable.Error()
+				}
 			}
 			if !yield(e, err) || err != nil {
 				return

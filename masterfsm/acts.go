@@ -3,7 +3,6 @@ package masterfsm
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,8 +21,9 @@ type act struct {
 	// intent says that the command precedes a change outside of the table. Its record is an intent, and EndIntent
 	// follows.
 	intent bool
-	// grows says that the command may be refused for want of room. Others make room, or must always be possible.
-	grows bool
+	// grows says that the command may be refused for want of room. always says that it makes room, or must always be
+	// possible. The others have hardRoom.
+	grows, always bool
 	// only reports whether a command of the kind is an act; nil if all are.
 	only func(Command) bool
 	// about returns what the command is about, before it is applied.
@@ -36,6 +36,8 @@ type act struct {
 type subject struct {
 	target trail.Target
 	values func(*State) []trail.Value
+	// parameters of the command are recorded before the new values, so that they are never left out, and not compared.
+	parameters []trail.Value
 	// changes says that only the values that differ are recorded, and the one called name.
 	changes bool
 }
@@ -49,15 +51,18 @@ var acts = map[kind]act{
 		return aboutProject(s.nextProject)
 	}},
 	9:  {act: trail.StorageCheck, grows: true, only: isCheckRequest, about: aboutCheck},
-	14: {act: trail.LossConfirm, about: aboutLoss},
-	15: {act: trail.StorageRemove, about: func(_ *State, c Command) subject {
-		return aboutStorage(c.(*RemoveStorage).ID)
+	14: {act: trail.LossConfirm, always: true, about: aboutLoss},
+	15: {act: trail.StorageRemove, always: true, about: func(_ *State, c Command) subject {
+		r := c.(*RemoveStorage)
+		return aboutStorage(r.ID).with(r.Force, "force")
 	}},
 	16: {act: trail.MasterAdmit, intent: true, about: func(_ *State, c Command) subject {
-		return aboutMaster(c.(*AdmitMaster).ID)
+		a := c.(*AdmitMaster)
+		return aboutMaster(a.ID).with(a.Take, "take")
 	}},
-	17: {act: trail.MasterRemove, intent: true, about: func(_ *State, c Command) subject {
-		return aboutMaster(c.(*RemoveMaster).ID)
+	17: {act: trail.MasterRemove, intent: true, always: true, about: func(_ *State, c Command) subject {
+		r := c.(*RemoveMaster)
+		return aboutMaster(r.ID).with(r.Force, "force")
 	}},
 	18: {act: trail.ProjectChange, grows: true, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*ChangeProject).Project)
@@ -65,26 +70,28 @@ var acts = map[kind]act{
 	19: {act: trail.TokenCreate, grows: true, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*CreateToken).Project)
 	}},
-	20: {act: trail.TokenRevoke, about: func(_ *State, c Command) subject {
+	20: {act: trail.TokenRevoke, always: true, about: func(_ *State, c Command) subject {
 		return aboutProject(c.(*RevokeToken).Project)
 	}},
 	21: {act: trail.LogKeyAdd, grows: true, about: func(_ *State, c Command) subject {
 		return aboutLogKey(newKeyID(c.(*AddLogKey)))
 	}},
-	22: {act: trail.LogKeyRetire, about: func(_ *State, c Command) subject {
+	22: {act: trail.LogKeyRetire, always: true, about: func(_ *State, c Command) subject {
 		return aboutLogKey(c.(*RetireLogKey).ID)
 	}},
-	24: {act: trail.LevelRaise, about: aboutLevel},
+	24: {act: trail.LevelRaise, always: true, about: aboutLevel},
 	25: {act: trail.TimeSet, grows: true, about: aboutTime},
-	26: {act: trail.SettingsChange, about: aboutSettings},
-	28: {act: trail.MinerRemove, about: func(_ *State, c Command) subject { return aboutMiner(c.(*RemoveMiner).ID) }},
+	26: {act: trail.SettingsChange, always: true, about: aboutSettings},
+	28: {act: trail.MinerRemove, always: true, about: func(_ *State, c Command) subject {
+		return aboutMiner(c.(*RemoveMiner).ID)
+	}},
 	32: {act: trail.AdminCreate, grows: true, about: func(s *State, _ Command) subject {
 		return aboutAdmin(s.lastAdmin + 1)
 	}},
 	41: {act: trail.TicketCreate, grows: true, about: func(s *State, _ Command) subject {
 		return aboutTicket(s.lastTicket + 1)
 	}},
-	42: {act: trail.TicketRevoke, about: func(_ *State, c Command) subject {
+	42: {act: trail.TicketRevoke, always: true, about: func(_ *State, c Command) subject {
 		return aboutTicket(c.(*RevokeTicket).ID)
 	}},
 	43: {act: trail.WorkerDecide, about: aboutWaiting},
@@ -92,7 +99,9 @@ var acts = map[kind]act{
 		return aboutProject(c.(*CloseProject).Project)
 	}},
 	48: {act: trail.LogClose, about: aboutLogs},
-	33: {act: trail.AdminRevoke, about: func(_ *State, c Command) subject { return aboutAdmin(c.(*RevokeAdmin).ID) }},
+	33: {act: trail.AdminRevoke, always: true, about: func(_ *State, c Command) subject {
+		return aboutAdmin(c.(*RevokeAdmin).ID)
+	}},
 }
 
 // noActs lists the commands that are no acts, with the reason. NoteAct and EndIntent are here because they write their
@@ -135,8 +144,26 @@ func NeedsOrigin(level uint64, c Command) bool {
 	return IsAct(c) && (level >= LevelAudit || raises && raise.Level >= LevelAudit)
 }
 
-// reservedRoom is how far the backlog may be over its limit before acts that make no room are refused, in bytes.
-const reservedRoom = 4 << 20
+// How far the backlog may be over its limit, in bytes, before acts that make no room are refused: first those of
+// administrators that can wait, then also registrations, admissions and the like, which nodes cause.
+const (
+	reservedRoom = 4 << 20
+	hardRoom     = 3 * reservedRoom
+)
+
+// hasRoom reports whether there is room for the record of an act. A registration that changes no address leaves none.
+func (s *State) hasRoom(a *originated) bool {
+	over, entry := s.pendingBytes-min(s.pendingBytes, s.settings.MaxPendingBytes), acts[a.kind]
+	switch c := a.command.(type) {
+	case *EndIntent:
+		return true
+	case *NoteAct:
+		entry.grows = c.Phase == trail.Reported
+	case *Register:
+		entry.always = !s.RegistersAddress(c)
+	}
+	return entry.always || over < reservedRoom || over < hardRoom && !entry.grows
+}
 
 // applyAct applies a command of a known origin, and writes its record in the same commit. A command that is refused, or
 // that changes nothing, leaves no record.
@@ -162,6 +189,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.forgetReports()
 	after := subject.values(s)
 	if slices.Equal(before, after) {
 		return result, nil
@@ -173,6 +201,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	if subject.changes {
 		r.Before, r.After = differing(before, after), differing(after, before)
 	}
+	r.After = slices.Concat(subject.parameters, r.After)
 	if entry.intent {
 		s.openIntent(&a, r)
 	} else {
@@ -184,10 +213,6 @@ func (s *State) applyAct(body []byte) (any, error) {
 // mayAct refuses a command that cannot be an act now. Its named admin token must be in the table: a revocation counts
 // from its place in the log on, also for a request in progress.
 func (s *State) mayAct(a *originated) error {
-	grows := acts[a.kind].grows
-	if note, ok := a.command.(*NoteAct); ok {
-		grows = note.Phase == trail.Reported
-	}
 	switch {
 	case !IsAct(a.command):
 		return fmt.Errorf("%w: a command of kind %d is no act", ErrBadCommand, a.kind)
@@ -197,9 +222,9 @@ func (s *State) mayAct(a *originated) error {
 	case !a.Actor.Kind.Known() || !utf8.ValidString(a.Actor.Name) || !utf8.ValidString(a.Source.Address) ||
 		!utf8.ValidString(a.Source.Member):
 		return fmt.Errorf("%w: the origin of an act is not of a known kind, or not UTF-8", ErrBadCommand)
-	case grows && s.pendingBytes >= s.settings.MaxPendingBytes &&
-		s.pendingBytes-s.settings.MaxPendingBytes >= reservedRoom:
-		return fmt.Errorf("%w: there is no room for the record of this act", wire.ErrBacklog)
+	case !s.hasRoom(a):
+		return fmt.Errorf("%w: there is no room for the record of this act: %d bytes wait, and max_pending_bytes is %d",
+			wire.ErrBacklog, s.pendingBytes, s.settings.MaxPendingBytes)
 	case a.Actor.Kind != trail.ByNamed:
 		return nil
 	}
@@ -226,14 +251,20 @@ func (s *State) record(a *originated, r trail.Record) (index uint64) {
 
 // recordRename records that the project of an id had the name of the audit trail. The record has a salt of its own.
 func (s *State) recordRename(a *originated, id uint32) {
-	first := *a
-	sum := sha256.Sum256(append(a.salt[:], "project-rename"...))
-	copy(first.salt[:], sum[:])
+	first := a.derived("project-rename")
 	s.record(&first, trail.Record{
 		Act: trail.ProjectRename, Target: numberedTarget(trail.OfProject, id),
 		Before: []trail.Value{{Name: "name", Value: trail.Project}},
 		After:  []trail.Value{{Name: "name", Value: s.projectAt(id).Name}},
 	})
+}
+
+// derived returns the origin with a salt of its own, for another record of the same commit.
+func (a *originated) derived(label string) originated {
+	other := *a
+	sum := sha256.Sum256(append(a.salt[:], label...))
+	copy(other.salt[:], sum[:])
+	return other
 }
 
 // differing returns the values that others do not have, and the name.
@@ -260,6 +291,9 @@ type Intent struct {
 func (s *State) openIntent(a *originated, r trail.Record) {
 	r.Phase, r.Outcome = trail.Intent, trail.Unknown
 	i := Intent{Act: r.Act, Target: r.Target, Term: s.term.Term, Leader: s.term.Leader, Since: s.now}
+	if a.Actor.Kind == trail.ByLeader { // one whose clock is wrong hands over before its term begins
+		i.Leader = a.Actor.Name
+	}
 	if c, ok := a.command.(*AdmitMaster); ok {
 		i.Raft = c.Raft
 	}
@@ -291,7 +325,8 @@ func (c *NoteAct) apply(*State) (any, error) { return nil, ErrUnrecorded }
 func (c *EndIntent) apply(*State) (any, error) { return nil, ErrUnrecorded }
 
 func (s *State) note(a *originated, c *NoteAct) error {
-	r := trail.Record{Act: c.Act, Phase: c.Phase, Target: c.Target, After: c.After}
+	values := trail.CutValues(c.After)
+	r := trail.Record{Act: c.Act, Phase: c.Phase, Target: c.Target, After: values}
 	switch {
 	case c.Phase == trail.Intent && (c.Act == trail.MasterPromote || c.Act == trail.LeadershipTransfer):
 		if _, open := s.openIntentOf(c.Act, c.Target); open {
@@ -301,7 +336,7 @@ func (s *State) note(a *originated, c *NoteAct) error {
 		s.openIntent(a, r)
 	case c.Phase == trail.Reported && (c.Act == trail.CertificateReload || c.Act == trail.SecretReload):
 		at := slices.IndexFunc(s.reports, func(o Reported) bool { return o.Act == c.Act && o.Target == c.Target })
-		if at >= 0 && slices.Equal(s.reports[at].Values, c.After) {
+		if at >= 0 && slices.Equal(s.reports[at].Values, values) {
 			return fmt.Errorf("%w: the same was reported before", ErrStale)
 		}
 		s.tick(c.Time)
@@ -310,7 +345,7 @@ func (s *State) note(a *originated, c *NoteAct) error {
 			r.Before = s.reports[at].Values
 			s.reports = slices.Delete(s.reports, at, at+1)
 		}
-		s.reports = append(s.reports, Reported{Act: c.Act, Target: c.Target, Values: c.After})
+		s.reports = append(s.reports, Reported{Act: c.Act, Target: c.Target, Values: values})
 		s.reports = s.reports[max(0, len(s.reports)-maxReported):]
 		if at >= 0 || c.Act != trail.SecretReload { // the secrets of a new node are no change
 			s.record(a, r)
@@ -328,6 +363,23 @@ type Reported struct {
 	Values []trail.Value `json:"values"`
 }
 
+// forgetReports drops the reports of nodes that are not in the table any more. A master may report before it is there.
+func (s *State) forgetReports() {
+	gone := func(r Reported) bool {
+		id := r.Target.ID
+		switch r.Target.Kind {
+		case trail.OfStorage:
+			return s.storage(id) == nil
+		case trail.OfMiner:
+			return !slices.ContainsFunc(s.miners, func(m Miner) bool { return m.ID == id })
+		}
+		return r.Target.Kind == trail.OfMaster && s.MasterRemoved(id)
+	}
+	if slices.ContainsFunc(s.reports, gone) {
+		s.reports = slices.DeleteFunc(slices.Clone(s.reports), gone)
+	}
+}
+
 // maxReported bounds the reports that the table remembers: more than two for each node.
 const maxReported = 2 * (2*maxWorkers + maxMasters)
 
@@ -340,7 +392,7 @@ func (s *State) endIntent(a *originated, c *EndIntent) error {
 	switch {
 	case !open:
 		return fmt.Errorf("%w: no intent at the leaf index %d is open", ErrStale, c.Index)
-	case c.Outcome != trail.Succeeded && c.Outcome != trail.NotDone:
+	case c.Outcome != trail.Succeeded && c.Outcome != trail.NotDone && c.Outcome != trail.Unknown:
 		return fmt.Errorf("%w: the outcome %s ends no intent", ErrBadCommand, c.Outcome)
 	}
 	s.tick(c.Time)
@@ -378,6 +430,14 @@ func numberedTarget(kind trail.TargetKind, id uint32) trail.Target {
 
 func ofGroup(values func(*State) []trail.Value) subject {
 	return subject{target: trail.Target{Kind: trail.OfGroup}, values: values}
+}
+
+// with adds a parameter of the command that says yes, where it is set.
+func (s subject) with(set bool, name string) subject {
+	if set {
+		s.parameters = append(s.parameters, trail.Value{Name: name, Value: "true"})
+	}
+	return s
 }
 
 // pairs makes values of names and values that alternate.
@@ -418,41 +478,9 @@ func aboutProject(id uint32) subject {
 	}}
 }
 
-func aboutAdmin(id uint32) subject {
-	return subject{target: numberedTarget(trail.OfAdmin, id), values: func(s *State) []trail.Value {
-		a, ok := find(s.admins, func(a *Admin) bool { return a.ID == id })
-		if !ok {
-			return nil
-		}
-		return pairs("name", a.Name, "role", a.Role, "expires", a.Expires)
-	}}
-}
-
-func aboutSettings(*State, Command) subject {
-	group := ofGroup(func(s *State) (values []trail.Value) {
-		for _, setting := range s.settings.List() {
-			values = append(values, trail.Value{Name: setting.Name, Value: setting.Text()})
-		}
-		return values
-	})
-	group.changes = true
-	return group
-}
-
-func aboutTime(*State, Command) subject {
-	return ofGroup(func(s *State) []trail.Value { return pairs("time", s.now) })
-}
-
-// aboutLogs has the name of the log, and the last one that was closed.
-func aboutLogs(*State, Command) subject {
-	return ofGroup(func(s *State) []trail.Value {
-		values := pairs("log", s.log.Origin)
-		if n := len(s.log.Closed); n > 0 {
-			last := &s.log.Closed[n-1]
-			values = append(values, pairs("closed-log", last.Origin, "size", last.Size, "reason", last.Reason)...)
-		}
-		return values
-	})
+func aboutTime(_ *State, c Command) subject {
+	group := ofGroup(func(s *State) []trail.Value { return pairs("time", s.now) })
+	return group.with(c.(*SetTime).Force, "force")
 }
 
 func aboutLevel(*State, Command) subject {
@@ -563,28 +591,4 @@ func aboutMaster(id string) subject {
 			}
 			return append(values, pairs("removed", s.MasterRemoved(id))...)
 		}}
-}
-
-// newKeyID is the id of a key that is to be added, "" if the log would refuse it.
-func newKeyID(c *AddLogKey) string {
-	if CheckNoteName(c.Origin) != nil {
-		return ""
-	}
-	return keyID(c.Origin, c.Public)
-}
-
-// aboutLogKey has a digest of the sealed part, which is no secret, so that it differs when a key is sealed again.
-func aboutLogKey(id string) subject {
-	return subject{target: trail.Target{Kind: trail.OfLogKey, ID: id}, values: func(s *State) []trail.Value {
-		k, ok := find(s.log.Keys, func(k *LogKey) bool { return k.ID == id })
-		if !ok {
-			return nil
-		}
-		values := pairs("origin", s.log.Origin, "signs", k.Signs())
-		if k.Signs() {
-			sum := sha256.Sum256(k.Sealed)
-			values = append(values, pairs("sealed-part-digest", hex.EncodeToString(sum[:4]))...)
-		}
-		return values
-	}}
 }

@@ -106,6 +106,8 @@ func TestActs(t *testing.T) {
 	miner := &Register{Role: RoleMiner, ID: "m7", URL: "http://m7", MasterToken: "secret", Time: startTime}
 	master := &AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Key: memberKey(2), Start: 1, Founder: true,
 		Time: startTime}
+	other := &AdmitMaster{ID: "m3", URL: "http://m3", Raft: "m3:1", Key: memberKey(3), Start: 1, Founder: true,
+		Time: startTime}
 	approvals := &ChangeSettings{Change: SettingsChange{ApproveWorkers: new(true)}, Time: startTime}
 	decide := &DecideWorker{ID: "s1", Approve: true, Time: startTime}
 	admin := createAdmin("alice", wire.RoleOperator, 3, 1000)
@@ -123,10 +125,14 @@ func TestActs(t *testing.T) {
 		"time-set":        {act: &SetTime{Time: startTime + 5}},
 		"storage-check": {before: []Command{node}, act: &Suspect{ID: "s1", Cause: Cause{Code: wire.CodeRequested},
 			Time: startTime}},
-		"storage-remove":       {before: []Command{node}, act: &RemoveStorage{ID: "s1", Force: true, Time: startTime}},
-		"miner-remove":         {before: []Command{miner}, act: &RemoveMiner{ID: "m7", Time: startTime}},
-		"master-admit":         {act: master},
-		"master-remove":        {before: []Command{master}, act: &RemoveMaster{ID: "m2", Time: startTime}},
+		"storage-remove": {before: []Command{node}, act: &RemoveStorage{ID: "s1", Force: true, Time: startTime}},
+		"miner-remove":   {before: []Command{miner}, act: &RemoveMiner{ID: "m7", Time: startTime}},
+		"master-admit":   {act: master},
+		"master-remove":  {before: []Command{master}, act: &RemoveMaster{ID: "m2", Time: startTime}},
+		"master-admit-1": {before: []Command{master, other}, act: &AdmitMaster{ID: "m3", URL: "http://m2", Raft: "m3:1",
+			Key: memberKey(3), Start: 2, Take: true, Time: startTime}},
+		"master-remove-1":      {before: []Command{master}, act: &RemoveMaster{ID: "m2", Force: true, Time: startTime}},
+		"time-set-1":           {act: &SetTime{Time: startTime + 5, Force: true}},
 		"worker-register":      {act: node},
 		"worker-register-1":    {before: []Command{node}, act: &Register{Role: RoleMiner, ID: "m7", URL: "http://m7"}},
 		"log-key-add":          {act: key(1)},
@@ -153,7 +159,8 @@ func TestActs(t *testing.T) {
 		}
 	}
 	now := map[string]string{}
-	seen := map[trail.Act]bool{ // see below, and TestCloseLog
+	seen := map[trail.Act]bool{ // see below, TestCloseLog, and TestRecoveryIsRecorded
+		trail.Recovery:    true,
 		trail.LossConfirm: true, trail.LevelRaise: true, trail.ProjectRename: true, trail.LogClose: true,
 	}
 	for _, name := range slices.Sorted(maps.Keys(examples)) {
@@ -213,6 +220,17 @@ func TestActs(t *testing.T) {
 	}
 }
 
+// TestForceOfOlderLevels checks that a group with older masters gets no command with a field that they do not know.
+func TestForceOfOlderLevels(t *testing.T) {
+	forced, plain := &RemoveMaster{ID: "m2", Force: true, Time: 5}, &RemoveMaster{ID: "m2", Time: 5}
+	if !bytes.Equal(EncodeFor(LevelAudit-1, forced), Encode(plain)) || !forced.Force {
+		t.Error("a group of older masters gets the field")
+	}
+	if !bytes.Equal(EncodeFor(LevelAudit, forced), Encode(forced)) {
+		t.Error("a group at the level does not get the field")
+	}
+}
+
 func noteIntent(act trail.Act, master string) *NoteAct {
 	return &NoteAct{Act: act, Phase: trail.Intent, Target: trail.Target{Kind: trail.OfMaster, ID: master},
 		Time: startTime}
@@ -239,6 +257,53 @@ func TestFirstSecrets(t *testing.T) {
 	b.ok(secretValues("1234abcd next 99999999"))
 	if got := b.audited(); len(got) != before+2 || got[before+1].Before[0].Value != "1234abcd" {
 		t.Errorf("records %+v", got[before:])
+	}
+}
+
+// TestReportsAreBounded checks that the table keeps what a record has of a report, and forgets it with the node.
+func TestReportsAreBounded(t *testing.T) {
+	b := auditTable(t)
+	for _, c := range []Command{
+		&Register{Role: RoleStorage, ID: "s1", URL: "http://s1", MasterToken: "x", Boot: "1", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i1", URL: "http://i1", MasterToken: "x", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i2", URL: "http://i2", MasterToken: "x", Time: startTime},
+		&AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Key: memberKey(2), Start: 1, Founder: true,
+			Time: startTime},
+	} {
+		b.ok(c)
+	}
+	note := func(kind trail.TargetKind, id string) *NoteAct {
+		c := certificate(strings.Repeat("x", 3000))
+		for range 300 {
+			c.After = append(c.After, c.After[0])
+		}
+		c.Target = trail.Target{Kind: kind, ID: id}
+		return c
+	}
+	for _, c := range []*NoteAct{
+		note(trail.OfStorage, "s1"), note(trail.OfMiner, "i1"), note(trail.OfMiner, "i2"), note(trail.OfMaster, "m2"),
+		note(trail.OfMaster, "m3"),
+	} {
+		b.ok(c)
+		last := b.reports[len(b.reports)-1]
+		if all := b.audited(); !slices.Equal(last.Values, all[len(all)-1].After) || len(last.Values) > 3 {
+			t.Errorf("%d values are kept", len(last.Values))
+		}
+		b.refused(c, ErrStale)
+	}
+	for _, c := range []Command{
+		&RemoveStorage{ID: "s1", Force: true, Time: startTime}, &RemoveMiner{ID: "i1", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i3", URL: "http://i2", MasterToken: "x", Time: startTime},
+		&RemoveMaster{ID: "m2", Time: startTime},
+	} {
+		before := len(b.reports)
+		b.ok(c)
+		if len(b.reports) != before-1 {
+			t.Errorf("%T: %d reports after %d", c, len(b.reports), before)
+		}
+	}
+	if len(b.reports) != 1 || b.reports[0].Target.ID != "m3" {
+		t.Errorf("reports %+v", b.reports)
 	}
 }
 
@@ -402,6 +467,57 @@ func TestRoomOfActs(t *testing.T) {
 	}
 }
 
+// TestHardRoom checks that also the acts of nodes are refused far above the limit of the backlog: a miner that changes
+// its address again and again cannot fill the backlog without bound. What makes room stays possible.
+func TestHardRoom(t *testing.T) {
+	b := auditTable(t)
+	b.ok(createAdmin("alice", wire.RoleAdmin, 3, 1000))
+	b.ok(noteIntent(trail.MasterPromote, "m2"))
+	intent := b.intents[0].Index
+	miner := func(url string) *Register {
+		return &Register{Role: RoleMiner, ID: "m7", URL: url, MasterToken: "x", Time: startTime}
+	}
+	b.ok(miner("http://a"))
+	b.ok(&ChangeSettings{Change: SettingsChange{MaxPendingBytes: new(uint64(1))}, Time: startTime})
+	for i := 0; ; i++ {
+		_, err := b.Apply(b.encode(miner(fmt.Sprint("http://", i))))
+		if errors.Is(err, wire.ErrBacklog) {
+			break
+		}
+		if err != nil || b.pendingBytes > hardRoom+1<<17 {
+			t.Fatalf("%d bytes: %v", b.pendingBytes, err)
+		}
+		b.pendingBytes += 1 << 16 // stands for many more
+	}
+	m, _ := find(b.miners, func(m *Miner) bool { return m.ID == "m7" })
+	records := len(b.audited())
+	for _, c := range []Command{
+		miner("http://again"), &AdmitMaster{ID: "m2", URL: "http://m2", Raft: "m2:1", Time: startTime},
+		noteIntent(trail.MasterPromote, "m3"),
+	} {
+		if _, err := b.Apply(b.encode(c)); !errors.Is(err, wire.ErrBacklog) {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+	if _, err := b.Apply(b.encode(miner(m.URL))); err != nil {
+		t.Errorf("the same address: %v", err)
+	}
+	if got := len(b.audited()); got != records {
+		t.Errorf("%d records after %d", got, records)
+	}
+	for _, c := range []Command{
+		&RevokeAdmin{ID: 1, Time: startTime}, &RevokeToken{Project: 1, Token: 1, Time: startTime},
+		&RemoveMiner{ID: "m7", Time: startTime}, &RemoveMaster{ID: "m9", Time: startTime},
+		&EndIntent{Index: intent, Outcome: trail.NotDone, Time: startTime},
+		&ChangeSettings{Change: SettingsChange{MaxPendingBytes: new(uint64(1 << 30))}, Time: startTime},
+		&Register{Role: RoleMiner, ID: "m8", URL: "http://again", MasterToken: "x", Time: startTime},
+	} {
+		if _, err := b.Apply(b.encode(c)); err != nil {
+			t.Errorf("%T: %v", c, err)
+		}
+	}
+}
+
 // TestUpgradeToAudit checks that the rise of the level makes the project, renames one that has its name, and records
 // both, with an origin; and that nothing of this happens below.
 func TestUpgradeToAudit(t *testing.T) {
@@ -461,7 +577,7 @@ func TestIntents(t *testing.T) {
 	if len(open) != 2 || open[0].Raft != "m2:1" || open[1].Act != trail.MasterRemove || open[0].Index >= open[1].Index {
 		t.Fatalf("open intents %+v", open)
 	}
-	b.refused(&EndIntent{Index: open[1].Index, Outcome: trail.Unknown, Time: startTime}, ErrBadCommand)
+	b.refused(&EndIntent{Index: open[1].Index, Outcome: trail.Unknown + 1, Time: startTime}, ErrBadCommand)
 	b.ok(&EndIntent{Index: open[1].Index, Outcome: trail.Succeeded, Time: startTime})
 	b.refused(&EndIntent{Index: open[1].Index, Outcome: trail.Succeeded, Time: startTime}, ErrStale)
 	b = &table{t: t, State: restored(t, b.State), seq: b.seq, acts: b.acts}
@@ -477,6 +593,10 @@ func TestIntents(t *testing.T) {
 	}
 	b.ok(noteIntent(trail.MasterPromote, "m3"))
 	b.refused(noteIntent(trail.MasterPromote, "m3"), ErrStale)
+	b.ok(&EndIntent{Index: b.intents[0].Index, Outcome: trail.Unknown, Time: startTime})
+	if all := b.audited(); all[len(all)-1].Outcome != trail.Unknown || all[len(all)-1].Phase != trail.Ended {
+		t.Errorf("the outcome is %s", all[len(all)-1].text())
+	}
 }
 
 // TestRecoveryFindsAudit checks that a recovery from storage nodes alone knows the audit trail by its id, that no other
@@ -505,7 +625,7 @@ func TestRecoveryFindsAudit(t *testing.T) {
 	after := &table{t: t, State: empty}
 	checkInvariants(t, empty)
 	p, ok := empty.ProjectByName(trail.Project)
-	if !ok || p.ID != trail.ProjectID || p.Records != count || empty.nextProject > MaxProjects*2+1 {
+	if !ok || p.ID != trail.ProjectID || p.Records != count+1 || empty.nextProject > MaxProjects*2+1 {
 		t.Errorf("the audit trail is %+v, the next project gets %d", p, empty.nextProject)
 	}
 	if data := snapshotBytes(t, empty); data[4] != 10 { // an older program must not read it, and lose the project
@@ -516,7 +636,7 @@ func TestRecoveryFindsAudit(t *testing.T) {
 		Settings: smallSettings()})
 	after.refused(&CreateProject{Name: "_audit", Time: startTime}, wire.ErrNameTaken)
 	after.raise()
-	if p, _ := after.ProjectByName(trail.Project); p.Records != count+1 {
+	if p, _ := after.ProjectByName(trail.Project); p.Records != count+2 { // with those of the recovery and the level
 		t.Errorf("the audit trail is %+v", p)
 	}
 }

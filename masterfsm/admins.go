@@ -7,6 +7,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Admin is a named token for administration. The plain text is known to its holder alone.
@@ -157,4 +158,14 @@ func (s *State) restoreAdmins(admins []Admin, last uint32) error {
 	}
 	s.admins, s.lastAdmin = admins, last
 	return nil
+}
+
+func aboutAdmin(id uint32) subject {
+	return subject{target: numberedTarget(trail.OfAdmin, id), values: func(s *State) []trail.Value {
+		a, ok := find(s.admins, func(a *Admin) bool { return a.ID == id })
+		if !ok {
+			return nil
+		}
+		return pairs("name", a.Name, "role", a.Role, "expires", a.Expires)
+	}}
 }

@@ -2,7 +2,9 @@ package masterfsm
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Log is the identity under which the group signs its checkpoints.
@@ -420,4 +423,51 @@ func (l Log) closedKey(public chain.Hash) bool {
 	return slices.ContainsFunc(l.Closed, func(o ClosedLog) bool {
 		return slices.ContainsFunc(o.Keys, func(k LogKey) bool { return k.Public == public })
 	})
+}
+
+// aboutLogs has the name of the log and the keys that sign it, and the last one that was closed.
+func aboutLogs(*State, Command) subject {
+	ids := func(keys []LogKey, wanted func(*LogKey) bool) string {
+		var list []string
+		for i := range keys {
+			if wanted(&keys[i]) {
+				list = append(list, keys[i].ID)
+			}
+		}
+		return strings.Join(list, ",")
+	}
+	return ofGroup(func(s *State) []trail.Value {
+		values := pairs("log", s.log.Origin, "key", ids(s.log.Keys, (*LogKey).Signs))
+		if n := len(s.log.Closed); n > 0 {
+			last := &s.log.Closed[n-1]
+			values = append(values, pairs("closed-log", last.Origin, "size", last.Size,
+				"root", hex.EncodeToString(last.Root[:]), "reason", last.Reason,
+				"retired-keys", ids(last.Keys, func(*LogKey) bool { return true }))...)
+		}
+		return values
+	})
+}
+
+// newKeyID is the id of a key that is to be added, "" if the log would refuse it.
+func newKeyID(c *AddLogKey) string {
+	if CheckNoteName(c.Origin) != nil {
+		return ""
+	}
+	return keyID(c.Origin, c.Public)
+}
+
+// aboutLogKey has a digest of the sealed part, which is no secret, so that it differs when a key is sealed again.
+func aboutLogKey(id string) subject {
+	return subject{target: trail.Target{Kind: trail.OfLogKey, ID: id}, values: func(s *State) []trail.Value {
+		k, ok := find(s.log.Keys, func(k *LogKey) bool { return k.ID == id })
+		if !ok {
+			return nil
+		}
+		values := pairs("origin", s.log.Origin, "signs", k.Signs())
+		if k.Signs() {
+			sum := sha256.Sum256(k.Sealed)
+			values = append(values, pairs("sealed-part-digest", hex.EncodeToString(sum[:4]))...)
+		}
+		return values
+	}}
 }

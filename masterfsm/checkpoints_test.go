@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"reflect"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 const origin = "example.com/log"
@@ -119,6 +121,13 @@ func TestCloseLog(t *testing.T) {
 	l := b.Log()
 	if l.Origin != second || len(l.Keys) != 1 || l.Keys[0].ID != k.ID || !l.Keys[0].Signs() || len(l.Closed) != 1 {
 		t.Fatalf("%+v", l)
+	}
+	records := b.audited()
+	if last := records[len(records)-1]; last.Act != trail.LogClose ||
+		valueOf(last.Before, "key") != kept.Keys[0].ID || valueOf(last.After, "key") != k.ID ||
+		valueOf(last.After, "retired-keys") != kept.Keys[0].ID ||
+		valueOf(last.After, "root") != hex.EncodeToString(older.Root[:]) {
+		t.Errorf("the record is %s", last.text())
 	}
 	closed := l.Closed[0]
 	if closed.Origin != origin || closed.Size != older.Size || closed.Root != older.Root ||

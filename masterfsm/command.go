@@ -182,12 +182,16 @@ type Invalidate struct {
 }
 
 // EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 7 a leader's
-// settings have no approval of workers, below level 3 there is no age, result or findings of a repair, and below level
-// 2 causes are sentences.
+// settings have no approval of workers, and the removal of a master does not say whether it was forced; below level 3
+// there is no age, result or findings of a repair, and below level 2 causes are sentences.
 func EncodeFor(level uint64, c Command) []byte {
 	if original, ok := c.(*BeginTerm); ok && level < LevelApprovals {
 		old := *original
 		old.Settings.ApproveWorkers, c = false, &old
+	}
+	if original, ok := c.(*RemoveMaster); ok && level < LevelAudit {
+		old := *original
+		old.Force, c = false, &old
 	}
 	if level < LevelElapsed {
 		switch original := c.(type) {

@@ -56,6 +56,9 @@ type AdmitMaster struct {
 type RemoveMaster struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
+	// Force says that the leader was not to refuse the removal if too few masters answer. Known from protocol level 7
+	// on.
+	Force bool `json:"force,omitempty"`
 }
 
 func (c *AdmitMaster) apply(s *State) (any, error) {

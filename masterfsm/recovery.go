@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
@@ -24,6 +26,7 @@ type Recovery struct {
 	verifier *chain.Verifier
 	bytes    uint64 // of records in the blocks that the state holds
 	done     Recovered
+	trail    recoveryTrail
 }
 
 // Recovered is the summary of a recovery.
@@ -55,11 +58,13 @@ func (s *State) OnStorage() uint64 {
 // Recover begins a recovery of the group under an epoch that must be higher than all before. The state may be older
 // than what an administrator has revoked or refused since. So no open join ticket and no approval of a worker stays.
 func (s *State) Recover(g Group) *Recovery {
+	before := s.group
 	s.group = g
 	s.waiting = nil
 	s.tickets = slices.DeleteFunc(slices.Clone(s.tickets), func(t Ticket) bool { return t.Member == "" })
 	s.waitingWorkers = nil
 	r := &Recovery{s: s, verifier: chain.NewVerifier(s.head)}
+	r.trail.before = before
 	for number := s.heldFrom(); number < s.open.number; number++ {
 		r.bytes += s.heldAt(number).size()
 	}
@@ -122,6 +127,7 @@ func (s *State) Contradicts(b *chain.Block) bool {
 func (r *Recovery) drop(block uint64, offset uint32) {
 	s := r.s
 	r.forget(block, offset)
+	s.reports = nil // the record of one may be dropped, and the node reports again
 	first, _ := s.firstOf(block)
 	s.intents = slices.DeleteFunc(slices.Clone(s.intents),
 		func(i Intent) bool { return i.Index >= first+uint64(offset) })
@@ -153,6 +159,9 @@ func (r *Recovery) count(b *chain.Block, own uint32) {
 func (r *Recovery) uncount(b *heldBlock, from uint32) {
 	for offset := from; offset < b.count(); offset++ {
 		r.done.Dropped++
+		if chain.EncodedLeaf(b.encoded(offset), chain.Hash{}).Project == trail.ProjectID {
+			r.trail.dropped++
+		}
 		if p := r.s.projectAt(chain.EncodedLeaf(b.encoded(offset), chain.Hash{}).Project); p != nil {
 			p.Records--
 		}
@@ -164,7 +173,9 @@ func (r *Recovery) uncount(b *heldBlock, from uint32) {
 func (r *Recovery) restore(id uint32, created uint64) *Project {
 	s := r.s
 	if id == trail.ProjectID {
-		s.foundAudit(created)
+		if p := s.foundAudit(created); p != nil {
+			r.trail.renamed = p.ID
+		}
 		return s.audit
 	}
 	name := fmt.Sprintf("recovered-%d", id)
@@ -192,6 +203,7 @@ func (r *Recovery) shed() {
 func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
+	r.trail.isolated = true
 }
 
 // SetTime moves the table's time forward, to that of the clock of the operator who recovers the group. The group may
@@ -212,6 +224,7 @@ func (r *Recovery) ForgetLog() {
 	}
 	s.log, s.cosigned = Log{Closed: closed}, empty.cosigned
 	s.checkpoint, s.published = empty.checkpoint, empty.published
+	r.trail.logForgotten = true
 }
 
 // Finish ends the recovery. stored is how many blocks are on Replicas storage nodes that the table does not know. nodes
@@ -238,6 +251,7 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 		// yet.
 		s.stored = from
 	}
+	r.record()
 	s.countBytes()
 	s.floor = s.head.Height
 	s.prepare()
@@ -311,4 +325,54 @@ func (s *State) firstOf(block uint64) (first uint64, known bool) {
 	}
 	before, known := s.BoundaryAt(block)
 	return before.Size, known || block == 0
+}
+
+// recoveryTrail is what the record of a recovery says, beside its summary. A recovery may separate the audit trail from
+// the table: it drops records whose acts have happened, and adopts records of acts that the table does not have.
+type recoveryTrail struct {
+	by           originated
+	before       Group
+	dropped      int    // records of the audit trail that were dropped
+	renamed      uint32 // project that had the name of the audit trail, 0 for none
+	logForgotten bool
+	isolated     bool
+}
+
+// By sets the member that is recovered and the salt of the recovery's record. The operator at its machine is the actor.
+func (r *Recovery) By(member string, salt [chain.SaltSize]byte) {
+	r.trail.by.Actor = trail.Actor{Kind: trail.ByOperator, Name: "recovery"}
+	r.trail.by.Source, r.trail.by.salt = trail.Source{Member: member}, salt
+}
+
+// record records the recovery wherever the state has an audit trail, at any level. Open intents end here: raft's
+// configuration and the terms of the old group, which would tell their outcome, are gone.
+func (r *Recovery) record() {
+	s, t := r.s, &r.trail
+	if s.audit == nil {
+		return
+	}
+	if t.renamed != 0 {
+		s.recordRename(&t.by, t.renamed)
+	}
+	var admins []string
+	for i := range s.admins {
+		if a := &s.admins[i]; s.now < a.Expires {
+			admins = append(admins, strconv.FormatUint(uint64(a.ID), 10))
+		}
+	}
+	s.record(&t.by, trail.Record{
+		Act: trail.Recovery, Target: trail.Target{Kind: trail.OfGroup},
+		Before: pairs("group", t.before.ID, "epoch", t.before.Epoch),
+		After: pairs("group", s.group.ID, "epoch", s.group.Epoch, "height", s.head.Height,
+			"adopted-blocks", r.done.Blocks, "dropped-records", r.done.Dropped, "dropped-audit-records", t.dropped,
+			"restored-projects", r.done.Projects, "log-forgotten", t.logForgotten, "isolated", t.isolated,
+			"admin-tokens", strings.Join(admins, ",")),
+	})
+	for _, i := range s.intents {
+		by := t.by.derived("intent-" + strconv.FormatUint(i.Index, 10))
+		s.record(&by, trail.Record{
+			Act: i.Act, Phase: trail.Ended, Outcome: trail.Unknown, Intent: i.Index, Target: i.Target,
+		})
+	}
+	s.intents = nil
 }

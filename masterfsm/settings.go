@@ -6,6 +6,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Settings are the limits that the whole group shares. The leaders of a new group bring theirs in [BeginTerm], until
@@ -189,4 +190,15 @@ func (s *State) use(settings Settings) {
 	if s.waiting != nil && settings.Difficulty < s.waiting.header.Difficulty {
 		s.waiting.header.Difficulty = settings.Difficulty // a block may wait for easier work, never for harder
 	}
+}
+
+func aboutSettings(*State, Command) subject {
+	group := ofGroup(func(s *State) (values []trail.Value) {
+		for _, setting := range s.settings.List() {
+			values = append(values, trail.Value{Name: setting.Name, Value: setting.Text()})
+		}
+		return values
+	})
+	group.changes = true
+	return group
 }

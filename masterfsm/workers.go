@@ -247,6 +247,17 @@ func (s *State) CheckStart(c *Register) error {
 	return &wire.OtherStartError{Start: boot, Err: fmt.Errorf("%w: worker %s", wire.ErrOtherStart, c.ID)}
 }
 
+// RegistersAddress reports whether a registration adds a worker, or changes its address: these leave a record in the
+// audit trail.
+func (s *State) RegistersAddress(c *Register) bool {
+	if c.Role == RoleMiner {
+		m, ok := find(s.miners, func(m *Miner) bool { return m.ID == c.ID })
+		return !ok || m.URL != c.URL
+	}
+	n := s.storage(c.ID)
+	return n == nil || n.URL != c.URL
+}
+
 func (s *State) registerStorage(c *Register) (any, error) {
 	replaced := func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID }
 	others := slices.DeleteFunc(slices.Clone(s.storages), replaced)

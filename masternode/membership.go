@@ -93,12 +93,17 @@ func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Ma
 		return err
 	}
 	if target.ID == n.cfg.Member.ID {
-		if err := n.cfg.Membership.TransferLeadership(""); err != nil {
+		err := n.leader.TransferLeadership(ctx, "")
+		if errors.Is(err, wire.ErrUnavailable) { // the next leader removes this one
+			return fmt.Errorf("%w: %w", wire.ErrNotLeader, err)
+		}
+		if err != nil {
 			return fmt.Errorf("the leader cannot hand over before it goes: %w", err)
 		}
 		return fmt.Errorf("%w: it has handed over, since it is the one to be removed", wire.ErrNotLeader)
 	}
-	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.leader.Now()}); err != nil {
+	c := &masterfsm.RemoveMaster{ID: target.ID, Force: force, Time: n.leader.Now()}
+	if _, err := n.leader.Propose(ctx, c); err != nil {
 		return err
 	}
 	n.log.Warn("master removed for good", "id", target.ID, "url", target.URL, "forced", force)

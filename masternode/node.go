@@ -116,6 +116,8 @@ type Node struct {
 	appending slots         // of append streams that are being served
 	searching chan struct{} // holds a token while the records that the masters hold are searched for a hash
 
+	registers registerLimit // of what this master commits as the leader
+
 	changing sync.Mutex // held while the leader changes the members of the group
 	retiring sync.Mutex // held while the leader retires a key of the log
 	over     chan error // the reason why this master must stop

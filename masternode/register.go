@@ -1,27 +1,34 @@
 package masternode
 
 import (
+	"cmp"
+	"container/list"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Register adds a worker to the table, or updates it. Any master brings a registration to the leader; forwarded means
 // that another master already did. A registration without news costs no log entry, so workers may register as often as
 // they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand, wire.ErrRemoved,
-// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrFenced if the worker has accepted an order of a later leader,
-// wire.ErrTooMany if too many workers wait for approval.
+// wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrTooManyRequests, wire.ErrBacklog, wire.ErrFenced if the worker has
+// accepted an order of a later leader, wire.ErrTooMany if too many workers wait for approval.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -94,7 +101,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean, Time: n.leader.Now(),
 	}
 	var v masterfsm.View
-	var removed bool
+	var removed, changes bool
 	var over bool // a failed sync of the worker is over
 	var older, otherStart, failedSync error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
@@ -111,6 +118,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		older = s.CheckWorkerLevel(c)
 		otherStart, failedSync = s.CheckStart(c), s.CheckFailedSync(c)
 		over = s.FailedSyncOf(c.ID).ID != ""
+		changes = s.RegistersAddress(c)
 		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
@@ -121,6 +129,8 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		return wire.Registered{}, err
 	}
 	known, upToDate := entered(v, c)
+	from := registering(ctx, known, r)
+	ctx = origin.With(ctx, from)
 	switch {
 	case older != nil && !removed:
 		return wire.Registered{}, older
@@ -156,6 +166,11 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	}
 	if err := n.checkOwnURL(ctx, v, c); err != nil {
 		return wire.Registered{}, err
+	}
+	if !known || changes {
+		if err := n.registers.take(known, c.ID, from.Source.Address, n.cfg.Clock()); err != nil {
+			return wire.Registered{}, err
+		}
 	}
 	c.Time = n.leader.Now()
 	result, err := n.leader.Propose(ctx, c)
@@ -239,6 +254,19 @@ func (n *Node) decideWorker(ctx context.Context, id string, approve bool) (wire.
 // wireWaiting returns a waiting worker in the form of the API.
 func wireWaiting(w masterfsm.WaitingWorker) wire.WaitingWorker {
 	return wire.WaitingWorker{ID: w.ID, Role: string(w.Role), URL: w.URL, Since: w.Since, Approved: w.Approved}
+}
+
+// registering returns the origin of a registration. A worker is named by its id only if the table has that id with its
+// access token: anyone with the secret of a role can write any id. Otherwise it has the name of its certificate, if the
+// leader has seen that.
+func registering(ctx context.Context, known bool, r wire.Registration) trail.Origin {
+	from, _ := origin.Of(ctx)
+	from.Actor.Kind = trail.ByNode
+	if known {
+		from.Actor.Name = r.ID
+	}
+	from.Actor.Name = cmp.Or(from.Actor.Name, "unregistered "+r.Role)
+	return from
 }
 
 // checkOwnURL checks that the registering worker itself answers at its URL, if another worker is registered there. The
@@ -410,3 +438,77 @@ func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
 }
 
 func sameHash(a, b chain.Hash) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
+
+// Limits of what a registration may enter: each new worker and each new address leaves a record in the audit trail for
+// good. A worker gets addressBurst addresses at once, and one each addressPause after that. A source registers
+// workerBurst new workers at once, and one each workerPause after that.
+const (
+	addressBurst = 10
+	addressPause = time.Minute
+	workerBurst  = 64
+	workerPause  = 10 * time.Second
+
+	maxEntrants = 4096 // that are remembered; one that is forgotten begins with all of its burst
+)
+
+// registerLimit bounds how often workers enter new addresses through this leader. The zero value is ready. Its methods
+// may be called by many goroutines.
+type registerLimit struct {
+	mu     sync.Mutex // guards the fields below
+	used   map[string]*list.Element
+	recent list.List // of *entrant, the one that was used last at the front
+}
+
+// entrant is a worker or a source. until is when it has all of its burst again.
+type entrant struct {
+	name  string
+	until time.Time
+}
+
+// take counts a registration that enters something new: an address of a known worker, or a new worker from a source.
+// The error wraps wire.ErrTooManyRequests if there were too many.
+func (l *registerLimit) take(known bool, worker, source string, now time.Time) error {
+	name, what, burst, pause := "worker "+worker, "addresses of this worker", addressBurst, addressPause
+	if !known {
+		name, what, burst, pause = "source "+network(source), "new workers from this address", workerBurst, workerPause
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.entrantOf(name)
+	if r.until.Before(now) {
+		r.until = now
+	}
+	if r.until.Sub(now) > time.Duration(burst-1)*pause {
+		return fmt.Errorf("%w: %d %s are entered at once, and one each %v after that", wire.ErrTooManyRequests, burst,
+			what, pause)
+	}
+	r.until = r.until.Add(pause)
+	return nil
+}
+
+// entrantOf returns the entrant of a name. The caller holds mu.
+func (l *registerLimit) entrantOf(name string) *entrant {
+	if e := l.used[name]; e != nil {
+		l.recent.MoveToFront(e)
+		return e.Value.(*entrant)
+	}
+	if l.used == nil {
+		l.used = map[string]*list.Element{}
+	}
+	if l.recent.Len() >= maxEntrants {
+		delete(l.used, l.recent.Remove(l.recent.Back()).(*entrant).name)
+	}
+	r := &entrant{name: name}
+	l.used[name] = l.recent.PushFront(r)
+	return r
+}
+
+// network returns the address for which a source counts: of IPv6 its network of 64 bits.
+func network(source string) string {
+	addr, err := netip.ParseAddr(source)
+	if addr = addr.Unmap().WithZone(""); err != nil || !addr.Is6() {
+		return addr.String()
+	}
+	prefix, _ := addr.Prefix(64)
+	return prefix.String()
+}

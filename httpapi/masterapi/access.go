@@ -181,13 +181,17 @@ func (m *master) withRole(role string, h httpapi.Handler) gin.HandlerFunc {
 	})
 }
 
-// countRefused counts the requests that are answered with 401, 403 or 429.
+// countRefused counts the requests that this master answers with 401, 403 or 429. Those that the leader refuses are
+// counted there.
 func (m *master) countRefused(c *gin.Context) {
 	c.Next()
+	if c.GetBool(keyForwarded) {
+		return
+	}
 	switch c.Writer.Status() {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		if c.FullPath() != "" {
-			m.refusals.add(c)
+			m.refusals.add(refusal{c.Request.Method + " " + c.FullPath(), httpapi.ProblemOf(c)}, m.leader.source(c))
 		}
 	}
 }
@@ -199,7 +203,7 @@ type refusals struct {
 
 	mu     sync.Mutex // guards the fields below
 	counts map[refusal]uint64
-	logged time.Time
+	logged map[refusal]time.Time // when the log had one of the kind
 }
 
 // refusal is a kind of refused requests. There are a few for each route.
@@ -208,24 +212,25 @@ type refusal struct {
 	reason string // the name of the problem
 }
 
-// refusalPause is the time between two refusals that are logged.
+// refusalPause is the time between two refusals of a kind that are logged.
 const refusalPause = 10 * time.Second
 
-func (r *refusals) add(c *gin.Context) {
-	kind, now := refusal{c.Request.Method + " " + c.FullPath(), httpapi.ProblemOf(c)}, time.Now()
+// add counts a refused request, and logs it if none of its kind was logged a short while ago.
+func (r *refusals) add(kind refusal, from trail.Source) {
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts == nil {
-		r.counts = map[refusal]uint64{}
+		r.counts, r.logged = map[refusal]uint64{}, map[refusal]time.Time{}
 	}
 	r.counts[kind]++
-	if strings.HasPrefix(c.FullPath(), "/internal/") {
+	if strings.Contains(kind.route, " /internal/") {
 		return // httpapi.Nodes logs those of nodes
 	}
-	if now.Sub(r.logged) >= refusalPause {
-		r.logged = now
-		r.log.Warn("a request was refused", "route", kind.route, "reason", kind.reason, "from", c.Request.RemoteAddr,
-			"count", r.counts[kind])
+	if at := r.logged[kind]; at.IsZero() || now.Sub(at) >= refusalPause {
+		r.logged[kind] = now
+		r.log.Warn("a request was refused", "route", kind.route, "reason", kind.reason, "from", from.Address,
+			"through", from.Member, "count", r.counts[kind])
 	}
 }
 
@@ -236,8 +241,11 @@ func (r *refusals) all() map[refusal]uint64 {
 	return maps.Clone(r.counts)
 }
 
-// keyRole is the key of a request's context for the role that it needs.
-const keyRole = "role"
+// Keys of a request's context: the role that it needs, and whether the leader's answer was passed on.
+const (
+	keyRole      = "role"
+	keyForwarded = "forwarded"
+)
 
 // judge refuses a request that needs a role, and whose token has not that role any more. It is called where this master
 // leads, so it knows of every revocation that was acknowledged. The context of the request then has its origin, for the
@@ -280,10 +288,20 @@ func (m *master) originate(c *gin.Context, actor trail.Actor) {
 // its own address. No header of a client counts.
 func (m *master) sourceOf(c *gin.Context) trail.Source {
 	if forwarded(c) && m.fromPeer(c.Request) {
-		return origin.SourceOf(c.GetHeader(wire.HeaderHops))
+		return forwardedSource(c)
 	}
 	host, _, _ := net.SplitHostPort(c.Request.RemoteAddr)
 	return trail.Source{Address: host, Member: m.node.Member().ID}
+}
+
+// forwardedSource returns the source that another master names. With TLS the master is the one of the certificate: it
+// may say another id.
+func forwardedSource(c *gin.Context) trail.Source {
+	source := origin.SourceOf(c.GetHeader(wire.HeaderHops))
+	if peer, ok := httpapi.Peer(c); ok && peer.Name != source.Member {
+		source.Member = peer.String()
+	}
+	return source
 }
 
 // actor returns the caller in the form of the audit trail.

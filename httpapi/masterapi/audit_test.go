@@ -1,17 +1,20 @@
 package masterapi_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/oidc/oidctest"
 	"github.com/chainstore/chainstore/internal/origin"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 	"github.com/chainstore/chainstore/wire/trail"
 )
@@ -168,4 +171,54 @@ func (c *cluster) send(
 		c.t.Fatal(err)
 	}
 	return resp.StatusCode
+}
+
+// TestRegistrationsHaveTheirActor checks that a worker cannot have its registration recorded under the id of another
+// node: the id counts only with the access token that belongs to it.
+func TestRegistrationsHaveTheirActor(t *testing.T) {
+	c := startCluster(t)
+	leader := c.leader()
+	c.file.Masters = []string{leader}
+	status := func() wire.Cluster {
+		return answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin,
+			status: 200})
+	}
+	now := status()
+	for end := time.Now().Add(time.Minute); now.Level < masterfsm.LevelAudit; now = status() {
+		if time.Now().After(end) {
+			t.Fatalf("the group is at level %d: %q", now.Level, now.Notices)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	register := func(id, token, url string) wire.Registered {
+		body, err := json.Marshal(wire.Registration{Role: "miner", ID: id, AccessToken: token, URL: url,
+			MasterToken: "m", Boot: "b", Level: wire.ProtocolLevel, Lists: true, Previous: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer[wire.Registered](c, 0, request{method: "POST", path: wire.PathWorkers,
+			token: c.file.Tokens.Cluster, body: string(body), status: 200})
+	}
+	forger := register(now.Miners[0].ID, "a guess", "http://127.0.0.1:1")
+	if forger.ID == now.Miners[0].ID {
+		t.Fatal("a worker took the id of another one")
+	}
+	register(forger.ID, forger.AccessToken, "http://127.0.0.1:2")
+	actors := map[string]string{} // by the URL that is recorded
+	page := answer[wire.Records](c, 0, request{method: "GET", path: "/v1/records?project=_audit&limit=1000",
+		token: c.file.Tokens.Admin, status: 200})
+	for i := range page.Records {
+		e, err := client.NewAuditEntry(&page.Records[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range e.After {
+			if e.Act == trail.WorkerRegister {
+				actors[v.Value] = e.Actor.Name
+			}
+		}
+	}
+	if actors["http://127.0.0.1:1"] != "unregistered miner" || actors["http://127.0.0.1:2"] != forger.ID {
+		t.Errorf("the actors are %q", actors)
+	}
 }

@@ -96,6 +96,7 @@ func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, 
 	for _, name := range []string{"Retry-After", "Cache-Control"} {
 		c.Header(name, answer.Header.Get(name))
 	}
+	c.Set(keyForwarded, true)
 	c.Data(answer.Status, answer.Header.Get("Content-Type"), answer.Body)
 	return nil
 }

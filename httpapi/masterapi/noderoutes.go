@@ -1,7 +1,6 @@
 package masterapi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -123,8 +122,17 @@ func (m *master) announce(c *gin.Context, member wire.Member) error {
 	if err := m.checkScheme(member.URL); err != nil {
 		return err
 	}
-	m.originate(c, trail.Actor{Kind: trail.ByNode, Name: member.ID})
+	m.originate(c, trail.Actor{Kind: trail.ByNode, Name: announcer(c, member.ID)})
 	return httpapi.Answer(c, http.StatusOK)(m.node.Announce(c.Request.Context(), member, forwarded(c)))
+}
+
+// announcer names the master that sends an announcement. The id in the body is what it says of itself; with TLS the
+// certificate has its name, or that of the master which forwards the announcement.
+func announcer(c *gin.Context, id string) string {
+	if peer, ok := httpapi.Peer(c); ok && peer.Name != id {
+		return fmt.Sprintf("%s for %s", peer, id)
+	}
+	return id
 }
 
 // stateHash is the hash of the replicated state, for comparison between masters.
@@ -170,7 +178,12 @@ func (m *master) register(c *gin.Context, r wire.Registration) error {
 	if err := m.checkScheme(r.URL); err != nil {
 		return err
 	}
-	m.originate(c, trail.Actor{Kind: trail.ByNode, Name: cmp.Or(r.ID, r.Role)})
+	// The id in the body is not verified yet: masternode names the actor by it where its access token is right.
+	actor := trail.Actor{Kind: trail.ByNode}
+	if id, ok := httpapi.Peer(c); ok && id.Role != certs.Master {
+		actor.Name = id.String()
+	}
+	m.originate(c, actor)
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
 }
 

@@ -315,6 +315,9 @@ func (r *recovery) adopt(ctx context.Context) error {
 		adopting.Isolate()
 	}
 	adopting.ForgetKey(r.plan.Member)
+	var salt [chain.SaltSize]byte
+	rand.Read(salt[:])
+	adopting.By(r.plan.Member, salt)
 	stored := uint64(0)
 	if len(r.cfg.FromStorage) > 0 {
 		stored = r.replicated()

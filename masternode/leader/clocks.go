@@ -252,7 +252,7 @@ func (l *Leader) handOver(ctx context.Context) (handed bool, err error) {
 				"to", to)
 		}
 	}
-	if err := l.cfg.Membership.TransferLeadership(to); err != nil {
+	if err := l.TransferLeadership(ctx, to); err != nil {
 		return false, fmt.Errorf("hand the leadership to master %s, because the clock of this one is wrong: %w",
 			to, err)
 	}

@@ -29,17 +29,19 @@ func (w *planner) intents() {
 	}
 }
 
-// outcomeOf returns the outcome of an intent. known is false while it is open. now is the time for commands.
+// outcomeOf returns the outcome of an intent. known is false while it is open. now is the time for commands. An intent
+// that is over is trail.Unknown where its act may have happened and been undone since.
 func outcomeOf(
 	i *masterfsm.Intent, v *masterfsm.View, members []wire.Master, now uint64,
 ) (_ trail.Outcome, known bool) {
 	id := i.Target.ID
 	at := slices.IndexFunc(members, func(m wire.Master) bool { return m.ID == id })
-	done, over := false, false
+	done, over, otherwise := false, false, trail.Unknown
 	switch i.Act {
-	case trail.MasterAdmit:
-		done = at >= 0 && members[at].Raft == i.Raft
-		over = v.Master(id).Raft != i.Raft || newerIntent(i, v)
+	case trail.MasterAdmit: // with a newer one of the same address, either may have made the change
+		newer := newerIntent(i, v)
+		done = at >= 0 && members[at].Raft == i.Raft && !newer
+		over = v.Master(id).Raft != i.Raft || newer
 	case trail.MasterRemove: // the plan removes it until it is gone
 		done = at < 0
 	case trail.MasterPromote:
@@ -49,12 +51,15 @@ func outcomeOf(
 		moved := v.Term.Leader != i.Leader
 		done = moved && (i.Target.Kind == trail.OfGroup || v.Term.Leader == id)
 		over = v.Term.Term != i.Term || now-min(now, i.Since) > transferTime
+		if v.Term.Term <= i.Term+1 { // no term in between, in which the target may have led
+			otherwise = trail.NotDone
+		}
 	}
 	switch {
 	case done:
 		return trail.Succeeded, true
 	case over:
-		return trail.NotDone, true
+		return otherwise, true
 	}
 	return trail.Unknown, false
 }
@@ -114,9 +119,10 @@ func (l *leadership) promote(ctx context.Context, id string) error {
 	return l.cfg.Membership.Promote(ctx, id)
 }
 
-// TransferLeadership hands the leadership to a master on request, "" for the one that has most of the log. The intent
-// is recorded before, and the next leader records the outcome. If the transfer does not begin, this one does. Errors:
-// those of [Leader.Propose], wire.ErrNotVoter, wire.ErrUnavailable while another transfer is open.
+// TransferLeadership hands the leadership to a master, "" for the one that has most of the log. The actor is that of
+// ctx, or this leader. The intent is recorded before, and the next leader records the outcome. If the transfer does not
+// begin, this one does. Errors: those of [Leader.Propose], wire.ErrNotVoter, wire.ErrUnavailable while another transfer
+// is open.
 func (l *Leader) TransferLeadership(ctx context.Context, to string) error {
 	target := trail.Target{Kind: trail.OfMaster, ID: to}
 	if to == "" {
@@ -215,6 +221,7 @@ func (m *memory) reportOf(act trail.Act, kind trail.TargetKind, id, leader strin
 	if len(note.After) == 0 {
 		return nil
 	}
+	note.After = trail.CutValues(note.After) // as the state machine keeps them
 	return note
 }
 

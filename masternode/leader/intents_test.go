@@ -27,20 +27,28 @@ func TestOutcomes(t *testing.T) {
 		leader  string
 		term    uint64
 		now     uint64
+		again   string        // the address of a newer intent to admit the master
 		want    trail.Outcome // trail.Unknown while it is open
+		ended   bool          // it ends although that is unknown
 	}{
-		"admitted":             {act: trail.MasterAdmit, members: member(false), table: table, want: trail.Succeeded},
-		"not admitted yet":     {act: trail.MasterAdmit, table: table, want: trail.Unknown},
-		"has other addresses":  {act: trail.MasterAdmit, table: moved, want: trail.NotDone},
-		"removed meanwhile":    {act: trail.MasterAdmit, want: trail.NotDone},
-		"removed":              {act: trail.MasterRemove, want: trail.Succeeded},
-		"not removed yet":      {act: trail.MasterRemove, members: member(true), want: trail.Unknown},
-		"promoted":             {act: trail.MasterPromote, members: member(true), want: trail.Succeeded},
-		"not promoted yet":     {act: trail.MasterPromote, members: member(false), want: trail.Unknown},
-		"gone before":          {act: trail.MasterPromote, want: trail.NotDone},
-		"handed over":          {act: trail.LeadershipTransfer, leader: "m2", term: 8, want: trail.Succeeded},
-		"another leads":        {act: trail.LeadershipTransfer, leader: "m3", term: 8, want: trail.NotDone},
-		"to any":               {act: trail.LeadershipTransfer, target: trail.OfGroup, leader: "m3", term: 8},
+		"admitted":            {act: trail.MasterAdmit, members: member(false), table: table, want: trail.Succeeded},
+		"not admitted yet":    {act: trail.MasterAdmit, table: table, want: trail.Unknown},
+		"has other addresses": {act: trail.MasterAdmit, table: moved, want: trail.Unknown, ended: true},
+		"moved and came back": {act: trail.MasterAdmit, members: member(true), table: table, again: "m2:1",
+			want: trail.Unknown, ended: true},
+		"removed meanwhile": {act: trail.MasterAdmit, want: trail.Unknown, ended: true},
+		"removed":           {act: trail.MasterRemove, want: trail.Succeeded},
+		"not removed yet":   {act: trail.MasterRemove, members: member(true), want: trail.Unknown},
+		"promoted":          {act: trail.MasterPromote, members: member(true), want: trail.Succeeded},
+		"not promoted yet":  {act: trail.MasterPromote, members: member(false), want: trail.Unknown},
+		"gone before":       {act: trail.MasterPromote, want: trail.Unknown, ended: true},
+		"handed over":       {act: trail.LeadershipTransfer, leader: "m2", term: 8, want: trail.Succeeded},
+		"another leads":     {act: trail.LeadershipTransfer, leader: "m3", term: 8, want: trail.NotDone},
+		"to any":            {act: trail.LeadershipTransfer, target: trail.OfGroup, leader: "m3", term: 8},
+		"another leads, a term later": {act: trail.LeadershipTransfer, leader: "m3", term: 9, want: trail.Unknown,
+			ended: true},
+		"the same leads, a term later": {act: trail.LeadershipTransfer, leader: "m1", term: 9, want: trail.Unknown,
+			ended: true},
 		"the same leads again": {act: trail.LeadershipTransfer, leader: "m1", term: 8, want: trail.NotDone},
 		"not handed over yet":  {act: trail.LeadershipTransfer, leader: "m1", term: 7, want: trail.Unknown},
 		"not handed over":      {act: trail.LeadershipTransfer, leader: "m1", term: 7, now: late, want: trail.NotDone},
@@ -59,8 +67,13 @@ func TestOutcomes(t *testing.T) {
 				Masters: c.table, Term: masterfsm.Term{Term: c.term, Leader: c.leader},
 				Intents: []masterfsm.Intent{i},
 			}
+			if c.again != "" {
+				newer := i
+				newer.Index, newer.Raft = 6, c.again
+				v.Intents = append(v.Intents, newer)
+			}
 			outcome, known := outcomeOf(&i, &v, c.members, max(c.now, since))
-			if outcome != c.want || known != (c.want != trail.Unknown) {
+			if outcome != c.want || known != (c.ended || c.want != trail.Unknown) {
 				t.Errorf("%s, known %v; want %s", outcome, known, c.want)
 			}
 		})

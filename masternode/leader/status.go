@@ -78,17 +78,20 @@ func (l *leadership) flags(view masterfsm.View, m *memory, now time.Time) map[st
 	return flags
 }
 
-// maxCertificateText bounds the texts in what a node says of its certificate.
-const maxCertificateText = 512
+// Bounds of the texts in what a node says of its certificate, and of the names and fingerprints of its secrets.
+const (
+	maxCertificateText = 512
+	maxSecretText      = 64
+)
+
+func bounded(text string, n int) string { return strings.ToValidUTF8(text[:min(len(text), n)], "") }
 
 // boundedCertificate returns what a node says of its certificate, within bounds.
 func boundedCertificate(c *wire.Certificate) *wire.Certificate {
 	if c == nil {
 		return nil
 	}
-	cut := func(text string) string {
-		return strings.ToValidUTF8(text[:min(len(text), maxCertificateText)], "")
-	}
+	cut := func(text string) string { return bounded(text, maxCertificateText) }
 	own := wire.Certificate{
 		Identity: cut(c.Identity), Serial: cut(c.Serial), NotAfter: c.NotAfter, Error: cut(c.Error),
 	}
@@ -118,8 +121,9 @@ func boundedSecrets(list []wire.SecretUse) []wire.SecretUse {
 	own := slices.Clone(list[:min(len(list), wire.MaxSecretUses)])
 	for i := range own {
 		u := &own[i]
-		for _, text := range []*string{&u.Secret, &u.Current, &u.Next, &u.Old, &u.Error} {
-			*text = strings.ToValidUTF8((*text)[:min(len(*text), maxCertificateText)], "")
+		u.Error = bounded(u.Error, maxCertificateText)
+		for _, text := range []*string{&u.Secret, &u.Current, &u.Next, &u.Old} {
+			*text = bounded(*text, maxSecretText)
 		}
 	}
 	return own

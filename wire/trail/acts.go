@@ -43,6 +43,7 @@ const (
 	CertificateReload  Act = 22
 	ProjectClose       Act = 23 // or open again
 	LogClose           Act = 24
+	Recovery           Act = 25
 	SecretReload       Act = 32
 	TicketCreate       Act = 33
 	TicketRevoke       Act = 34
@@ -75,6 +76,7 @@ var actNames = map[Act]string{
 	CertificateReload:  "certificate-reload",
 	ProjectClose:       "project-close",
 	LogClose:           "log-close",
+	Recovery:           "recovery",
 	SecretReload:       "secret-reload",
 	TicketCreate:       "ticket-create",
 	TicketRevoke:       "ticket-revoke",

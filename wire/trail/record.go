@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/internal/fields"
@@ -67,7 +68,7 @@ const (
 	MaxText   = 255  // names, addresses, the id of a member
 	maxTarget = 1024 // the id of a target
 	maxValue  = 1024 // one value
-	maxValues = 4096 // all names and values together
+	maxValues = 2048 // all names and values of a list together
 	maxKey    = 255  // chain.MaxKey
 )
 
@@ -109,9 +110,7 @@ func (r *Record) AppendTo(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, r.Intent)
 	dst = r.Source.AppendTo(r.Actor.AppendTo(dst))
 	dst = appendText16(append(dst, byte(r.Target.Kind)), Cut(r.Target.ID, maxTarget))
-	room := maxValues
-	dst = appendValues(dst, r.Before, &room)
-	return appendValues(dst, r.After, &room)
+	return appendValues(appendValues(dst, r.Before), r.After)
 }
 
 // AppendTo adds the actor's binary form: see [Record.AppendTo].
@@ -134,22 +133,35 @@ func appendText16(dst []byte, text string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, uint16(len(text))), text...)
 }
 
-// appendValues adds values for which there is room. It leaves out the last ones if there is too little.
-func appendValues(dst []byte, values []Value, room *int) []byte {
-	at, count := len(dst), 0
-	dst = append(dst, 0)
-	for _, v := range values[:min(len(values), 255)] {
-		name := Cut(v.Name, MaxText)
-		left := *room - len(name)
-		if left < len(ellipsis) {
-			break
+// leftOut is the name of the last value of a list from which values were left out. It has their number.
+const leftOut = "left-out"
+
+// CutValues returns a list of values as it is in a record. Long names and values are cut. If the list is too long all
+// the same, its last values are left out, and one that counts them is in their place.
+func CutValues(values []Value) []Value {
+	list := make([]Value, 0, min(len(values), 255))
+	fits, size := 0, 0 // of the values beside which there is room for the count
+	for _, v := range values {
+		v = Value{Name: Cut(v.Name, MaxText), Value: Cut(v.Value, maxValue)}
+		if size += len(v.Name) + len(v.Value); size > maxValues || len(list) == 255 {
+			count := strconv.Itoa(len(values) - fits)
+			return append(list[:fits], Value{Name: leftOut, Value: count})
 		}
-		value := Cut(v.Value, min(maxValue, left))
-		dst = appendText16(append(append(dst, byte(len(name))), name...), value)
-		*room = left - len(value)
-		count++
+		list = append(list, v)
+		if size <= maxValues-len(leftOut)-len("1000000") && len(list) < 255 {
+			fits = len(list)
+		}
 	}
-	dst[at] = byte(count)
+	return list
+}
+
+// appendValues adds the values of CutValues.
+func appendValues(dst []byte, values []Value) []byte {
+	list := CutValues(values)
+	dst = append(dst, byte(len(list)))
+	for _, v := range list {
+		dst = appendText16(append(append(dst, byte(len(v.Name))), v.Name...), v.Value)
+	}
 	return dst
 }
 

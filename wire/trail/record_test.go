@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -105,11 +107,43 @@ func TestLongParts(t *testing.T) {
 			t.Errorf("%d bytes remain: %.20q", len(text), text)
 		}
 	}
+	for _, list := range [][]Value{back.Before, back.After} {
+		if n := len(list); n < 2 || list[n-1] != (Value{"left-out", strconv.Itoa(301 - n)}) {
+			t.Errorf("%d values, the last is %.50q", n, list[n-1])
+		}
+	}
 	if key := r.Target.Key(); len(key) > 255 || !strings.HasPrefix(key, "storage/ä") || !utf8.ValidString(key) {
 		t.Errorf("the key is %q", key)
 	}
 	if again := back.AppendTo(nil); !bytes.Equal(again, data) {
 		t.Error("a record that was cut changes when it is written again")
+	}
+}
+
+// TestCutValues checks at which sizes values are left out of a list, and that the others are counted.
+func TestCutValues(t *testing.T) {
+	list := func(n, size int) (values []Value) {
+		for range n {
+			values = append(values, Value{"n", strings.Repeat("x", size-1)})
+		}
+		return values
+	}
+	for _, c := range []struct{ n, size, kept, left int }{
+		{0, 1, 0, 0}, {255, 2, 255, 0}, {256, 2, 254, 2}, {2, 1024, 2, 0}, {3, 1024, 1, 2}, {32, 64, 32, 0},
+		{33, 64, 31, 2}, {1000, 100, 20, 980},
+	} {
+		values := list(c.n, c.size)
+		want := slices.Clone(values[:c.kept])
+		if c.left > 0 {
+			want = append(want, Value{"left-out", strconv.Itoa(c.left)})
+		}
+		got := CutValues(values)
+		if !slices.Equal(got, want) {
+			t.Errorf("of %d values of %d bytes there are %d, want %d", c.n, c.size, len(got), len(want))
+		}
+		if !slices.Equal(CutValues(got), got) {
+			t.Errorf("%d values of %d bytes are cut twice", c.n, c.size)
+		}
 	}
 }
 

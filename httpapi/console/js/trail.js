@@ -10,7 +10,7 @@ const acts = {
   6: 'admin-create', 7: 'admin-revoke', 8: 'settings-change', 9: 'time-set', 10: 'loss-confirm', 11: 'storage-check',
   12: 'storage-remove', 13: 'miner-remove', 14: 'master-admit', 15: 'master-promote', 16: 'master-remove',
   17: 'leadership-transfer', 18: 'worker-register', 19: 'log-key-add', 20: 'log-key-retire', 21: 'level-raise',
-  22: 'certificate-reload', 23: 'project-close', 24: 'log-close', 32: 'secret-reload',
+  22: 'certificate-reload', 23: 'project-close', 24: 'log-close', 25: 'recovery', 32: 'secret-reload',
   33: 'ticket-create', 34: 'ticket-revoke', 35: 'worker-decide',
 };
 const phases = ['done', 'intent', 'outcome', 'reported'];

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -98,7 +99,7 @@ fail. With --all it begins with the first act.`,
 	}, cli.Use{Role: cli.AsAdmin, JSON: auditJSON}, func(c *cli.Call) error {
 		query.Now = !all
 		err := printActs(c, c.FollowAudit(c.Ctx, query), &filter, 0)
-		if c.Ctx.Err() != nil {
+		if c.Ctx.Err() != nil && !errors.Is(err, errUnreadable) {
 			return nil // stopped by a signal
 		}
 		return err
@@ -130,14 +131,27 @@ func newAuditShowCommand() *cobra.Command {
 	})
 }
 
-// printActs prints at most limit acts, or all if limit is 0.
-func printActs(c *cli.Call, acts iter.Seq2[client.AuditEntry, error], filter *auditFilter, limit uint64) error {
-	printed := uint64(0)
+// errUnreadable is returned at the end of a list in which records could not be read.
+var errUnreadable = errors.New("records of the audit trail cannot be read: a newer ChainStore may be needed")
+
+// printActs prints at most limit acts, or all if limit is 0. A record that cannot be read is printed whatever the
+// filter, and the error at the end wraps [errUnreadable].
+func printActs(
+	c *cli.Call, acts iter.Seq2[client.AuditEntry, error], filter *auditFilter, limit uint64,
+) (err error) {
+	printed, unreadable := uint64(0), 0
+	defer func() {
+		if unreadable > 0 {
+			err = errors.Join(fmt.Errorf("%d %w", unreadable, errUnreadable), err)
+		}
+	}()
 	for e, err := range acts {
 		if err != nil {
 			return err
 		}
-		if !filter.matches(&e) {
+		if e.Unreadable != "" {
+			unreadable++
+		} else if !filter.matches(&e) {
 			continue
 		}
 		text := actText(&e)
@@ -158,6 +172,10 @@ const actFormat = "%-8v  %-25v  %-20v  %-15v  %-28v  %-20v  %v\n"
 
 // actText formats an act as one line of columns.
 func actText(e *client.AuditEntry) string {
+	if e.Unreadable != "" {
+		return fmt.Sprintf(actFormat, e.Index, render.LocalTime(e.Time), "", "", "unreadable", "",
+			render.Plain(e.Unreadable))
+	}
 	act := e.Act.String()
 	switch {
 	case e.Phase == trail.Ended:

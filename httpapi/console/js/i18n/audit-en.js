@@ -43,6 +43,7 @@ export default {
   'act.log-key-add': 'key of the log added',
   'act.log-key-retire': 'key of the log retired',
   'act.log-close': 'log closed',
+  'act.recovery': 'group recovered',
   'act.level-raise': 'protocol level raised',
   'act.certificate-reload': 'certificate loaded',
   'act.secret-reload': 'secrets loaded',

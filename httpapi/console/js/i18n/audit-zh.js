@@ -42,6 +42,7 @@ export default {
   'act.log-key-add': '添加日志密钥',
   'act.log-key-retire': '停用日志密钥',
   'act.log-close': '关闭日志',
+  'act.recovery': '集群恢复',
   'act.level-raise': '提升协议级别',
   'act.certificate-reload': '加载证书',
   'act.secret-reload': '加载密钥文件',
