@@ -142,7 +142,7 @@ func TestPrivateLog(t *testing.T) {
 		}
 	}
 	for _, token := range []string{c.file.Tokens.Project, c.file.Tokens.Admin, c.file.Tokens.Cluster} {
-		if l := c.theLog(0, token); l.Size == nil || *l.Size != 0 || len(l.Witnesses) != 1 ||
+		if l := c.theLog(0, token); l.Size == nil || len(l.Witnesses) != 1 ||
 			l.Witnesses[0].VerifierKey != away.VKey() {
 			t.Errorf("%+v", l)
 		}

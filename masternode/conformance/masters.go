@@ -367,11 +367,12 @@ func (s *masterSuite) failedSyncs(t *testing.T) {
 		t.Fatal(err)
 	}
 	node.ID, node.AccessToken = w.ID, w.AccessToken
-	over := wire.FailedSync{ID: w.ID, Kernel: "two", Over: true}
+	over := wire.FailedSync{ID: w.ID, AccessToken: w.AccessToken, Kernel: "two", Over: true}
 	if err := s.ReportFailedSync(t.Context(), s.Follower, over, false); err != nil {
 		t.Errorf("nothing is over: %v", err)
 	}
-	failed := wire.FailedSync{ID: w.ID, Kernel: "one", Detail: strings.Repeat("input/output error ", 1000)}
+	failed := wire.FailedSync{ID: w.ID, AccessToken: w.AccessToken, Kernel: "one",
+		Detail: strings.Repeat("input/output error ", 1000)}
 	for name, c := range map[string]struct {
 		url       string
 		forwarded bool
@@ -379,7 +380,7 @@ func (s *masterSuite) failedSyncs(t *testing.T) {
 		want error
 	}{
 		"forwarded to a follower": {s.Follower, true, failed, wire.ErrNotLeader},
-		"an unknown node":         {s.Leader, false, wire.FailedSync{ID: "none"}, wire.ErrNotFound},
+		"an unknown node":         {s.Leader, false, wire.FailedSync{ID: "none", Kernel: "one"}, wire.ErrNotFound},
 		"a node":                  {s.Follower, false, failed, nil},
 		"again":                   {s.Leader, true, failed, nil},
 	} {
@@ -405,7 +406,8 @@ func (s *masterSuite) failedSyncs(t *testing.T) {
 			t.Errorf("another kernel: %+v, %v", again, err)
 		}
 	}
-	if err := s.ReportFailedSync(t.Context(), s.Leader, wire.FailedSync{ID: w.ID, Kernel: "two"}, false); err != nil {
+	failed.Kernel = "two"
+	if err := s.ReportFailedSync(t.Context(), s.Leader, failed, false); err != nil {
 		t.Fatal(err)
 	}
 	other.AfterFailedSync = true
