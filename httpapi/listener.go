@@ -264,6 +264,9 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	if secured, ok := c.(*tls.Conn); ok {
 		c = secured.NetConn()
 	}
+	if p, ok := c.(*peeked); ok {
+		c = p.Conn
+	}
 	if c, ok := c.(*connection); ok {
 		return context.WithValue(ctx, connectionKey{}, c)
 	}

@@ -69,6 +69,7 @@ var commands = [...]Command{
 	35: &OpenStream{},
 	47: &CloseProject{},
 	48: &CloseLog{},
+	49: &SetTLS{},
 }
 
 // firstLevels has the protocol level from which on commands are known, besides those that every version knows. A master
@@ -76,7 +77,7 @@ var commands = [...]Command{
 var firstLevels = map[kind]uint64{
 	25: LevelElapsed, 26: LevelSettings, 27: LevelMiners, 28: LevelMiners, 29: LevelFailedSyncs, 31: LevelStreams,
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
-	47: LevelClosing, 48: LevelClosing,
+	47: LevelClosing, 48: LevelClosing, 49: LevelTLSSteps,
 }
 
 // FirstLevel returns the protocol level that a group must have before a command is proposed.

@@ -28,7 +28,8 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: projects and the log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	7: projects and the log can be closed ([CloseProject], [CloseLog]); the step of the move to TLS ([SetTLS]);
+//	   snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -84,6 +85,9 @@ const (
 
 	// LevelClosing is the level from which projects and the log can be closed.
 	LevelClosing = 7
+
+	// LevelTLSSteps is the level from which the table has the step of the move to TLS.
+	LevelTLSSteps = 7
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

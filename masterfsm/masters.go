@@ -48,7 +48,7 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	case s.MasterRemoved(c.ID):
 		return nil, fmt.Errorf("%w: %s", ErrMasterRemoved, c.ID)
 	}
-	m := Master{ID: c.ID, URL: c.URL, Raft: c.Raft}
+	m := Master{ID: c.ID, URL: s.tls.Step.URL(c.URL), Raft: c.Raft}
 	var others []Master
 	for _, o := range s.masters {
 		switch {

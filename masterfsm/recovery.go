@@ -8,6 +8,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Recovery turns a state into the first one of a new epoch of its group, when a majority of the masters is lost. The
@@ -181,6 +182,7 @@ func (r *Recovery) shed() {
 func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
+	s.tls = wire.TLSState{Change: s.tls.Change + 1} // the first master may have no certificates
 }
 
 // SetTime moves the table's time forward, to that of the clock of the operator who recovers the group. The group may

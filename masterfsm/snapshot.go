@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/fields"
 	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // A snapshot of the state (big endian; a "part" is length u64 ‖ bytes):
@@ -49,7 +50,7 @@ const (
 func snapshotVersionOf(level uint64) uint8 {
 	switch {
 	case level >= LevelClosing:
-		return 10 // with closed projects and logs
+		return 10 // with closed projects and logs, and the step of TLS
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
@@ -69,32 +70,33 @@ var ErrSnapshot = errors.New("snapshot cannot be read")
 
 // image is the part of a state that is small.
 type image struct {
-	Group        Group        `json:"group"`
-	Level        uint64       `json:"level,omitempty"`
-	Term         Term         `json:"term"`
-	Settings     Settings     `json:"settings"`
-	Now          uint64       `json:"now"`
-	Age          uint64       `json:"age"`   // of the keys' clock, milliseconds
-	Begun        uint64       `json:"begun"` // the age at which the term began
-	Head         []byte       `json:"head"`  // as chain.Head.AppendTo writes it
-	Boundaries   []Boundary   `json:"boundaries"`
-	Stored       uint64       `json:"stored"`
-	Checkpoint   Boundary     `json:"checkpoint"`
-	Published    Boundary     `json:"published"`
-	Cosigned     []Cosigned   `json:"cosigned"`
-	Log          Log          `json:"log"`
-	Floor        uint64       `json:"floor"`      // of the checkpoints that are shown
-	Difficulty   uint8        `json:"difficulty"` // of the block that waits for a nonce
-	Storages     []Storage    `json:"storages"`
-	Miners       []Miner      `json:"miners"`
-	Projects     []Project    `json:"projects"`
-	Next         uint32       `json:"next_project"`
-	Masters      []Master     `json:"masters"`
-	Removed      []string     `json:"removed_masters"`
-	IntegrityLog IntegrityLog `json:"story"`
-	FailedSyncs  []FailedSync `json:"failed_syncs,omitempty"` // from version 7 on
-	Admins       []Admin      `json:"admins,omitempty"`       // from version 9 on
-	LastAdmin    uint32       `json:"last_admin,omitempty"`   // there
+	Group        Group         `json:"group"`
+	Level        uint64        `json:"level,omitempty"`
+	Term         Term          `json:"term"`
+	Settings     Settings      `json:"settings"`
+	Now          uint64        `json:"now"`
+	Age          uint64        `json:"age"`   // of the keys' clock, milliseconds
+	Begun        uint64        `json:"begun"` // the age at which the term began
+	Head         []byte        `json:"head"`  // as chain.Head.AppendTo writes it
+	Boundaries   []Boundary    `json:"boundaries"`
+	Stored       uint64        `json:"stored"`
+	Checkpoint   Boundary      `json:"checkpoint"`
+	Published    Boundary      `json:"published"`
+	Cosigned     []Cosigned    `json:"cosigned"`
+	Log          Log           `json:"log"`
+	Floor        uint64        `json:"floor"`      // of the checkpoints that are shown
+	Difficulty   uint8         `json:"difficulty"` // of the block that waits for a nonce
+	Storages     []Storage     `json:"storages"`
+	Miners       []Miner       `json:"miners"`
+	Projects     []Project     `json:"projects"`
+	Next         uint32        `json:"next_project"`
+	Masters      []Master      `json:"masters"`
+	Removed      []string      `json:"removed_masters"`
+	IntegrityLog IntegrityLog  `json:"story"`
+	FailedSyncs  []FailedSync  `json:"failed_syncs,omitempty"` // from version 7 on
+	Admins       []Admin       `json:"admins,omitempty"`       // from version 9 on
+	LastAdmin    uint32        `json:"last_admin,omitempty"`   // there
+	TLS          wire.TLSState `json:"tls,omitzero"`           // from version 10 on
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -156,7 +158,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log, Floor: s.floor,
 		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
 		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
-		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
+		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin, TLS: s.tls,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -359,7 +361,7 @@ func restore(c *source) (*State, error) {
 		s.checkpoint, s.published, s.cosigned, s.log = img.Checkpoint, img.Published, img.Cosigned, img.Log
 	}
 	s.storages, s.miners, s.integrity = img.Storages, img.Miners, img.IntegrityLog
-	s.failedSyncs = img.FailedSyncs
+	s.failedSyncs, s.tls = img.FailedSyncs, img.TLS
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {
 		if p.ID < s.nextProject {

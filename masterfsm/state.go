@@ -68,6 +68,8 @@ type State struct {
 	admins    []Admin // by id, never changed in place
 	lastAdmin uint32  // the highest id that a named admin token has had
 
+	tls wire.TLSState // the step of the move to TLS
+
 	masters        []Master // by id
 	removedMasters []string // ids, the newest last
 
@@ -145,7 +147,7 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 	if s.group.ID == "" {
 		s.group = Group{ID: c.Group, Epoch: 1}
 	}
-	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: c.URL}, s.age
+	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: s.tls.Step.URL(c.URL)}, s.age
 	if s.level < LevelSettings {
 		s.use(c.Settings)
 	}
@@ -236,6 +238,8 @@ type View struct {
 
 	FailedSyncs []FailedSync // of the nodes in the table, by id
 
+	TLS wire.TLSState
+
 	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
 
 	Log        Log        // never changed in place
@@ -256,7 +260,7 @@ func (s *State) View() View {
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
 		// never changed in place
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
-		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
+		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(), TLS: s.tls,
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)

@@ -84,6 +84,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	defer n.changing.Unlock()
 	own := n.Member()
 	members, v := n.group()
+	m.URL, own.URL = v.TLS.Step.URL(m.URL), v.TLS.Step.URL(own.URL)
 	if slices.Contains(v.RemovedMasters, m.ID) {
 		return wire.Announced{}, fmt.Errorf("%w: %s", masterfsm.ErrMasterRemoved, m.ID)
 	}
@@ -208,6 +209,7 @@ func (n *Node) isAlive(ctx context.Context, m wire.Master) bool {
 
 // memberOf reports whether raft and the table both have a master with these addresses.
 func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
+	m.URL = v.TLS.Step.URL(m.URL)
 	return v.Master(m.ID).URL == m.URL && v.Master(m.ID).Raft == m.Raft &&
 		slices.ContainsFunc(members, func(r wire.Master) bool { return r.ID == m.ID && r.Raft == m.Raft })
 }

@@ -53,8 +53,8 @@ func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Maste
 // reports whether it is this master. A negative answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader,
 // wire.ErrUnavailable if the URL of the master is not known.
 func (n *Node) FindNode(ctx context.Context, idOrURL string) (node wire.Worker, self bool, err error) {
-	if idOrURL == "" || isNamed(n.cfg.Member.ID, n.cfg.Member.URL, idOrURL) {
-		return wire.Worker{URL: n.cfg.Member.URL}, true, nil
+	if idOrURL == "" || isNamed(n.cfg.Member.ID, n.ownURL(), idOrURL) {
+		return wire.Worker{URL: n.ownURL()}, true, nil
 	}
 	worker := false
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {

@@ -52,6 +52,8 @@ type Config struct {
 	Certificate func() *wire.Certificate
 	// Secrets are those that this master uses; nil for unknown.
 	Secrets func() []wire.SecretUse
+	// TLS is the step of the move to TLS as this master follows it; nil where it does not.
+	TLS TLSMode
 	// Histograms get all measurements except Fsync and Apply; nil for none.
 	Histograms *histogram.Master
 }
@@ -151,6 +153,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Certificate == nil {
 		cfg.Certificate = func() *wire.Certificate { return nil }
 	}
+	if cfg.TLS == nil {
+		cfg.TLS = unmoved{}
+	}
 	if cfg.Secrets == nil {
 		cfg.Secrets = func() []wire.SecretUse { return nil }
 	}
@@ -202,6 +207,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.reportSuspects(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.waitStopped(ctx) })
+	g.Go(func() error { return n.followTLS(ctx) })
 	g.Go(func() error { n.leader.Observe(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
@@ -229,9 +235,9 @@ func (n *Node) begun() {
 // Member describes this master.
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
-	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
+	m.URL, m.Signs, m.Level = n.ownURL(), true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
-	m.Secrets = n.cfg.Secrets()
+	m.Secrets, m.TLS = n.cfg.Secrets(), &wire.TLSUse{Step: n.cfg.TLS.Step()}
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder

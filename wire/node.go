@@ -37,6 +37,8 @@ type Member struct {
 	Secrets []SecretUse `json:"secrets,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
+	// TLS is nil in announcements, and in the answers of masters that do not know the steps.
+	TLS *TLSUse `json:"tls,omitempty"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`
@@ -172,6 +174,8 @@ type Registered struct {
 	Order string `json:"order,omitempty"`
 	// Level is the group's protocol level, from level 6 on.
 	Level uint64 `json:"level,omitempty"`
+	// TLS is the step of the move to TLS, nil below level 7.
+	TLS *TLSState `json:"tls,omitempty"`
 }
 
 // OtherStart is the answer to a registration that is refused because the masters have another start of the worker.
@@ -195,6 +199,8 @@ type StorageStatus struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Secrets is nil in the answers of nodes that do not know it.
 	Secrets *[]SecretUse `json:"secrets,omitempty"`
+	// TLS is nil in the answers of nodes that do not know the steps.
+	TLS *TLSUse `json:"tls,omitempty"`
 }
 
 // Disk is the space of the file system under a data folder.
@@ -225,6 +231,8 @@ type MinerStatus struct {
 	// Certificate and Secrets are as of a storage node.
 	Certificate *Certificate `json:"certificate,omitempty"`
 	Secrets     []SecretUse  `json:"secrets,omitempty"`
+	// TLS is nil in the answers of nodes that do not know the steps.
+	TLS *TLSUse `json:"tls,omitempty"`
 }
 
 // Certificate is what a node says of its certificate and of those that it sees.

@@ -32,6 +32,8 @@ type Config struct {
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
+	// TakesPlain reports whether this master, which has certificates, takes plain text too; nil for never.
+	TakesPlain func() bool
 	AdminToken  string       // "" where all administrators have named tokens
 	Issuer      *oidc.Issuer // nil without --oidc-issuer
 	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
@@ -120,6 +122,9 @@ func New(cfg Config) http.Handler {
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
 	m.leader.judge = m.judge
+	if m.secured && cfg.TakesPlain != nil {
+		m.TakePlain(cfg.TakesPlain)
+	}
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},

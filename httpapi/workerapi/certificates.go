@@ -1,6 +1,8 @@
 package workerapi
 
 import (
+	"github.com/gin-gonic/gin"
+
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/wire"
@@ -12,6 +14,11 @@ func certificateOf(store *certs.Store) *wire.Certificate {
 		return nil
 	}
 	return store.Certificate()
+}
+
+// useOf is what a worker says about the step of the move to TLS.
+func useOf(mode *certs.Mode, c *gin.Context) *wire.TLSUse {
+	return &wire.TLSUse{Step: mode.Step(), Secured: c.Request.TLS != nil}
 }
 
 // metricsOf are the metrics of a worker's certificates.

@@ -32,6 +32,7 @@ type StorageConfig struct {
 	Bearers     func() bool             // older nodes may send a token in place of a proof; nil for never
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
+	TLS          *certs.Mode // the step of the move to TLS; nil for none
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
 	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
@@ -51,6 +52,7 @@ type storage struct {
 	ready   func() error
 	disk    func() wire.Disk
 	certs   *certs.Store
+	mode    *certs.Mode
 	secrets func() []wire.SecretUse
 	gate    gate
 	leader  leaderSilence
@@ -64,9 +66,12 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
-		certs: cfg.Certificates, secrets: orNone(cfg.Reported),
+		certs: cfg.Certificates, mode: cfg.TLS, secrets: orNone(cfg.Reported),
 		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
+	}
+	if cfg.Certificates != nil {
+		s.TakePlain(cfg.TLS.TakesPlain)
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
 	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart
@@ -129,7 +134,9 @@ func (s *storage) status(c *gin.Context) error {
 		return err
 	}
 	//mutant:storage-status
-	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))
+	status := s.wireStatus(s.node.Status())
+	status.TLS = useOf(s.mode, c)
+	c.JSON(http.StatusOK, status)
 	return nil
 }
 

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const (
@@ -25,16 +27,38 @@ const (
 // Transport carries the calls between nodes. A role has one. It keeps connections, uses no proxy and follows no
 // redirect. An answer must come at a least rate: see [exchange.Paced]. It may be used by many goroutines at once.
 type Transport struct {
-	kept, fresh *http.Transport
-	calls       *nodeauth.Caller
+	plain, secured pool // secured is zero for a node without certificates
+	mode           *certs.Mode
+	calls          *nodeauth.Caller
+
+	mu    sync.Mutex // guards all below
+	step  wire.TLSStep
+	peers map[string]tlsPeer // by host:port, in the present step
+}
+
+// pool has the connections of one kind.
+type pool struct{ kept, fresh *http.Transport }
+
+// tlsPeer says whether a node speaks TLS.
+type tlsPeer struct {
+	secured bool      // it has spoken TLS, with the right certificate
+	asked   time.Time // when it last did not
+}
+
+// plainTime is how long a node is called in plain text after it did not speak TLS.
+const plainTime = 10 * time.Second
+
+func newPool() pool {
+	p := pool{
+		kept: exchange.NewTransport(dialTimeout, keptConnections), fresh: exchange.NewTransport(dialTimeout, 0),
+	}
+	p.fresh.DisableKeepAlives = true
+	return p
 }
 
 // NewTransport returns the transport of a role, for URLs that begin with http://.
 func NewTransport() *Transport {
-	t := &Transport{
-		kept: exchange.NewTransport(dialTimeout, keptConnections), fresh: exchange.NewTransport(dialTimeout, 0),
-	}
-	t.fresh.DisableKeepAlives = true
+	t := &Transport{plain: newPool(), peers: map[string]tlsPeer{}}
 	t.Identify(nodeauth.NewProcess(), func() string { return "" }, nil)
 	return t
 }
@@ -60,14 +84,22 @@ func (t *Transport) freshAs(cred nodeauth.Credential) exchange.Send {
 	return func(r *http.Request) (*http.Response, error) { return t.calls.Do(r, cred, t.roundTripFresh) }
 }
 
-// NewSecureTransport returns a transport to nodes with one of the roles, for URLs that begin with https://. Without
-// certificates it is [NewTransport].
-func NewSecureTransport(store *certs.Store, roles ...string) *Transport {
+// NewSecureTransport returns a transport to nodes with one of the roles. Without certificates it is [NewTransport]. With
+// them, URLs that begin with https:// are called over TLS, and the step of mode decides about those that begin with
+// http://:
+//
+//   - [wire.TLSByFlags]: they are refused
+//   - [wire.TLSAccept]: in plain text
+//   - [wire.TLSPrefer]: over TLS if the node speaks it, and otherwise in plain text. A node that has spoken TLS in this
+//     step is not called in plain text any more, and no wrong certificate or broken connection leads to it
+//   - [wire.TLSRequire]: over TLS
+func NewSecureTransport(store *certs.Store, mode *certs.Mode, roles ...string) *Transport {
 	t := NewTransport()
 	if store == nil {
 		return t
 	}
-	for _, h := range []*http.Transport{t.kept, t.fresh} {
+	t.mode, t.secured = mode, newPool()
+	for _, h := range []*http.Transport{t.secured.kept, t.secured.fresh} {
 		dial := h.DialContext
 		h.DialTLSContext = func(ctx context.Context, network, hostPort string) (net.Conn, error) {
 			host, _, err := net.SplitHostPort(hostPort)
@@ -93,17 +125,73 @@ func NewSecureTransport(store *certs.Store, roles ...string) *Transport {
 	return t
 }
 
-var errPlain = errors.New("this node has certificates (--tls-cert), and calls no URL that begins with http://")
+var errPlain = errors.New("this node has certificates (--tls-cert), and calls no URL that begins with " +
+	"http:// before the group accepts both (chainstore tls accept)")
 
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return exchange.Paced(t.kept.RoundTrip)(r)
+	p, r := t.choose(r)
+	return exchange.Paced(p.kept.RoundTrip)(r)
 }
 
 // roundTripFresh is RoundTrip on a connection of its own.
 func (t *Transport) roundTripFresh(r *http.Request) (*http.Response, error) {
-	return exchange.Paced(t.fresh.RoundTrip)(r)
+	p, r := t.choose(r)
+	return exchange.Paced(p.fresh.RoundTrip)(r)
+}
+
+// choose returns the connections for a request, and the request as it is sent on them.
+func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
+	if t.secured.kept == nil {
+		return t.plain, r
+	}
+	step := t.mode.Step()
+	switch {
+	case r.URL.Scheme != "http" || step == wire.TLSByFlags:
+		return t.secured, r
+	case step == wire.TLSAccept || step == wire.TLSPrefer && !t.speaksTLS(r.Context(), step, r.URL.Host):
+		return t.plain, r
+	}
+	secured, url := r.WithContext(r.Context()), *r.URL
+	url.Scheme = "https"
+	secured.URL = &url
+	return t.secured, secured
+}
+
+// speaksTLS reports whether a node is to be called over TLS. It is asked once with a connection of its own: a request
+// whose body cannot be read again must not be sent to find out. A failure other than an answer that is not of TLS says
+// nothing: then the call itself fails.
+func (t *Transport) speaksTLS(ctx context.Context, step wire.TLSStep, hostPort string) bool {
+	t.mu.Lock()
+	if t.step != step {
+		t.step = step
+		clear(t.peers)
+	}
+	peer, known := t.peers[hostPort]
+	t.mu.Unlock()
+	if known && (peer.secured || time.Since(peer.asked) < plainTime) {
+		return peer.secured
+	}
+	conn, err := t.secured.fresh.DialTLSContext(ctx, "tcp", hostPort)
+	_, plain := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case err == nil:
+		_ = conn.Close() // it has shown its certificate, which was its only purpose
+	case !plain:
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.step == step && !t.peers[hostPort].secured {
+		t.peers[hostPort] = tlsPeer{secured: err == nil, asked: time.Now()}
+	}
+	return err == nil || t.peers[hostPort].secured
 }
 
 // CloseIdle closes the connections that no call uses at the moment.
-func (t *Transport) CloseIdle() { t.kept.CloseIdleConnections() }
+func (t *Transport) CloseIdle() {
+	t.plain.kept.CloseIdleConnections()
+	if t.secured.kept != nil {
+		t.secured.kept.CloseIdleConnections()
+	}
+}

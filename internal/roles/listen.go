@@ -16,22 +16,34 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/wire"
 )
 
-// scheme returns that of the URLs of all nodes.
+// openMode reads the step of the move to TLS from the data folder.
+func (c *NodeConfig) openMode() (err error) {
+	if c.Data == "" {
+		return nil // it is refused later
+	}
+	c.mode, err = certs.OpenMode(c.Data, c.TLS.Cert != "", c.Insecure || isLoopback(c.HTTP))
+	return err
+}
+
+// scheme returns that of this node's URL.
 func (c *NodeConfig) scheme() string {
-	if c.TLS.Cert != "" {
+	if c.TLS.Cert != "" && !c.mode.Step().Mixed() {
 		return "https"
 	}
 	return "http"
 }
 
 // checkURLs refuses URLs that a node with certificates does not call. One without them may reach others through a proxy
-// with TLS.
+// with TLS. Once the group moves to TLS, its step decides how a URL is called.
 func (c *NodeConfig) checkURLs(flag string, urls []string) error {
 	for _, u := range urls {
-		if c.TLS.Cert != "" && !strings.HasPrefix(u, "https://") {
-			return fmt.Errorf("%s %s does not begin with https://: with --tls-cert all nodes speak TLS", flag, u)
+		if c.TLS.Cert != "" && c.mode.Step() == wire.TLSByFlags && !strings.HasPrefix(u, "https://") {
+			return fmt.Errorf("%s %s does not begin with https://: with --tls-cert all nodes speak TLS. To move a "+
+				"cluster that runs to TLS, run 'chainstore tls accept' first, and start this node with certificates "+
+				"once 'chainstore tls status' shows that it knows the step", flag, u)
 		}
 	}
 	return nil
@@ -46,7 +58,7 @@ func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
 	if c.TLSGrace < 0 {
 		return nil, fmt.Errorf("--tls-grace %v is negative: give 0 for no grace", c.TLSGrace)
 	}
-	if c.Insecure {
+	if c.Insecure && !c.mode.Step().Mixed() {
 		c.Logger.Warn("--insecure has no effect with --tls-cert: all connections have TLS")
 	}
 	store, err := certs.Open(c.TLS, c.TLSGrace, c.Logger)
@@ -81,14 +93,25 @@ func named(hostPort string) string {
 	return hostPort
 }
 
+// isLoopback reports whether an address host:port is a loopback address.
+func isLoopback(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
 // checkLoopback refuses an address other than a loopback address without TLS, unless --insecure allows it.
 func (c *NodeConfig) checkLoopback(flag, hostport string) error {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(hostport); err != nil {
 		return fmt.Errorf("%s %q: %w", flag, hostport, err)
 	}
-	if ip := net.ParseIP(host); c.Insecure || c.TLS.Cert != "" || host == "localhost" || ip != nil && ip.IsLoopback() {
+	mixed := c.mode.Step().Mixed()
+	if c.Insecure || c.TLS.Cert != "" && !mixed || isLoopback(hostport) {
 		return nil
+	}
+	if c.TLS.Cert != "" {
+		return fmt.Errorf("%s %s is not a loopback address, and the group is at the step %s of TLS, in which nodes "+
+			"take plain text too: give --insecure until the step is require", flag, hostport, c.mode.Step())
 	}
 	return fmt.Errorf("%s %s is not a loopback address: tokens and records would cross the network unencrypted; "+
 		"give certificates (--tls-cert, --tls-key, --tls-ca), or --insecure if you trust the network, or use 127.0.0.1",
@@ -144,6 +167,9 @@ func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 		return nil, "", err
 	}
 	if advertise != "" {
+		if c.mode.Step() != wire.TLSByFlags && c.TLS.Cert != "" {
+			advertise = c.mode.Step().URL(advertise)
+		}
 		u, err := url.Parse(advertise)
 		if err != nil || u.Scheme != c.scheme() || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 			return nil, "", fmt.Errorf("--advertise %q is not written %s://host:port", advertise, c.scheme())
@@ -179,7 +205,7 @@ func checkPort(address string) error {
 // server are the functions of package httpapi that serve a role.
 type server struct {
 	serve  func(context.Context, net.Listener, http.Handler, hclog.Logger) error
-	secure func(net.Listener, *certs.Store) net.Listener
+	secure func(net.Listener, *certs.Store, func() bool) net.Listener
 }
 
 var (
@@ -189,7 +215,7 @@ var (
 
 // run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files.
 func (s server) run(
-	ctx context.Context, l net.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
+	ctx context.Context, l net.Listener, store *certs.Store, mode *certs.Mode, h http.Handler, log hclog.Logger,
 ) error {
 	if store == nil {
 		return s.serve(ctx, l, h, log)
@@ -199,5 +225,5 @@ func (s server) run(
 	watching.Go(func() { store.Watch(watched) })
 	defer watching.Wait()
 	defer end()
-	return s.serve(ctx, s.secure(l, store), h, log)
+	return s.serve(ctx, s.secure(l, store, mode.TakesPlain), h, log)
 }

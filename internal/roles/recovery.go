@@ -152,13 +152,16 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		_, noteErr := mark.Note(err)
 		err = errors.Join(err, noteErr, mark.Close())
 	}()
-	node := NodeConfig{TLS: cfg.TLS, TLSGrace: certs.DefaultGrace, Logger: cfg.Logger}
+	node := NodeConfig{Data: cfg.Data, TLS: cfg.TLS, TLSGrace: certs.DefaultGrace, Logger: cfg.Logger}
+	if err := node.openMode(); err != nil {
+		return Recovery{}, err
+	}
 	store, err := node.openCerts(certs.Master)
 	if err != nil {
 		return Recovery{}, err
 	}
 	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh()}
-	transport := noderpc.NewSecureTransport(store, certs.Master, certs.Storage)
+	transport := noderpc.NewSecureTransport(store, node.mode, certs.Master, certs.Storage)
 	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
 	credentials := nodeauth.Shared(cfg.Secret...)

@@ -161,7 +161,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 		}
 		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
 		s.disk, s.certificate = status.Disk, boundedCertificate(status.Certificate)
-		s.secrets = nil
+		s.secrets, s.tls = nil, status.TLS
 		if status.Secrets != nil {
 			s.secrets = boundedSecrets(*status.Secrets)
 		}
@@ -215,7 +215,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.told, s.certificate = now, now, boundedCertificate(status.Certificate)
-			s.secrets = boundedSecrets(status.Secrets)
+			s.secrets, s.tls = boundedSecrets(status.Secrets), status.TLS
 		}, nil
 	}
 }
@@ -273,11 +273,13 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
 			s.clock, s.disk, s.flags, s.certificate, s.secrets = 0, wire.Disk{}, wire.AccessFlags{}, nil, nil
+			s.tls = nil
 			switch {
 			case same:
 				s.disk, s.flags = member.Disk, member.Flags
 				s.certificate, s.secrets = boundedCertificate(member.Certificate), boundedSecrets(member.Secrets)
 				s.readClock(member.Time, at)
+				s.tls = member.TLS
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			case !joining:
 				s.notice = wire.CodeOtherNodeAtURL

@@ -38,6 +38,7 @@ type lastSeen struct {
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate
+	tls         *wire.TLSUse     // as certificate
 	told        time.Time        // miners: when it last answered with its status
 	inbox       uint64           // storage nodes: the number after the last block in the inbox, 0 if it is empty
 	bad         masterfsm.Cause  // why it must become Invalid, if it must

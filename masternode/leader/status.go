@@ -27,6 +27,8 @@ type Status struct {
 	Certificates map[string]*wire.Certificate
 	// Secrets are those that nodes use which answered recently, and this one, by id.
 	Secrets map[string][]wire.SecretUse
+	// TLS is what the nodes said about the step of TLS that answered recently, by id. This master is not among them.
+	TLS     map[string]*wire.TLSUse
 	SealOld bool     // a key of the log is sealed under another value of its secret than the present one
 	Full    []string // masters with a full disk, if appends are refused because of them
 	Older   []string // members that the group's protocol level waits for; see planner.level
@@ -139,6 +141,17 @@ func (l *leadership) secrets(view masterfsm.View, m *memory, now time.Time) map[
 	return known
 }
 
+// tlsUses returns what nodes said about the step of TLS that answered recently.
+func (m *memory) tlsUses(view masterfsm.View, now time.Time) map[string]*wire.TLSUse {
+	known := map[string]*wire.TLSUse{}
+	m.eachSeen(view, func(id string, s *lastSeen) {
+		if s.tls != nil && s.tls.Step.Known() && now.Sub(s.answered) < diskKnown {
+			known[id] = s.tls
+		}
+	})
+	return known
+}
+
 // disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
 func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks map[string]wire.Disk, full []string) {
 	disks = map[string]wire.Disk{}
@@ -196,6 +209,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	}
 	s.Disks, s.Full = l.disks(view, m, now)
 	s.Flags, s.Certificates = l.flags(view, m, now), l.certificates(view, m, now)
+	s.TLS = m.tlsUses(view, now)
 	s.Secrets, s.SealOld = l.secrets(view, m, now), m.seals.due
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()

@@ -129,7 +129,17 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 }
 
 // connect opens a connection, tracks it, and sets the deadline of the handshake.
-func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
+func (s *Stream) connect(ctx context.Context, hostPort string) (c *conn, err error) {
+	for _, secured := range s.waysTo(hostPort) {
+		if c, err = s.connectBy(ctx, hostPort, secured); !errors.Is(err, errNoTLS) {
+			break
+		}
+	}
+	return c, err
+}
+
+// connectBy is connect with TLS or without.
+func (s *Stream) connectBy(ctx context.Context, hostPort string, secured bool) (*conn, error) {
 	dial := s.cfg.Dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
@@ -138,7 +148,7 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.track(plain, hostPort)
+	c, err := s.track(plain, hostPort, secured)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +159,9 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	err = c.SetDeadline(deadline)
 	if err == nil {
 		err = c.secure()
+	}
+	if err == nil {
+		err = s.checkWay(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())

@@ -1,0 +1,115 @@
+package certs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// ErrNoCertificates: the group requires TLS, and this node has no certificates. It must not serve.
+var ErrNoCertificates = errors.New("the group of this node requires TLS, and this node has no certificates: start it " +
+	"with --tls-cert, --tls-key and --tls-ca")
+
+// Mode is the step of the move to TLS as a node knows it. Any goroutine may use it. A nil Mode is that of a node whose
+// group was never moved.
+//
+// The file "tls-step" of the data folder has it, so that a node that starts alone refuses plain text too. Big endian:
+// magic "CSTL" ‖ version u8 = 1 ‖ epoch u64 ‖ change u64 ‖ step u8 ‖ CRC-32C of everything before it. The steps are
+// numbered in their order, from 0 on.
+type Mode struct {
+	path    string
+	secured bool // the node has certificates
+	// plain lets the node take plain text in the steps that allow it.
+	plain bool
+
+	step atomic.Pointer[wire.TLSStep]
+
+	mu            sync.Mutex // guards all below
+	epoch, change uint64     // of the step: see [Mode.Advance]
+	changed       []func(wire.TLSStep)
+}
+
+var modeFormat = durable.Format{
+	Magic: "CSTL", Version: 1, Remedy: "remove it: the node learns the step of TLS from the masters again",
+}
+
+// steps are the steps by their numbers in the file.
+var steps = [...]wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
+
+// OpenMode reads the mode of a data folder, which may not exist yet. secured says that the node has certificates, plain
+// that it may take plain text in the steps that allow it. The error is [ErrNoCertificates] if it must not start.
+func OpenMode(dir string, secured, plain bool) (*Mode, error) {
+	m := &Mode{path: filepath.Join(dir, "tls-step"), secured: secured, plain: plain}
+	number := uint8(0)
+	err := modeFormat.Read(m.path, func(f *durable.Fields) { m.epoch, m.change, number = f.Uint64(), f.Uint64(), f.Uint8() })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if int(number) >= len(steps) {
+		return nil, fmt.Errorf("%s: %w: step %d", m.path, durable.ErrNewerFormat, number)
+	}
+	m.step.Store(&steps[number])
+	if steps[number] == wire.TLSRequire && !secured {
+		return nil, fmt.Errorf("%w (%s)", ErrNoCertificates, m.path)
+	}
+	return m, nil
+}
+
+// Step is the step that the node knows.
+func (m *Mode) Step() wire.TLSStep {
+	if m == nil {
+		return wire.TLSByFlags
+	}
+	return *m.step.Load()
+}
+
+// TakesPlain reports whether a node with certificates takes connections in plain text.
+func (m *Mode) TakesPlain() bool { return m.Step().Mixed() && m.plain }
+
+// OnChange adds a function that is called after each change of the step. It must be called before the first one.
+func (m *Mode) OnChange(do func(wire.TLSStep)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed = append(m.changed, do)
+}
+
+// Advance takes the step that the table of the group has, in an epoch of the group. It is on the disk before it is in
+// force. An older one is ignored. The error is [ErrNoCertificates] if the node must stop.
+func (m *Mode) Advance(epoch uint64, s wire.TLSState) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if epoch < m.epoch || epoch == m.epoch && s.Change <= m.change || s == (wire.TLSState{}) && m.Step() == s.Step {
+		return nil
+	}
+	number := -1
+	for i, step := range steps {
+		if step == s.Step {
+			number = i
+		}
+	}
+	if number < 0 {
+		return fmt.Errorf("step %q of TLS: %w", s.Step, durable.ErrNewerFormat)
+	}
+	body := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, epoch), s.Change)
+	if err := modeFormat.Write(m.path, append(body, byte(number))); err != nil {
+		return err
+	}
+	m.epoch, m.change = epoch, s.Change
+	if s.Step != m.Step() {
+		m.step.Store(&steps[number])
+		for _, do := range m.changed {
+			do(s.Step)
+		}
+	}
+	if s.Step == wire.TLSRequire && !m.secured {
+		return ErrNoCertificates
+	}
+	return nil
+}
