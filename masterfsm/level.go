@@ -87,7 +87,7 @@ const (
 	LevelClosing = 7
 
 	// LevelTLSSteps is the level from which the table has the step of the move to TLS.
-	LevelTLSSteps = 7
+	LevelTLSSteps = wire.LevelTLSSteps
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

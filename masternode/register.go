@@ -114,10 +114,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
 	if v.Level >= masterfsm.LevelProofs {
-		answer.Level = v.Level
-	}
-	if v.Level >= masterfsm.LevelTLSSteps {
-		answer.TLS = &v.TLS
+		answer.Level, answer.TLS = v.Level, v.TLS
 	}
 	if err := checkSeen(v, r); err != nil {
 		return wire.Registered{}, err

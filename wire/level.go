@@ -1,8 +1,83 @@
 package wire
 
+import "strings"
+
 // ProtocolLevel is the highest protocol level that this program knows. Members and workers announce it. Package
 // masterfsm says what each level adds.
 const ProtocolLevel = 7
 
 // LevelProofs is masterfsm.LevelProofs.
 const LevelProofs = 6
+
+// LevelTLSSteps is masterfsm.LevelTLSSteps.
+const LevelTLSSteps = 7
+
+// TLSStep is a step of the move of a group from plain text to TLS. It is committed in the table.
+type TLSStep string
+
+// The steps, in their order.
+const (
+	// TLSByFlags is the step of a group that was never moved: a node with certificates speaks TLS only, and one without
+	// plain text only.
+	TLSByFlags TLSStep = ""
+	// TLSAccept: a node with certificates takes both on each port, and calls the others in plain text.
+	TLSAccept TLSStep = "accept"
+	// TLSPrefer: as TLSAccept, and a node with certificates calls others over TLS if they have it.
+	TLSPrefer TLSStep = "prefer"
+	// TLSRequire: no node takes or sends plain text.
+	TLSRequire TLSStep = "require"
+)
+
+// Name is the step in a text.
+func (s TLSStep) Name() string {
+	if s == TLSByFlags {
+		return "none"
+	}
+	return string(s)
+}
+
+// Known reports whether s is a step that this version knows.
+func (s TLSStep) Known() bool {
+	return s == TLSByFlags || s == TLSAccept || s == TLSPrefer || s == TLSRequire
+}
+
+// Mixed reports whether nodes with certificates take plain text too.
+func (s TLSStep) Mixed() bool { return s == TLSAccept || s == TLSPrefer }
+
+// URL returns the URL of a node with the scheme that the table has at the step.
+func (s TLSStep) URL(url string) string {
+	const plain, secured = "http://", "https://"
+	switch rest, ok := strings.CutPrefix(url, plain); {
+	case ok && s == TLSRequire:
+		return secured + rest
+	case s.Mixed() && strings.HasPrefix(url, secured):
+		return plain + strings.TrimPrefix(url, secured)
+	}
+	return url
+}
+
+// URLs returns a list of URLs, each as [TLSStep.URL] does.
+func (s TLSStep) URLs(urls []string) []string {
+	list := make([]string, len(urls))
+	for i, url := range urls {
+		list[i] = s.URL(url)
+	}
+	return list
+}
+
+// TLSState is the step that the table of a group has.
+type TLSState struct {
+	Step   TLSStep `json:"step"`
+	Change uint64  `json:"change"` // how many changes of the step there were: a higher one is newer
+}
+
+// TLSUse is what a node says about the step, in an answer.
+type TLSUse struct {
+	Step    TLSStep `json:"step"`    // that it knows
+	Secured bool    `json:"secured"` // the request came over TLS
+}
+
+// TLSChange asks for another step. It is also the answer, with the step that the table has.
+type TLSChange struct {
+	Step TLSStep `json:"step"`
+}

@@ -174,8 +174,8 @@ type Registered struct {
 	Order string `json:"order,omitempty"`
 	// Level is the group's protocol level, from level 6 on.
 	Level uint64 `json:"level,omitempty"`
-	// TLS is the step of the move to TLS, nil below level 7.
-	TLS *TLSState `json:"tls,omitempty"`
+	// TLS is the step of the move to TLS, from level 7 on.
+	TLS TLSState `json:"tls,omitzero"`
 }
 
 // OtherStart is the answer to a registration that is refused because the masters have another start of the worker.

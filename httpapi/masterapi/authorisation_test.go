@@ -199,6 +199,7 @@ var masterRows = []row{
 	{"DELETE /v1/masters/:id", gateOperator, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateOperator, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
+	{"POST /v1/tls", gateAdmin, "", `{"step":"none"}`, []int{400, 503}},
 	{"PATCH /v1/settings", gateOperator, "", `{"replicas":0}`, []int{400, 503}},
 	{"POST /v1/profiles", gateOperator, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
 

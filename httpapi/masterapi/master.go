@@ -34,8 +34,8 @@ type Config struct {
 	Certificate func() certs.Report
 	// TakesPlain reports whether this master, which has certificates, takes plain text too; nil for never.
 	TakesPlain func() bool
-	AdminToken  string       // "" where all administrators have named tokens
-	Issuer      *oidc.Issuer // nil without --oidc-issuer
+	AdminToken string       // "" where all administrators have named tokens
+	Issuer     *oidc.Issuer // nil without --oidc-issuer
 	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
 	// and use no proxy: the requests have an admin token, which goes to the leader only.
 	Forward exchange.Send

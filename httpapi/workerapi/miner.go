@@ -40,7 +40,7 @@ type MinerConfig struct {
 // the miner's master token, and refuse requests once the masters have refused the miner.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
-	if cfg.Certificates != nil {
+	if cfg.Certificates != nil && cfg.TLS != nil {
 		e.TakePlain(cfg.TLS.TakesPlain)
 	}
 	g := gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group}

@@ -70,7 +70,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
-	if cfg.Certificates != nil {
+	if cfg.Certificates != nil && cfg.TLS != nil {
 		s.TakePlain(cfg.TLS.TakesPlain)
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)

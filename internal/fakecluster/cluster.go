@@ -258,6 +258,7 @@ func (c *Cluster) clusterRoutes() routes {
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
 		"POST /v1/time":                           {admin, c.setTime},
 		"PATCH /v1/settings":                      {admin, c.changeSettings},
+		"POST /v1/tls":                            {admin, c.setTLS},
 		"POST /v1/profiles":                       {admin, c.profile},
 		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
@@ -436,6 +437,14 @@ func (c *Cluster) changeSettings(w http.ResponseWriter, r *http.Request, _ calle
 		return
 	}
 	reply(w, http.StatusOK, settings)
+}
+
+// setTLS answers with the step, and does not keep it.
+func (c *Cluster) setTLS(w http.ResponseWriter, r *http.Request, _ caller) {
+	var change wire.TLSChange
+	if c.decode(w, r, &change) {
+		reply(w, http.StatusOK, change)
+	}
 }
 
 // node returns a storage node by id or URL, nil for none.

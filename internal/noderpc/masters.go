@@ -116,7 +116,7 @@ func (m *Masters) Register(
 	}
 	answer, err := decode[wire.Registered](t.post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
 	if !proven {
-		answer.Level, answer.TLS = 0, nil // anything in the path may have set them
+		answer.Level, answer.TLS = 0, wire.TLSState{} // anything in the path may have set them
 	}
 	return answer, err
 }

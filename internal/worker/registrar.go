@@ -332,14 +332,14 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 
 // followTLS takes the step of the move to TLS from an answer of a leader whose order the fence has passed.
 func (r *Registrar) followTLS(answer wire.Registered) error {
-	if answer.TLS == nil || answer.Order == "" || r.cfg.TLS == nil {
+	if answer.Level < wire.LevelTLSSteps || answer.Order == "" || r.cfg.TLS == nil {
 		return nil
 	}
 	order, err := wire.ParseOrder(answer.Order)
 	if err != nil {
 		return err
 	}
-	return r.cfg.TLS(order.Epoch, *answer.TLS)
+	return r.cfg.TLS(order.Epoch, answer.TLS)
 }
 
 // warnTooLow counts an answer whose order is below the fence. One or two are normal, since a new leader may have been
