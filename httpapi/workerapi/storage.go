@@ -116,12 +116,12 @@ func NewStorage(cfg StorageConfig) http.Handler {
 }
 
 // wireStatus adds to a node's status what the node does not know.
-func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
+func (s *storage) wireStatus(c *gin.Context, at storagenode.Status) wire.StorageStatus {
 	at.ID = s.id()
 	if s.disk != nil {
 		at.Disk = s.disk()
 	}
-	at.Certificate = certificateOf(s.certs)
+	at.Certificate, at.TLS = certificateOf(s.certs), useOf(s.mode, c)
 	if list := s.secrets(); len(list) > 0 {
 		at.Secrets = &list
 	}
@@ -134,9 +134,7 @@ func (s *storage) status(c *gin.Context) error {
 		return err
 	}
 	//mutant:storage-status
-	status := s.wireStatus(s.node.Status())
-	status.TLS = useOf(s.mode, c)
-	c.JSON(http.StatusOK, status)
+	c.JSON(http.StatusOK, s.wireStatus(c, s.node.Status()))
 	return nil
 }
 

@@ -1,0 +1,101 @@
+package certs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
+)
+
+func openMode(t *testing.T, dir string, secured, plain bool) *Mode {
+	t.Helper()
+	m, err := OpenMode(dir, secured, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestMode takes steps in order and out of order. A newer one is on the disk when it is in force.
+func TestMode(t *testing.T) {
+	dir := t.TempDir()
+	m := openMode(t, dir, true, true)
+	var seen []wire.TLSStep
+	m.OnChange(func(s wire.TLSStep) { seen = append(seen, s) })
+	for _, row := range []struct {
+		epoch, change uint64
+		step, want    wire.TLSStep
+	}{
+		{1, 0, wire.TLSByFlags, wire.TLSByFlags},
+		{1, 1, wire.TLSAccept, wire.TLSAccept},
+		{1, 2, wire.TLSPrefer, wire.TLSPrefer},
+		{1, 1, wire.TLSAccept, wire.TLSPrefer}, // an old answer
+		{1, 2, wire.TLSAccept, wire.TLSPrefer}, // another one of the same change
+		{0, 9, wire.TLSAccept, wire.TLSPrefer}, // of an earlier epoch
+		{1, 3, wire.TLSAccept, wire.TLSAccept}, // back
+		{1, 5, wire.TLSRequire, wire.TLSRequire},
+		{1, 0, wire.TLSByFlags, wire.TLSRequire}, // a table that is not current yet
+		{2, 0, wire.TLSByFlags, wire.TLSByFlags}, // a group that was recovered from storage nodes
+		{2, 1, wire.TLSRequire, wire.TLSRequire},
+	} {
+		if err := m.Advance(row.epoch, wire.TLSState{Step: row.step, Change: row.change}); err != nil {
+			t.Fatalf("%+v: %v", row, err)
+		}
+		if m.Step() != row.want || openMode(t, dir, true, true).Step() != row.want {
+			t.Errorf("%+v: %q, and after a start %q", row, m.Step(), openMode(t, dir, true, true).Step())
+		}
+		if mixed := row.want == wire.TLSAccept || row.want == wire.TLSPrefer; m.TakesPlain() != mixed {
+			t.Errorf("%+v: it takes plain text: %v", row, m.TakesPlain())
+		}
+	}
+	if want := []wire.TLSStep{"accept", "prefer", "accept", "require", "", "require"}; !slices.Equal(seen, want) {
+		t.Errorf("changes: %q", seen)
+	}
+	if err := m.Advance(2, wire.TLSState{Step: "more", Change: 9}); !errors.Is(err, durable.ErrNewerFormat) {
+		t.Errorf("a step of a newer version: %v", err)
+	}
+}
+
+// TestModeWithoutPlain checks that the operator's flags keep a node from plain text at every step.
+func TestModeWithoutPlain(t *testing.T) {
+	m := openMode(t, t.TempDir(), true, false)
+	if err := m.Advance(1, wire.TLSState{Step: wire.TLSAccept, Change: 1}); err != nil || m.TakesPlain() {
+		t.Errorf("it takes plain text: %v, %v", m.TakesPlain(), err)
+	}
+	if none := (*Mode)(nil); none.Step() != wire.TLSByFlags || none.TakesPlain() {
+		t.Error("a node without a mode takes plain text")
+	}
+}
+
+// TestModeWithoutCertificates checks that a node without certificates ends when the group requires them, does not start
+// then, and does not take a damaged file for none.
+func TestModeWithoutCertificates(t *testing.T) {
+	dir := t.TempDir()
+	m := openMode(t, dir, false, true)
+	if err := m.Advance(1, wire.TLSState{Step: wire.TLSPrefer, Change: 2}); err != nil {
+		t.Error(err)
+	}
+	if err := m.Advance(1, wire.TLSState{Step: wire.TLSRequire, Change: 3}); !errors.Is(err, ErrNoCertificates) {
+		t.Errorf("require: %v", err)
+	}
+	if _, err := OpenMode(dir, false, true); !errors.Is(err, ErrNoCertificates) {
+		t.Errorf("a start: %v", err)
+	}
+	openMode(t, dir, true, true)
+	path := filepath.Join(dir, "tls-step")
+	data, err := os.ReadFile(path)
+	if err == nil {
+		data[len(data)-5] = 0
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenMode(dir, false, true); !errors.Is(err, durable.ErrDamaged) {
+		t.Errorf("a damaged file: %v", err)
+	}
+}

@@ -1,0 +1,123 @@
+package noderpc
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/internal/certs/certstest"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// stepRig is a node that is called in the steps of the move to TLS.
+type stepRig struct {
+	mode      *certs.Mode
+	transport *Transport
+	changes   uint64
+}
+
+func newStepRig(t *testing.T, authority certs.Pair) *stepRig {
+	t.Helper()
+	mode, err := certs.OpenMode(t.TempDir(), true, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &stepRig{mode: mode}
+	r.transport = NewSecureTransport(certstest.Open(t, authority, certs.Master, "a"), mode, certs.Master)
+	t.Cleanup(r.transport.CloseIdle)
+	return r
+}
+
+func (r *stepRig) at(t *testing.T, step wire.TLSStep) {
+	t.Helper()
+	r.changes++
+	if err := r.mode.Advance(1, wire.TLSState{Step: step, Change: r.changes}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// call returns how a URL was called.
+func (r *stepRig) call(t *testing.T, url string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := r.transport.RoundTrip(request)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	defer answer.Body.Close()
+	return answer.Header.Get("Way")
+}
+
+// TestSteps calls a node with certificates and one without at each step. At the step that prefers TLS a node that has
+// spoken it is not called in plain text any more, even if one in the path answers in its place.
+func TestSteps(t *testing.T) {
+	authority := certstest.NewAuthority(t)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		way := "plain"
+		if r.TLS != nil {
+			way = "secured"
+		}
+		w.Header().Set("Way", way)
+	})
+	plain := httptest.NewServer(handler)
+	defer plain.Close()
+	secured := httptest.NewUnstartedServer(handler)
+	address := secured.Listener.Addr().String()
+	inner := secured.Listener
+	secured.Listener = tls.NewListener(inner, certstest.Open(t, authority, certs.Master, "b").Server("http/1.1"))
+	secured.Start()
+	r := newStepRig(t, authority)
+	for _, row := range []struct {
+		step               wire.TLSStep
+		plainNode, tlsNode string
+	}{
+		{wire.TLSByFlags, "error", "error"}, // as URLs begin with http://
+		{wire.TLSAccept, "plain", ""},
+		{wire.TLSPrefer, "plain", "secured"},
+		{wire.TLSAccept, "plain", ""},
+		{wire.TLSPrefer, "plain", "secured"},
+		{wire.TLSRequire, "error", "secured"},
+	} {
+		if row.step != wire.TLSByFlags {
+			r.at(t, row.step)
+		}
+		if way := r.call(t, plain.URL); !strings.HasPrefix(way, row.plainNode) {
+			t.Errorf("%s: a node in plain text is called so: %s", row.step.Name(), way)
+		}
+		if way := r.call(t, "http://"+address); !strings.HasPrefix(way, row.tlsNode) {
+			t.Errorf("%s: a node with TLS is called so: %s", row.step.Name(), way)
+		}
+		if way := r.call(t, "https://"+address); way != "secured" {
+			t.Errorf("%s: an https URL is called so: %s", row.step.Name(), way)
+		}
+	}
+
+	r = newStepRig(t, authority)
+	r.at(t, wire.TLSPrefer)
+	if way := r.call(t, "http://"+address); way != "secured" {
+		t.Errorf("a node with TLS is called so: %s", way)
+	}
+	r.transport.CloseIdle()
+	secured.Close()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stripping := &http.Server{Handler: handler}
+	served := make(chan error, 1)
+	go func() { served <- stripping.Serve(l) }()
+	if way := r.call(t, "http://"+address); !strings.HasPrefix(way, "error") {
+		t.Errorf("a node that has spoken TLS is called in another way: %s", way)
+	}
+	if err := stripping.Close(); err != nil {
+		t.Error(err)
+	}
+	<-served
+}

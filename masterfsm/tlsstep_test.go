@@ -1,0 +1,113 @@
+package masterfsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// TestTLSSteps takes the steps of the move to TLS, with a way back and wrong ones. The URLs of all nodes follow the
+// step, and a storage node is not judged again for that.
+func TestTLSSteps(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.refused(&SetTLS{To: wire.TLSAccept, Time: startTime}, ErrBadCommand) // below its level
+	b.raise()
+	worker := func(role Role, id, scheme string, level uint64) *Register {
+		return &Register{Role: role, ID: id, URL: scheme + "://" + id, MasterToken: "t", Boot: "b", Lists: true,
+			Level: level, Time: startTime}
+	}
+	b.ok(&BeginTerm{Term: 2, Member: "m", URL: "http://m", Time: startTime, Settings: smallSettings()})
+	b.ok(&AdmitMaster{ID: "m", URL: "http://m", Raft: "m:1", Time: startTime})
+	b.ok(worker(RoleStorage, "s", "http", ProtocolLevel))
+	b.ok(worker(RoleMiner, "old", "http", LevelTLSSteps-1))
+	b.refused(&SetTLS{To: wire.TLSAccept, Time: startTime}, ErrBadCommand) // a worker does not know the steps
+	b.ok(worker(RoleMiner, "old", "http", ProtocolLevel))
+	urls := func() (all []string) {
+		v := b.View()
+		all = append(all, v.Term.URL, v.Master("m").URL)
+		for i := range v.Storages {
+			all = append(all, v.Storages[i].URL)
+		}
+		for i := range v.Miners {
+			all = append(all, v.Miners[i].URL)
+		}
+		return all
+	}
+	entry := func() Storage { v := b.View(); return v.Storage("s") }
+	before := entry()
+	steps := []wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
+	changes := uint64(0)
+	for _, to := range []wire.TLSStep{
+		wire.TLSAccept, wire.TLSPrefer, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire,
+	} {
+		at := b.TLS().Step
+		for _, other := range append(steps, "more") {
+			if other != at {
+				b.refused(&SetTLS{From: other, To: to, Time: startTime}, ErrStale)
+			}
+			x := &table{t: t, State: restored(t, b.State)}
+			if allowed := tlsSteps[SetTLS{From: at, To: other}]; allowed {
+				x.ok(&SetTLS{From: at, To: other, Time: startTime})
+			} else {
+				x.refused(&SetTLS{From: at, To: other, Time: startTime}, ErrBadCommand)
+			}
+		}
+		held := b.Snapshot()
+		b.ok(&SetTLS{From: at, To: to, Time: startTime})
+		changes++
+		if want := (wire.TLSState{Step: to, Change: changes}); b.TLS() != want || restored(t, b.State).TLS() != want {
+			t.Errorf("the step is %+v, want %+v", b.TLS(), want)
+		}
+		scheme := "http://"
+		if to == wire.TLSRequire {
+			scheme = "https://"
+			if held.state.storages[0].URL != "http://s" || held.state.masters[0].URL != "http://m" {
+				t.Error("a snapshot from before has changed")
+			}
+		}
+		for _, url := range urls() {
+			if !strings.HasPrefix(url, scheme) {
+				t.Errorf("%s: the table has the URL %s", to, url)
+			}
+		}
+		for _, given := range []string{"http", "https"} { // whatever a node says of itself
+			b.ok(worker(RoleStorage, "s", given, ProtocolLevel))
+			b.ok(&AdmitMaster{ID: "m", URL: given + "://m", Raft: "m:1", Time: startTime})
+			b.ok(&BeginTerm{Term: 2, Member: "m", URL: given + "://m", Time: startTime, Settings: smallSettings()})
+		}
+		after := entry()
+		if after.URL != scheme+"s" || after.Version != before.Version || after.State != before.State {
+			t.Errorf("%s: the storage node is %+v", to, after)
+		}
+		old := worker(RoleMiner, "older", "http", LevelTLSSteps-1)
+		if to.Mixed() {
+			b.refused(old, ErrBadCommand)
+		}
+	}
+	for _, to := range steps {
+		b.refused(&SetTLS{From: wire.TLSRequire, To: to, Time: startTime}, ErrBadCommand)
+	}
+	events := b.IntegrityLog().Events
+	if !slices.ContainsFunc(events, func(e Event) bool {
+		return e.Kind == EventSetting && fmt.Sprintf("%v %v", e.Cause.Args["setting"], e.Cause.Args["to"]) == "tls require"
+	}) {
+		t.Errorf("the integrity log has no event of the step: %+v", events)
+	}
+	// A rehearsal has none, and forgets no older change.
+	r := b.State.Recover(Group{ID: "g", Epoch: 2})
+	r.Isolate()
+	if got := b.TLS(); got.Step != wire.TLSByFlags || got.Change != changes+1 {
+		t.Errorf("a rehearsal is at %+v", got)
+	}
+}
+
+// TestTLSStepBytes holds the body of the command: every version must read it.
+func TestTLSStepBytes(t *testing.T) {
+	data := Encode(&SetTLS{From: wire.TLSPrefer, To: wire.TLSRequire, Time: 7})
+	if want := "\x31" + `{"from":"prefer","to":"require","time":7}`; string(data[4:]) != want {
+		t.Errorf("%q, want %q", data[4:], want)
+	}
+}
