@@ -79,8 +79,8 @@ func (c *Client) ChangeSettings(ctx context.Context, change wire.SettingsChange)
 		})
 }
 
-// SetTLS changes the step of the move to TLS. It needs the admin token. The error wraps [wire.ErrNotOnTLS] if a node does
-// not speak TLS yet, and [wire.ErrBadRequest] if the step does not follow the present one.
+// SetTLS changes the step of the move to TLS. It needs the admin token. The error wraps [wire.ErrNotOnTLS] if a node
+// does not speak TLS yet, and [wire.ErrBadRequest] if the step does not follow the present one.
 func (c *Client) SetTLS(ctx context.Context, to wire.TLSStep) error {
 	_, err := command[wire.TLSChange](ctx, c, http.MethodPost, "/v1/tls", wire.TLSChange{Step: to}, true,
 		func(t *wire.TLSChange) error {

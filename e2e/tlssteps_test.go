@@ -282,7 +282,8 @@ func (c *cluster) attackInPlainText() {
 	}
 	hello := append([]byte("CSRH\x08"), make([]byte, 64)...)
 	_, err = conn.Write(hello)
-	if said, readErr := io.ReadAll(conn); errors.Is(readErr, os.ErrDeadlineExceeded) || bytes.Contains(said, []byte("CSRH")) {
+	said, readErr := io.ReadAll(conn)
+	if errors.Is(readErr, os.ErrDeadlineExceeded) || bytes.Contains(said, []byte("CSRH")) {
 		c.t.Errorf("raft in plain text: %q, %v, %v", said, err, readErr)
 	}
 	// A node of the group without certificates does not start, and says why.

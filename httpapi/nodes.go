@@ -34,9 +34,9 @@ func SecureUsers(l net.Listener, store *certs.Store, plain func() bool) net.List
 // Peer returns the node that sends a request, by its certificate. ok is false for a user, and without TLS.
 func Peer(c *gin.Context) (id certs.Identity, ok bool) { return certs.PeerOf(c.Request.TLS) }
 
-// TakePlain makes the routes of a node with certificates take requests in plain text while plain returns true. Otherwise
-// they are refused, such as on a connection from before. It must be called before routes and other middleware are
-// added.
+// TakePlain makes the routes of a node with certificates take requests in plain text while plain returns true.
+// Otherwise they are refused, such as on a connection from before. It must be called before routes and other middleware
+// are added.
 func (e *Engine) TakePlain(plain func() bool) {
 	e.plain = plain
 	e.Use(func(c *gin.Context) {
@@ -44,8 +44,8 @@ func (e *Engine) TakePlain(plain func() bool) {
 			return
 		}
 		c.Header("Connection", "close")
-		e.Fail(c, fmt.Errorf("%w: the nodes of this cluster take no plain text: call this one at https://%s, and trust "+
-			"the authority of the cluster (--tls-ca)", wire.ErrTLSRequired, c.Request.Host))
+		e.Fail(c, fmt.Errorf("%w: the nodes of this cluster take no plain text: call this one at https://%s, and "+
+			"trust the authority of the cluster (--tls-ca)", wire.ErrTLSRequired, c.Request.Host))
 	})
 }
 

@@ -92,7 +92,8 @@ func TestTLSSteps(t *testing.T) {
 	}
 	events := b.IntegrityLog().Events
 	if !slices.ContainsFunc(events, func(e Event) bool {
-		return e.Kind == EventSetting && fmt.Sprintf("%v %v", e.Cause.Args["setting"], e.Cause.Args["to"]) == "tls require"
+		changed := fmt.Sprintf("%v %v", e.Cause.Args["setting"], e.Cause.Args["to"])
+		return e.Kind == EventSetting && changed == "tls require"
 	}) {
 		t.Errorf("the integrity log has no event of the step: %+v", events)
 	}

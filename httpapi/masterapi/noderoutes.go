@@ -93,7 +93,8 @@ func (m *master) forwardedByMember(c *gin.Context) {
 func (m *master) fromPeer(r *http.Request) bool {
 	id, ok := certs.PeerOf(r.TLS)
 	proof := httpapi.ProofOf(r)
-	return (!m.secured || m.InPlainText(r) || ok && id.Role == certs.Master) && proof != nil && proof.Purpose == nodeauth.Masters
+	secured := m.secured && !m.InPlainText(r)
+	return (!secured || ok && id.Role == certs.Master) && proof != nil && proof.Purpose == nodeauth.Masters
 }
 
 // take counts a request for its address, unless it has been counted by the master that forwards it.

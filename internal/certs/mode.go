@@ -48,7 +48,9 @@ var steps = [...]wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, w
 func OpenMode(dir string, secured, plain bool) (*Mode, error) {
 	m := &Mode{path: filepath.Join(dir, "tls-step"), secured: secured, plain: plain}
 	number := uint8(0)
-	err := modeFormat.Read(m.path, func(f *durable.Fields) { m.epoch, m.change, number = f.Uint64(), f.Uint64(), f.Uint8() })
+	err := modeFormat.Read(m.path, func(f *durable.Fields) {
+		m.epoch, m.change, number = f.Uint64(), f.Uint64(), f.Uint8()
+	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

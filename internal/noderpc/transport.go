@@ -84,9 +84,9 @@ func (t *Transport) freshAs(cred nodeauth.Credential) exchange.Send {
 	return func(r *http.Request) (*http.Response, error) { return t.calls.Do(r, cred, t.roundTripFresh) }
 }
 
-// NewSecureTransport returns a transport to nodes with one of the roles. Without certificates it is [NewTransport]. With
-// them, URLs that begin with https:// are called over TLS, and the step of mode decides about those that begin with
-// http://:
+// NewSecureTransport returns a transport to nodes with one of the roles. Without certificates it is [NewTransport].
+// With them, URLs that begin with https:// are called over TLS, and the step of mode decides about those that begin
+// with http://:
 //
 //   - [wire.TLSByFlags]: they are refused
 //   - [wire.TLSAccept]: in plain text

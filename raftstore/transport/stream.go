@@ -80,8 +80,9 @@ func New(cfg Config) *Stream {
 	}
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
-		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{}, turns: map[string]int{}, spoken: map[string]bool{},
-		conns: map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
+		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{}, turns: map[string]int{},
+		spoken: map[string]bool{},
+		conns:  map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
 		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
