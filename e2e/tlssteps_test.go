@@ -248,7 +248,7 @@ func (c *cluster) withHTTPS() *cluster {
 	}
 	topology.HTTP = nil
 	secure(&topology)
-	c.masters, c.checkpoints = nil, nil
+	c.masters = nil
 	c.begin(topology)
 	c.awaitComplete(3)
 	return c
