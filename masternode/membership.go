@@ -239,7 +239,12 @@ func (unmoved) Advance(uint64, wire.TLSState) error { return nil }
 const followEvery = 50 * time.Millisecond
 
 // TLSStep is the step of the move to TLS that this master follows.
-func (n *Node) TLSStep() wire.TLSStep { return n.cfg.TLS.Step() }
+func (n *Node) TLSStep() wire.TLSStep {
+	if n.cfg.TLS == nil {
+		return wire.TLSByFlags // a node that was not made by New, as in tests
+	}
+	return n.cfg.TLS.Step()
+}
 
 // ownURL is this master's URL, as the table has it at the step that this master follows.
 func (n *Node) ownURL() string { return n.TLSStep().URL(n.cfg.Member.URL) }

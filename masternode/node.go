@@ -237,7 +237,7 @@ func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.ownURL(), true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
-	m.Secrets, m.TLS = n.cfg.Secrets(), &wire.TLSUse{Step: n.cfg.TLS.Step()}
+	m.Secrets, m.TLS = n.cfg.Secrets(), &wire.TLSUse{Step: n.TLSStep()}
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {
 		m.Founder = n.cfg.Founder
