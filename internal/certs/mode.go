@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -33,6 +34,7 @@ type Mode struct {
 
 	mu            sync.Mutex // guards all below
 	epoch, change uint64     // of the step: see [Mode.Advance]
+	unwritten     bool       // the step is in force, and the file has an earlier one
 	changed       []func(wire.TLSStep)
 }
 
@@ -82,36 +84,57 @@ func (m *Mode) OnChange(do func(wire.TLSStep)) {
 	m.changed = append(m.changed, do)
 }
 
-// Advance takes the step that the table of the group has, in an epoch of the group. It is on the disk before it is in
-// force. An older one is ignored. The error is [ErrNoCertificates] if the node must stop.
+// strictness orders the steps by what a node with certificates does: in a step of a higher one it takes and sends less
+// in plain text.
+func strictness(s wire.TLSStep) int {
+	return slices.Index([]wire.TLSStep{wire.TLSAccept, wire.TLSPrefer, wire.TLSByFlags, wire.TLSRequire}, s)
+}
+
+// Advance takes the step that the table of the group has, in an epoch of the group. An older one is ignored. A stricter
+// step is in force before it is on the disk, so that a full disk does not keep plain text open. Another one is on the
+// disk before it is in force. Advance must be called again after an error that [durable.CanRetry] allows to repeat. The
+// error is [ErrNoCertificates] if the node must stop.
 func (m *Mode) Advance(epoch uint64, s wire.TLSState) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if epoch < m.epoch || epoch == m.epoch && s.Change <= m.change || s == (wire.TLSState{}) && m.Step() == s.Step {
+	same := epoch == m.epoch && s.Change == m.change && s.Step == m.Step()
+	switch {
+	case same && m.unwritten:
+	case epoch < m.epoch || epoch == m.epoch && s.Change <= m.change || s == (wire.TLSState{}) && m.Step() == s.Step:
 		return nil
 	}
-	number := -1
-	for i, step := range steps {
-		if step == s.Step {
-			number = i
-		}
-	}
+	number := slices.Index(steps[:], s.Step)
 	if number < 0 {
 		return fmt.Errorf("step %q of TLS: %w", s.Step, durable.ErrNewerFormat)
 	}
+	if strictness(s.Step) > strictness(m.Step()) {
+		m.unwritten = true
+		m.use(epoch, s.Change, number)
+	}
 	body := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, epoch), s.Change)
-	if err := modeFormat.Write(m.path, append(body, byte(number))); err != nil {
+	err := modeFormat.Write(m.path, append(body, byte(number)))
+	switch {
+	case s.Step == wire.TLSRequire && !m.secured && err != nil:
+		return fmt.Errorf("%w (and %s)", ErrNoCertificates, err.Error()) // the error of the disk must not have it tried again
+	case err != nil:
 		return err
 	}
-	m.epoch, m.change = epoch, s.Change
-	if s.Step != m.Step() {
-		m.step.Store(&steps[number])
-		for _, do := range m.changed {
-			do(s.Step)
-		}
-	}
+	m.unwritten = false
+	m.use(epoch, s.Change, number)
 	if s.Step == wire.TLSRequire && !m.secured {
 		return ErrNoCertificates
 	}
 	return nil
+}
+
+// use brings a step into force. The caller holds mu.
+func (m *Mode) use(epoch, change uint64, number int) {
+	m.epoch, m.change = epoch, change
+	if steps[number] == m.Step() {
+		return
+	}
+	m.step.Store(&steps[number])
+	for _, do := range m.changed {
+		do(steps[number])
+	}
 }

@@ -99,3 +99,55 @@ func TestModeWithoutCertificates(t *testing.T) {
 		t.Errorf("a damaged file: %v", err)
 	}
 }
+
+// TestModeOnFullDisk checks that a stricter step is in force although its file cannot be written, that the file is
+// written by a later attempt, and that a less strict step waits for its file.
+func TestModeOnFullDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	makeDir := func() {
+		t.Helper()
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makeDir()
+	m := openMode(t, dir, true, true)
+	advance := func(change uint64, step wire.TLSStep) error {
+		return m.Advance(1, wire.TLSState{Step: step, Change: change})
+	}
+	if err := advance(1, wire.TLSAccept); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := advance(3, wire.TLSRequire); err == nil || m.Step() != wire.TLSRequire || m.TakesPlain() {
+			t.Errorf("require without a disk: %v, and the step is %q", err, m.Step())
+		}
+	}
+	if err := advance(2, wire.TLSPrefer); err != nil || m.Step() != wire.TLSRequire {
+		t.Errorf("an old answer: %v, and the step is %q", err, m.Step())
+	}
+	makeDir()
+	if err := advance(3, wire.TLSRequire); err != nil || openMode(t, dir, true, true).Step() != wire.TLSRequire {
+		t.Errorf("the next attempt: %v, and after a start %q", err, openMode(t, dir, true, true).Step())
+	}
+
+	m = openMode(t, dir, true, true)
+	if err := m.Advance(2, wire.TLSState{Step: wire.TLSPrefer, Change: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Advance(2, wire.TLSState{Step: wire.TLSAccept, Change: 5}); err == nil || m.Step() != wire.TLSPrefer {
+		t.Errorf("back without a disk: %v, and the step is %q", err, m.Step())
+	}
+
+	m = openMode(t, dir, false, true)
+	err := m.Advance(1, wire.TLSState{Step: wire.TLSRequire, Change: 1})
+	if !errors.Is(err, ErrNoCertificates) || errors.Is(err, os.ErrNotExist) {
+		t.Errorf("require without a disk and without certificates: %v", err)
+	}
+}

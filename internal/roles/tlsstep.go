@@ -1,6 +1,8 @@
 package roles
 
 import (
+	"sync/atomic"
+
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/certs"
@@ -18,15 +20,19 @@ func logStep(log hclog.Logger) func(wire.TLSStep) {
 // retriedMode is the mode of a master, which tries again while its disk is full.
 type retriedMode struct {
 	*certs.Mode
-	log hclog.Logger
+	log    hclog.Logger
+	warned atomic.Bool // since a step was last written
 }
 
 // Advance implements [masternode.TLSMode].
-func (m retriedMode) Advance(epoch uint64, s wire.TLSState) error {
+func (m *retriedMode) Advance(epoch uint64, s wire.TLSState) error {
 	err := m.Mode.Advance(epoch, s)
-	if durable.CanRetry(err) {
-		m.log.Warn("the step of TLS cannot be written now; it is tried again", "error", err)
-		return nil
+	if !durable.CanRetry(err) {
+		m.warned.Store(false)
+		return err
 	}
-	return err
+	if !m.warned.Swap(true) {
+		m.log.Warn("the step of TLS cannot be written now; it is tried again", "error", err)
+	}
+	return nil
 }
