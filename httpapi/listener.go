@@ -6,9 +6,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -293,9 +295,9 @@ const tlsRecord = 0x16
 // sniffTime bounds the time until the first byte of a connection, as net/http does for the header of a request.
 const sniffTime = 10 * time.Second
 
-// sniffer is a listener whose connections have TLS. While plain allows it, a connection may also be in plain text: its
-// first byte decides. A goroutine of each connection reads it, so that no client delays the others.
-type sniffer struct {
+// SecureListener is a listener whose connections have TLS. While plain allows it, a connection may also be in plain
+// text: its first byte decides. A goroutine of each connection reads it, so that no client delays the others.
+type SecureListener struct {
 	net.Listener
 	config *tls.Config
 	plain  func() bool
@@ -304,8 +306,9 @@ type sniffer struct {
 	close  sync.Once
 	tasks  sync.WaitGroup
 
-	mu      sync.Mutex // guards waiting
+	mu      sync.Mutex // guards all below
 	waiting map[net.Conn]struct{}
+	inPlain map[*peeked]struct{} // the open connections in plain text
 }
 
 // arrival is what Accept returns.
@@ -314,20 +317,20 @@ type arrival struct {
 	err  error
 }
 
-func newSniffer(l net.Listener, config *tls.Config, plain func() bool) *sniffer {
+func newSecureListener(l net.Listener, config *tls.Config, plain func() bool) *SecureListener {
 	if plain == nil {
 		plain = func() bool { return false }
 	}
-	s := &sniffer{
+	s := &SecureListener{
 		Listener: l, config: config, plain: plain, ready: make(chan arrival), closed: make(chan struct{}),
-		waiting: map[net.Conn]struct{}{},
+		waiting: map[net.Conn]struct{}{}, inPlain: map[*peeked]struct{}{},
 	}
 	s.tasks.Go(s.acceptAll)
 	return s
 }
 
 // acceptAll accepts connections until the listener is closed. After an error the server decides whether it goes on.
-func (s *sniffer) acceptAll() {
+func (s *SecureListener) acceptAll() {
 	for {
 		conn, err := s.Listener.Accept()
 		switch {
@@ -351,7 +354,7 @@ func (s *sniffer) acceptAll() {
 }
 
 // await notes a connection that has sent nothing. It returns false if the listener is closed.
-func (s *sniffer) await(conn net.Conn) bool {
+func (s *SecureListener) await(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
@@ -364,7 +367,7 @@ func (s *sniffer) await(conn net.Conn) bool {
 }
 
 // deliver hands a connection or an error to Accept. It returns false if the listener is closed.
-func (s *sniffer) deliver(a arrival) bool {
+func (s *SecureListener) deliver(a arrival) bool {
 	select {
 	case s.ready <- a:
 		return true
@@ -374,7 +377,7 @@ func (s *sniffer) deliver(a arrival) bool {
 }
 
 // sniff reads the first byte of a connection.
-func (s *sniffer) sniff(conn net.Conn) {
+func (s *SecureListener) sniff(conn net.Conn) {
 	p := &peeked{Conn: conn}
 	err := conn.SetReadDeadline(time.Now().Add(sniffTime))
 	if err == nil {
@@ -385,22 +388,38 @@ func (s *sniffer) sniff(conn net.Conn) {
 	}
 	s.mu.Lock()
 	delete(s.waiting, conn)
+	secured := p.first[0] == tlsRecord || !s.plain() // if it is in plain text, package http says that it speaks TLS
+	if err == nil && !secured {
+		p.listener = s
+		s.inPlain[p] = struct{}{} // from now on ClosePlain closes it
+	}
 	s.mu.Unlock()
 	if err != nil {
 		_ = conn.Close() // it sent nothing
 		return
 	}
 	whole := net.Conn(p)
-	if p.first[0] == tlsRecord || !s.plain() { // then package http says that it speaks TLS
+	if secured {
 		whole = tls.Server(p, s.config)
 	}
 	if !s.deliver(arrival{conn: whole}) {
-		_ = conn.Close()
+		_ = p.Close()
+	}
+}
+
+// ClosePlain closes the open connections in plain text, such as those of long answers. It must be called when plain has
+// become false. A client asks again, and is refused.
+func (s *SecureListener) ClosePlain() {
+	s.mu.Lock()
+	closing := slices.Collect(maps.Keys(s.inPlain))
+	s.mu.Unlock()
+	for _, p := range closing {
+		_ = p.Close() // the server may have closed it in between
 	}
 }
 
 // Accept implements [net.Listener].
-func (s *sniffer) Accept() (net.Conn, error) {
+func (s *SecureListener) Accept() (net.Conn, error) {
 	select {
 	case a := <-s.ready:
 		return a.conn, a.err
@@ -410,7 +429,7 @@ func (s *sniffer) Accept() (net.Conn, error) {
 }
 
 // Close implements [net.Listener]. It closes the connections that have sent nothing, and waits for their goroutines.
-func (s *sniffer) Close() (err error) {
+func (s *SecureListener) Close() (err error) {
 	s.close.Do(func() {
 		close(s.closed)
 		err = s.Listener.Close()
@@ -427,8 +446,19 @@ func (s *sniffer) Close() (err error) {
 // peeked is a connection whose first byte was read.
 type peeked struct {
 	net.Conn
-	first [1]byte
-	taken bool // first was read from it; used by its reader alone
+	first    [1]byte
+	taken    bool            // first was read from it; used by its reader alone
+	listener *SecureListener // that keeps it as one in plain text; nil with TLS
+}
+
+// Close implements [net.Conn].
+func (p *peeked) Close() error {
+	if l := p.listener; l != nil {
+		l.mu.Lock()
+		delete(l.inPlain, p)
+		l.mu.Unlock()
+	}
+	return p.Conn.Close()
 }
 
 // Read implements [net.Conn].

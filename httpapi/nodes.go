@@ -22,13 +22,13 @@ import (
 
 // Secure returns a listener for [Serve] whose connections have TLS. While plain returns true they may also be in plain
 // text; nil for never. The listener must be closed.
-func Secure(l net.Listener, store *certs.Store, plain func() bool) net.Listener {
-	return newSniffer(l, store.Server("http/1.1"), plain)
+func Secure(l net.Listener, store *certs.Store, plain func() bool) *SecureListener {
+	return newSecureListener(l, store.Server("http/1.1"), plain)
 }
 
 // SecureUsers is Secure for [ServeUsers].
-func SecureUsers(l net.Listener, store *certs.Store, plain func() bool) net.Listener {
-	return newSniffer(l, store.Server("h2", "http/1.1"), plain)
+func SecureUsers(l net.Listener, store *certs.Store, plain func() bool) *SecureListener {
+	return newSecureListener(l, store.Server("h2", "http/1.1"), plain)
 }
 
 // Peer returns the node that sends a request, by its certificate. ok is false for a user, and without TLS.

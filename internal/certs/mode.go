@@ -77,8 +77,11 @@ func (m *Mode) Step() wire.TLSStep {
 // TakesPlain reports whether a node with certificates takes connections in plain text.
 func (m *Mode) TakesPlain() bool { return m.Step().Mixed() && m.plain }
 
-// OnChange adds a function that is called after each change of the step. It must be called before the first one.
+// OnChange adds a function that is called after each later change of the step.
 func (m *Mode) OnChange(do func(wire.TLSStep)) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.changed = append(m.changed, do)

@@ -205,7 +205,7 @@ func checkPort(address string) error {
 // server are the functions of package httpapi that serve a role.
 type server struct {
 	serve  func(context.Context, net.Listener, http.Handler, hclog.Logger) error
-	secure func(net.Listener, *certs.Store, func() bool) net.Listener
+	secure func(net.Listener, *certs.Store, func() bool) *httpapi.SecureListener
 }
 
 var (
@@ -213,7 +213,8 @@ var (
 	userServer = server{httpapi.ServeUsers, httpapi.SecureUsers}
 )
 
-// run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files.
+// run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files, and cuts
+// the connections in plain text off once the step of TLS allows none.
 func (s server) run(
 	ctx context.Context, l net.Listener, store *certs.Store, mode *certs.Mode, h http.Handler, log hclog.Logger,
 ) error {
@@ -225,5 +226,13 @@ func (s server) run(
 	watching.Go(func() { store.Watch(watched) })
 	defer watching.Wait()
 	defer end()
-	return s.serve(ctx, s.secure(l, store, mode.TakesPlain), h, log)
+	secured := s.secure(l, store, mode.TakesPlain)
+	follow := func(wire.TLSStep) {
+		if !mode.TakesPlain() {
+			secured.ClosePlain()
+		}
+	}
+	mode.OnChange(follow)
+	follow(mode.Step()) // it may have changed before
+	return s.serve(ctx, secured, h, log)
 }
