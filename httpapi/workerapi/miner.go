@@ -33,14 +33,14 @@ type MinerConfig struct {
 	Logger      hclog.Logger
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
-	TLS          *certs.Mode // the step of the move to TLS; nil for none
+	TLS          certs.Port // with the step of the move to TLS; without a mode for none
 }
 
 // NewMiner makes the handler of a miner. All its routes except those of its health take the proof of a master that has
 // the miner's master token, and refuse requests once the masters have refused the miner.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
-	if cfg.Certificates != nil && cfg.TLS != nil {
+	if cfg.Certificates != nil && cfg.TLS.Mode != nil {
 		e.TakePlain(cfg.TLS.TakesPlain)
 	}
 	g := gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group}
@@ -65,7 +65,7 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		c.JSON(http.StatusOK, wire.MinerStatus{
 			ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining(),
 			Certificate: certificateOf(cfg.Certificates), Secrets: orNone(cfg.Reported)(),
-			TLS: useOf(cfg.TLS, c),
+			TLS: useOf(cfg.TLS.Mode, c),
 		})
 		return nil
 	}))

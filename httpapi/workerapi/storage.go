@@ -32,7 +32,7 @@ type StorageConfig struct {
 	Bearers     func() bool             // older nodes may send a token in place of a proof; nil for never
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
-	TLS          *certs.Mode // the step of the move to TLS; nil for none
+	TLS          certs.Port // with the step of the move to TLS; without a mode for none
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
 	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
@@ -66,11 +66,11 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
-		certs: cfg.Certificates, mode: cfg.TLS, secrets: orNone(cfg.Reported),
+		certs: cfg.Certificates, mode: cfg.TLS.Mode, secrets: orNone(cfg.Reported),
 		leader:  leaderSilence{last: time.Now(), answered: cfg.Answered},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
-	if cfg.Certificates != nil && cfg.TLS != nil {
+	if cfg.Certificates != nil && cfg.TLS.Mode != nil {
 		s.TakePlain(cfg.TLS.TakesPlain)
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)

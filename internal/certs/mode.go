@@ -27,8 +27,6 @@ var ErrNoCertificates = errors.New("the group of this node requires TLS, and thi
 type Mode struct {
 	path    string
 	secured bool // the node has certificates
-	// plain lets the node take plain text in the steps that allow it.
-	plain bool
 
 	step atomic.Pointer[wire.TLSStep]
 
@@ -45,10 +43,10 @@ var modeFormat = durable.Format{
 // steps are the steps by their numbers in the file.
 var steps = [...]wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
 
-// OpenMode reads the mode of a data folder, which may not exist yet. secured says that the node has certificates, plain
-// that it may take plain text in the steps that allow it. The error is [ErrNoCertificates] if it must not start.
-func OpenMode(dir string, secured, plain bool) (*Mode, error) {
-	m := &Mode{path: filepath.Join(dir, "tls-step"), secured: secured, plain: plain}
+// OpenMode reads the mode of a data folder, which may not exist yet. secured says that the node has certificates. The
+// error is [ErrNoCertificates] if it must not start.
+func OpenMode(dir string, secured bool) (*Mode, error) {
+	m := &Mode{path: filepath.Join(dir, "tls-step"), secured: secured}
 	number := uint8(0)
 	err := modeFormat.Read(m.path, func(f *durable.Fields) {
 		m.epoch, m.change, number = f.Uint64(), f.Uint64(), f.Uint8()
@@ -74,8 +72,16 @@ func (m *Mode) Step() wire.TLSStep {
 	return *m.step.Load()
 }
 
-// TakesPlain reports whether a node with certificates takes connections in plain text.
-func (m *Mode) TakesPlain() bool { return m.Step().Mixed() && m.plain }
+// Port is the mode of one port of a node with certificates. Mode may be nil.
+type Port struct {
+	*Mode
+	// Plain lets the port take plain text in the steps that allow it. It depends on the address of the port: see
+	// --insecure.
+	Plain bool
+}
+
+// TakesPlain reports whether the port takes connections in plain text now.
+func (p Port) TakesPlain() bool { return p.Plain && p.Step().Mixed() }
 
 // OnChange adds a function that is called after each later change of the step.
 func (m *Mode) OnChange(do func(wire.TLSStep)) {

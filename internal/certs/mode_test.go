@@ -11,9 +11,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-func openMode(t *testing.T, dir string, secured, plain bool) *Mode {
+func openMode(t *testing.T, dir string, secured bool) *Mode {
 	t.Helper()
-	m, err := OpenMode(dir, secured, plain)
+	m, err := OpenMode(dir, secured)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func openMode(t *testing.T, dir string, secured, plain bool) *Mode {
 // TestMode takes steps in order and out of order. A newer one is on the disk when it is in force.
 func TestMode(t *testing.T) {
 	dir := t.TempDir()
-	m := openMode(t, dir, true, true)
+	m := openMode(t, dir, true)
 	var seen []wire.TLSStep
 	m.OnChange(func(s wire.TLSStep) { seen = append(seen, s) })
 	for _, row := range []struct {
@@ -45,11 +45,11 @@ func TestMode(t *testing.T) {
 		if err := m.Advance(row.epoch, wire.TLSState{Step: row.step, Change: row.change}); err != nil {
 			t.Fatalf("%+v: %v", row, err)
 		}
-		if m.Step() != row.want || openMode(t, dir, true, true).Step() != row.want {
-			t.Errorf("%+v: %q, and after a start %q", row, m.Step(), openMode(t, dir, true, true).Step())
+		if m.Step() != row.want || openMode(t, dir, true).Step() != row.want {
+			t.Errorf("%+v: %q, and after a start %q", row, m.Step(), openMode(t, dir, true).Step())
 		}
-		if mixed := row.want == wire.TLSAccept || row.want == wire.TLSPrefer; m.TakesPlain() != mixed {
-			t.Errorf("%+v: it takes plain text: %v", row, m.TakesPlain())
+		if mixed := row.want == wire.TLSAccept || row.want == wire.TLSPrefer; (Port{m, true}).TakesPlain() != mixed {
+			t.Errorf("%+v: it takes plain text: %v", row, !mixed)
 		}
 	}
 	if want := []wire.TLSStep{"accept", "prefer", "accept", "require", "", "require"}; !slices.Equal(seen, want) {
@@ -60,13 +60,16 @@ func TestMode(t *testing.T) {
 	}
 }
 
-// TestModeWithoutPlain checks that the operator's flags keep a node from plain text at every step.
-func TestModeWithoutPlain(t *testing.T) {
-	m := openMode(t, t.TempDir(), true, false)
-	if err := m.Advance(1, wire.TLSState{Step: wire.TLSAccept, Change: 1}); err != nil || m.TakesPlain() {
-		t.Errorf("it takes plain text: %v, %v", m.TakesPlain(), err)
+// TestPorts checks that the operator's flags keep a port from plain text at every step, and only that port.
+func TestPorts(t *testing.T) {
+	m := openMode(t, t.TempDir(), true)
+	if err := m.Advance(1, wire.TLSState{Step: wire.TLSAccept, Change: 1}); err != nil {
+		t.Fatal(err)
 	}
-	if none := (*Mode)(nil); none.Step() != wire.TLSByFlags || none.TakesPlain() {
+	if (Port{m, false}).TakesPlain() || !(Port{m, true}).TakesPlain() {
+		t.Error("a port does not follow its flags")
+	}
+	if none := (Port{nil, true}); none.Step() != wire.TLSByFlags || none.TakesPlain() {
 		t.Error("a node without a mode takes plain text")
 	}
 }
@@ -75,17 +78,17 @@ func TestModeWithoutPlain(t *testing.T) {
 // then, and does not take a damaged file for none.
 func TestModeWithoutCertificates(t *testing.T) {
 	dir := t.TempDir()
-	m := openMode(t, dir, false, true)
+	m := openMode(t, dir, false)
 	if err := m.Advance(1, wire.TLSState{Step: wire.TLSPrefer, Change: 2}); err != nil {
 		t.Error(err)
 	}
 	if err := m.Advance(1, wire.TLSState{Step: wire.TLSRequire, Change: 3}); !errors.Is(err, ErrNoCertificates) {
 		t.Errorf("require: %v", err)
 	}
-	if _, err := OpenMode(dir, false, true); !errors.Is(err, ErrNoCertificates) {
+	if _, err := OpenMode(dir, false); !errors.Is(err, ErrNoCertificates) {
 		t.Errorf("a start: %v", err)
 	}
-	openMode(t, dir, true, true)
+	openMode(t, dir, true)
 	path := filepath.Join(dir, "tls-step")
 	data, err := os.ReadFile(path)
 	if err == nil {
@@ -95,7 +98,7 @@ func TestModeWithoutCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenMode(dir, false, true); !errors.Is(err, durable.ErrDamaged) {
+	if _, err := OpenMode(dir, false); !errors.Is(err, durable.ErrDamaged) {
 		t.Errorf("a damaged file: %v", err)
 	}
 }
@@ -111,7 +114,7 @@ func TestModeOnFullDisk(t *testing.T) {
 		}
 	}
 	makeDir()
-	m := openMode(t, dir, true, true)
+	m := openMode(t, dir, true)
 	advance := func(change uint64, step wire.TLSStep) error {
 		return m.Advance(1, wire.TLSState{Step: step, Change: change})
 	}
@@ -122,7 +125,7 @@ func TestModeOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := advance(3, wire.TLSRequire); err == nil || m.Step() != wire.TLSRequire || m.TakesPlain() {
+		if err := advance(3, wire.TLSRequire); err == nil || m.Step() != wire.TLSRequire || (Port{m, true}).TakesPlain() {
 			t.Errorf("require without a disk: %v, and the step is %q", err, m.Step())
 		}
 	}
@@ -130,11 +133,11 @@ func TestModeOnFullDisk(t *testing.T) {
 		t.Errorf("an old answer: %v, and the step is %q", err, m.Step())
 	}
 	makeDir()
-	if err := advance(3, wire.TLSRequire); err != nil || openMode(t, dir, true, true).Step() != wire.TLSRequire {
-		t.Errorf("the next attempt: %v, and after a start %q", err, openMode(t, dir, true, true).Step())
+	if err := advance(3, wire.TLSRequire); err != nil || openMode(t, dir, true).Step() != wire.TLSRequire {
+		t.Errorf("the next attempt: %v, and after a start %q", err, openMode(t, dir, true).Step())
 	}
 
-	m = openMode(t, dir, true, true)
+	m = openMode(t, dir, true)
 	if err := m.Advance(2, wire.TLSState{Step: wire.TLSPrefer, Change: 4}); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +148,7 @@ func TestModeOnFullDisk(t *testing.T) {
 		t.Errorf("back without a disk: %v, and the step is %q", err, m.Step())
 	}
 
-	m = openMode(t, dir, false, true)
+	m = openMode(t, dir, false)
 	err := m.Advance(1, wire.TLSState{Step: wire.TLSRequire, Change: 1})
 	if !errors.Is(err, ErrNoCertificates) || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("require without a disk and without certificates: %v", err)

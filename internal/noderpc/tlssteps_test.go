@@ -22,7 +22,7 @@ type stepRig struct {
 
 func newStepRig(t *testing.T, authority certs.Pair) *stepRig {
 	t.Helper()
-	mode, err := certs.OpenMode(t.TempDir(), true, true)
+	mode, err := certs.OpenMode(t.TempDir(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,8 +24,13 @@ func (c *NodeConfig) openMode() (err error) {
 	if c.Data == "" {
 		return nil // it is refused later
 	}
-	c.mode, err = certs.OpenMode(c.Data, c.TLS.Cert != "", c.Insecure || isLoopback(c.HTTP))
+	c.mode, err = certs.OpenMode(c.Data, c.TLS.Cert != "")
 	return err
+}
+
+// port returns the mode of a port at an address.
+func (c *NodeConfig) port(hostPort string) certs.Port {
+	return certs.Port{Mode: c.mode, Plain: c.Insecure || isLoopback(hostPort)}
 }
 
 // scheme returns that of this node's URL.
@@ -216,7 +221,7 @@ var (
 // run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files, and cuts
 // the connections in plain text off once the step of TLS allows none.
 func (s server) run(
-	ctx context.Context, l net.Listener, store *certs.Store, mode *certs.Mode, h http.Handler, log hclog.Logger,
+	ctx context.Context, l net.Listener, store *certs.Store, port certs.Port, h http.Handler, log hclog.Logger,
 ) error {
 	if store == nil {
 		return s.serve(ctx, l, h, log)
@@ -226,13 +231,13 @@ func (s server) run(
 	watching.Go(func() { store.Watch(watched) })
 	defer watching.Wait()
 	defer end()
-	secured := s.secure(l, store, mode.TakesPlain)
+	secured := s.secure(l, store, port.TakesPlain)
 	follow := func(wire.TLSStep) {
-		if !mode.TakesPlain() {
+		if !port.TakesPlain() {
 			secured.ClosePlain()
 		}
 	}
-	mode.OnChange(follow)
-	follow(mode.Step()) // it may have changed before
+	port.OnChange(follow)
+	follow(port.Step()) // it may have changed before
 	return s.serve(ctx, secured, h, log)
 }

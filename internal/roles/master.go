@@ -126,7 +126,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		raftTLS, certificate, reported = m.certs, m.certs.Report, m.certs.Certificate
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
-		TLS: raftTLS, Mode: cfg.mode,
+		TLS: raftTLS, Mode: cfg.port(cfg.Raft),
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, Secret: credentials.Masters.Tokens,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
@@ -181,7 +181,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
 		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Issuer: m.issuer,
-		Certificate: certificate, TakesPlain: cfg.mode.TakesPlain,
+		Certificate: certificate, TakesPlain: cfg.port(cfg.HTTP).TakesPlain,
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -216,7 +216,7 @@ func (m *Master) Run(ctx context.Context) error {
 	defer stopServing(nil)
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error {
-		return userServer.run(ctx, m.listener, m.certs, m.cfg.mode, m.handler, m.cfg.Logger)
+		return userServer.run(ctx, m.listener, m.certs, m.cfg.port(m.cfg.HTTP), m.handler, m.cfg.Logger)
 	})
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })

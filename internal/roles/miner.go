@@ -29,7 +29,7 @@ func OpenMiner(cfg WorkerConfig) (*Worker, error) {
 			handler: func() http.Handler {
 				return workerapi.NewMiner(workerapi.MinerConfig{
 					Node: node, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready, Group: w.registrar.Group,
-					Threads: cfg.Threads, Certificates: w.certs, TLS: w.cfg.mode, Secrets: w.secrets,
+					Threads: cfg.Threads, Certificates: w.certs, TLS: w.cfg.port(cfg.HTTP), Secrets: w.secrets,
 					Process:     w.process,
 					Reported:    w.store.Report,
 					Bearers:     w.takesBearers,

@@ -17,7 +17,7 @@ import (
 // TestRequireEndsLongAnswers begins an answer without an end in plain text. It ends when the step requires TLS.
 func TestRequireEndsLongAnswers(t *testing.T) {
 	store := certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m")
-	mode, err := certs.OpenMode(t.TempDir(), true, true)
+	mode, err := certs.OpenMode(t.TempDir(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,9 @@ func TestRequireEndsLongAnswers(t *testing.T) {
 		}
 		<-r.Context().Done()
 	})
-	go func() { served <- userServer.run(ctx, l, store, mode, handler, hclog.NewNullLogger()) }()
+	go func() {
+		served <- userServer.run(ctx, l, store, certs.Port{Mode: mode, Plain: true}, handler, hclog.NewNullLogger())
+	}()
 	answer, err := http.Get("http://" + l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -58,5 +60,25 @@ func TestRequireEndsLongAnswers(t *testing.T) {
 	cancel()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPortsInPlainText checks that the address of each port of a master decides whether it takes plain text, unless
+// --insecure allows it for all.
+func TestPortsInPlainText(t *testing.T) {
+	cfg := DefaultMaster()
+	cfg.Data, cfg.HTTP, cfg.Raft, cfg.TLS.Cert = t.TempDir(), "127.0.0.1:8000", "192.0.2.1:8001", "a.crt"
+	if err := cfg.openMode(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.mode.Advance(1, wire.TLSState{Step: wire.TLSAccept, Change: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if !cfg.port(cfg.HTTP).TakesPlain() || cfg.port(cfg.Raft).TakesPlain() {
+		t.Error("the address of one port decides about the other")
+	}
+	cfg.Insecure = true
+	if !cfg.port(cfg.HTTP).TakesPlain() || !cfg.port(cfg.Raft).TakesPlain() {
+		t.Error("--insecure has no effect")
 	}
 }

@@ -204,7 +204,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	handler := w.node.handler()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return nodeServer.run(ctx, w.listener, w.certs, w.cfg.mode, handler, w.cfg.Logger)
+		return nodeServer.run(ctx, w.listener, w.certs, w.cfg.port(w.cfg.HTTP), handler, w.cfg.Logger)
 	})
 	g.Go(func() error { return w.registrar.Run(ctx) })
 	g.Go(func() error { return w.space.Run(ctx) })
