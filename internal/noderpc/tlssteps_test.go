@@ -116,6 +116,12 @@ func TestSteps(t *testing.T) {
 	if way := r.call(t, "http://"+address); !strings.HasPrefix(way, "error") {
 		t.Errorf("a node that has spoken TLS is called in another way: %s", way)
 	}
+	// The way back forgets that, even if no node was called meanwhile.
+	r.at(t, wire.TLSAccept)
+	r.at(t, wire.TLSPrefer)
+	if way := r.call(t, "http://"+address); way != "plain" {
+		t.Errorf("a node that spoke TLS before the way back is called so: %s", way)
+	}
 	if err := stripping.Close(); err != nil {
 		t.Error(err)
 	}

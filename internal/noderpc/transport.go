@@ -31,9 +31,9 @@ type Transport struct {
 	mode           *certs.Mode
 	calls          *nodeauth.Caller
 
-	mu    sync.Mutex // guards all below
-	step  wire.TLSStep
-	peers map[string]tlsPeer // by host:port, in the present step
+	mu      sync.Mutex         // guards all below
+	changes uint64             // of the step of TLS, since the start
+	peers   map[string]tlsPeer // by host:port, since the last change
 }
 
 // pool has the connections of one kind.
@@ -99,6 +99,7 @@ func NewSecureTransport(store *certs.Store, mode *certs.Mode, roles ...string) *
 		return t
 	}
 	t.mode, t.secured = mode, newPool()
+	mode.OnChange(t.forget)
 	for _, h := range []*http.Transport{t.secured.kept, t.secured.fresh} {
 		dial := h.DialContext
 		h.DialTLSContext = func(ctx context.Context, network, hostPort string) (net.Conn, error) {
@@ -125,6 +126,15 @@ func NewSecureTransport(store *certs.Store, mode *certs.Mode, roles ...string) *
 	return t
 }
 
+// forget forgets which nodes have spoken TLS, as the step of TLS has changed. On the way back from [wire.TLSPrefer] a
+// node may lose its certificates.
+func (t *Transport) forget(wire.TLSStep) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.changes++
+	clear(t.peers)
+}
+
 var errPlain = errors.New("this node has certificates (--tls-cert), and calls no URL that begins with " +
 	"http:// before the group accepts both (chainstore tls accept)")
 
@@ -149,7 +159,7 @@ func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
 	switch {
 	case r.URL.Scheme != "http" || step == wire.TLSByFlags:
 		return t.secured, r
-	case step == wire.TLSAccept || step == wire.TLSPrefer && !t.speaksTLS(r.Context(), step, r.URL.Host):
+	case step == wire.TLSAccept || step == wire.TLSPrefer && !t.speaksTLS(r.Context(), r.URL.Host):
 		return t.plain, r
 	}
 	secured, url := r.WithContext(r.Context()), *r.URL
@@ -161,12 +171,9 @@ func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
 // speaksTLS reports whether a node is to be called over TLS. It is asked once with a connection of its own: a request
 // whose body cannot be read again must not be sent to find out. A failure other than an answer that is not of TLS says
 // nothing: then the call itself fails.
-func (t *Transport) speaksTLS(ctx context.Context, step wire.TLSStep, hostPort string) bool {
+func (t *Transport) speaksTLS(ctx context.Context, hostPort string) bool {
 	t.mu.Lock()
-	if t.step != step {
-		t.step = step
-		clear(t.peers)
-	}
+	changes := t.changes
 	peer, known := t.peers[hostPort]
 	t.mu.Unlock()
 	if known && (peer.secured || time.Since(peer.asked) < plainTime) {
@@ -182,7 +189,7 @@ func (t *Transport) speaksTLS(ctx context.Context, step wire.TLSStep, hostPort s
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.step == step && !t.peers[hostPort].secured {
+	if t.changes == changes && !t.peers[hostPort].secured {
 		t.peers[hostPort] = tlsPeer{secured: err == nil, asked: time.Now()}
 	}
 	return err == nil || t.peers[hostPort].secured
