@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chainstore/chainstore/internal/certs"
@@ -78,10 +79,10 @@ func TestSteps(t *testing.T) {
 		step               wire.TLSStep
 		plainNode, tlsNode string
 	}{
-		{wire.TLSByFlags, "error", "error"}, // as URLs begin with http://
-		{wire.TLSAccept, "plain", ""},
+		{wire.TLSByFlags, "error", "error"},  // as URLs begin with http://
+		{wire.TLSAccept, "plain", "secured"}, // at the second call
 		{wire.TLSPrefer, "plain", "secured"},
-		{wire.TLSAccept, "plain", ""},
+		{wire.TLSAccept, "plain", "secured"}, // at the second call
 		{wire.TLSPrefer, "plain", "secured"},
 		{wire.TLSRequire, "error", "secured"},
 	} {
@@ -90,6 +91,11 @@ func TestSteps(t *testing.T) {
 		}
 		if way := r.call(t, plain.URL); !strings.HasPrefix(way, row.plainNode) {
 			t.Errorf("%s: a node in plain text is called so: %s", row.step.Name(), way)
+		}
+		if row.step == wire.TLSAccept {
+			if way := r.call(t, "http://"+address); way != "" {
+				t.Errorf("a node that refuses plain text is called so: %s", way)
+			}
 		}
 		if way := r.call(t, "http://"+address); !strings.HasPrefix(way, row.tlsNode) {
 			t.Errorf("%s: a node with TLS is called so: %s", row.step.Name(), way)
@@ -126,4 +132,65 @@ func TestSteps(t *testing.T) {
 		t.Error(err)
 	}
 	<-served
+}
+
+// TestAcceptUpgrades checks that a node which missed the later steps comes to TLS by itself: it calls one that refuses
+// plain text over TLS. That lasts for a while only, as no more than plain text is promised in that step.
+func TestAcceptUpgrades(t *testing.T) {
+	authority := certstest.NewAuthority(t)
+	var calls atomic.Int32 // in plain text
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	defer refusing.Close()
+	r := newStepRig(t, authority)
+	r.at(t, wire.TLSAccept)
+	for range 2 { // an answer of a node that takes plain text is no refusal
+		_ = r.call(t, refusing.URL)
+	}
+	if calls.Load() != 2 {
+		t.Errorf("%d calls in plain text", calls.Load())
+	}
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	serve := func(l net.Listener) func() {
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Way", map[bool]string{true: "secured", false: "plain"}[r.TLS != nil])
+		})}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(l) }()
+		return func() {
+			r.transport.CloseIdle()
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+			<-served
+		}
+	}
+	end := serve(tls.NewListener(l, certstest.Open(t, authority, certs.Master, "b").Server("http/1.1")))
+	_ = r.call(t, "http://"+address) // refused
+	for range 2 {
+		if way := r.call(t, "http://"+address); way != "secured" {
+			t.Errorf("a node that refused plain text is called so: %s", way)
+		}
+	}
+	end()
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	end = serve(l)
+	defer end()
+	r.transport.mu.Lock()
+	peer := r.transport.peers[address]
+	peer.asked = peer.asked.Add(-plainTime)
+	r.transport.peers[address] = peer
+	r.transport.mu.Unlock()
+	if way := r.call(t, "http://"+address); way != "plain" {
+		t.Errorf("a node that lost its certificates is called so: %s", way)
+	}
 }

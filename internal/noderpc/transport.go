@@ -42,10 +42,12 @@ type pool struct{ kept, fresh *http.Transport }
 // tlsPeer says whether a node speaks TLS.
 type tlsPeer struct {
 	secured bool      // it has spoken TLS, with the right certificate
-	asked   time.Time // when it last did not
+	refused bool      // it has refused plain text since asked
+	asked   time.Time // when it was last asked whether it speaks TLS
 }
 
-// plainTime is how long a node is called in plain text after it did not speak TLS.
+// plainTime is how long a node is called in plain text after it did not speak TLS, unless it refuses that. In the step
+// [wire.TLSAccept] it is how long it is called over TLS after it spoke it.
 const plainTime = 10 * time.Second
 
 func newPool() pool {
@@ -89,7 +91,8 @@ func (t *Transport) freshAs(cred nodeauth.Credential) exchange.Send {
 // with http://:
 //
 //   - [wire.TLSByFlags]: they are refused
-//   - [wire.TLSAccept]: in plain text
+//   - [wire.TLSAccept]: in plain text, unless the node refuses that and speaks TLS. The group may have gone on without
+//     this node
 //   - [wire.TLSPrefer]: over TLS if the node speaks it, and otherwise in plain text. A node that has spoken TLS in this
 //     step is not called in plain text any more, and no wrong certificate or broken connection leads to it
 //   - [wire.TLSRequire]: over TLS
@@ -141,13 +144,13 @@ var errPlain = errors.New("this node has certificates (--tls-cert), and calls no
 // RoundTrip implements [http.RoundTripper].
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	p, r := t.choose(r)
-	return exchange.Paced(p.kept.RoundTrip)(r)
+	return exchange.Paced(t.noting(p.kept.RoundTrip))(r)
 }
 
 // roundTripFresh is RoundTrip on a connection of its own.
 func (t *Transport) roundTripFresh(r *http.Request) (*http.Response, error) {
 	p, r := t.choose(r)
-	return exchange.Paced(p.fresh.RoundTrip)(r)
+	return exchange.Paced(t.noting(p.fresh.RoundTrip))(r)
 }
 
 // choose returns the connections for a request, and the request as it is sent on them.
@@ -159,7 +162,7 @@ func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
 	switch {
 	case r.URL.Scheme != "http" || step == wire.TLSByFlags:
 		return t.secured, r
-	case step == wire.TLSAccept || step == wire.TLSPrefer && !t.speaksTLS(r.Context(), r.URL.Host):
+	case step == wire.TLSAccept && !t.provesTLS(r.Context(), r.URL.Host), step == wire.TLSPrefer && !t.speaksTLS(r.Context(), r.URL.Host):
 		return t.plain, r
 	}
 	secured, url := r.WithContext(r.Context()), *r.URL
@@ -193,6 +196,46 @@ func (t *Transport) speaksTLS(ctx context.Context, hostPort string) bool {
 		t.peers[hostPort] = tlsPeer{secured: err == nil, asked: time.Now()}
 	}
 	return err == nil || t.peers[hostPort].secured
+}
+
+// noting is send that notes nodes which refuse plain text.
+func (t *Transport) noting(send exchange.Send) exchange.Send {
+	return func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		// So package http answers plain text on a port with TLS. No other answer has this version.
+		if err == nil && resp.StatusCode == http.StatusBadRequest && !resp.ProtoAtLeast(1, 1) && resp.TLS == nil {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if !t.peers[r.URL.Host].secured {
+				t.peers[r.URL.Host] = tlsPeer{refused: true}
+			}
+		}
+		return resp, err
+	}
+}
+
+// provesTLS reports whether a node that has refused plain text shows the right certificate. The refusal has no MAC, so
+// it proves nothing, and the answer is good for plainTime only.
+func (t *Transport) provesTLS(ctx context.Context, hostPort string) bool {
+	t.mu.Lock()
+	changes, peer := t.changes, t.peers[hostPort]
+	t.mu.Unlock()
+	switch {
+	case !peer.refused:
+		return false
+	case peer.secured && time.Since(peer.asked) < plainTime:
+		return true
+	}
+	conn, err := t.secured.fresh.DialTLSContext(ctx, "tcp", hostPort)
+	if err == nil {
+		_ = conn.Close() // it has shown its certificate, which was its only purpose
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.changes == changes {
+		t.peers[hostPort] = tlsPeer{secured: err == nil, refused: err == nil, asked: time.Now()}
+	}
+	return err == nil
 }
 
 // CloseIdle closes the connections that no call uses at the moment.
