@@ -2,11 +2,13 @@ package noderpc
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
@@ -29,6 +31,32 @@ func nodeHeader() http.Header {
 	// With an empty list net/http may repeat the request on another connection. It is not sent.
 	header[wire.HeaderIdempotencyKey] = []string{}
 	return header
+}
+
+// way is how an answer came.
+type way struct{ tls *tls.ConnectionState }
+
+// watched returns the target whose answers are noted in the result.
+func (t target) watched() (target, *way) {
+	w, send := &way{}, t.send
+	t.send = func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		if err == nil {
+			w.tls = resp.TLS
+		}
+		return resp, err
+	}
+	return t, w
+}
+
+// check corrects what a node says about the step of TLS: its answer came over TLS only if this side saw that too, with
+// the certificate that the node says it has. Thus one in the path that has another certificate counts as plain text.
+func (w *way) check(use *wire.TLSUse, certificate *wire.Certificate) {
+	if use == nil {
+		return
+	}
+	id, ok := certs.PeerOf(w.tls)
+	use.Secured = use.Secured && ok && certificate != nil && id.String() == certificate.Identity
 }
 
 // get requests an answer of up to limit bytes.

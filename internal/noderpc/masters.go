@@ -36,7 +36,10 @@ func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
 
 // Member asks a master for its identity.
 func (m *Masters) Member(ctx context.Context, url string) (wire.Member, error) {
-	return decode[wire.Member](m.at(url, false).get(ctx, wire.PathMember, exchange.MaxSmall))
+	t, way := m.at(url, false).watched()
+	member, err := decode[wire.Member](t.get(ctx, wire.PathMember, exchange.MaxSmall))
+	way.check(member.TLS, member.Certificate)
+	return member, err
 }
 
 // Adopt makes a new master part of a group.

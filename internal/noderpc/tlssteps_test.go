@@ -2,6 +2,8 @@ package noderpc
 
 import (
 	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/certs/certstest"
+	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -192,5 +195,87 @@ func TestAcceptUpgrades(t *testing.T) {
 	r.transport.mu.Unlock()
 	if way := r.call(t, "http://"+address); way != "plain" {
 		t.Errorf("a node that lost its certificates is called so: %s", way)
+	}
+}
+
+// TestSecuredIsSeen asks nodes that say how they were asked. Only an answer that came over TLS, from the certificate
+// that the node says it has, counts as one over TLS.
+func TestSecuredIsSeen(t *testing.T) {
+	authority := certstest.NewAuthority(t)
+	b := certstest.Open(t, authority, certs.Storage, "b")
+	own := b.Identity().String()
+	var use wire.TLSUse
+	var certificate *wire.Certificate
+	status := func() wire.StorageStatus {
+		said := use
+		return wire.StorageStatus{TLS: &said, Certificate: certificate}
+	}
+	notNext := false
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == wire.PathSession:
+			refuse(http.StatusNotFound, wire.ErrNoSuchRoute.Name)(w, r)
+		case notNext && r.Method == http.MethodPut:
+			w.Header().Set("Content-Type", wire.TypeProblem)
+			w.WriteHeader(http.StatusConflict)
+			problem := wire.Problem{Type: wire.ProblemBase + wire.ErrNotNext.Name, Status: http.StatusConflict}
+			if err := json.NewEncoder(w).Encode(wire.NotNext{Problem: problem, StorageStatus: status()}); err != nil {
+				t.Error(err)
+			}
+		default:
+			reply(w, http.StatusOK, status()) // the other kinds of answers have the same fields
+		}
+	})
+	plain := httptest.NewServer(handler)
+	defer plain.Close()
+	secured := httptest.NewUnstartedServer(handler)
+	secured.Listener = tls.NewListener(secured.Listener, b.Server("http/1.1"))
+	secured.Start()
+	defer secured.Close()
+	overTLS := "https" + strings.TrimPrefix(secured.URL, "http")
+	r := newStepRig(t, authority)
+	r.transport = NewSecureTransport(certstest.Open(t, authority, certs.Master, "a"), r.mode, certs.Storage)
+	r.transport.Identify(nodeauth.NewProcess(), func() string { return "test" }, func() bool { return true })
+	t.Cleanup(r.transport.CloseIdle)
+	workers := NewWorkers(r.transport, testSecrets)
+	workers.ToOlder(func() bool { return true })
+	masters := NewMasters(r.transport, testSecrets.For(nodeauth.Masters))
+	r.at(t, wire.TLSAccept)
+	for _, row := range []struct {
+		url         string
+		says        bool
+		certificate *wire.Certificate
+		want        bool
+	}{
+		{overTLS, true, &wire.Certificate{Identity: own}, true},
+		{overTLS, false, &wire.Certificate{Identity: own}, false},
+		{overTLS, true, &wire.Certificate{Identity: own + "x"}, false}, // a relay with another certificate
+		{overTLS, true, nil, false},
+		{plain.URL, true, &wire.Certificate{Identity: own}, false},
+	} {
+		use, certificate = wire.TLSUse{Step: wire.TLSPrefer, Secured: row.says}, row.certificate
+		check := func(call string, got *wire.TLSUse, err error) {
+			t.Helper()
+			if err != nil || got == nil || got.Secured != row.want || got.Step != wire.TLSPrefer {
+				t.Errorf("%s at %s, which says %v with %+v: %+v, %v", call, row.url, row.says, row.certificate, got, err)
+			}
+		}
+		ctx, w, order := t.Context(), olderWorker(row.url), wire.Order{Epoch: 1, Term: 1}
+		s, err := workers.StorageStatus(ctx, w, order)
+		check("the status of a storage node", s.TLS, err)
+		miner, err := workers.MinerStatus(ctx, w, order)
+		check("the status of a miner", miner.TLS, err)
+		member, err := masters.Member(ctx, row.url)
+		check("a master", member.TLS, err)
+		s, err = workers.PutBlock(ctx, w, order, 1, []byte("block"))
+		check("a block", s.TLS, err)
+		notNext = true
+		_, err = workers.PutBlock(ctx, w, order, 1, []byte("block"))
+		if has, ok := errors.AsType[*wire.NotNextError](err); !ok {
+			t.Errorf("a block that is not next: %v", err)
+		} else {
+			check("a block that is not next", has.Status.TLS, nil)
+		}
+		notNext = false
 	}
 }
