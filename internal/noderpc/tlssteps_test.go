@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/certs/certstest"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -277,5 +278,40 @@ func TestSecuredIsSeen(t *testing.T) {
 			check("a block that is not next", has.Status.TLS, nil)
 		}
 		notNext = false
+	}
+}
+
+// TestOnlyTLS sends a request with the token of a user to nodes in plain text and with TLS. One in the path that answers
+// in plain text gets nothing.
+func TestOnlyTLS(t *testing.T) {
+	authority := certstest.NewAuthority(t)
+	var reached atomic.Int32
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer plain.Close()
+	secured := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(r.Header.Get("Authorization"))) // the client reports a failure
+	}))
+	secured.Listener = tls.NewListener(secured.Listener,
+		certstest.Open(t, authority, certs.Master, "b").Server("http/1.1"))
+	secured.Start()
+	defer secured.Close()
+	r := newStepRig(t, authority)
+	for _, step := range []wire.TLSStep{wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire} {
+		r.at(t, step)
+		ask := func(url string) (*exchange.Answer, error) {
+			return exchange.Do(exchange.OnlyTLS(t.Context()), r.transport.RoundTrip, &exchange.Request{
+				Method: http.MethodGet, Base: url, Limit: exchange.MaxSmall,
+				Header: http.Header{"Authorization": {"Bearer admin"}},
+			})
+		}
+		if _, err := ask(plain.URL); err == nil || !exchange.NoTLS(err) {
+			t.Errorf("%s: a node in plain text: %v", step, err)
+		}
+		if a, err := ask(secured.URL); err != nil || string(a.Body) != "Bearer admin" {
+			t.Errorf("%s: a node with TLS: %+v, %v", step, a, err)
+		}
+	}
+	if reached.Load() != 0 {
+		t.Errorf("%d requests in plain text", reached.Load())
 	}
 }

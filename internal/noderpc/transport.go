@@ -96,6 +96,8 @@ func (t *Transport) freshAs(cred nodeauth.Credential) exchange.Send {
 //   - [wire.TLSPrefer]: over TLS if the node speaks it, and otherwise in plain text. A node that has spoken TLS in this
 //     step is not called in plain text any more, and no wrong certificate or broken connection leads to it
 //   - [wire.TLSRequire]: over TLS
+//
+// In the last three steps a request with [exchange.OnlyTLS] is sent over TLS or not at all.
 func NewSecureTransport(store *certs.Store, mode *certs.Mode, roles ...string) *Transport {
 	t := NewTransport()
 	if store == nil {
@@ -162,6 +164,7 @@ func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
 	switch {
 	case r.URL.Scheme != "http" || step == wire.TLSByFlags:
 		return t.secured, r
+	case exchange.IsOnlyTLS(r.Context()):
 	case step == wire.TLSAccept && !t.provesTLS(r.Context(), r.URL.Host), step == wire.TLSPrefer && !t.speaksTLS(r.Context(), r.URL.Host):
 		return t.plain, r
 	}
@@ -183,11 +186,10 @@ func (t *Transport) speaksTLS(ctx context.Context, hostPort string) bool {
 		return peer.secured
 	}
 	conn, err := t.secured.fresh.DialTLSContext(ctx, "tcp", hostPort)
-	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case err == nil:
 		_ = conn.Close() // it has shown its certificate, which was its only purpose
-	case !plain:
+	case !exchange.NoTLS(err):
 		return true
 	}
 	t.mu.Lock()
