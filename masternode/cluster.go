@@ -164,6 +164,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addDisks(leading)
 	notices.addCertificates(leading.Certificates, n.cfg.Clock())
 	notices.addSecrets(leading.Secrets)
+	notices.addTLS(v.TLS.Step, leading)
 	if leading.SealOld {
 		notices.add(wire.CodeSealOld, nil)
 	}

@@ -315,3 +315,45 @@ func TestOnlyTLS(t *testing.T) {
 		t.Errorf("%d requests in plain text", reached.Load())
 	}
 }
+
+// TestCertificateInPlainText asks a node that says in plain text that it has certificates. In the step that prefers TLS
+// it is not called in plain text any more: one in the path must not keep it from TLS.
+func TestCertificateInPlainText(t *testing.T) {
+	var calls atomic.Int32
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.PathSession {
+			refuse(http.StatusNotFound, wire.ErrNoSuchRoute.Name)(w, r)
+			return
+		}
+		calls.Add(1)
+		reply(w, http.StatusOK, wire.Member{
+			TLS: &wire.TLSUse{Step: wire.TLSPrefer}, Certificate: &wire.Certificate{Identity: "spiffe://x/master/b"},
+		})
+	}))
+	defer plain.Close()
+	r := newStepRig(t, certstest.NewAuthority(t))
+	r.transport.Identify(nodeauth.NewProcess(), func() string { return "test" }, func() bool { return true })
+	masters := NewMasters(r.transport, testSecrets.For(nodeauth.Masters))
+	ask := func() error {
+		_, err := masters.Member(t.Context(), plain.URL)
+		return err
+	}
+	r.at(t, wire.TLSAccept)
+	for range 2 {
+		if err := ask(); err != nil {
+			t.Errorf("accept: %v", err)
+		}
+	}
+	r.at(t, wire.TLSPrefer)
+	if err := ask(); err != nil {
+		t.Errorf("prefer: %v", err)
+	}
+	for range 2 {
+		if err := ask(); !exchange.NoTLS(err) {
+			t.Errorf("after it has said that it has certificates: %v", err)
+		}
+	}
+	if calls.Load() != 3 {
+		t.Errorf("%d calls in plain text", calls.Load())
+	}
+}

@@ -200,6 +200,16 @@ func (t *Transport) speaksTLS(ctx context.Context, hostPort string) bool {
 	return err == nil || t.peers[hostPort].secured
 }
 
+// remember notes that a node speaks TLS. In the step [wire.TLSPrefer] it is not called in plain text any more.
+func (t *Transport) remember(hostPort string) {
+	if t.mode.Step() != wire.TLSPrefer {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.peers[hostPort] = tlsPeer{secured: true, asked: time.Now()}
+}
+
 // noting is send that notes nodes which refuse plain text.
 func (t *Transport) noting(send exchange.Send) exchange.Send {
 	return func(r *http.Request) (*http.Response, error) {
