@@ -255,11 +255,8 @@ func (n *Node) followTLS(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
-		var epoch uint64
-		var state wire.TLSState
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch, state = s.Group().Epoch, s.TLS() })
-		if err := n.cfg.TLS.Advance(epoch, state); err != nil {
-			return fmt.Errorf("follow the step of TLS: %w", err)
+		if err := n.advanceTLS(); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -267,6 +264,17 @@ func (n *Node) followTLS(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// advanceTLS takes the step of TLS that this master's table has now.
+func (n *Node) advanceTLS() error {
+	var epoch uint64
+	var state wire.TLSState
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch, state = s.Group().Epoch, s.TLS() })
+	if err := n.cfg.TLS.Advance(epoch, state); err != nil {
+		return fmt.Errorf("follow the step of TLS: %w", err)
+	}
+	return nil
 }
 
 // SetTLS changes the step of the move to TLS. This master must lead. A step that the table has is no error. Errors:

@@ -141,7 +141,8 @@ const (
 	enoughCommits     = 96 // of all masters
 )
 
-// New makes a master. It does nothing until Run is called.
+// New makes a master. It does nothing until Run is called, except that it follows the step of TLS that its folder has:
+// the master may listen before.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
 		//mutant:wall-clock
@@ -194,6 +195,9 @@ func New(cfg Config) (*Node, error) {
 	n.confirms = batch.New(batch.Config[struct{}, struct{}]{
 		Lanes: 1, Eager: 1, MaxCount: math.MaxInt, Handle: n.confirmBatch, Closed: stopping,
 	})
+	if err := n.advanceTLS(); err != nil {
+		return nil, err
+	}
 	return n, nil
 }
 

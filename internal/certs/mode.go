@@ -37,7 +37,7 @@ type Mode struct {
 }
 
 var modeFormat = durable.Format{
-	Magic: "CSTL", Version: 1, Remedy: "remove it: the node learns the step of TLS from the masters again",
+	Magic: "CSTL", Version: 1, Remedy: "copy the file of another node of this cluster: it is the same at all nodes",
 }
 
 // steps are the steps by their numbers in the file.
