@@ -233,6 +233,47 @@ func TestMoveToTLS(t *testing.T) {
 	c.withHTTPS().verify(o)
 }
 
+// TestRestartWhileMoving stops all nodes of a cluster in a step in which they take plain text, and starts them again.
+// None of them has heard from a leader then, so they take little in plain text. They find a leader all the same.
+func TestRestartWhileMoving(t *testing.T) {
+	users := &moving{}
+	c := startWith(t, func(topology *devcluster.Topology) {
+		users.Transport = &http.Transport{TLSClientConfig: trustOf(topology.Dir)}
+		topology.HTTP = &http.Client{Transport: users}
+	})
+	c.awaitLevel()
+	o := newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	l.end()
+	c.command(nil, "tls", "accept", "--cluster", c.clusterFile())
+	c.awaitStep(wire.TLSAccept, func(string) bool { return false })
+	roles := c.Topology().Roles()
+	for _, r := range roles {
+		if err := c.Issue(r, certs.NodeLifetime); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.StopRole(r.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One master has no certificate yet. It speaks plain text only.
+	if err := c.StartAs(roles[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range roles[1:] {
+		if err := c.StartAs(c.withTLS(r.Name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.awaitComplete(3)
+	c.awaitStep(wire.TLSAccept, func(string) bool { return false })
+	l = c.startLoad(o)
+	l.more(some)
+	l.end()
+	c.verify(o)
+}
+
 // withHTTPS restarts a cluster that has moved to TLS, with https:// in all flags.
 func (c *cluster) withHTTPS() *cluster {
 	c.t.Helper()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/certs/certstest"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestPlainTextAndTLS serves both on one port, and refuses plain text on open connections too once it is not taken any
@@ -26,7 +28,7 @@ func TestPlainTextAndTLS(t *testing.T) {
 	var plain atomic.Bool
 	plain.Store(true)
 	e := New(hclog.NewNullLogger())
-	e.TakePlain(plain.Load)
+	e.TakePlain(plain.Load, func() bool { return false })
 	e.GET("/way", e.Only(true, certs.Master), func(c *gin.Context) {
 		way := "plain"
 		if c.Request.TLS != nil {
@@ -92,5 +94,40 @@ func TestPlainTextAndTLS(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil || time.Since(began) > sniffTime/2 {
 		t.Errorf("the end: %v after %v", err, time.Since(began))
+	}
+}
+
+// TestPlainTextBeforeALeader checks that a node which has heard from no leader yet takes plain text only on the routes of
+// its health, and on those by which masters find a leader. It takes all requests over TLS.
+func TestPlainTextBeforeALeader(t *testing.T) {
+	unconfirmed := true
+	e := New(hclog.NewNullLogger())
+	e.TakePlain(func() bool { return true }, func() bool { return unconfirmed })
+	for _, path := range []string{"/livez", wire.PathMember, "/v1/cluster", wire.PathBlocks + ":number"} {
+		e.GET(path, func(c *gin.Context) { c.Status(http.StatusOK) })
+	}
+	ask := func(path string, secured bool) *httptest.ResponseRecorder {
+		r, w := httptest.NewRequest(http.MethodGet, path, nil), httptest.NewRecorder()
+		if secured {
+			r.TLS = &tls.ConnectionState{}
+		}
+		e.ServeHTTP(w, r)
+		return w
+	}
+	for _, unconfirmed = range []bool{true, false} {
+		for path, always := range map[string]bool{
+			"/livez": true, wire.PathMember: true, "/v1/cluster": false, wire.PathBlocks + "7": false,
+		} {
+			want := http.StatusOK
+			if unconfirmed && !always {
+				want = http.StatusServiceUnavailable
+			}
+			if w := ask(path, false); w.Code != want || (want != http.StatusOK) != (w.Header().Get("Connection") == "close") {
+				t.Errorf("%s in plain text, unconfirmed %v: %d", path, unconfirmed, w.Code)
+			}
+			if w := ask(path, true); w.Code != http.StatusOK {
+				t.Errorf("%s over TLS, unconfirmed %v: %d", path, unconfirmed, w.Code)
+			}
+		}
 	}
 }

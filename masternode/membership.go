@@ -227,6 +227,8 @@ type TLSMode interface {
 	// Advance follows the step of the table in an epoch of the group. An older one is ignored. After an error the
 	// master must stop.
 	Advance(epoch uint64, s wire.TLSState) error
+	// Confirm says that the step is not older than what a leader had since this start.
+	Confirm()
 }
 
 // unmoved is the mode of a master whose group is never moved.
@@ -234,6 +236,7 @@ type unmoved struct{}
 
 func (unmoved) Step() wire.TLSStep                  { return wire.TLSByFlags }
 func (unmoved) Advance(uint64, wire.TLSState) error { return nil }
+func (unmoved) Confirm()                            {}
 
 // followEvery is the time between two looks at the step of TLS in the table.
 const followEvery = 50 * time.Millisecond
@@ -261,6 +264,22 @@ func (n *Node) followTLS(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// confirmTLS confirms the step of TLS with a leader once, if it is one in which nodes take plain text.
+func (n *Node) confirmTLS(ctx context.Context) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if n.TLSStep().Mixed() && n.confirm(ctx) == nil && n.advanceTLS() == nil {
+			n.cfg.TLS.Confirm()
+			return
+		}
+		select {
+		case <-ctx.Done():
 		case <-tick.C:
 		}
 	}

@@ -212,6 +212,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.waitStopped(ctx) })
 	g.Go(func() error { return n.followTLS(ctx) })
+	g.Go(func() error { n.confirmTLS(ctx); return nil })
 	g.Go(func() error { n.leader.Observe(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()

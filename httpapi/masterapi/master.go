@@ -32,8 +32,8 @@ type Config struct {
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
-	// TakesPlain reports whether this master, which has certificates, takes plain text too; nil for never.
-	TakesPlain func() bool
+	// TLS has the step of the move to TLS, and says whether this master takes plain text too; without a mode for never.
+	TLS        certs.Port
 	AdminToken string       // "" where all administrators have named tokens
 	Issuer     *oidc.Issuer // nil without --oidc-issuer
 	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
@@ -122,8 +122,8 @@ func New(cfg Config) http.Handler {
 		scrapes: httpapi.NewScrapeLimit(cfg.Logger),
 	}
 	m.leader.judge = m.judge
-	if m.secured && cfg.TakesPlain != nil {
-		m.TakePlain(cfg.TakesPlain)
+	if m.secured && cfg.TLS.Mode != nil {
+		m.TakePlain(cfg.TLS.TakesPlain, cfg.TLS.Unconfirmed)
 	}
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{

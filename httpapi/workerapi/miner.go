@@ -41,7 +41,7 @@ type MinerConfig struct {
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
 	if cfg.Certificates != nil && cfg.TLS.Mode != nil {
-		e.TakePlain(cfg.TLS.TakesPlain)
+		e.TakePlain(cfg.TLS.TakesPlain, cfg.TLS.Unconfirmed)
 	}
 	g := gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group}
 	e.NoRetry(minernode.ErrClosed)

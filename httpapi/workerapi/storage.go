@@ -71,7 +71,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	if cfg.Certificates != nil && cfg.TLS.Mode != nil {
-		s.TakePlain(cfg.TLS.TakesPlain)
+		s.TakePlain(cfg.TLS.TakesPlain, cfg.TLS.Unconfirmed)
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
 	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart

@@ -28,7 +28,8 @@ type Mode struct {
 	path    string
 	secured bool // the node has certificates
 
-	step atomic.Pointer[wire.TLSStep]
+	step      atomic.Pointer[wire.TLSStep]
+	confirmed atomic.Bool // see [Mode.Confirm]
 
 	mu            sync.Mutex // guards all below
 	epoch, change uint64     // of the step: see [Mode.Advance]
@@ -83,6 +84,10 @@ type Port struct {
 // TakesPlain reports whether the port takes connections in plain text now.
 func (p Port) TakesPlain() bool { return p.Plain && p.Step().Mixed() }
 
+// Confirm says that a leader had the step, or an earlier one, since this start. The file may be out of date: the group
+// may have gone on while this node did not run.
+func (m *Mode) Confirm() { m.confirmed.Store(true) }
+
 // OnChange adds a function that is called after each later change of the step.
 func (m *Mode) OnChange(do func(wire.TLSStep)) {
 	if m == nil {
@@ -135,6 +140,9 @@ func (m *Mode) Advance(epoch uint64, s wire.TLSState) error {
 	}
 	return nil
 }
+
+// Unconfirmed reports whether the port takes plain text by a step that no leader has confirmed since this start.
+func (p Port) Unconfirmed() bool { return p.TakesPlain() && !p.confirmed.Load() }
 
 // use brings a step into force. The caller holds mu.
 func (m *Mode) use(epoch, change uint64, number int) {

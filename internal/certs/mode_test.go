@@ -70,7 +70,14 @@ func TestPorts(t *testing.T) {
 	if (Port{m, false}).TakesPlain() || !(Port{m, true}).TakesPlain() {
 		t.Error("a port does not follow its flags")
 	}
-	if none := (Port{nil, true}); none.Step() != wire.TLSByFlags || none.TakesPlain() {
+	if !(Port{m, true}).Unconfirmed() || (Port{m, false}).Unconfirmed() {
+		t.Error("a step is confirmed without a leader")
+	}
+	m.Confirm()
+	if (Port{m, true}).Unconfirmed() {
+		t.Error("a step is not confirmed by a leader")
+	}
+	if none := (Port{nil, true}); none.Unconfirmed() || none.Step() != wire.TLSByFlags || none.TakesPlain() {
 		t.Error("a node without a mode takes plain text")
 	}
 }

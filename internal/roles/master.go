@@ -181,7 +181,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
 		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Issuer: m.issuer,
-		Certificate: certificate, TakesPlain: cfg.port(cfg.HTTP).TakesPlain,
+		Certificate: certificate, TLS: cfg.port(cfg.HTTP),
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {

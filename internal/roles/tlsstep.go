@@ -17,6 +17,17 @@ func logStep(log hclog.Logger) func(wire.TLSStep) {
 	}
 }
 
+// followLeader returns a function that takes the step from a leader's answer.
+func followLeader(m *certs.Mode) func(uint64, wire.TLSState) error {
+	return func(epoch uint64, s wire.TLSState) error {
+		if err := m.Advance(epoch, s); err != nil {
+			return err
+		}
+		m.Confirm()
+		return nil
+	}
+}
+
 // retriedMode is the mode of a master, which tries again while its disk is full.
 type retriedMode struct {
 	*certs.Mode
