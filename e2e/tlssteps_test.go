@@ -234,7 +234,7 @@ func TestMoveToTLS(t *testing.T) {
 }
 
 // TestRestartWhileMoving stops all nodes of a cluster in a step in which they take plain text, and starts them again.
-// None of them has heard from a leader then, so they take little in plain text. They find a leader all the same.
+// None of them has heard from a leader then, so they take little in plain text. They find a leader nevertheless.
 func TestRestartWhileMoving(t *testing.T) {
 	users := &moving{}
 	c := startWith(t, func(topology *devcluster.Topology) {

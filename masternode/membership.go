@@ -320,10 +320,16 @@ func (n *Node) SetTLS(ctx context.Context, change wire.TLSChange) (wire.TLSChang
 	case v.TLS.Step == wire.TLSByFlags && to == wire.TLSAccept && secured:
 		return wire.TLSChange{}, fmt.Errorf("%w: the nodes of this group speak TLS already: go on with require",
 			wire.ErrBadRequest)
-	case to == wire.TLSRequire:
-		if waiting := n.notOnTLS(v); len(waiting) > 0 {
-			return wire.TLSChange{}, fmt.Errorf("%w: %s", wire.ErrNotOnTLS, strings.Join(waiting, "; "))
-		}
+	}
+	var waiting []string
+	if to == wire.TLSRequire {
+		waiting = n.notOnTLS(v)
+	}
+	if to != wire.TLSAccept {
+		waiting = append(waiting, outOfTime(n.leader.Status().Certificates, n.cfg.Clock())...)
+	}
+	if len(waiting) > 0 {
+		return wire.TLSChange{}, fmt.Errorf("%w: %s", wire.ErrNotOnTLS, strings.Join(waiting, "; "))
 	}
 	c := &masterfsm.SetTLS{From: v.TLS.Step, To: to, Time: n.leader.Now()}
 	if _, err := n.leader.Propose(ctx, c); err != nil {
@@ -331,6 +337,20 @@ func (n *Node) SetTLS(ctx context.Context, change wire.TLSChange) (wire.TLSChang
 	}
 	n.log.Warn("a person changed the step of TLS", "from", v.TLS.Step.Name(), "to", to.Name())
 	return change, nil
+}
+
+// outOfTime lists the certificates that are out of their time. Nodes accept them for a grace only, so a step that leads to
+// TLS would cut their nodes off later.
+func outOfTime(list map[string]*wire.Certificate, now time.Time) (texts []string) {
+	var notices noticeList
+	notices.addCertificates(list, now)
+	for _, m := range notices {
+		switch m.Code {
+		case wire.CodeCertificateEnded, wire.CodeCertificateGrace, wire.CodeCertificateRefused:
+			texts = append(texts, m.Text())
+		}
+	}
+	return texts
 }
 
 // notOnTLS lists the nodes that are not ready for the step that requires TLS, each with the reason.

@@ -3,7 +3,9 @@ package masternode
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +88,43 @@ func TestConfirmStep(t *testing.T) {
 			running.Wait()
 		})
 	}
+}
+
+// TestStepWaitsForCertificates checks that the steps which lead to TLS are refused while a certificate is out of its time,
+// with the name of the node. The way back is not.
+func TestStepWaitsForCertificates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const name = "spiffe://bank/master/x"
+		ends := func(in time.Duration, graces ...wire.Grace) *wire.Certificate {
+			at := uint64(time.Now().Add(in).UnixMilli())
+			return &wire.Certificate{Identity: name, Serial: "1", NotAfter: at, Graces: graces}
+		}
+		var own atomic.Pointer[wire.Certificate]
+		own.Store(ends(90 * 24 * time.Hour))
+		r := newRig(t, 0, func(c *Config, _ *rig) { c.Certificate = own.Load })
+		defer r.stop()
+		r.setTLS(t, wire.TLSAccept)
+		for _, row := range []struct {
+			certificate *wire.Certificate
+			to          wire.TLSStep
+			want        string // of the error, "" for none
+		}{
+			{ends(time.Hour, wire.Grace{Identity: name, Serial: "1", Left: 7200}), wire.TLSPrefer, "for 2 more hours"},
+			{ends(time.Hour, wire.Grace{Identity: name, Serial: "1"}), wire.TLSPrefer, "refuses " + name},
+			{ends(-time.Hour), wire.TLSPrefer, "has ended"},
+			{ends(time.Hour, wire.Grace{Identity: name, Serial: "0"}), wire.TLSPrefer, ""}, // it was renewed since
+			{ends(-time.Hour), wire.TLSRequire, "has ended"},
+			{ends(-time.Hour), wire.TLSAccept, ""},
+		} {
+			own.Store(row.certificate)
+			time.Sleep(30 * time.Second)
+			_, err := r.SetTLS(t.Context(), wire.TLSChange{Step: row.to})
+			if row.want == "" && err != nil ||
+				row.want != "" && (!errors.Is(err, wire.ErrNotOnTLS) || !strings.Contains(err.Error(), row.want)) {
+				t.Errorf("%s with %+v: %v", row.to, row.certificate, err)
+			}
+		}
+	})
 }
 
 // setTLS brings the group to the step. All its workers know the steps.
