@@ -2,6 +2,7 @@ package masterfsm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
@@ -181,16 +182,28 @@ type SetTLS struct {
 	From wire.TLSStep `json:"from"`
 	To   wire.TLSStep `json:"to"`
 	Time uint64       `json:"time"`
+	// Checked are the nodes that the leader saw on TLS, for [wire.TLSRequire]. The command is refused with [ErrStale] if
+	// the table has others meanwhile, or another start of one.
+	Checked []CheckedNode `json:"checked,omitempty"`
 }
+
+// CheckedNode is a node that [SetTLS] names.
+type CheckedNode struct {
+	ID   string `json:"id"`
+	Boot string `json:"boot,omitempty"` // of a worker: the start that registered
+}
+
+// tlsChange is a change of the step.
+type tlsChange struct{ from, to wire.TLSStep }
 
 // tlsSteps are the changes that are allowed. [wire.TLSRequire] has none: an attacker with the token of an administrator
 // must not be able to bring plain text back.
-var tlsSteps = map[SetTLS]bool{
-	{From: wire.TLSByFlags, To: wire.TLSAccept}:  true,
-	{From: wire.TLSByFlags, To: wire.TLSRequire}: true, // a group whose nodes all have certificates
-	{From: wire.TLSAccept, To: wire.TLSPrefer}:   true,
-	{From: wire.TLSPrefer, To: wire.TLSAccept}:   true,
-	{From: wire.TLSPrefer, To: wire.TLSRequire}:  true,
+var tlsSteps = map[tlsChange]bool{
+	{wire.TLSByFlags, wire.TLSAccept}:  true,
+	{wire.TLSByFlags, wire.TLSRequire}: true, // a group whose nodes all have certificates
+	{wire.TLSAccept, wire.TLSPrefer}:   true,
+	{wire.TLSPrefer, wire.TLSAccept}:   true,
+	{wire.TLSPrefer, wire.TLSRequire}:  true,
 }
 
 func (c *SetTLS) apply(s *State) (any, error) {
@@ -200,7 +213,7 @@ func (c *SetTLS) apply(s *State) (any, error) {
 			ErrBadCommand, LevelTLSSteps, s.level)
 	case c.From != s.tls.Step:
 		return nil, fmt.Errorf("%w: the step of TLS is %s now", ErrStale, s.tls.Step.Name())
-	case !tlsSteps[SetTLS{From: c.From, To: c.To}]:
+	case !tlsSteps[tlsChange{c.From, c.To}]:
 		return nil, fmt.Errorf("%w: the step of TLS cannot change from %s to %s: the order is accept, prefer, "+
 			"require, one at a time; prefer may go back to accept, and nothing follows require", ErrBadCommand,
 			c.From.Name(), c.To.Name())
@@ -208,6 +221,10 @@ func (c *SetTLS) apply(s *State) (any, error) {
 	if id := s.workerBelow(LevelTLSSteps); id != "" {
 		return nil, fmt.Errorf("%w: worker %s runs a version of ChainStore that does not know the steps of TLS: start "+
 			"it with the version that the masters have", ErrBadCommand, id)
+	}
+	if id := s.unchecked(c.Checked); c.To == wire.TLSRequire && id != "" {
+		return nil, fmt.Errorf("%w: node %s has joined or started since the leader checked that all nodes speak TLS: "+
+			"try again", ErrStale, id)
 	}
 	s.tick(c.Time)
 	s.tls = wire.TLSState{Step: c.To, Change: s.tls.Change + 1}
@@ -227,6 +244,27 @@ func (s *State) workerBelow(level uint64) string {
 	for i := range s.miners {
 		if s.miners[i].Level < level {
 			return s.miners[i].ID
+		}
+	}
+	return ""
+}
+
+// unchecked returns the id of a node in the table that a list does not have, or with another start; "" for none.
+func (s *State) unchecked(list []CheckedNode) string {
+	has := func(id, boot string) bool { return slices.Contains(list, CheckedNode{ID: id, Boot: boot}) }
+	for _, m := range s.masters {
+		if !has(m.ID, "") {
+			return m.ID
+		}
+	}
+	for i := range s.storages {
+		if n := &s.storages[i]; !has(n.ID, n.Boot) {
+			return n.ID
+		}
+	}
+	for i := range s.miners {
+		if n := &s.miners[i]; !has(n.ID, n.Boot) {
+			return n.ID
 		}
 	}
 	return ""

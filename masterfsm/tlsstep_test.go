@@ -39,6 +39,7 @@ func TestTLSSteps(t *testing.T) {
 	entry := func() Storage { v := b.View(); return v.Storage("s") }
 	before := entry()
 	steps := []wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
+	all := []CheckedNode{{ID: "m"}, {ID: "s", Boot: "b"}, {ID: "old", Boot: "b"}}
 	changes := uint64(0)
 	for _, to := range []wire.TLSStep{
 		wire.TLSAccept, wire.TLSPrefer, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire,
@@ -49,14 +50,22 @@ func TestTLSSteps(t *testing.T) {
 				b.refused(&SetTLS{From: other, To: to, Time: startTime}, ErrStale)
 			}
 			x := &table{t: t, State: restored(t, b.State)}
-			if allowed := tlsSteps[SetTLS{From: at, To: other}]; allowed {
-				x.ok(&SetTLS{From: at, To: other, Time: startTime})
+			if allowed := tlsSteps[tlsChange{at, other}]; allowed {
+				x.ok(&SetTLS{From: at, To: other, Time: startTime, Checked: all})
 			} else {
 				x.refused(&SetTLS{From: at, To: other, Time: startTime}, ErrBadCommand)
 			}
 		}
 		held := b.Snapshot()
-		b.ok(&SetTLS{From: at, To: to, Time: startTime})
+		if to == wire.TLSRequire {
+			for i := range all { // one has joined since the check, or is another start
+				list := slices.Delete(slices.Clone(all), i, i+1)
+				b.refused(&SetTLS{From: at, To: to, Time: startTime, Checked: list}, ErrStale)
+				list = append(list, CheckedNode{ID: all[i].ID, Boot: "before"})
+				b.refused(&SetTLS{From: at, To: to, Time: startTime, Checked: list}, ErrStale)
+			}
+		}
+		b.ok(&SetTLS{From: at, To: to, Time: startTime, Checked: all})
 		changes++
 		if want := (wire.TLSState{Step: to, Change: changes}); b.TLS() != want || restored(t, b.State).TLS() != want {
 			t.Errorf("the step is %+v, want %+v", b.TLS(), want)
@@ -109,6 +118,13 @@ func TestTLSSteps(t *testing.T) {
 func TestTLSStepBytes(t *testing.T) {
 	data := Encode(&SetTLS{From: wire.TLSPrefer, To: wire.TLSRequire, Time: 7})
 	if want := "\x31" + `{"from":"prefer","to":"require","time":7}`; string(data[4:]) != want {
+		t.Errorf("%q, want %q", data[4:], want)
+	}
+	data = Encode(&SetTLS{
+		From: wire.TLSPrefer, To: wire.TLSRequire, Time: 7, Checked: []CheckedNode{{ID: "m"}, {ID: "s", Boot: "b"}},
+	})
+	want := "\x31" + `{"from":"prefer","to":"require","time":7,"checked":[{"id":"m"},{"id":"s","boot":"b"}]}`
+	if string(data[4:]) != want {
 		t.Errorf("%q, want %q", data[4:], want)
 	}
 }

@@ -322,8 +322,9 @@ func (n *Node) SetTLS(ctx context.Context, change wire.TLSChange) (wire.TLSChang
 			wire.ErrBadRequest)
 	}
 	var waiting []string
+	var checked []masterfsm.CheckedNode
 	if to == wire.TLSRequire {
-		waiting = n.notOnTLS(v)
+		waiting, checked = n.notOnTLS(v)
 	}
 	if to != wire.TLSAccept {
 		waiting = append(waiting, outOfTime(n.leader.Status().Certificates, n.cfg.Clock())...)
@@ -331,8 +332,10 @@ func (n *Node) SetTLS(ctx context.Context, change wire.TLSChange) (wire.TLSChang
 	if len(waiting) > 0 {
 		return wire.TLSChange{}, fmt.Errorf("%w: %s", wire.ErrNotOnTLS, strings.Join(waiting, "; "))
 	}
-	c := &masterfsm.SetTLS{From: v.TLS.Step, To: to, Time: n.leader.Now()}
-	if _, err := n.leader.Propose(ctx, c); err != nil {
+	c := &masterfsm.SetTLS{From: v.TLS.Step, To: to, Time: n.leader.Now(), Checked: checked}
+	if _, err := n.leader.Propose(ctx, c); errors.Is(err, masterfsm.ErrStale) {
+		return wire.TLSChange{}, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	} else if err != nil {
 		return wire.TLSChange{}, err
 	}
 	n.log.Warn("a person changed the step of TLS", "from", v.TLS.Step.Name(), "to", to.Name())
@@ -353,10 +356,13 @@ func outOfTime(list map[string]*wire.Certificate, now time.Time) (texts []string
 	return texts
 }
 
-// notOnTLS lists the nodes that are not ready for the step that requires TLS, each with the reason.
-func (n *Node) notOnTLS(v masterfsm.View) (waiting []string) {
-	uses := n.leader.Status().TLS
+// notOnTLS lists the nodes that are not ready for the step that requires TLS, each with the reason, and all nodes that
+// were checked.
+func (n *Node) notOnTLS(v masterfsm.View) (waiting []string, checked []masterfsm.CheckedNode) {
+	status := n.leader.Status()
+	uses := status.TLS
 	check := func(kind, id, url string) {
+		checked = append(checked, masterfsm.CheckedNode{ID: id, Boot: status.Boots[id]})
 		switch use := uses[id]; {
 		case id == n.cfg.Member.ID:
 			if n.cfg.Certificate() == nil {
@@ -381,5 +387,5 @@ func (n *Node) notOnTLS(v masterfsm.View) (waiting []string) {
 	for i := range v.Miners {
 		check("miner", v.Miners[i].ID, v.Miners[i].URL)
 	}
-	return waiting
+	return waiting, checked
 }

@@ -127,6 +127,44 @@ func TestStepWaitsForCertificates(t *testing.T) {
 	})
 }
 
+// TestRequireIsBoundToTheCheck checks that require is refused for a start of a node that the leader has not asked yet: it
+// may have other certificates than the one before.
+func TestRequireIsBoundToTheCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := &wire.Certificate{NotAfter: uint64(time.Now().Add(time.Hour).UnixMilli())}
+		r := newRig(t, 1, func(c *Config, _ *rig) { c.Certificate = func() *wire.Certificate { return own } })
+		defer r.stop()
+		if err := r.RemoveMiner(t.Context(), "http://miner", false); err != nil {
+			t.Fatal(err)
+		}
+		node := r.Cluster(t.Context()).Storages[0]
+		start := func(boot string) {
+			t.Helper()
+			if _, err := r.leader.Propose(t.Context(), &masterfsm.Register{
+				Role: masterfsm.RoleStorage, ID: node.ID, URL: node.URL, MasterToken: "x", Boot: boot, Level: masterfsm.ProtocolLevel,
+				Time: r.leader.Now(),
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.on(node.URL, func(s *masterstest.Storage) {
+			s.LieStatus = func(st *wire.StorageStatus) { st.TLS = &wire.TLSUse{Secured: true} }
+		})
+		start("2")
+		time.Sleep(time.Minute)
+		start("3")
+		require := wire.TLSChange{Step: wire.TLSRequire}
+		if _, err := r.SetTLS(t.Context(), require); !errors.Is(err, masterfsm.ErrStale) ||
+			!errors.Is(err, wire.ErrUnavailable) {
+			t.Errorf("after a start: %v", err)
+		}
+		time.Sleep(10 * time.Second) // the leader asks the new start
+		if _, err := r.SetTLS(t.Context(), require); err != nil {
+			t.Errorf("after the leader has asked that: %v", err)
+		}
+	})
+}
+
 // setTLS brings the group to the step. All its workers know the steps.
 func (r *rig) setTLS(t *testing.T, step wire.TLSStep) {
 	t.Helper()
@@ -134,7 +172,7 @@ func (r *rig) setTLS(t *testing.T, step wire.TLSStep) {
 	for _, c := range []masterfsm.Command{
 		&masterfsm.Register{Role: masterfsm.RoleMiner, ID: "miner", URL: "http://miner", MasterToken: "x", Boot: "1",
 			Level: masterfsm.ProtocolLevel, Time: r.leader.Now()},
-		&masterfsm.SetTLS{To: step, Time: r.leader.Now()},
+		&masterfsm.SetTLS{To: step, Time: r.leader.Now(), Checked: []masterfsm.CheckedNode{{ID: "m1"}, {ID: "miner", Boot: "1"}}},
 	} {
 		if _, err := r.leader.Propose(t.Context(), c); err != nil {
 			t.Fatal(err)

@@ -161,7 +161,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 		}
 		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
 		s.disk, s.certificate = status.Disk, boundedCertificate(status.Certificate)
-		s.secrets, s.tls = nil, status.TLS
+		s.secrets, s.tls, s.tlsBoot = nil, status.TLS, n.Boot
 		if status.Secrets != nil {
 			s.secrets = boundedSecrets(*status.Secrets)
 		}
@@ -204,7 +204,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 }
 
 func (l *leadership) pingMiner(a action, view masterfsm.View) job {
-	target := minerWorker(view.Miner(a.node))
+	target, boot := minerWorker(view.Miner(a.node)), view.Miner(a.node).Boot
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -215,7 +215,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.told, s.certificate = now, now, boundedCertificate(status.Certificate)
-			s.secrets, s.tls = boundedSecrets(status.Secrets), status.TLS
+			s.secrets, s.tls, s.tlsBoot = boundedSecrets(status.Secrets), status.TLS, boot
 		}, nil
 	}
 }

@@ -39,6 +39,7 @@ type lastSeen struct {
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate
 	tls         *wire.TLSUse     // as certificate
+	tlsBoot     string           // of a worker: its start in the table when it was asked for tls
 	told        time.Time        // miners: when it last answered with its status
 	inbox       uint64           // storage nodes: the number after the last block in the inbox, 0 if it is empty
 	bad         masterfsm.Cause  // why it must become Invalid, if it must
