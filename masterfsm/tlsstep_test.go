@@ -16,11 +16,11 @@ func TestTLSSteps(t *testing.T) {
 	b.refused(&SetTLS{To: wire.TLSAccept, Time: startTime}, ErrBadCommand) // below its level
 	b.raise()
 	worker := func(role Role, id, scheme string, level uint64) *Register {
-		return &Register{Role: role, ID: id, URL: scheme + "://" + id, MasterToken: "t", Boot: "b", Lists: true,
+		return &Register{Role: role, ID: id, URL: scheme + "://" + id + ":1", MasterToken: "t", Boot: "b", Lists: true,
 			Level: level, Time: startTime}
 	}
-	b.ok(&BeginTerm{Term: 2, Member: "m", URL: "http://m", Time: startTime, Settings: smallSettings()})
-	b.ok(&AdmitMaster{ID: "m", URL: "http://m", Raft: "m:1", Time: startTime})
+	b.ok(&BeginTerm{Term: 2, Member: "m", URL: "http://m:1", Time: startTime, Settings: smallSettings()})
+	b.ok(&AdmitMaster{ID: "m", URL: "http://m:1", Raft: "m:1", Time: startTime})
 	b.ok(worker(RoleStorage, "s", "http", ProtocolLevel))
 	b.ok(worker(RoleMiner, "old", "http", LevelTLSSteps-1))
 	b.refused(&SetTLS{To: wire.TLSAccept, Time: startTime}, ErrBadCommand) // a worker does not know the steps
@@ -73,7 +73,7 @@ func TestTLSSteps(t *testing.T) {
 		scheme := "http://"
 		if to == wire.TLSRequire {
 			scheme = "https://"
-			if held.state.storages[0].URL != "http://s" || held.state.masters[0].URL != "http://m" {
+			if held.state.storages[0].URL != "http://s:1" || held.state.masters[0].URL != "http://m:1" {
 				t.Error("a snapshot from before has changed")
 			}
 		}
@@ -84,11 +84,11 @@ func TestTLSSteps(t *testing.T) {
 		}
 		for _, given := range []string{"http", "https"} { // whatever a node says of itself
 			b.ok(worker(RoleStorage, "s", given, ProtocolLevel))
-			b.ok(&AdmitMaster{ID: "m", URL: given + "://m", Raft: "m:1", Time: startTime})
-			b.ok(&BeginTerm{Term: 2, Member: "m", URL: given + "://m", Time: startTime, Settings: smallSettings()})
+			b.ok(&AdmitMaster{ID: "m", URL: given + "://m:1", Raft: "m:1", Time: startTime})
+			b.ok(&BeginTerm{Term: 2, Member: "m", URL: given + "://m:1", Time: startTime, Settings: smallSettings()})
 		}
 		after := entry()
-		if after.URL != scheme+"s" || after.Version != before.Version || after.State != before.State {
+		if after.URL != scheme+"s:1" || after.Version != before.Version || after.State != before.State {
 			t.Errorf("%s: the storage node is %+v", to, after)
 		}
 		old := worker(RoleMiner, "older", "http", LevelTLSSteps-1)

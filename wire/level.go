@@ -44,16 +44,29 @@ func (s TLSStep) Known() bool {
 // Mixed reports whether nodes with certificates take plain text too.
 func (s TLSStep) Mixed() bool { return s == TLSAccept || s == TLSPrefer }
 
-// URL returns the URL of a node with the scheme that the table has at the step.
+// URL returns the URL of a node with the scheme that the table has at the step. The port stays the same: one that the
+// URL leaves out is that of the scheme before.
 func (s TLSStep) URL(url string) string {
 	const plain, secured = "http://", "https://"
-	switch rest, ok := strings.CutPrefix(url, plain); {
-	case ok && s == TLSRequire:
-		return secured + rest
-	case s.Mixed() && strings.HasPrefix(url, secured):
-		return plain + strings.TrimPrefix(url, secured)
+	if rest, ok := strings.CutPrefix(url, plain); ok && s == TLSRequire {
+		return secured + withPort(rest, ":80")
+	}
+	if rest, ok := strings.CutPrefix(url, secured); ok && s.Mixed() {
+		return plain + withPort(rest, ":443")
 	}
 	return url
+}
+
+// withPort adds a port to the rest of a URL after its scheme, if it has none.
+func withPort(rest, port string) string {
+	host, path, hasPath := strings.Cut(rest, "/")
+	if colon := strings.LastIndexByte(host, ':'); host == "" || colon > strings.LastIndexByte(host, ']') {
+		return rest
+	}
+	if hasPath {
+		path = "/" + path
+	}
+	return host + port + path
 }
 
 // URLs returns a list of URLs, each as [TLSStep.URL] does.

@@ -45,7 +45,7 @@ type way struct {
 func (t target) watched() (target, *way) {
 	w, send := &way{transport: t.transport}, t.send
 	t.send = func(r *http.Request) (*http.Response, error) {
-		w.hostPort = r.URL.Host
+		w.hostPort = hostPort(r.URL)
 		resp, err := send(r)
 		if err == nil {
 			w.tls = resp.TLS

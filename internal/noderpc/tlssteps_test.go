@@ -281,6 +281,24 @@ func TestSecuredIsSeen(t *testing.T) {
 	}
 }
 
+// TestPortOfHTTP checks that a URL without a port keeps that of http when it is called over TLS.
+func TestPortOfHTTP(t *testing.T) {
+	r := newStepRig(t, certstest.NewAuthority(t))
+	r.at(t, wire.TLSRequire)
+	for url, want := range map[string]string{
+		"http://127.0.0.1/x": "https://127.0.0.1:80/x", "http://[::1]/x": "https://[::1]:80/x",
+		"http://127.0.0.1:8000/x": "https://127.0.0.1:8000/x", "https://127.0.0.1/x": "https://127.0.0.1/x",
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, sent := r.transport.choose(request); sent.URL.String() != want {
+			t.Errorf("%s is called at %s, want %s", url, sent.URL, want)
+		}
+	}
+}
+
 // TestOnlyTLS sends a request with the token of a user to nodes in plain text and with TLS. One in the path that answers
 // in plain text gets nothing.
 func TestOnlyTLS(t *testing.T) {

@@ -1,11 +1,13 @@
 package noderpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -160,19 +162,22 @@ func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
 	if t.secured.kept == nil {
 		return t.plain, r
 	}
-	step := t.mode.Step()
+	ctx, step, node := r.Context(), t.mode.Step(), hostPort(r.URL)
 	switch {
 	case r.URL.Scheme != "http" || step == wire.TLSByFlags:
 		return t.secured, r
-	case exchange.IsOnlyTLS(r.Context()):
-	case step == wire.TLSAccept && !t.provesTLS(r.Context(), r.URL.Host), step == wire.TLSPrefer && !t.speaksTLS(r.Context(), r.URL.Host):
+	case exchange.IsOnlyTLS(ctx):
+	case step == wire.TLSAccept && !t.provesTLS(ctx, node), step == wire.TLSPrefer && !t.speaksTLS(ctx, node):
 		return t.plain, r
 	}
-	secured, url := r.WithContext(r.Context()), *r.URL
-	url.Scheme = "https"
-	secured.URL = &url
+	secured, u := r.WithContext(ctx), *r.URL
+	u.Scheme, u.Host = "https", node
+	secured.URL = &u
 	return t.secured, secured
 }
+
+// hostPort returns those of a URL that begins with http://. The port is named, so that it stays with https://.
+func hostPort(u *url.URL) string { return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")) }
 
 // speaksTLS reports whether a node is to be called over TLS. It is asked once with a connection of its own: a request
 // whose body cannot be read again must not be sent to find out. A failure other than an answer that is not of TLS says
@@ -218,8 +223,8 @@ func (t *Transport) noting(send exchange.Send) exchange.Send {
 		if err == nil && resp.StatusCode == http.StatusBadRequest && !resp.ProtoAtLeast(1, 1) && resp.TLS == nil {
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			if !t.peers[r.URL.Host].secured {
-				t.peers[r.URL.Host] = tlsPeer{refused: true}
+			if !t.peers[hostPort(r.URL)].secured {
+				t.peers[hostPort(r.URL)] = tlsPeer{refused: true}
 			}
 		}
 		return resp, err
