@@ -185,6 +185,18 @@ func (r *Recovery) Isolate() {
 	s.tls = wire.TLSState{Change: s.tls.Change + 1} // the first master may have no certificates
 }
 
+// AtLeastTLS makes the step of TLS at least another one of the group. The survivor's table may be older than its file of
+// the step: a recovery must not bring plain text back.
+func (r *Recovery) AtLeastTLS(step wire.TLSStep) {
+	order := []wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
+	s := r.s
+	if s.level < LevelTLSSteps || slices.Index(order, step) <= slices.Index(order, s.tls.Step) {
+		return
+	}
+	s.tls = wire.TLSState{Step: step, Change: s.tls.Change + 1}
+	s.useSchemes()
+}
+
 // SetTime moves the table's time forward, to that of the clock of the operator who recovers the group. The group may
 // have been down for long, and its first master alone cannot move the time so far. An absurd time is ignored.
 func (r *Recovery) SetTime(time uint64) {

@@ -114,6 +114,38 @@ func TestTLSSteps(t *testing.T) {
 	}
 }
 
+// TestRecoveredStep checks that a recovery takes a stricter step than the table has, with the scheme of all URLs, and no
+// other.
+func TestRecoveredStep(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.raise()
+	b.ok(&BeginTerm{Term: 2, Member: "m", URL: "http://m:1", Time: startTime, Settings: smallSettings()})
+	b.ok(&AdmitMaster{ID: "m", URL: "http://m:1", Raft: "m:2", Time: startTime})
+	b.ok(&SetTLS{To: wire.TLSAccept, Time: startTime})
+	for _, row := range []struct {
+		step, want wire.TLSStep
+		change     uint64
+		url        string
+	}{
+		{wire.TLSByFlags, wire.TLSAccept, 1, "http://m:1"},
+		{wire.TLSAccept, wire.TLSAccept, 1, "http://m:1"},
+		{wire.TLSPrefer, wire.TLSPrefer, 2, "http://m:1"},
+		{wire.TLSRequire, wire.TLSRequire, 2, "https://m:1"},
+	} {
+		s := restored(t, b.State)
+		s.Recover(Group{ID: "g", Epoch: 2}).AtLeastTLS(row.step)
+		v := s.View()
+		if got := s.TLS(); got.Step != row.want || got.Change != row.change || v.Master("m").URL != row.url {
+			t.Errorf("%s: %+v, and the URL is %s", row.step.Name(), got, v.Master("m").URL)
+		}
+	}
+	old := newTable(t, smallSettings())
+	old.Recover(Group{ID: "g", Epoch: 2}).AtLeastTLS(wire.TLSRequire)
+	if got := old.TLS().Step; got != wire.TLSByFlags {
+		t.Errorf("below its level: %s", got)
+	}
+}
+
 // TestTLSStepBytes holds the body of the command: every version must read it.
 func TestTLSStepBytes(t *testing.T) {
 	data := Encode(&SetTLS{From: wire.TLSPrefer, To: wire.TLSRequire, Time: 7})

@@ -18,6 +18,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // RecoverConfig configures the recovery of a group whose majority of masters is lost permanently.
@@ -160,7 +161,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err != nil {
 		return Recovery{}, err
 	}
-	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh()}
+	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh(), step: node.mode.Step()}
 	transport := noderpc.NewSecureTransport(store, node.mode, certs.Master, certs.Storage)
 	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
@@ -238,6 +239,7 @@ type recovery struct {
 	chains  []*storageChain // the highest first
 	old     []oldMaster     // of the table, including the survivor
 	fresh   bool            // there is no survivor
+	step    wire.TLSStep    // of the file in the survivor's folder
 	plan    Recovery
 	// doubtful reports that no storage node and no snapshot shows that the log's last blocks were committed.
 	doubtful bool
@@ -270,6 +272,9 @@ func (r *recovery) planFrom(folder *raftstore.Recovery) {
 func (r *recovery) adopt(ctx context.Context) error {
 	state := r.state()
 	adopting := state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
+	if !r.cfg.Rehearsal {
+		adopting.AtLeastTLS(r.step)
+	}
 	take := func(b chain.Block) error {
 		if err := adopting.Adopt(b); err != nil {
 			return err

@@ -6,11 +6,14 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/certs/certstest"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -81,4 +84,44 @@ func TestPortsInPlainText(t *testing.T) {
 	if !cfg.port(cfg.HTTP).TakesPlain() || !cfg.port(cfg.Raft).TakesPlain() {
 		t.Error("--insecure has no effect")
 	}
+}
+
+// TestRecoveryKeepsStep recovers a master whose file of the step is newer than its table.
+func TestRecoveryKeepsStep(t *testing.T) {
+	ports := freePorts(t, 2)
+	s := newSeat(t, ports[0], ports[1], nil)
+	m, stop := s.start(t)
+	signs(t, m)
+	atLevel := func() (ok bool) {
+		m.store.Read(func(s *masterfsm.State) { ok = s.Level() >= masterfsm.LevelTLSSteps })
+		return ok
+	}
+	for deadline := time.After(time.Minute); !atLevel(); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("the group is not at its level")
+		}
+	}
+	stop()
+	mode, err := certs.OpenMode(s.cfg.Data, false)
+	if err == nil {
+		err = mode.Advance(1, wire.TLSState{Step: wire.TLSPrefer, Change: 2})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RecoverMaster(t.Context(), RecoverConfig{
+		Data: s.cfg.Data, Raft: s.cfg.Raft, Secret: []string{s.cfg.ClusterToken}, StorageLost: true,
+		Confirm: func(Recovery) error { return nil }, Logger: hclog.NewNullLogger(),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.inStore(t, func(store *raftstore.Store) {
+		store.Read(func(state *masterfsm.State) {
+			if got := state.TLS().Step; got != wire.TLSPrefer {
+				t.Errorf("the recovered table has the step %s", got.Name())
+			}
+		})
+	})
 }
