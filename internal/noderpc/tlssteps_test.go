@@ -110,6 +110,12 @@ func TestSteps(t *testing.T) {
 	}
 
 	r = newStepRig(t, authority)
+	r.transport.PreferTLS()
+	r.at(t, wire.TLSAccept)
+	if way, other := r.call(t, "http://"+address), r.call(t, plain.URL); way != "secured" || other != "plain" {
+		t.Errorf("a recovery calls a node with TLS so: %s, and one in plain text so: %s", way, other)
+	}
+	r = newStepRig(t, authority)
 	r.at(t, wire.TLSPrefer)
 	if way := r.call(t, "http://"+address); way != "secured" {
 		t.Errorf("a node with TLS is called so: %s", way)

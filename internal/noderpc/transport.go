@@ -31,6 +31,7 @@ const (
 type Transport struct {
 	plain, secured pool // secured is zero for a node without certificates
 	mode           *certs.Mode
+	prefer         bool // see PreferTLS
 	calls          *nodeauth.Caller
 
 	mu      sync.Mutex         // guards all below
@@ -142,6 +143,10 @@ func (t *Transport) forget(wire.TLSStep) {
 	clear(t.peers)
 }
 
+// PreferTLS makes the step [wire.TLSAccept] be [wire.TLSPrefer] for this transport. A recovery needs that: without a
+// leader nodes may take no plain text. It must be called before the first call.
+func (t *Transport) PreferTLS() { t.prefer = true }
+
 var errPlain = errors.New("this node has certificates (--tls-cert), and calls no URL that begins with " +
 	"http:// before the group accepts both (chainstore tls accept)")
 
@@ -163,6 +168,9 @@ func (t *Transport) choose(r *http.Request) (pool, *http.Request) {
 		return t.plain, r
 	}
 	ctx, step, node := r.Context(), t.mode.Step(), hostPort(r.URL)
+	if t.prefer && step == wire.TLSAccept {
+		step = wire.TLSPrefer
+	}
 	switch {
 	case r.URL.Scheme != "http" || step == wire.TLSByFlags:
 		return t.secured, r

@@ -163,6 +163,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	}
 	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh(), step: node.mode.Step()}
 	transport := noderpc.NewSecureTransport(store, node.mode, certs.Master, certs.Storage)
+	transport.PreferTLS()
 	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
 	credentials := nodeauth.Shared(cfg.Secret...)
