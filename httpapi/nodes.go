@@ -34,8 +34,8 @@ func SecureUsers(l net.Listener, store *certs.Store, plain func() bool) *SecureL
 // Peer returns the node that sends a request, by its certificate. ok is false for a user, and without TLS.
 func Peer(c *gin.Context) (id certs.Identity, ok bool) { return certs.PeerOf(c.Request.TLS) }
 
-// beforeConfirmed are the routes that take plain text before a leader has confirmed the step of TLS: those of the health,
-// and those by which masters find a leader.
+// beforeConfirmed are the routes that take plain text before a leader has confirmed the step of TLS: those of the
+// health, and those by which masters find a leader.
 var beforeConfirmed = map[string]bool{
 	"/livez": true, "/readyz": true, wire.PathSession: true, wire.PathMember: true, wire.PathMasters: true,
 }
@@ -51,9 +51,9 @@ func (e *Engine) TakePlain(plain, unconfirmed func() bool) {
 		}
 		if plain() && unconfirmed() && !beforeConfirmed[c.FullPath()] {
 			c.Header("Connection", "close")
-			e.Fail(c, fmt.Errorf("%w: this node takes no plain text before it has heard from a leader since its start, as "+
-				"the cluster may require TLS by now: try again later, or call it at https://%s", wire.ErrUnavailable,
-				c.Request.Host))
+			e.Fail(c, fmt.Errorf("%w: this node takes no plain text before it has heard from a leader since its "+
+				"start, as the cluster may require TLS by now: try again later, or call it at https://%s",
+				wire.ErrUnavailable, c.Request.Host))
 			return
 		}
 		if plain() {

@@ -97,8 +97,8 @@ func TestPlainTextAndTLS(t *testing.T) {
 	}
 }
 
-// TestPlainTextBeforeALeader checks that a node which has heard from no leader yet takes plain text only on the routes of
-// its health, and on those by which masters find a leader. It takes all requests over TLS.
+// TestPlainTextBeforeALeader checks that a node which has heard from no leader yet takes plain text only on the routes
+// of its health, and on those by which masters find a leader. It takes all requests over TLS.
 func TestPlainTextBeforeALeader(t *testing.T) {
 	unconfirmed := true
 	e := New(hclog.NewNullLogger())
@@ -122,7 +122,8 @@ func TestPlainTextBeforeALeader(t *testing.T) {
 			if unconfirmed && !always {
 				want = http.StatusServiceUnavailable
 			}
-			if w := ask(path, false); w.Code != want || (want != http.StatusOK) != (w.Header().Get("Connection") == "close") {
+			w := ask(path, false)
+			if closes := w.Header().Get("Connection") == "close"; w.Code != want || closes != (want != http.StatusOK) {
 				t.Errorf("%s in plain text, unconfirmed %v: %d", path, unconfirmed, w.Code)
 			}
 			if w := ask(path, true); w.Code != http.StatusOK {

@@ -185,8 +185,8 @@ func (r *Recovery) Isolate() {
 	s.tls = wire.TLSState{Change: s.tls.Change + 1} // the first master may have no certificates
 }
 
-// AtLeastTLS makes the step of TLS at least another one of the group. The survivor's table may be older than its file of
-// the step: a recovery must not bring plain text back.
+// AtLeastTLS makes the step of TLS at least another one of the group. The survivor's table may be older than its file
+// of the step: a recovery must not bring plain text back.
 func (r *Recovery) AtLeastTLS(step wire.TLSStep) {
 	order := []wire.TLSStep{wire.TLSByFlags, wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
 	s := r.s

@@ -182,8 +182,8 @@ type SetTLS struct {
 	From wire.TLSStep `json:"from"`
 	To   wire.TLSStep `json:"to"`
 	Time uint64       `json:"time"`
-	// Checked are the nodes that the leader saw on TLS, for [wire.TLSRequire]. The command is refused with [ErrStale] if
-	// the table has others meanwhile, or another start of one.
+	// Checked are the nodes that the leader saw on TLS, for [wire.TLSRequire]. The command is refused with [ErrStale]
+	// if the table has others meanwhile, or another start of one.
 	Checked []CheckedNode `json:"checked,omitempty"`
 }
 

@@ -114,8 +114,8 @@ func TestTLSSteps(t *testing.T) {
 	}
 }
 
-// TestRecoveredStep checks that a recovery takes a stricter step than the table has, with the scheme of all URLs, and no
-// other.
+// TestRecoveredStep checks that a recovery takes a stricter step than the table has, with the scheme of all URLs, and
+// no other.
 func TestRecoveredStep(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.raise()

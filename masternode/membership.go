@@ -342,8 +342,8 @@ func (n *Node) SetTLS(ctx context.Context, change wire.TLSChange) (wire.TLSChang
 	return change, nil
 }
 
-// outOfTime lists the certificates that are out of their time. Nodes accept them for a grace only, so a step that leads to
-// TLS would cut their nodes off later.
+// outOfTime lists the certificates that are out of their time. Nodes accept them for a grace only, so a step that leads
+// to TLS would cut their nodes off later.
 func outOfTime(list map[string]*wire.Certificate, now time.Time) (texts []string) {
 	var notices noticeList
 	notices.addCertificates(list, now)

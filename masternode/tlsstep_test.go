@@ -31,8 +31,8 @@ func (m *stepOf) Advance(_ uint64, s wire.TLSState) error {
 	return m.err
 }
 
-// TestStepOfFolder checks that a master follows the step that its folder has before it runs. Its file of the step may be
-// older than that.
+// TestStepOfFolder checks that a master follows the step that its folder has before it runs. Its file of the step may
+// be older than that.
 func TestStepOfFolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
@@ -90,8 +90,8 @@ func TestConfirmStep(t *testing.T) {
 	}
 }
 
-// TestStepWaitsForCertificates checks that the steps which lead to TLS are refused while a certificate is out of its time,
-// with the name of the node. The way back is not.
+// TestStepWaitsForCertificates checks that the steps which lead to TLS are refused while a certificate is out of its
+// time, with the name of the node. The way back is not.
 func TestStepWaitsForCertificates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const name = "spiffe://bank/master/x"
@@ -127,8 +127,8 @@ func TestStepWaitsForCertificates(t *testing.T) {
 	})
 }
 
-// TestRequireIsBoundToTheCheck checks that require is refused for a start of a node that the leader has not asked yet: it
-// may have other certificates than the one before.
+// TestRequireIsBoundToTheCheck checks that require is refused for a start of a node that the leader has not asked yet:
+// it may have other certificates than the one before.
 func TestRequireIsBoundToTheCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := &wire.Certificate{NotAfter: uint64(time.Now().Add(time.Hour).UnixMilli())}
@@ -141,8 +141,8 @@ func TestRequireIsBoundToTheCheck(t *testing.T) {
 		start := func(boot string) {
 			t.Helper()
 			if _, err := r.leader.Propose(t.Context(), &masterfsm.Register{
-				Role: masterfsm.RoleStorage, ID: node.ID, URL: node.URL, MasterToken: "x", Boot: boot, Level: masterfsm.ProtocolLevel,
-				Time: r.leader.Now(),
+				Role: masterfsm.RoleStorage, ID: node.ID, URL: node.URL, MasterToken: "x", Boot: boot,
+				Level: masterfsm.ProtocolLevel, Time: r.leader.Now(),
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +172,8 @@ func (r *rig) setTLS(t *testing.T, step wire.TLSStep) {
 	for _, c := range []masterfsm.Command{
 		&masterfsm.Register{Role: masterfsm.RoleMiner, ID: "miner", URL: "http://miner", MasterToken: "x", Boot: "1",
 			Level: masterfsm.ProtocolLevel, Time: r.leader.Now()},
-		&masterfsm.SetTLS{To: step, Time: r.leader.Now(), Checked: []masterfsm.CheckedNode{{ID: "m1"}, {ID: "miner", Boot: "1"}}},
+		&masterfsm.SetTLS{To: step, Time: r.leader.Now(),
+			Checked: []masterfsm.CheckedNode{{ID: "m1"}, {ID: "miner", Boot: "1"}}},
 	} {
 		if _, err := r.leader.Propose(t.Context(), c); err != nil {
 			t.Fatal(err)

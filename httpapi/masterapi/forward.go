@@ -82,8 +82,8 @@ func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, 
 	})
 	switch {
 	case err != nil && exchange.NoTLS(err):
-		return fmt.Errorf("%w: the request came over TLS, and the leader at %s does not speak it: start the leader with "+
-			"certificates (--tls-cert), or send the request to the leader itself", wire.ErrUnavailable, leader)
+		return fmt.Errorf("%w: the request came over TLS, and the leader at %s does not speak it: start the leader "+
+			"with certificates (--tls-cert), or send the request to the leader itself", wire.ErrUnavailable, leader)
 	case err != nil && (exchange.NotSent(err) || nodeauth.NotSent(err)):
 		return fmt.Errorf("%w: it cannot be reached: %w", wire.ErrNotLeader, err)
 	case err != nil:

@@ -129,7 +129,8 @@ func (m *Mode) Advance(epoch uint64, s wire.TLSState) error {
 	err := modeFormat.Write(m.path, append(body, byte(number)))
 	switch {
 	case s.Step == wire.TLSRequire && !m.secured && err != nil:
-		return fmt.Errorf("%w (and %s)", ErrNoCertificates, err.Error()) // the error of the disk must not have it tried again
+		// The error of the disk must not have it tried again.
+		return fmt.Errorf("%w (and %s)", ErrNoCertificates, err.Error())
 	case err != nil:
 		return err
 	}

@@ -135,7 +135,8 @@ func TestModeOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := advance(3, wire.TLSRequire); err == nil || m.Step() != wire.TLSRequire || (Port{m, true}).TakesPlain() {
+		err := advance(3, wire.TLSRequire)
+		if err == nil || m.Step() != wire.TLSRequire || (Port{m, true}).TakesPlain() {
 			t.Errorf("require without a disk: %v, and the step is %q", err, m.Step())
 		}
 	}

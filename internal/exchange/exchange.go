@@ -128,7 +128,8 @@ func NoAnswer(base string, err error) error {
 // tlsKey is the key of a context for [OnlyTLS].
 type tlsKey struct{}
 
-// OnlyTLS returns a context whose requests carry a secret of a user, and must not be sent in plain text. See [IsOnlyTLS].
+// OnlyTLS returns a context whose requests carry a secret of a user, and must not be sent in plain text. See
+// [IsOnlyTLS].
 func OnlyTLS(ctx context.Context) context.Context { return context.WithValue(ctx, tlsKey{}, true) }
 
 // IsOnlyTLS reports whether a transport must send a request with that context over TLS, or not at all.

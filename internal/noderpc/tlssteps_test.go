@@ -264,7 +264,8 @@ func TestSecuredIsSeen(t *testing.T) {
 		check := func(call string, got *wire.TLSUse, err error) {
 			t.Helper()
 			if err != nil || got == nil || got.Secured != row.want || got.Step != wire.TLSPrefer {
-				t.Errorf("%s at %s, which says %v with %+v: %+v, %v", call, row.url, row.says, row.certificate, got, err)
+				t.Errorf("%s at %s, which says %v with %+v: %+v, %v", call, row.url, row.says, row.certificate, got,
+					err)
 			}
 		}
 		ctx, w, order := t.Context(), olderWorker(row.url), wire.Order{Epoch: 1, Term: 1}
@@ -305,8 +306,8 @@ func TestPortOfHTTP(t *testing.T) {
 	}
 }
 
-// TestOnlyTLS sends a request with the token of a user to nodes in plain text and with TLS. One in the path that answers
-// in plain text gets nothing.
+// TestOnlyTLS sends a request with the token of a user to nodes in plain text and with TLS. One in the path that
+// answers in plain text gets nothing.
 func TestOnlyTLS(t *testing.T) {
 	authority := certstest.NewAuthority(t)
 	var reached atomic.Int32

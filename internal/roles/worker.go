@@ -132,7 +132,8 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	w.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: w.identity, Starts: starts, Role: role, URL: w.url, Masters: cfg.Masters,
 		Fence: w.fence, Chain: w.node.chain, Register: w.register(cfg.Data, masters), Refused: w.node.abort,
-		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, TLS: followLeader(cfg.mode), Logger: cfg.Logger,
+		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, TLS: followLeader(cfg.mode),
+		Logger: cfg.Logger,
 	})
 	return w, nil
 }

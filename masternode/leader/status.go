@@ -142,7 +142,8 @@ func (l *leadership) secrets(view masterfsm.View, m *memory, now time.Time) map[
 	return known
 }
 
-// tlsUses returns what nodes said about the step of TLS that answered recently, and the starts of the workers among them.
+// tlsUses returns what nodes said about the step of TLS that answered recently, and the starts of the workers among
+// them.
 func (m *memory) tlsUses(view masterfsm.View, now time.Time) (known map[string]*wire.TLSUse, boots map[string]string) {
 	known, boots = map[string]*wire.TLSUse{}, map[string]string{}
 	m.eachSeen(view, func(id string, s *lastSeen) {
