@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -288,10 +289,10 @@ func TestDeposedWhileFounding(t *testing.T) {
 					masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterstest.Level})); err != nil {
 					t.Fatal(err)
 				}
-				asked := 0
+				var asked atomic.Int64
 				ledger.Fate = func() masterstest.Fate {
-					if asked++; asked <= len(fates) {
-						return fates[asked-1]
+					if n := int(asked.Add(1)); n <= len(fates) {
+						return fates[n-1]
 					}
 					return masterstest.Committed
 				}
@@ -311,7 +312,7 @@ func TestDeposedWhileFounding(t *testing.T) {
 				time.Sleep(time.Minute) // virtual time
 				r := &rig{Node: n, ledger: ledger}
 				r.checked(t)
-				if l := logKeys(r); len(l.Keys) != 1 || asked < len(fates) {
+				if l := logKeys(r); len(l.Keys) != 1 || int(asked.Load()) < len(fates) {
 					t.Errorf("%d keys after %d commands", len(l.Keys), asked)
 				}
 			})

@@ -124,6 +124,7 @@ func (s *Storage) drain() {
 // Workers are storage nodes and miners, by URL.
 type Workers struct {
 	t        *testing.T
+	mu       *sync.Mutex // guards Storages while nodes are added to a running cluster
 	Storages map[string]*Storage
 	Flaky    func(url string) error         // called twice per call: the request may be lost, and the response
 	Delay    func(url string) time.Duration // of a call
@@ -142,7 +143,7 @@ func (w *Workers) SetToken(token func(url string) string) {
 
 func NewWorkers(t *testing.T, storages int) *Workers {
 	w := &Workers{
-		t: t, Storages: map[string]*Storage{}, token: &atomic.Pointer[func(string) string]{},
+		t: t, mu: &sync.Mutex{}, Storages: map[string]*Storage{}, token: &atomic.Pointer[func(string) string]{},
 		Flaky: func(string) error { return nil },
 		Delay: func(string) time.Duration { return time.Millisecond },
 		Wrong: func(string) bool { return false },
@@ -155,6 +156,8 @@ func NewWorkers(t *testing.T, storages int) *Workers {
 
 // AddStorage adds an empty storage node.
 func (w *Workers) AddStorage(url string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.Storages[url] = &Storage{
 		Log: signedlog.New("storage", 1), Bad: map[uint64]bool{}, Inbox: map[uint64]chain.Block{},
 	}
@@ -173,7 +176,9 @@ func (w *Workers) On(ctx context.Context, target wire.Worker, f func(*Storage) e
 	if err := w.Flaky(target.URL); err != nil {
 		return err
 	}
+	w.mu.Lock()
 	s := w.Storages[target.URL]
+	w.mu.Unlock()
 	if s == nil {
 		return ErrDown
 	}
