@@ -313,7 +313,7 @@ func TestDeposedWhileFounding(t *testing.T) {
 				r := &rig{Node: n, ledger: ledger}
 				r.checked(t)
 				if l := logKeys(r); len(l.Keys) != 1 || int(asked.Load()) < len(fates) {
-					t.Errorf("%d keys after %d commands", len(l.Keys), asked)
+					t.Errorf("%d keys after %d commands", len(l.Keys), asked.Load())
 				}
 			})
 		})
