@@ -96,10 +96,13 @@ func TestWrongClockRecordsTheTransfer(t *testing.T) {
 				}
 				synctest.Wait()
 				handed := r.handed()
+				r.members.Mu.Lock()
+				got := slices.Clone(list)
+				r.members.Mu.Unlock()
 				leader := trail.Actor{Kind: trail.ByLeader, Name: "m1"}
-				if len(handed) == 0 || len(list) != len(handed) || list[0].Actor != leader ||
-					list[0].Target.ID != handed[0] {
-					t.Errorf("handed to %q, intents %+v", handed, list)
+				if len(handed) == 0 || len(got) != len(handed) || got[0].Actor != leader ||
+					got[0].Target.ID != handed[0] {
+					t.Errorf("handed to %q, intents %+v", handed, got)
 				}
 				time.Sleep(time.Minute)
 				open := slices.DeleteFunc(r.table().Intents, func(i masterfsm.Intent) bool {
