@@ -357,7 +357,8 @@ func TestStorageRemoved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if act.Act == trail.StorageRemove && act.Before[0].Value == url && len(act.After) == 0 {
+		if act.Act == trail.StorageRemove && act.Before[0].Value == url &&
+			len(act.After) == 1 && act.After[0].Name == "force" {
 			recorded++
 		}
 	}
