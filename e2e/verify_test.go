@@ -55,6 +55,10 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 	status := c.awaitSettled(len(folders))
 	c.checkServed(o)
 	records, byProject := c.countedRecords()
+	for before := uint64(0); before != records; { // masters may still record acts, such as that one has come back
+		before, status = records, c.awaitSettled(len(folders))
+		records, byProject = c.countedRecords()
+	}
 	c.stop()
 	for _, dir := range folders {
 		found, err := audit.Verify(c.t.Context(), dir, nil)
