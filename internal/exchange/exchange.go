@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"sync"
@@ -74,6 +75,12 @@ func Do(ctx context.Context, send Send, q *Request) (*Answer, error) {
 	if len(q.Body) <= copyUpTo {
 		copied = bytes.NewReader(bytes.Clone(q.Body))
 	}
+	var connected atomic.Bool
+	if _, repeats := q.Header[wire.HeaderIdempotencyKey]; repeats {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+		})
+	}
 	r, err := http.NewRequestWithContext(ctx, q.Method, q.Base+q.Path, copied)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, q.Base, err)
@@ -88,7 +95,11 @@ func Do(ctx context.Context, send Send, q *Request) (*Answer, error) {
 	}
 	resp, err := send(r)
 	if err != nil {
-		return nil, NoAnswer(q.Base, err)
+		err = NoAnswer(q.Base, err)
+		if connected.Load() && NotSent(err) {
+			err = fmt.Errorf("%w: %w", err, errSentBefore)
+		}
+		return nil, err
 	}
 	return read(q.Base, resp, q.Limit, q.Part)
 }
@@ -124,10 +135,14 @@ func NoAnswer(base string, err error) error {
 	return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, explained(err))
 }
 
+// errSentBefore is in the error of a request that package net/http has sent again, since its header says that it may be
+// repeated. The error is that of the last attempt.
+var errSentBefore = errors.New("a connection broke before, on which the request may have been sent")
+
 // NotSent reports whether the request of a failed call was certainly not sent: there was no connection.
 func NotSent(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && op.Op == "dial" && !errors.Is(err, errSentBefore)
 }
 
 // Silent reports whether a failed call got nothing from the other side: there was no connection, or it was closed or

@@ -94,3 +94,39 @@ func TestRetryAfterHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestSentAgainIsNotNotSent: package net/http sends a request that says that it may be repeated again, when a kept
+// connection breaks. If nothing listens by then, the error is that of the dial, but the first time the server may have
+// carried the request out.
+func TestSentAgainIsNotNotSent(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	taken := 0
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if taken++; taken == 1 {
+			return // the connection is kept
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		server.Listener.Close()
+		conn.Close()
+	})
+	server.Start()
+	defer server.Close()
+	transport := NewTransport(time.Second, 1)
+	defer transport.CloseIdleConnections()
+	request := &Request{Method: http.MethodPost, Base: server.URL, Path: "/", Limit: MaxSmall,
+		Header: http.Header{wire.HeaderIdempotencyKey: {"k"}}, Body: []byte("x")}
+	if _, err := Do(t.Context(), transport.RoundTrip, request); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Do(t.Context(), transport.RoundTrip, request)
+	if !errors.Is(err, wire.ErrNoAnswer) || NotSent(err) || taken != 2 {
+		t.Errorf("request %d, which was taken: %v, not sent: %v", taken, err, NotSent(err))
+	}
+	if _, err = Do(t.Context(), transport.RoundTrip, request); !NotSent(err) {
+		t.Errorf("nothing listens: %v", err)
+	}
+}
