@@ -230,7 +230,7 @@ func (n *Node) ApproveWorker(ctx context.Context, id string) (wire.WaitingWorker
 	return n.decideWorker(ctx, id, true)
 }
 
-// RefuseWorker refuses a waiting worker. Its id is never admitted again. This master must lead. Errors:
+// RefuseWorker refuses a waiting worker: see [masterfsm.DecideWorker]. This master must lead. Errors:
 // wire.ErrNotLeader, wire.ErrUnavailable, masterfsm.ErrUnknownNode.
 func (n *Node) RefuseWorker(ctx context.Context, id string) error {
 	_, err := n.decideWorker(ctx, id, false)

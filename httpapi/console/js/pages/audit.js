@@ -6,8 +6,9 @@ import { t } from '../i18n.js';
 import { go, href } from '../router.js';
 import { parse } from '../trail.js';
 import { actName, actorName, changeList, targetLink } from '../ui/act.js';
-import { h, replace } from '../ui/dom.js';
-import { button, empty, field, form, head, lead, load, panel, row, table, time } from '../ui/parts.js';
+import { h } from '../ui/dom.js';
+import { button, empty, field, form, head, lead, load, panel, time } from '../ui/parts.js';
+import { paged } from '../ui/paged.js';
 import { local } from './find.js';
 
 const pageSize = 100;
@@ -57,16 +58,7 @@ function search(place, target, since, until, signal) {
 function results(first, page) {
   const columns = [t('record.time'), t('audit.actor'), t('audit.from'), t('audit.act'), t('audit.target'),
     t('audit.change')];
-  const list = table(t('audit.list'), columns, first.records.map(cells));
-  const more = h('div', { class: 'more' });
-  const offer = (cursor) => replace(more, cursor ? button(t('more'), () => append(cursor)) : null);
-  const append = (cursor) => load(more, () => page(cursor), (next) => {
-    list.querySelector('tbody').append(...next.records.map((r) => row(cells(r), columns)));
-    queueMicrotask(() => offer(next.next));
-    return null;
-  });
-  offer(first.next);
-  return [list, more];
+  return paged(t('audit.list'), columns, cells, first, page);
 }
 
 function cells(r) {

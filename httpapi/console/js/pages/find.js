@@ -3,8 +3,9 @@
 import { getJSON } from '../api.js';
 import { bytes, number, t } from '../i18n.js';
 import { go, href, recordHref } from '../router.js';
-import { h, replace } from '../ui/dom.js';
-import { button, empty, field, form, head, lead, load, panel, row, table, time } from '../ui/parts.js';
+import { h } from '../ui/dom.js';
+import { button, empty, field, form, head, lead, load, panel, time } from '../ui/parts.js';
+import { paged } from '../ui/paged.js';
 import { preview } from '../ui/payload.js';
 import { keyOf } from './block.js';
 
@@ -100,16 +101,7 @@ function search(place, query, signal) {
 function results(first, page) {
   const columns = [t('find.position'), t('record.time'), t('record.key'), t('record.type'),
     { text: t('record.size'), right: true }, t('record.payload')];
-  const list = table(t('find.results'), columns, first.records.map(cells));
-  const more = h('div', { class: 'more' });
-  const offer = (cursor) => replace(more, cursor ? button(t('more'), () => append(cursor)) : null);
-  const append = (cursor) => load(more, () => page(cursor), (next) => {
-    list.querySelector('tbody').append(...next.records.map((r) => row(cells(r), columns)));
-    queueMicrotask(() => offer(next.next));
-    return null;
-  });
-  offer(first.next);
-  return [list, more];
+  return paged(t('find.results'), columns, cells, first, page);
 }
 
 const cells = (r) => [
