@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -100,9 +101,9 @@ func TestRetryAfterHeader(t *testing.T) {
 // carried the request out.
 func TestSentAgainIsNotNotSent(t *testing.T) {
 	server := httptest.NewUnstartedServer(nil)
-	taken := 0
+	var taken atomic.Int32
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if taken++; taken == 1 {
+		if taken.Add(1) == 1 {
 			return // the connection is kept
 		}
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -123,8 +124,8 @@ func TestSentAgainIsNotNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Do(t.Context(), transport.RoundTrip, request)
-	if !errors.Is(err, wire.ErrNoAnswer) || NotSent(err) || taken != 2 {
-		t.Errorf("request %d, which was taken: %v, not sent: %v", taken, err, NotSent(err))
+	if !errors.Is(err, wire.ErrNoAnswer) || NotSent(err) || taken.Load() != 2 {
+		t.Errorf("request %d, which was taken: %v, not sent: %v", taken.Load(), err, NotSent(err))
 	}
 	if _, err = Do(t.Context(), transport.RoundTrip, request); !NotSent(err) {
 		t.Errorf("nothing listens: %v", err)
