@@ -13,11 +13,20 @@ import (
 
 const (
 	service = "/immudb.schema.ImmuService/"
-	// The account and the database of a new server.
-	account, password, database = "immudb", "immudb", "defaultdb"
+	// The account of a new server.
+	account, password = "immudb", "immudb"
 	// closeTime bounds the end of a session.
 	closeTime = time.Second
 )
+
+// DefaultDatabase is the database of a new server.
+const DefaultDatabase = "defaultdb"
+
+// Settings are settings of a database.
+type Settings struct {
+	MaxConcurrency int // transactions that are made at the same time; the server refuses more
+	MaxEntries     int // of a transaction
+}
 
 // Pair is a key with its value.
 type Pair struct{ Key, Value []byte }
@@ -28,8 +37,8 @@ type Conn struct {
 	session string
 }
 
-// Dial connects to the server at host:port and opens a session. The connection is not encrypted.
-func Dial(ctx context.Context, addr string) (*Conn, error) {
+// Dial connects to the server at host:port and opens a session of a database. The connection is not encrypted.
+func Dial(ctx context.Context, addr, database string) (*Conn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
 	if err != nil {
@@ -54,6 +63,16 @@ func Dial(ctx context.Context, addr string) (*Conn, error) {
 		return nil, errors.Join(fmt.Errorf("open a session at %s: %w", addr, err), conn.Close())
 	}
 	return c, nil
+}
+
+// CreateDatabase creates a database.
+func (c *Conn) CreateDatabase(ctx context.Context, name string, s Settings) error {
+	number := func(n int) message { return message(nil).number(numberValue, uint64(n)) }
+	settings := message(nil).bytes(settingEntries, number(s.MaxEntries)).
+		bytes(settingConcurrency, number(s.MaxConcurrency))
+	_, err := c.call(ctx, "CreateDatabaseV2", message(nil).bytes(databaseName, []byte(name)).
+		bytes(databaseSettings, settings))
+	return err
 }
 
 // Set stores the pairs in one transaction. It returns when the server has the transaction on disk and in its index.

@@ -95,6 +95,9 @@ func (m message) each(visit func(field int, number uint64, bytes message) error)
 const (
 	sessionUser, sessionPassword, sessionDatabase = 1, 2, 3 // OpenSessionRequest
 	sessionID                                     = 1       // OpenSessionResponse
+	databaseName, databaseSettings                = 1, 2    // CreateDatabaseRequest
+	settingEntries, settingConcurrency            = 11, 13  // DatabaseNullableSettings
+	numberValue                                   = 1       // NullableUint32
 	setPair                                       = 1       // SetRequest
 	pairKey, pairValue                            = 1, 2    // KeyValue
 	getKey, getSince                              = 1, 2    // VerifiableGetRequest: KeyRequest, proveSinceTx

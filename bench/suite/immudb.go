@@ -14,8 +14,20 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/chainstore/chainstore/bench/immudb"
+)
+
+const (
+	// immudbDatabase is the database that is measured.
+	immudbDatabase = "bench"
+	// immudbConnections is the number of connections that set the keys that are read, with immudbWriters on each.
+	immudbConnections, immudbWriters = 8, 32
+	// immudbConcurrency is how many transactions that database makes at the same time. By default they are 30, and
+	// the server refuses more: 64 clients would get errors.
+	immudbConcurrency = immudbConnections * immudbWriters
 )
 
 // immudbServer is a running immudb server.
@@ -47,9 +59,14 @@ func (b *bench) immudb(ctx context.Context, program string, scenarios []scenario
 	if err := c.await(ctx, log, func() bool { return server.answers(ctx) }); err != nil {
 		return err
 	}
-	b.note("immudb-*: one server, %s, with default settings and fsync. It has no majority of three: a set is on one "+
-		"disk, an append of ChainStore on two. It syncs every 20 ms for all waiting sets. A small gRPC client, one "+
-		"connection and session a client.", program)
+	if err := server.createDatabase(ctx); err != nil {
+		return err
+	}
+	b.note("immudb-*: one server, %s, with fsync (--synced, every 20 ms for all waiting sets). Its database makes %d "+
+		"transactions of up to %d entries at a time, as with the default of 30 it refuses some of 64 clients; other "+
+		"settings are the default. It has no group with a majority: a set is on one disk, an append of ChainStore on "+
+		"two of three. A small gRPC client, one connection and session a client.", program, immudbConcurrency,
+		batchSize)
 	tested := processes{{group: "immudb", name: "immudb", pid: c.cmd.Process.Pid}}
 	for at, s := range scenarios {
 		if s.work == workRead {
@@ -84,11 +101,23 @@ func immudbArgs(dir string, port int) []string {
 func (i *immudbServer) answers(ctx context.Context) bool {
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	conn, err := immudb.Dial(short, i.addr)
+	conn, err := immudb.Dial(short, i.addr, immudb.DefaultDatabase)
 	if err != nil {
 		return false
 	}
 	return conn.Close() == nil
+}
+
+// createDatabase creates the database that is measured.
+func (i *immudbServer) createDatabase(ctx context.Context) (err error) {
+	conn, err := immudb.Dial(ctx, i.addr, immudb.DefaultDatabase)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	return conn.CreateDatabase(ctx, immudbDatabase, immudb.Settings{
+		MaxConcurrency: immudbConcurrency, MaxEntries: batchSize,
+	})
 }
 
 // ensureKeys sets the keys that are read, unless they are there.
@@ -114,7 +143,7 @@ func newImmudbClient(addr string, call func(context.Context, *immudb.Conn) error
 	return &rpcClient[*immudb.Conn]{call: call, dial: func(ctx context.Context) (*immudb.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		return immudb.Dial(ctx, addr)
+		return immudb.Dial(ctx, addr, immudbDatabase)
 	}}
 }
 
@@ -144,32 +173,41 @@ func setter(client uint64, n int) func(context.Context, *immudb.Conn) error {
 	sets := newImmudbSets(client)
 	return func(ctx context.Context, c *immudb.Conn) error {
 		_, err := sets.commit(ctx, c, n)
-		return err
+		return immudbError(err)
 	}
+}
+
+// immudbError returns the error of a request, as a *refusal if the connection can be used further. The server's own
+// errors have the code Unknown. A new session would take it longer than many requests.
+func immudbError(err error) error {
+	if s, ok := status.FromError(err); ok && s.Code() == codes.Unknown || errors.Is(err, immudb.ErrProof) {
+		return &refusal{err.Error()}
+	}
+	return err
 }
 
 // seedImmudb sets values under the first n keys of the client seedClient, each in its own transaction, and returns the
 // header of a later transaction. It calls progress by one goroutine at a time.
 func seedImmudb(ctx context.Context, addr string, n int, progress func(done int)) (trusted *immudb.Header, err error) {
-	const connections, writers, step = 8, 32, 1000 // writers on each connection
+	const step = 1000 // keys between two calls of progress
 	g, inner := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	var mu sync.Mutex // held while progress runs
-	conns := make([]*immudb.Conn, 0, connections)
+	conns := make([]*immudb.Conn, 0, immudbConnections)
 	defer func() {
 		for _, c := range conns {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	for range connections {
-		c, err := immudb.Dial(ctx, addr)
+	for range immudbConnections {
+		c, err := immudb.Dial(ctx, addr, immudbDatabase)
 		if err != nil {
 			return nil, err
 		}
 		conns = append(conns, c)
 	}
 	for _, c := range conns {
-		for range writers {
+		for range immudbWriters {
 			g.Go(func() error {
 				sets := newImmudbSets(seedClient)
 				for {
@@ -204,12 +242,10 @@ func provenGetter(n int, trusted *immudb.Header) func(context.Context, *immudb.C
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	return func(ctx context.Context, c *immudb.Conn) error {
 		value, err := c.Get(ctx, newKey(seedClient, random.Uint64N(uint64(n))), trusted)
-		if err == nil {
-			err = isPayload(value)
-		} else if !errors.Is(err, immudb.ErrProof) {
-			return err
-		}
 		if err != nil {
+			return immudbError(err)
+		}
+		if err := isPayload(value); err != nil {
 			return &refusal{err.Error()}
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -22,14 +23,17 @@ const session = "session-1"
 
 // Server keeps every pair that was set. Its fields are set before it serves.
 type Server struct {
-	Refuse error                          // of every request but those of sessions; nil for none
-	Change func(answer *Answer)           // changes the answer to a get; nil for none
-	Seen   func(method string, pairs int) // is told about each request with the number of its pairs; nil for none
+	Refuse error                           // of sets and gets; nil for none
+	Change func(answer *Answer)            // changes the answer to a get; nil for none
+	Seen   func(method string, fields int) // is called for each request, with the number of its fields; nil for none
 
 	mu   sync.Mutex // guards the fields below
 	txs  []*transaction
 	last map[string]place
 	keys map[string]int
+
+	databases map[string][2]uint64
+	sessions  int
 }
 
 // place is the place of a value: in transaction ID tx, from 1 on.
@@ -61,7 +65,7 @@ type Answer struct {
 // Serve serves on a free port of loopback until the test ends, and returns the address.
 func Serve(t *testing.T, s *Server) (addr string) {
 	t.Helper()
-	s.last, s.keys = map[string]place{}, map[string]int{}
+	s.last, s.keys, s.databases = map[string]place{}, map[string]int{}, map[string][2]uint64{}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -82,11 +86,22 @@ func Serve(t *testing.T, s *Server) (addr string) {
 func (s *Server) Keys() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := map[string]int{}
-	for key, n := range s.keys {
-		all[key] = n
-	}
-	return all
+	return maps.Clone(s.keys)
+}
+
+// Database returns how many entries a transaction of a database may have, and how many transactions may be made at the
+// same time.
+func (s *Server) Database(name string) (entries, concurrency uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.databases[name][0], s.databases[name][1]
+}
+
+// Sessions returns how many were opened.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions
 }
 
 // Transactions returns how many there are.
@@ -114,9 +129,13 @@ func (s *Server) answer(ctx context.Context, method string, request []byte) ([]b
 	defer s.mu.Unlock()
 	fields := decode(request)
 	if method == "/immudb.schema.ImmuService/OpenSession" {
-		if len(fields) != 3 || string(fields[0].bytes) != "immudb" || string(fields[2].bytes) != "defaultdb" {
+		if len(fields) != 3 || string(fields[0].bytes) != "immudb" || string(fields[1].bytes) != "immudb" {
 			return nil, status.Error(codes.Unauthenticated, "invalid user")
 		}
+		if name := string(fields[2].bytes); name != "defaultdb" && s.databases[name] == [2]uint64{} {
+			return nil, status.Error(codes.Unknown, "database does not exist")
+		}
+		s.sessions++
 		return text(nil, 1, []byte(session)), nil
 	}
 	if in, _ := metadata.FromIncomingContext(ctx); !slices.Equal(in.Get("sessionid"), []string{session}) {
@@ -127,6 +146,13 @@ func (s *Server) answer(ctx context.Context, method string, request []byte) ([]b
 	}
 	if s.Seen != nil {
 		s.Seen(method, len(fields))
+	}
+	if method == "/immudb.schema.ImmuService/CreateDatabaseV2" {
+		settings := decode(fields[1].bytes)
+		s.databases[string(fields[0].bytes)] = [2]uint64{
+			decode(settings[0].bytes)[0].number, decode(settings[1].bytes)[0].number,
+		}
+		return nil, nil
 	}
 	if s.Refuse != nil {
 		return nil, s.Refuse
