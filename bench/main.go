@@ -22,9 +22,9 @@ import (
 
 const long = `Start a cluster of seven processes on loopback, as chainstore dev --processes does, and measure appends,
 batches and reads. Measure in the same run and under the same load a bare gin handler, a bare group of three
-raft members and, where etcd is installed, three etcd members. Print the medians and the spread of the runs:
-rates, latencies, the processor time per record of each process, and its peak memory. Print ratios, a table of
-the project's targets, and the memory and disk space of the processes.
+raft members and, where they are installed, three etcd members and an immudb server. Print the medians and the
+spread of the runs: rates, latencies, the processor time per record of each process, and its peak memory. Print
+ratios, a table of the project's targets, and the memory and disk space of the processes.
 
 Checks and repairs of storage nodes are measured without a cluster, next to the bare hash and a bare HTTP copy
 of the same bytes. Appends and reads are measured with and without checks in the background, and with and
@@ -72,11 +72,12 @@ func newCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Program, "chainstore", "./chainstore", "the chainstore `program` to measure")
+	flags.StringVar(&cfg.Immudb, "immudb", "immudb", "the immudb server `program` to measure, if there is one")
 	flags.IntVar(&cfg.Runs, "runs", 5, "`number` of runs of each scenario")
 	flags.DurationVar(&cfg.Duration, "duration", 5*time.Second, "how `long` each run is")
 	flags.DurationVar(&cfg.Warmup, "warmup", 2*time.Second, "how `long` each scenario warms up")
 	flags.IntVar(&cfg.ReadRecords, "read-records", 1_000_000,
-		"`records` that are read; the chain has at least as many when reads begin, and etcd as many keys")
+		"`records` that are read; the chain has at least as many when reads begin, and etcd and immudb as many keys")
 	flags.IntVar(&cfg.ChainMiB, "chain-mib", 256,
 		"`MiB` of records of 1 KiB in the chain that is checked and repaired; for memory, a quarter of it and twice "+
 			"as much")

@@ -1,11 +1,12 @@
 // Package suite measures a cluster of seven real processes and, on the same machine, in the same run and under the
-// same load, its ceilings: a bare gin handler, a bare group of three raft members and, if it is installed, three etcd
-// members. Rates of two machines cannot be compared. The ratios can.
+// same load, its ceilings: a bare gin handler, a bare group of three raft members and, if they are installed, three
+// etcd members and an immudb server. Rates of two machines cannot be compared. The ratios can.
 //
 // The load generator (load.go, httpclient.go) is a number of clients. Each has one kept TCP connection and sends the
 // next request when the last one is answered: a closed loop. It writes prepared bytes and reads no more of a response
 // than it must. The client of net/http would take more of a small machine's cores than the servers that are measured.
-// etcd is driven by its own client, which does. Every status is checked, and every payload that is read.
+// etcd is driven by its own client, which does, and immudb by a small gRPC client (package immudb). Every status is
+// checked, and every payload that is read.
 //
 // Each run measures the processor time, user and system, of every process under test and divides it by the records that
 // were acknowledged or read (meter.go). On a busy machine this varies less than a rate. targets.go compares the medians

@@ -84,7 +84,7 @@ func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) 
 			if s.work == workRead {
 				call = getter(b.cfg.ReadRecords, s.stale)
 			}
-			f = append(f, &etcdClient{endpoint: on[i%len(on)], call: call})
+			f = append(f, newEtcdClient(on[i%len(on)], call))
 		}
 		if err := b.measure(ctx, s, f, members); err != nil {
 			return err

@@ -9,42 +9,31 @@ import (
 	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/status"
 )
 
-// etcdClient makes requests through etcd's own client, on one connection, one request at a time. One goroutine uses it.
-type etcdClient struct {
-	endpoint string                                                   // URL
-	call     func(ctx context.Context, client *clientv3.Client) error // makes one request
+// etcdClient makes requests through etcd's own client, on one connection.
+type etcdClient = rpcClient[*clientv3.Client]
 
-	client *clientv3.Client
-	ctx    context.Context // of the requests; it ends at the deadline that until has set
-	cancel context.CancelFunc
-	base   context.Context
-	closed bool
-}
-
-func (c *etcdClient) connect(ctx context.Context) error {
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{c.endpoint}, DialTimeout: dialTimeout, Context: ctx, Logger: zap.NewNop(),
-	})
-	if err != nil {
-		return err
-	}
-	if err := ready(ctx, client.ActiveConnection()); err != nil {
-		return fmt.Errorf("connect to %s: %w", c.endpoint, errors.Join(err, client.Close()))
-	}
-	c.client, c.closed = client, false
-	c.base, c.ctx, c.cancel = ctx, ctx, func() {}
-	return nil
+// newEtcdClient returns a client of a member at a URL.
+func newEtcdClient(endpoint string, call func(context.Context, *clientv3.Client) error) *etcdClient {
+	return &etcdClient{call: call, dial: func(ctx context.Context) (*clientv3.Client, error) {
+		client, err := clientv3.New(clientv3.Config{
+			Endpoints: []string{endpoint}, DialTimeout: dialTimeout, Context: ctx, Logger: zap.NewNop(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := ready(ctx, client.ActiveConnection()); err != nil {
+			return nil, fmt.Errorf("connect to %s: %w", endpoint, errors.Join(err, client.Close()))
+		}
+		return client, nil
+	}}
 }
 
 // ready waits until the connection is there. The client itself would connect with the first request.
@@ -66,44 +55,8 @@ func ready(ctx context.Context, conn *grpc.ClientConn) error {
 	}
 }
 
-func (c *etcdClient) until(t time.Time) error {
-	c.cancel()
-	c.ctx, c.cancel = context.WithDeadline(c.base, t)
-	return nil
-}
-
-// request makes one request. The error is a *refusal if the connection can be used further.
-func (c *etcdClient) request() error {
-	err := c.call(c.ctx, c.client)
-	var r *refusal
-	if errors.As(err, &r) {
-		return err
-	}
-	switch status.Code(err) {
-	case codes.OK:
-		return nil
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown:
-		return err
-	default:
-		return &refusal{err.Error()}
-	}
-}
-
-// close may be called twice.
-func (c *etcdClient) close() error {
-	if c.closed {
-		return nil
-	}
-	c.closed = true
-	c.cancel()
-	if err := c.client.Close(); !errors.Is(err, c.base.Err()) {
-		return err
-	}
-	return nil
-}
-
-// etcdKey is the key of a put: client u64 ‖ counter u64.
-func etcdKey(client, count uint64) []byte {
+// newKey returns the key of a client's next value: client u64 ‖ counter u64.
+func newKey(client, count uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, client), count)
 }
 
@@ -119,7 +72,7 @@ func newEtcdPuts(client uint64) *etcdPuts { return &etcdPuts{client: client, val
 func (p *etcdPuts) next(n int) []clientv3.Op {
 	ops := make([]clientv3.Op, n)
 	for i := range ops {
-		ops[i] = clientv3.OpPut(string(etcdKey(p.client, p.count)), string(p.value))
+		ops[i] = clientv3.OpPut(string(newKey(p.client, p.count)), string(p.value))
 		p.count++
 	}
 	return ops
@@ -142,10 +95,10 @@ func (p *etcdPuts) commit(ctx context.Context, c *clientv3.Client, n int) error 
 	return err
 }
 
-// etcdSeed is the number of the client whose keys are read.
-const etcdSeed = math.MaxUint64
+// seedClient is the number of the client whose keys are read.
+const seedClient = math.MaxUint64
 
-// seedEtcd puts values under the first n keys of the client etcdSeed and compacts everything before the last one. It
+// seedEtcd puts values under the first n keys of the client seedClient and compacts everything before the last one. It
 // calls progress by one goroutine at a time.
 func seedEtcd(ctx context.Context, c *clientv3.Client, n int, progress func(done int)) error {
 	const writers = 16
@@ -154,7 +107,7 @@ func seedEtcd(ctx context.Context, c *clientv3.Client, n int, progress func(done
 	var mu sync.Mutex // held while progress runs
 	for range writers {
 		g.Go(func() error {
-			puts := newEtcdPuts(etcdSeed)
+			puts := newEtcdPuts(seedClient)
 			for {
 				first := int(next.Add(batchSize)) - batchSize
 				if first >= n {
@@ -173,7 +126,7 @@ func seedEtcd(ctx context.Context, c *clientv3.Client, n int, progress func(done
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	last, err := c.Get(ctx, string(etcdKey(etcdSeed, uint64(n-1))))
+	last, err := c.Get(ctx, string(newKey(seedClient, uint64(n-1))))
 	if err != nil {
 		return err
 	}
@@ -181,7 +134,7 @@ func seedEtcd(ctx context.Context, c *clientv3.Client, n int, progress func(done
 	return err
 }
 
-// getter returns calls that read random keys of the first n of the client etcdSeed, each with the same probability.
+// getter returns calls that read random keys of the first n of the client seedClient, each with the same probability.
 func getter(n int, stale bool) func(context.Context, *clientv3.Client) error {
 	var options []clientv3.OpOption
 	if stale {
@@ -189,7 +142,7 @@ func getter(n int, stale bool) func(context.Context, *clientv3.Client) error {
 	}
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
 	return func(ctx context.Context, c *clientv3.Client) error {
-		key := etcdKey(etcdSeed, random.Uint64N(uint64(n)))
+		key := newKey(seedClient, random.Uint64N(uint64(n)))
 		got, err := c.Get(ctx, string(key), options...)
 		if err != nil {
 			return err

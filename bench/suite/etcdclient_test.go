@@ -109,7 +109,7 @@ func serveKV(t *testing.T, f *fakeKV) string {
 func etcdClients(endpoint string, n, batch int) fleet {
 	var f fleet
 	for i := range n {
-		f = append(f, &etcdClient{endpoint: endpoint, call: putter(uint64(i), batch)})
+		f = append(f, newEtcdClient(endpoint, putter(uint64(i), batch)))
 	}
 	return f
 }
@@ -161,7 +161,7 @@ func TestEtcdReadsOfKeysThatWerePut(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		kv.requests, kv.stale = 0, 0
 		longEnough(t, func(d time.Duration) bool {
-			got := load(t, fleet{&etcdClient{endpoint: endpoint, call: getter(n, stale)}}, d)
+			got := load(t, fleet{newEtcdClient(endpoint, getter(n, stale))}, d)
 			if got.errors > 0 {
 				t.Errorf("stale %v: %d errors, first %v", stale, got.errors, got.first)
 			}
@@ -172,7 +172,7 @@ func TestEtcdReadsOfKeysThatWerePut(t *testing.T) {
 		}
 	}
 	// Keys from n on do not exist.
-	got := load(t, fleet{&etcdClient{endpoint: endpoint, call: getter(1<<62, false)}}, 50*time.Millisecond)
+	got := load(t, fleet{newEtcdClient(endpoint, getter(1<<62, false))}, 50*time.Millisecond)
 	if got.answered != 0 || got.errors == 0 || !strings.Contains(got.first.Error(), "0 values") {
 		t.Errorf("%d answered, %d errors, first %v", got.answered, got.errors, got.first)
 	}

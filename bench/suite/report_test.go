@@ -224,6 +224,7 @@ func TestChoose(t *testing.T) {
 		{[]string{"etcd-put"}, "etcd-put-64 etcd-put-256 etcd-put-1-leader etcd-put-1-follower"},
 		{[]string{"gin-64", "read-hot"}, "gin-64 read-hot-64"},
 		{[]string{"tls"}, "tls-append-64 tls-read-64"},
+		{[]string{"immudb"}, "immudb-set-64 immudb-setall-64 immudb-get-64"},
 	}
 	for _, c := range cases {
 		chosen, err := choose(c.only)

@@ -19,6 +19,7 @@ import (
 // Config configures a benchmark.
 type Config struct {
 	Program     string        // the chainstore program whose roles are measured
+	Immudb      string        // an immudb server, looked up like a command; left out if there is none
 	Dir         string        // a folder for the data is made in it, and removed at the end
 	Keep        bool          // keep that folder
 	Port        int           // base port of the cluster
@@ -40,6 +41,7 @@ const (
 	systemGin        = "gin"
 	systemRaft       = "raft"
 	systemEtcd       = "etcd"
+	systemImmudb     = "immudb"
 	systemChainStore = "chainstore"
 	systemTLS        = "tls"    // a cluster with TLS, and one without
 	systemCheck      = "check"  // one storage node in this process
@@ -122,6 +124,11 @@ var scenarios = [...]scenario{
 		work: workRead},
 	{name: "etcd-read-serializable-64", title: "etcd: serializable read of 256 B", system: systemEtcd, clients: 64,
 		batch: 1, work: workRead, stale: true},
+	{name: "immudb-set-64", title: "immudb: set of 256 B", system: systemImmudb, clients: 64, batch: 1},
+	{name: "immudb-setall-64", title: "immudb: transaction of 100 sets", system: systemImmudb, clients: 64,
+		batch: batchSize},
+	{name: "immudb-get-64", title: "immudb: verified get of 256 B", system: systemImmudb, clients: 64, batch: 1,
+		work: workRead},
 	{name: "check-sha", title: "bare SHA-256 of 1 KiB", system: systemCheck, clients: 1, batch: 1, work: workHash},
 	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1,
 		work: workCheck},
@@ -292,6 +299,16 @@ func (b *bench) run(ctx context.Context, chosen []scenario) error {
 			return err
 		} else if err := b.etcd(ctx, program, by[systemEtcd]); err != nil {
 			return fmt.Errorf("etcd: %w", err)
+		}
+	}
+	if len(by[systemImmudb]) > 0 {
+		program, err := exec.LookPath(b.cfg.Immudb)
+		if errors.Is(err, exec.ErrNotFound) {
+			b.note("immudb-*: left out, no immudb server is installed here (--immudb names one).")
+		} else if err != nil {
+			return fmt.Errorf("immudb: %w", err)
+		} else if err := b.immudb(ctx, program, by[systemImmudb]); err != nil {
+			return fmt.Errorf("immudb: %w", err)
 		}
 	}
 	if len(by[systemCheck]) > 0 {
