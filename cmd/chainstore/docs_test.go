@@ -101,7 +101,10 @@ func checkMentioned(m mentioned) error {
 		partial = partial || left
 		return left
 	})
-	cmd, rest, err := newRootCommand().Find(words)
+	root := newRootCommand()
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	cmd, rest, err := root.Find(words)
 	if err != nil {
 		return err
 	}
@@ -247,7 +250,7 @@ func (s *shellSplitter) add(text string) { s.word, s.inWord = s.word+text, true 
 
 // step takes one character, or a quoted part.
 func (s *shellSplitter) step() {
-	c := s.rest[0]
+	c, char := s.rest[0], s.rest[:1]
 	switch {
 	case strings.HasPrefix(s.rest, "$("):
 		inner := s.rest[2:closing(s.rest)]
@@ -290,7 +293,7 @@ func (s *shellSplitter) step() {
 			s.rest = s.rest[1:]
 		}
 	default:
-		s.add(string(c))
+		s.add(char)
 	}
 }
 
