@@ -48,7 +48,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// TestWrongCommandsAreFound checks that the check above reports what is wrong, wherever in a command of the shell it is.
+// TestWrongCommandsAreFound checks that the check above reports what is wrong, wherever in a script it is.
 func TestWrongCommandsAreFound(t *testing.T) {
 	for _, text := range []string{
 		"```sh\nchainstore statuss\n```", "```sh host\nX=1 ./chainstore status --no-such\n```",
