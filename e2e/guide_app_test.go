@@ -21,8 +21,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// guideWriters is the number of writers of the application. Each second one makes a connection for each request.
-const guideWriters = 4
+const (
+	// guideWriters is the number of writers of the application. Each second one makes a connection for each request.
+	guideWriters = 4
+	// guidePace is the pause of a writer between two records. The cluster has nine processes.
+	guidePace = 20 * time.Millisecond
+)
 
 // guideApp is the application of the guide. It is at the workstation, has the token shop.token, or shop-2.token once
 // the guide has made that, and trusts the authorities in users-ca.pem as they are at the moment.
@@ -126,6 +130,10 @@ func (a *guideApp) write(ctx context.Context, number int) {
 				time.Now().Format(time.StampMilli), err))
 			a.mu.Unlock()
 			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(guidePace):
 		}
 	}
 }
