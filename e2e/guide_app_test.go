@@ -170,8 +170,8 @@ func readSame(ctx context.Context, c *client.Client, r guideRecord) error {
 	case err != nil:
 		return fmt.Errorf("read block %d, offset %d: %w", r.at.Block, r.at.Offset, err)
 	case !bytes.Equal(read.Payload, r.payload) || read.Index != r.at.Index || read.Leaf != r.at.Leaf:
-		return fmt.Errorf("block %d, offset %d has %q at index %d, want %q at %d", r.at.Block, r.at.Offset, read.Payload,
-			read.Index, r.payload, r.at.Index)
+		return fmt.Errorf("block %d, offset %d has %q at index %d, want %q at %d", r.at.Block, r.at.Offset,
+			read.Payload, read.Index, r.payload, r.at.Index)
 	}
 	return nil
 }

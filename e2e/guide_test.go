@@ -23,7 +23,8 @@ const (
 var notRun = []struct{ first, why string }{
 	{"chainstore verify --url https://log.example --key log.vkey --state /var/lib/audit/state.json",
 		"the guide has this command with the URL of its own cluster"},
-	{`chainstore export --data /var/lib/chainstore/storage --out 2026-06.export \`, "TestExportAndImport exports a chain"},
+	{`chainstore export --data /var/lib/chainstore/storage --out 2026-06.export \`,
+		"TestExportAndImport exports a chain"},
 	{`--oidc-issuer https://login.example/realms/main --oidc-audience chainstore \`,
 		"flags for an issuer that the reader has; console/signin signs in at a real one"},
 	{`--oidc-issuer https://login.microsoftonline.com/TENANT-ID/v2.0 --oidc-audience CLIENT-ID \`, "as above"},
@@ -95,8 +96,8 @@ func TestGuideMarks(t *testing.T) {
 		known := b.host == workstation || b.host == eachNode || slices.Contains(guideNodes, b.host)
 		switch {
 		case b.host == "" && !listed:
-			t.Errorf("%s:%d: mark the block with its host, as in \"```sh %s\", or add it to notRun: %s", guidePath, b.line,
-				workstation, b.first)
+			t.Errorf("%s:%d: mark the block with its host, as in \"```sh %s\", or add it to notRun: %s", guidePath,
+				b.line, workstation, b.first)
 		case b.host != "" && !known:
 			t.Errorf("%s:%d: there is no host %q", guidePath, b.line, b.host)
 		case b.host != "" && listed:

@@ -226,7 +226,8 @@ func (c *cluster) rotateWithCopy(rotate []string) {
 	files := secretFiles(c.Topology(), wire.SecretStorage)
 	rotate = append(rotate, "storage", "--file", files[0], "--copy")
 	said, err := exec.CommandContext(c.t.Context(), binary, append(rotate, "exit 7", "--begin")...).CombinedOutput()
-	if err == nil || !bytes.Contains(said, []byte("goes on with this step")) || !bytes.Contains(said, []byte("status 7")) {
+	if err == nil || !bytes.Contains(said, []byte("status 7")) ||
+		!bytes.Contains(said, []byte("goes on with this step")) {
 		c.t.Errorf("with a copy that fails: %v: %s", err, said)
 	}
 	begun, err := secrets.ReadFile(files[0])

@@ -24,7 +24,7 @@ type mentioned struct {
 // change log and the decisions also name commands that are not there any more.
 func TestDocumentedCommands(t *testing.T) {
 	var files []string
-	for _, pattern := range []string{"../../docs/*.md", "../../[!C]*.md", "../../CONTRIBUTING.md", "../../e2e/*.md"} {
+	for _, pattern := range []string{"../../docs/*.md", "../../[^C]*.md", "../../CONTRIBUTING.md", "../../e2e/*.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -44,7 +44,7 @@ func TestDocumentedCommands(t *testing.T) {
 			}
 		}
 	}
-	if count < 300 {
+	if count < 200 {
 		t.Errorf("only %d command lines were found", count)
 	}
 }
@@ -111,7 +111,8 @@ func checkMentioned(m mentioned) error {
 	}
 	cmd.InitDefaultHelpFlag()
 	cmd.InitDefaultVersionFlag()
-	if err := cmd.ParseFlags(rest); err != nil && !(partial && strings.HasPrefix(err.Error(), "flag needs an argument")) {
+	err = cmd.ParseFlags(rest)
+	if err != nil && !(partial && strings.HasPrefix(err.Error(), "flag needs an argument")) {
 		return err
 	}
 	args := cmd.Flags().Args()
@@ -187,6 +188,9 @@ func prompted(session string) (script string) {
 	return script
 }
 
+// keywords may be in front of a command.
+var keywords = []string{"do", "then", "else", "if", "while", "until", "!", "{", "exec", "sudo", "time"}
+
 // ofProgram returns the words after the name of the program, if a command runs it.
 func ofProgram(words []string) []string {
 	for len(words) > 0 {
@@ -194,9 +198,7 @@ func ofProgram(words []string) []string {
 		switch {
 		case path.Base(first) == "chainstore" && !strings.HasSuffix(first, "/lib/chainstore"):
 			return words[1:]
-		case slices.Contains([]string{"do", "then", "else", "if", "while", "until", "!", "{", "exec", "sudo", "time"}, first):
-			words = words[1:]
-		case assigned.MatchString(first):
+		case slices.Contains(keywords, first), assigned.MatchString(first):
 			words = words[1:]
 		case first == "ssh" && len(words) > 2:
 			words = words[2:]

@@ -61,7 +61,7 @@ without --begin. It goes on where it was. The old value is dropped only when no 
 	flags.StringArrayVar(&r.files, "file", nil, "`file` of the secret on this machine; repeat it for several")
 	flags.DurationVar(&r.wait, "wait", time.Minute, "how long to wait for the nodes after each step")
 	flags.BoolVar(&r.start, "begin", false, "begin a rotation")
-	flags.StringVar(&r.copier, "copy", "", "`command` of the shell that copies the files to the other machines; it runs "+
+	flags.StringVar(&r.copier, "copy", "", "`command` of the shell that copies the files to the other machines, run "+
 		"before each wait")
 	names := append([]string{secretCluster}, secrets.Names...)
 	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -277,8 +277,8 @@ func (r *rotation) await(what string, is func(wire.SecretUse) bool) error {
 	}
 }
 
-// copyFiles runs the command of --copy. A command that was interrupted before may have copied the files to some machines
-// only, so it runs before every wait.
+// copyFiles runs the command of --copy. One that was interrupted may have copied the files to some machines only, so it
+// runs before every wait.
 func (r *rotation) copyFiles() error {
 	if r.copier == "" {
 		return nil
@@ -286,8 +286,8 @@ func (r *rotation) copyFiles() error {
 	cmd := exec.CommandContext(r.Ctx, "/bin/sh", "-c", r.copier)
 	cmd.Stdout, cmd.Stderr = r.Cmd.ErrOrStderr(), r.Cmd.ErrOrStderr()
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("--copy %q: %w; correct what is wrong, then run this command again, without --begin: it goes "+
-			"on with this step", r.copier, err)
+		return fmt.Errorf("--copy %q: %w; correct what is wrong, then run this command again, without --begin: it "+
+			"goes on with this step", r.copier, err)
 	}
 	return nil
 }
