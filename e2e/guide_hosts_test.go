@@ -221,8 +221,9 @@ func (h *guideHosts) run(ctx context.Context, name string, b guideBlock) {
 	if err == nil {
 		select {
 		case err = <-done:
-		case <-g.ended:
-			err = errors.New("a command failed")
+			if errors.Is(err, io.EOF) { // the shell has ended
+				err = errors.New("a command failed")
+			}
 		case <-ctx.Done():
 			err = fmt.Errorf("not done within %v", guideLimit)
 		}
