@@ -204,6 +204,7 @@ func TestRotateCommand(t *testing.T) {
 	if again, err := secrets.ReadFile(files[0]); err != nil || again != after {
 		t.Errorf("the file has changed: %v", err)
 	}
+	c.rotateWithCopy(rotate)
 	args := append(rotate, "seal", "--begin", "--wait", patience.String())
 	for _, path := range secretFiles(c.Topology(), wire.SecretSeal) {
 		args = append(args, "--file", path)
@@ -215,6 +216,30 @@ func TestRotateCommand(t *testing.T) {
 	if n := bytes.Count(status, []byte("\n")); n != 3*5+3*2+1 || bytes.Contains(status, []byte(`"uses_old":true`)) ||
 		bytes.Contains(status, []byte(after.Current)) {
 		t.Errorf("%s", status)
+	}
+}
+
+// rotateWithCopy rotates a secret with a command that copies its file. One that fails ends the rotation, which goes on
+// with the next run.
+func (c *cluster) rotateWithCopy(rotate []string) {
+	c.t.Helper()
+	files := secretFiles(c.Topology(), wire.SecretStorage)
+	rotate = append(rotate, "storage", "--file", files[0], "--copy")
+	said, err := exec.CommandContext(c.t.Context(), binary, append(rotate, "exit 7", "--begin")...).CombinedOutput()
+	if err == nil || !bytes.Contains(said, []byte("status 7")) ||
+		!bytes.Contains(said, []byte("goes on with this step")) {
+		c.t.Errorf("with a copy that fails: %v: %s", err, said)
+	}
+	begun, err := secrets.ReadFile(files[0])
+	if err != nil || begun.Next == "" {
+		c.t.Errorf("nothing was begun: %v", err)
+	}
+	c.command(nil, append(rotate, "for file in "+strings.Join(files[1:], " ")+
+		"; do cp "+files[0]+" $file.new && mv $file.new $file; done")...)
+	for _, path := range files {
+		if v, err := secrets.ReadFile(path); err != nil || v != (secrets.Values{Current: begun.Next}) {
+			c.t.Errorf("%s is not at the end of the rotation: %v", path, err)
+		}
 	}
 }
 
@@ -264,7 +289,7 @@ func (c *cluster) checkStolen(old nodeauth.Secrets) {
 }
 
 // rotationPause is how long a schedule waits between two steps of the rotation of one secret: roles look at their files
-// every ten seconds. A role that was paused meanwhile is cut off until it looks again.
+// every two seconds. A role that was paused meanwhile is cut off until it looks again.
 const rotationPause = 15 * time.Second
 
 // secretFault takes the next step in the rotation of a random secret. All roles get the new file while they run, or

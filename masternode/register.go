@@ -28,7 +28,8 @@ import (
 // that another master already did. A registration without news costs no log entry, so workers may register as often as
 // they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand, wire.ErrRemoved,
 // wire.ErrOtherStart, wire.ErrOtherGroup, wire.ErrTooManyRequests, wire.ErrBacklog, wire.ErrFenced if the worker has
-// accepted an order of a later leader, wire.ErrTooMany if too many workers wait for approval.
+// accepted an order of a later leader, wire.ErrTooMany if too many workers wait for approval, wire.ErrUnavailable while
+// the group does not require approval yet that the leader requires.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -42,7 +43,11 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 	return leaderCall[wire.Registered]{
 		local: func(ctx context.Context) (wire.Registered, error) { return n.register(ctx, r) },
 		remote: func(ctx context.Context, url string) (wire.Registered, error) {
-			return n.cfg.Masters.Register(ctx, url, r, true)
+			answer, err := n.cfg.Masters.Register(ctx, url, r, true)
+			if errors.Is(err, wire.ErrUnavailable) {
+				err = fmt.Errorf("%w: %w", wire.ErrUnavailable, err) // the worker gets the leader's reason
+			}
+			return answer, err
 		},
 		again: anotherTry,
 	}.do(ctx, n)

@@ -243,6 +243,11 @@ func TestApproveWorkersFlag(t *testing.T) {
 		if _, err := r.Register(t.Context(), early, false); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("before the level: %v", err)
 		}
+		// A follower gives the worker the leader's reason.
+		follower := r.newFollower(t, masterAt("http://m1", r.Node))
+		if _, err := follower.Register(t.Context(), early, false); wire.ProblemOf(err) != wire.ErrUnavailable {
+			t.Errorf("before the level, through a follower: %v", err)
+		}
 		masters.setLevel("m2", masterfsm.ProtocolLevel)
 		for role, id := range map[masterfsm.Role]string{masterfsm.RoleStorage: "s0", masterfsm.RoleMiner: "miner"} {
 			if _, err := r.ledger.Propose(t.Context(), r.ledger.Encode(&masterfsm.Register{Role: role, ID: id,

@@ -241,6 +241,8 @@ type MinerStatus struct {
 type Certificate struct {
 	Identity string `json:"identity"` // spiffe://DOMAIN/ROLE/NAME
 	Serial   string `json:"serial"`   // hexadecimal
+	// UserSerial is that of the certificate which users see, where it is another one.
+	UserSerial string `json:"user_serial,omitempty"`
 	// NotAfter is when the first of these ends, in unix milliseconds: the certificate of the node, that of its
 	// authority, and that for users.
 	NotAfter uint64 `json:"not_after"`
@@ -248,10 +250,16 @@ type Certificate struct {
 	Error string `json:"error,omitempty"`
 	// Graces are other nodes whose certificates are out of their time, by the clock of this node; at most MaxGraces.
 	Graces []Grace `json:"graces,omitempty"`
+	// Authorities are the SHA-256 fingerprints of the authorities that the node trusts, in hexadecimal; at most
+	// MaxAuthorities, and none from a node of an older version.
+	Authorities []string `json:"authorities,omitempty"`
 }
 
-// MaxGraces is how many nodes Certificate lists.
-const MaxGraces = 16
+// MaxGraces is how many nodes Certificate lists, and MaxAuthorities how many authorities.
+const (
+	MaxGraces      = 16
+	MaxAuthorities = 16
+)
 
 // Grace is a node that is accepted although its certificate, or that of its authority, is out of its time.
 type Grace struct {

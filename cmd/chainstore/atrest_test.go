@@ -99,7 +99,18 @@ func TestAtRest(t *testing.T) {
 	if len(before.Keys) != 1 || before.Plain != 0 {
 		t.Errorf("%+v", before)
 	}
+	other := func(want string, args ...string) {
+		t.Helper()
+		out := must(append([]string{"at-rest", "status", "--data", sealed, "--json"}, args...)...)
+		_, at, found := strings.Cut(out, `"other":`)
+		if (want == "") == found || !strings.HasPrefix(strings.TrimSpace(at), want) {
+			t.Errorf("%s, want other %q", out, want)
+		}
+	}
+	other("")
+	other("0", "--at-rest-keys", keys)
 	keyFileOf(t, keys, second, first)
+	other("1", "--at-rest-keys", keys)
 	out := must("at-rest", "rewrite", "--data", sealed, "--at-rest-keys", keys)
 	if !strings.Contains(out, "the key is") {
 		t.Errorf("rewrite: %s", out)

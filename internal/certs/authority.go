@@ -5,9 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -179,6 +181,12 @@ func HostsOf(c *x509.Certificate) []string {
 		hosts = append(hosts, ip.String())
 	}
 	return hosts
+}
+
+// FingerprintOf returns the SHA-256 of a certificate, in hexadecimal, as other programs show it.
+func FingerprintOf(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // LifetimeOf returns how long a certificate lasts, from when it was made.

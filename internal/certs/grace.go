@@ -159,7 +159,7 @@ func (g *graces) accept(id Identity, chains [][]*x509.Certificate, now time.Time
 			g.peers[id] = p
 		}
 	}
-	p.certificate, p.serial, p.seen, p.until = bad, serialOf(chains[0][0]), now, now.Add(left)
+	p.certificate, p.serial, p.seen, p.until = bad, SerialOf(chains[0][0]), now, now.Add(left)
 	if p.logged.IsZero() || now.Sub(p.logged) >= alarmPause {
 		p.logged = now
 		args := []any{"identity", id, "certificate", bad.Subject.CommonName,
@@ -213,8 +213,9 @@ func (g *graces) forget(now time.Time) {
 	}
 }
 
-// serialOf is the serial number of a certificate, in hexadecimal.
-func serialOf(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
+// SerialOf is the serial number of a certificate, in hexadecimal.
+// SerialOf returns the serial number of a certificate as nodes report it.
+func SerialOf(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
 
 // list returns the nodes in their grace, and those whose grace is over.
 func (g *graces) list() (list []Grace) {

@@ -22,7 +22,7 @@ import (
 )
 
 // checkInterval is how often the files are looked at.
-const checkInterval = 10 * time.Second
+const checkInterval = 2 * time.Second
 
 // expirySoon is how long before the end of a certificate a log line warns.
 const expirySoon = 14 * 24 * time.Hour
@@ -53,6 +53,10 @@ type Report struct {
 	Identity Identity
 	Serial   string    // of the certificate for nodes
 	NotAfter time.Time // when the first of the certificates ends: of the node, of its authority, for users
+	// UserSerial is that of the certificate for users; "" if users see the one for nodes.
+	UserSerial string
+	// Authorities are the fingerprints of those whose nodes are trusted.
+	Authorities []string
 	// Err is why the files, as they are now, are not used; nil if they are. Then those before them are still in use.
 	Err error
 	// Grace lists the other nodes whose certificates are out of their time, as far as they have called, or were called.
@@ -149,15 +153,25 @@ func (s *Store) Report() Report {
 	b, grace := s.current.Load(), s.graces.list()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Report{
-		Identity: b.identity, Serial: serialOf(b.node.Leaf), NotAfter: b.notAfter, Err: s.err, Grace: grace,
+	r := Report{
+		Identity: b.identity, Serial: SerialOf(b.node.Leaf), NotAfter: b.notAfter, Err: s.err, Grace: grace,
 	}
+	if s.files.UserCert != "" {
+		r.UserSerial = SerialOf(b.user.Leaf)
+	}
+	for _, a := range b.authorities {
+		r.Authorities = append(r.Authorities, FingerprintOf(a))
+	}
+	return r
 }
 
 // Certificate is the report for the leader of the masters.
 func (s *Store) Certificate() *wire.Certificate {
 	r := s.Report()
-	c := &wire.Certificate{Identity: r.Identity.String(), Serial: r.Serial, NotAfter: millis(r.NotAfter)}
+	c := &wire.Certificate{
+		Identity: r.Identity.String(), Serial: r.Serial, UserSerial: r.UserSerial, NotAfter: millis(r.NotAfter),
+		Authorities: r.Authorities[:min(len(r.Authorities), wire.MaxAuthorities)],
+	}
 	if r.Err != nil {
 		c.Error = r.Err.Error()
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // checkInterval is how often the files are looked at.
-const checkInterval = 10 * time.Second
+const checkInterval = 2 * time.Second
 
 // Names lists the secrets of a cluster, in the order of reports.
 var Names = []string{wire.SecretMasters, wire.SecretStorage, wire.SecretMiner, wire.SecretRecovery, wire.SecretSeal}

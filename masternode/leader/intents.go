@@ -217,6 +217,9 @@ func (m *memory) reportOf(act trail.Act, kind trail.TargetKind, id, leader strin
 		note.After = []trail.Value{
 			{Name: "identity", Value: certificate.Identity}, {Name: "serial", Value: certificate.Serial},
 		}
+		if certificate.UserSerial != "" {
+			note.After = append(note.After, trail.Value{Name: "user_serial", Value: certificate.UserSerial})
+		}
 	}
 	if len(note.After) == 0 {
 		return nil

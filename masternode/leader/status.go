@@ -93,7 +93,11 @@ func boundedCertificate(c *wire.Certificate) *wire.Certificate {
 	}
 	cut := func(text string) string { return bounded(text, maxCertificateText) }
 	own := wire.Certificate{
-		Identity: cut(c.Identity), Serial: cut(c.Serial), NotAfter: c.NotAfter, Error: cut(c.Error),
+		Identity: cut(c.Identity), Serial: cut(c.Serial), UserSerial: cut(c.UserSerial), NotAfter: c.NotAfter,
+		Error: cut(c.Error),
+	}
+	for _, a := range c.Authorities[:min(len(c.Authorities), wire.MaxAuthorities)] {
+		own.Authorities = append(own.Authorities, cut(a))
 	}
 	for _, g := range c.Graces[:min(len(c.Graces), wire.MaxGraces)] {
 		g.Identity, g.Serial = cut(g.Identity), cut(g.Serial)

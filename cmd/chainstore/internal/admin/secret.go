@@ -20,7 +20,7 @@ func NewSecret() *cobra.Command {
 		Short: "Show and replace the secrets of the nodes",
 		Long: `Show and replace the secrets that the nodes of a cluster prove to each other. A file of a secret has
 one value a line: the current one, and while it is replaced "next" or "old" and another one. A node proves the first
-and accepts both. It looks at the file every ten seconds.`,
+and accepts both. It looks at the file every two seconds.`,
 	}, newSecretNewCommand(), newSecretStatusCommand(), newSecretRotateCommand())
 }
 

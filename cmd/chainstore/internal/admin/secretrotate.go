@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"time"
 
@@ -22,7 +23,8 @@ type rotation struct {
 	secret string
 	files  []string
 	wait   time.Duration
-	start  bool // begin a rotation
+	start  bool   // begin a rotation
+	copier string // command of the shell, "" for none
 }
 
 func newSecretRotateCommand() *cobra.Command {
@@ -37,11 +39,12 @@ for several. With --begin the command makes a new value. It goes through three s
   2. the new value becomes the current one, and all nodes must prove it
   3. the file loses the old value
 
-After each step it waits for all nodes. If some have not followed, it names them and ends: copy the file to their
-machines, and run the command again without --begin. It goes on where it was. The old value is dropped only when no
-node proves it. Nothing is restarted.`,
+After each step it waits for all nodes. With --copy it first runs a command that copies the file to the other machines.
+If some nodes have not followed, it names them and ends: copy the file to their machines, and run the command again
+without --begin. It goes on where it was. The old value is dropped only when no node proves it. Nothing is restarted.`,
 		Example: `  chainstore secret rotate cluster --begin --file /etc/chainstore/cluster.token
-  chainstore secret rotate masters --file /etc/chainstore/master.secret --wait 5m`,
+  chainstore secret rotate masters --begin --file masters.secret --copy ./copy-files
+  chainstore secret rotate masters --file /etc/chainstore/masters.secret --wait 5m`,
 		Args: cli.ExactArgs("one secret"),
 	}, cli.Use{Role: cli.AsAdmin}, func(c *cli.Call) error {
 		r.Call, r.secret = c, c.Args[0]
@@ -58,6 +61,8 @@ node proves it. Nothing is restarted.`,
 	flags.StringArrayVar(&r.files, "file", nil, "`file` of the secret on this machine; repeat it for several")
 	flags.DurationVar(&r.wait, "wait", time.Minute, "how long to wait for the nodes after each step")
 	flags.BoolVar(&r.start, "begin", false, "begin a rotation")
+	flags.StringVar(&r.copier, "copy", "", "`command` of the shell that copies the files to the other machines, run "+
+		"before each wait")
 	names := append([]string{secretCluster}, secrets.Names...)
 	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return names, cobra.ShellCompDirectiveNoFileComp
@@ -247,6 +252,9 @@ func (r *rotation) await(what string, is func(wire.SecretUse) bool) error {
 	if err := r.say("%s", what); err != nil {
 		return err
 	}
+	if err := r.copyFiles(); err != nil {
+		return err
+	}
 	for end := time.Now().Add(r.wait); ; {
 		rows, silent, sealed, err := r.look()
 		var missing []secretRow
@@ -267,6 +275,21 @@ func (r *rotation) await(what string, is func(wire.SecretUse) bool) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// copyFiles runs the command of --copy. One that was interrupted may have copied the files to some machines only, so it
+// runs before every wait.
+func (r *rotation) copyFiles() error {
+	if r.copier == "" {
+		return nil
+	}
+	cmd := exec.CommandContext(r.Ctx, "/bin/sh", "-c", r.copier)
+	cmd.Stdout, cmd.Stderr = r.Cmd.ErrOrStderr(), r.Cmd.ErrOrStderr()
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("--copy %q: %w; correct what is wrong, then run this command again, without --begin: it "+
+			"goes on with this step", r.copier, err)
+	}
+	return nil
 }
 
 // todo says what is to be done before the rotation goes on.

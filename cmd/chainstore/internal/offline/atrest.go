@@ -30,6 +30,9 @@ type atRestStatus struct {
 	Plain      int            `json:"plain"`      // files of blocks and of the index of records in clear
 	Quarantine int            `json:"quarantine"` // files in quarantine/ in clear
 	Unread     []string       `json:"unread"`     // files that cannot be read
+	// Other counts the files that are not under the first key of --at-rest-keys, those in clear included. It is left
+	// out without that flag.
+	Other *int `json:"other,omitempty"`
 }
 
 // NewAtRest has the commands about encryption at rest.
@@ -47,20 +50,29 @@ their data folders: put these on an encrypted disk.`,
 }
 
 func newAtRestStatus() *cobra.Command {
-	var data string
+	var data, keys string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status --data STORAGE_DIR",
 		Short: "Count the files of a data folder by the key that they need",
 		Long: `Count the files of a storage node's data folder by the id of the key that they need, and those in
 clear. No key is needed, and the node may be running or not. A key may be removed from the file of --at-rest-keys when
-no file needs it any more, here and in backups.`,
-		Example:           "  chainstore at-rest status --data /var/lib/chainstore/storage",
+no file needs it any more, here and in backups. With --at-rest-keys it also counts the files that are not under the
+first key of that file.`,
+		Example: "  chainstore at-rest status --data /var/lib/chainstore/storage " +
+			"--at-rest-keys /etc/chainstore/at-rest.keys",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" {
 				return errors.New("name the data folder of a storage node with --data")
+			}
+			var ring *atrest.Ring
+			if keys != "" {
+				var err error
+				if ring, err = atrest.Load(keys); err != nil {
+					return err
+				}
 			}
 			files, err := storagenode.CountAtRest(data)
 			if err != nil {
@@ -78,6 +90,16 @@ no file needs it any more, here and in backups.`,
 			}
 			fmt.Fprintf(&text, "in clear              %s\n", render.Count(uint64(s.Plain), "file"))
 			fmt.Fprintf(&text, "in clear, quarantine  %s\n", render.Count(uint64(s.Quarantine), "file"))
+			if ring.Has() {
+				other := files.Plain + files.Quarantine + len(files.Unread)
+				for id, count := range files.Keys {
+					if id != ring.Current() {
+						other += count
+					}
+				}
+				s.Other = &other
+				fmt.Fprintf(&text, "not under key %s  %s\n", ring.Current(), render.Count(uint64(other), "file"))
+			}
 			for _, err := range files.Unread {
 				s.Unread = append(s.Unread, err.Error())
 				fmt.Fprintf(&text, "not readable: %v\n", err)
@@ -86,6 +108,7 @@ no file needs it any more, here and in backups.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "data `folder` of a storage node")
+	addAtRestKeys(cmd, &keys, "`file` with the keys of the node, to count the files that are not under its first key")
 	cli.AddJSON(cmd, &asJSON, "print the counts as one JSON object")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
 	return cmd

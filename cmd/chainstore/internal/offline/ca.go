@@ -37,7 +37,7 @@ ca.pem, which every node and user trusts, and the private key ca-key.pem: keep t
 
 A certificate of a node names its role in a URI, spiffe://DOMAIN/ROLE/NAME, and what the node may do follows from it.
 Certificates of another authority work too if they have such a URI: see docs/operations.md.`,
-	}, newCAInit(), newCAIssue(), newCARenew(), newCAShow())
+	}, newCAInit(), newCAIssue(), newCARenew(), newCAShow(), newCADeployed())
 }
 
 func newCAInit() *cobra.Command {
@@ -128,7 +128,8 @@ func newCARenew() *cobra.Command {
 		Use:   "renew CERT...",
 		Short: "Replace certificates of nodes by new ones with new keys",
 		Long: `Replace certificates and their keys, in files NAME.pem and NAME-key.pem, by new ones for the same nodes
-and hosts. A node that runs reads them within ten seconds.`,
+and hosts. A node that runs reads them within seconds: see
+'chainstore ca deployed'.`,
 		Example: "  chainstore ca renew certs/m1.pem --dir ca",
 		Args:    certificateArgs,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
