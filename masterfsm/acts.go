@@ -183,7 +183,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	}
 	entry := acts[a.kind]
 	subject := entry.about(s, a.command)
-	before := subject.values(s)
+	before, level := subject.values(s), s.level
 	renamed := s.names[trail.Project]
 	result, err := a.command.apply(s)
 	if err != nil {
@@ -206,6 +206,9 @@ func (s *State) applyAct(body []byte) (any, error) {
 		s.openIntent(&a, r)
 	} else {
 		s.record(&a, r)
+	}
+	if level < LevelAudit && s.level >= LevelAudit {
+		s.recordBaseline(&a)
 	}
 	return result, nil
 }
