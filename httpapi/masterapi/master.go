@@ -110,7 +110,7 @@ func New(cfg Config) http.Handler {
 		cluster: cfg.Secrets.Masters, admin: httpapi.NewSecret(cfg.AdminToken),
 		issuer:  cfg.Issuer,
 		secured: cfg.Certificate != nil,
-		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward},
+		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward, sign: cfg.Node.Sign},
 		Options: cfg.Options, profile: cfg.Profile,
 		unowned: httpapi.NewIntake(unownedBytes, unownedShare),
 		users:   httpapi.NewIntake(userBytes, userShare),
