@@ -63,10 +63,10 @@ func IsLoopbackHost(host string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && addr.IsLoopback()
 }
 
-// Guard refuses what a page of another site sends through the browser of a visitor who can reach a master. It judges
+// Guard refuses what a page of another site sends through the browser of a visitor who can reach a node. It judges
 // requests to routes that take no token.
 type Guard struct {
-	Masters func() []string // URLs of the cluster's masters
+	Masters func() []string // URLs of the cluster's masters; of a worker its own
 	Hosts   []string        // further names under which browsers reach them
 }
 
@@ -86,9 +86,9 @@ func (g *Guard) Check(r *http.Request) error {
 			"Authorization; use a page of this master, or give the masters --browser-host", wire.ErrForbidden, origin)
 	}
 	if fromBrowser(r) && r.TLS == nil && !g.knownHost(r.Host) {
-		return fmt.Errorf("%w: no master is known under the name %q, and a browser sent this without a token in the "+
-			"header Authorization; use the URL or the address of a master, or give the masters --browser-host",
-			wire.ErrForbidden, r.Host)
+		return fmt.Errorf("%w: no node of the cluster is known here under the name %q, and a browser sent this "+
+			"without a token in the header Authorization; use the URL or the address of the node, or give masters "+
+			"--browser-host", wire.ErrForbidden, r.Host)
 	}
 	return nil
 }

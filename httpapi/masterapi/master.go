@@ -199,8 +199,9 @@ func provesLog(path string) bool {
 	return path == "/checkpoint" || path == "/v1/log" || path == "/v1/consistency" || strings.HasPrefix(path, "/tile/")
 }
 
-// openReads are the routes that show records, projects or the load to requests without a token.
-var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true, routeMetrics: true}
+// openReads are the routes that show records or projects to requests without a token. That of the metrics has a guard of
+// its own.
+var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true}
 
 const routeMetrics = "/metrics"
 
@@ -213,8 +214,7 @@ func (m *master) otherSites(c *gin.Context) {
 	err := m.guard.Check(c.Request)
 	switch {
 	case err == nil:
-	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"),
-		c.FullPath() == routeMetrics:
+	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"):
 		m.Fail(c, err)
 	default:
 		legacy.Fail(m.Engine, c, err)
