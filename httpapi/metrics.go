@@ -31,7 +31,7 @@ func (e *Engine) Metrics(limit *RateLimit, guard *Guard, own ...prometheus.Colle
 	registry.MustRegister(append(own, collectors.NewGoCollector(), process)...)
 	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	e.GetAndHead("/metrics", e.Do(func(c *gin.Context) error {
-		if err := guard.Check(c.Request); err != nil {
+		if err := guard.CheckOpen(c.Request); err != nil {
 			return err
 		}
 		if err := limit.Take(c.Request); err != nil {

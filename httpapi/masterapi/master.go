@@ -211,12 +211,11 @@ func (m *master) otherSites(c *gin.Context) {
 	if c.FullPath() == "" || reads && !openReads[c.FullPath()] {
 		return
 	}
-	err := m.guard.Check(c.Request)
-	switch {
-	case err == nil:
-	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"):
-		m.Fail(c, err)
-	default:
+	if strings.HasPrefix(c.FullPath(), "/v1/") || strings.HasPrefix(c.FullPath(), "/internal/") {
+		if err := m.guard.Check(c.Request); err != nil {
+			m.Fail(c, err)
+		}
+	} else if err := m.guard.CheckOpen(c.Request); err != nil {
 		legacy.Fail(m.Engine, c, err)
 	}
 }
