@@ -93,7 +93,8 @@ func (g *Guard) CheckOpen(r *http.Request) error {
 	}
 	if fromBrowser(r) && r.TLS == nil && !g.knownHost(r.Host) {
 		return fmt.Errorf("%w: no node of the cluster is known here under the name %q, and a browser sent this "+
-			"without a token; use the URL or the address of the node, or give the masters --browser-host", wire.ErrForbidden, r.Host)
+			"without a token; use the URL or the address of the node, or give the masters --browser-host",
+			wire.ErrForbidden, r.Host)
 	}
 	return nil
 }

@@ -511,6 +511,8 @@ export default {
     'a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
   'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until ' +
     '{nodes} know level {next}; upgrade, start or remove them',
+  'code.older-master': 'master {node} runs an older version, which knows protocol level {level}, and not {next}: ' +
+    'upgrade it',
   'code.clock-ahead': 'the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the ' +
     'other masters: set it',
   'code.clock-behind': 'the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the ' +
