@@ -87,7 +87,7 @@ func (c *Cluster) ofProject(do func(http.ResponseWriter, *http.Request, *Project
 }
 
 func (c *Cluster) me(w http.ResponseWriter, _ *http.Request, by caller) {
-	me := wire.Me{Role: wire.RoleAdmin, OpenRegistration: true}
+	me := wire.Me{Role: by.role, OpenRegistration: true}
 	if by.project != nil {
 		me.Role, me.Project, me.Rights = wire.RoleProject, &by.project.Project, by.rights
 	}

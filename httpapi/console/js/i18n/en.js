@@ -1,9 +1,11 @@
 // English. Keys, their order and the names in braces are those of zh.js; a test checks this.
 
+import admin from './admin-en.js';
 import audit from './audit-en.js';
 
 export default {
   ...audit,
+  ...admin,
 
   // The frame
   'nav.label': 'Pages',

@@ -1,9 +1,11 @@
 // Chinese. Keys, their order and the names in braces are those of en.js; a test checks this.
 
+import admin from './admin-zh.js';
 import audit from './audit-zh.js';
 
 export default {
   ...audit,
+  ...admin,
 
   // The frame
   'nav.label': '页面',
