@@ -202,13 +202,13 @@ func (s *State) applyAct(body []byte) (any, error) {
 		r.Before, r.After = differing(before, after), differing(after, before)
 	}
 	r.After = slices.Concat(subject.parameters, r.After)
-	if entry.intent {
+	switch {
+	case level < LevelAudit && s.level >= LevelAudit:
+		s.recordBaseline(&a, r)
+	case entry.intent:
 		s.openIntent(&a, r)
-	} else {
+	default:
 		s.record(&a, r)
-	}
-	if level < LevelAudit && s.level >= LevelAudit {
-		s.recordBaseline(&a)
 	}
 	return result, nil
 }

@@ -145,11 +145,15 @@ type baseline struct {
 	left    int // of the table, without a record
 }
 
-// recordBaseline writes a record of each master, named admin token, key of the log, worker and project. The last record
-// is about the group. It has how many there are of each, how many are left out because of maxBaseline, and what is set
-// for all. Join tickets and waiting workers need the level of the audit trail, so there are none yet.
-func (s *State) recordBaseline(a *originated) {
+// recordBaseline writes the first records of the audit trail: that of the act that raises the level, and of each
+// master, named admin token, key of the log, worker and project. The last record is about the group. It has how many
+// there are of each, how many are left out because of maxBaseline, and what is set for all. Join tickets and waiting
+// workers need the level of the audit trail, so there are none yet. All salts are made from the one of the command,
+// which is in no record: so the salt of one record tells none of another one.
+func (s *State) recordBaseline(a *originated, raise trail.Record) {
 	b := baseline{state: s, by: a}
+	first := a.derived("level-raise")
+	s.record(&first, raise)
 	for i := range s.masters {
 		m := &s.masters[i]
 		own := func(*State) []trail.Value { return pairs("url", m.URL, "raft", m.Raft, "since", m.Since) }
