@@ -23,8 +23,8 @@ func NewScrapeLimit(log hclog.Logger) *RateLimit {
 	return NewRateLimit("requests for metrics", scrapes, scrapesBurst, log)
 }
 
-// Metrics adds /metrics, which takes no token: the metrics of Go, of the process, and those of own. guard refuses what a
-// page gets by DNS rebinding: metrics show the load, and to a page that cannot reach the node otherwise.
+// Metrics adds /metrics, which takes no token: the metrics of Go, of the process, and those of own. guard refuses what
+// a page gets by DNS rebinding: metrics show the load, and to a page that cannot reach the node otherwise.
 func (e *Engine) Metrics(limit *RateLimit, guard *Guard, own ...prometheus.Collector) {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})

@@ -174,7 +174,8 @@ func TestAnnouncementIsRefused(t *testing.T) {
 	}
 }
 
-// keyedLedger returns the ledger of a follower whose table, at protocol level 7, has the keys of m1, the leader, and m2.
+// keyedLedger returns the ledger of a follower whose table, at protocol level 7, has the keys of m1, the leader, and
+// m2.
 func keyedLedger(t *testing.T) masterstest.Following {
 	t.Helper()
 	ledger := masterstest.NewLedger(t)

@@ -225,8 +225,8 @@ func (n *Node) isProven(m wire.Member) bool {
 		v := s.View()
 		level, row = v.Level, v.Master(m.ID)
 	})
-	return level < masterfsm.LevelJoining ||
-		row.Key != "" && joining.Verify(n.Member().Group, m) == nil && m.Proof.Key == row.Key && m.Proof.Start >= row.Start
+	return level < masterfsm.LevelJoining || row.Key != "" && joining.Verify(n.Member().Group, m) == nil &&
+		m.Proof.Key == row.Key && m.Proof.Start >= row.Start
 }
 
 // stop makes Run return an error. Only the first call counts.

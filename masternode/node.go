@@ -247,8 +247,8 @@ func (n *Node) Member() wire.Member {
 	return m
 }
 
-// Itself is what this master answers about itself. From protocol level 7 on it is signed, so that other members can tell
-// whether it has the key of the member.
+// Itself is what this master answers about itself. From protocol level 7 on it is signed, so that other members can
+// tell whether it has the key of the member.
 func (n *Node) Itself() wire.Member {
 	m := n.Member()
 	var level uint64

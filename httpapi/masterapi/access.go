@@ -307,8 +307,8 @@ func (m *master) hopOf(c *gin.Context) origin.Hop {
 	return h
 }
 
-// certifiedHop returns what another master says about a request that it forwards. It may say the id of another one: with
-// TLS the master is the one of the certificate then, and other is true.
+// certifiedHop returns what another master says about a request that it forwards. It may say the id of another one:
+// with TLS the master is the one of the certificate then, and other is true.
 func certifiedHop(c *gin.Context) (h origin.Hop, other bool) {
 	h = origin.ParseHop(c.GetHeader(wire.HeaderHops))
 	peer, ok := httpapi.Peer(c)

@@ -220,10 +220,10 @@ func TestRegistrationsHaveTheirActor(t *testing.T) {
 			t.Fatal(err)
 		}
 		hop := origin.Hop{Source: trail.Source{Member: "m9", Address: "192.0.2.9"}, Node: node}
+		caller := wire.Caller{Group: member.Group, Order: wire.Order{Epoch: member.Epoch, Term: 1}}
 		c.do(0, request{name: "forwarded", method: "POST", path: wire.PathWorkers, token: c.file.Tokens.Cluster,
-			body: string(body), headers: map[string]string{wire.HeaderHops: hop.String(),
-				wire.HeaderCaller: wire.Caller{Group: member.Group, Order: wire.Order{Epoch: member.Epoch, Term: 1}}.String()},
-			status: 200})
+			body: string(body), status: 200,
+			headers: map[string]string{wire.HeaderHops: hop.String(), wire.HeaderCaller: caller.String()}})
 	}
 	forwarded("http://127.0.0.1:3", "spiffe://cs/miner/i9")
 	forwarded("http://127.0.0.1:4", "")

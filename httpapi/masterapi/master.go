@@ -199,8 +199,8 @@ func provesLog(path string) bool {
 	return path == "/checkpoint" || path == "/v1/log" || path == "/v1/consistency" || strings.HasPrefix(path, "/tile/")
 }
 
-// openReads are the routes that show records or projects to requests without a token. That of the metrics has a guard of
-// its own.
+// openReads are the routes that show records or projects to requests without a token. That of the metrics has a guard
+// of its own.
 var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true}
 
 const routeMetrics = "/metrics"

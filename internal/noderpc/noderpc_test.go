@@ -128,7 +128,8 @@ func TestForwardedCallsAreSigned(t *testing.T) {
 		hop.Node != "spiffe://cs/miner/i1" || hop.Source != (trail.Source{Member: "m2", Address: "192.0.2.1"}) {
 		t.Errorf("the hop is %+v of %+v, and the signature that of other bytes", hop, got)
 	}
-	if _, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}, false); err != nil || hop != (origin.Hop{}) {
+	_, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}, false)
+	if err != nil || hop != (origin.Hop{}) {
 		t.Errorf("a call that is not forwarded has the hop %+v, %v", hop, err)
 	}
 }

@@ -96,8 +96,8 @@ type Request struct {
 
 // Message returns the bytes that the master signs:
 //
-//	"chainstore forwarded request v1" ‖ part(member) ‖ part(address) ‖ part(node) ‖ part(caller) ‖ part(method) ‖
-//	part(URI) ‖ part(authorization) ‖ SHA-256 of the body
+//	"chainstore forwarded request v1" ‖ part(member) ‖ part(address) ‖ part(node) ‖ part(caller) ‖
+//	part(method) ‖ part(URI) ‖ part(authorization) ‖ SHA-256 of the body
 //	part(x) = length u32, big endian ‖ x
 //
 // So another master cannot use the signature for another request, or in another term.
