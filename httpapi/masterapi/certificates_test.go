@@ -147,7 +147,7 @@ func TestForwardedRegistrationsHaveTheirActor(t *testing.T) {
 		}
 	})
 	roles := topology.Roles()
-	storage := roles[slices.IndexFunc(roles, func(r devcluster.Role) bool { return r.Kind == devcluster.Storage })]
+	storage := roles[slices.IndexFunc(roles, func(r devcluster.Role) bool { return r.Kind == devcluster.KindStorage })]
 	_, trust := authorityOf(t, topology.Dir)
 	user := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}
 	store, err := certs.Open(storage.TLS, certs.DefaultGrace, hclog.NewNullLogger())
