@@ -156,33 +156,6 @@ func (c *Cluster) now() uint64 {
 	return uint64(time.Now().UnixMilli())
 }
 
-// caller is the sender of a request; project is nil for an administrator, who has a role.
-type caller struct {
-	project *Project
-	rights  []string
-	role    string
-}
-
-func (c *Cluster) caller(r *http.Request) (caller, bool) {
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if token == AdminToken {
-		return caller{role: wire.RoleAdmin}, true
-	}
-	for i := range c.Admins {
-		if c.Admins[i].Token == token {
-			return caller{role: c.Admins[i].Role}, true
-		}
-	}
-	for _, p := range c.Projects {
-		for i := range p.Tokens {
-			if p.Tokens[i].Token == token {
-				return caller{project: p, rights: p.Tokens[i].Rights}, true
-			}
-		}
-	}
-	return caller{}, false
-}
-
 // access says which callers a route admits.
 type access int
 
