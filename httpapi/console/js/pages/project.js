@@ -92,7 +92,8 @@ function closePanel(p, signal, redraw) {
     document.querySelector('main h1')?.focus();
   });
   return panel(t(`${what}.title`), h('p', {}, t(`${what}.text`)), node,
-    h('div', { class: 'form-do' }, button(t(`${what}.title`), change, { kind: p.closed ? '' : 'danger' })));
+    h('div', { class: 'form-do' }, button(t(`${what}.title`), change,
+      { kind: p.closed ? '' : 'danger', id: 'close-project' })));
 }
 
 function tokensPanel(p, signal) {
