@@ -63,10 +63,10 @@ func IsLoopbackHost(host string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && addr.IsLoopback()
 }
 
-// Guard refuses what a page of another site sends through the browser of a visitor who can reach a master. It judges
+// Guard refuses what a page of another site sends through the browser of a visitor who can reach a node. It judges
 // requests to routes that take no token.
 type Guard struct {
-	Masters func() []string // URLs of the cluster's masters
+	Masters func() []string // URLs of the cluster's masters; of a worker its own
 	Hosts   []string        // further names under which browsers reach them
 }
 
@@ -74,20 +74,26 @@ type Guard struct {
 var crossSite = http.NewCrossOriginProtection()
 
 // Check returns why a request is refused; the error wraps wire.ErrForbidden. A request with an Authorization header is
-// not judged: a browser never adds a bearer token by itself. Programs are not judged either: they send no Origin and no
-// Sec-Fetch-Site header.
+// not judged: a browser never adds a bearer token by itself, and the route refuses one that it does not know. Programs
+// are not judged either: they send no Origin and no Sec-Fetch-Site header.
 func (g *Guard) Check(r *http.Request) error {
 	if r.Header.Get("Authorization") != "" {
 		return nil
 	}
+	return g.CheckOpen(r)
+}
+
+// CheckOpen is Check for a route that reads no token from the header Authorization. With DNS rebinding a page has the
+// origin of the node, and can send any header with any content.
+func (g *Guard) CheckOpen(r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if err := crossSite.Check(r); err != nil && !g.knownOrigin(origin) {
 		return fmt.Errorf("%w: a page of another site (Origin %q) may not send this without a token in the header "+
 			"Authorization; use a page of this master, or give the masters --browser-host", wire.ErrForbidden, origin)
 	}
 	if fromBrowser(r) && r.TLS == nil && !g.knownHost(r.Host) {
-		return fmt.Errorf("%w: no master is known under the name %q, and a browser sent this without a token in the "+
-			"header Authorization; use the URL or the address of a master, or give the masters --browser-host",
+		return fmt.Errorf("%w: no node of the cluster is known here under the name %q, and a browser sent this "+
+			"without a token; use the URL or the address of the node, or give the masters --browser-host",
 			wire.ErrForbidden, r.Host)
 	}
 	return nil

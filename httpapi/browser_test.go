@@ -101,6 +101,9 @@ func TestGuardKnowsNames(t *testing.T) {
 		if err := g.Check(r); err != nil {
 			t.Errorf("%q, with a token: %v", host, err)
 		}
+		if err := g.CheckOpen(r); known != (err == nil) {
+			t.Errorf("%q, with a token that the route does not read: %v", host, err)
+		}
 	}
 	r := httptest.NewRequest("POST", "/v1/projects", nil)
 	r.Host, r.TLS = "m2.bank.example:8000", &tls.ConnectionState{}

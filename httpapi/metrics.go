@@ -23,13 +23,17 @@ func NewScrapeLimit(log hclog.Logger) *RateLimit {
 	return NewRateLimit("requests for metrics", scrapes, scrapesBurst, log)
 }
 
-// Metrics adds /metrics, which takes no token: the metrics of Go, of the process, and those of own.
-func (e *Engine) Metrics(limit *RateLimit, own ...prometheus.Collector) {
+// Metrics adds /metrics, which takes no token: the metrics of Go, of the process, and those of own. guard refuses what
+// a page gets by DNS rebinding: metrics show the load, and to a page that cannot reach the node otherwise.
+func (e *Engine) Metrics(limit *RateLimit, guard *Guard, own ...prometheus.Collector) {
 	registry := prometheus.NewRegistry()
 	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
 	registry.MustRegister(append(own, collectors.NewGoCollector(), process)...)
 	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	e.GetAndHead("/metrics", e.Do(func(c *gin.Context) error {
+		if err := guard.CheckOpen(c.Request); err != nil {
+			return err
+		}
 		if err := limit.Take(c.Request); err != nil {
 			return err
 		}

@@ -62,6 +62,8 @@ func (e *Engine) Fail(c *gin.Context, err error) {
 		body = wire.NotNext{Problem: p, StorageStatus: e.Status}
 	} else if e, ok := errors.AsType[*wire.OtherStartError](err); ok {
 		body = wire.OtherStart{Problem: p, Start: e.Start}
+	} else if e, ok := errors.AsType[*wire.RemovedError](err); ok {
+		body = wire.Removed{Problem: p, Master: e.Master, Epoch: e.Epoch, Signature: e.Signature}
 	} else if e, ok := errors.AsType[*wire.FencedError](err); ok {
 		body = wire.Fenced{Problem: p, Epoch: &e.Highest.Epoch, Term: e.Highest.Term}
 	}

@@ -183,7 +183,7 @@ func (s *State) applyAct(body []byte) (any, error) {
 	}
 	entry := acts[a.kind]
 	subject := entry.about(s, a.command)
-	before := subject.values(s)
+	before, level := subject.values(s), s.level
 	renamed := s.names[trail.Project]
 	result, err := a.command.apply(s)
 	if err != nil {
@@ -202,9 +202,12 @@ func (s *State) applyAct(body []byte) (any, error) {
 		r.Before, r.After = differing(before, after), differing(after, before)
 	}
 	r.After = slices.Concat(subject.parameters, r.After)
-	if entry.intent {
+	switch {
+	case level < LevelAudit && s.level >= LevelAudit:
+		s.recordBaseline(&a, r)
+	case entry.intent:
 		s.openIntent(&a, r)
-	} else {
+	default:
 		s.record(&a, r)
 	}
 	return result, nil

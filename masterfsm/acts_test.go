@@ -159,8 +159,8 @@ func TestActs(t *testing.T) {
 		}
 	}
 	now := map[string]string{}
-	seen := map[trail.Act]bool{ // see below, TestCloseLog, and TestRecoveryIsRecorded
-		trail.Recovery:    true,
+	seen := map[trail.Act]bool{ // see below, TestCloseLog, TestRecoveryIsRecorded and TestBaseline
+		trail.Recovery: true, trail.Baseline: true,
 		trail.LossConfirm: true, trail.LevelRaise: true, trail.ProjectRename: true, trail.LogClose: true,
 	}
 	for _, name := range slices.Sorted(maps.Keys(examples)) {
@@ -537,18 +537,22 @@ func TestUpgradeToAudit(t *testing.T) {
 	var texts []string
 	salts := map[[16]byte]bool{}
 	for _, r := range b.audited() {
-		texts = append(texts, r.text())
+		if r.Act != trail.Baseline {
+			texts = append(texts, r.text())
+		}
 		salts[r.chain.Salt] = true
 	}
+	baseline := len(b.baselineOf())
 	if want := []string{
 		"project-rename done done project/3: name=_audit -> name=_audit-3-",
 		"level-raise done done group: level=6 -> level=7",
-	}; !slices.Equal(texts, want) || len(salts) != 2 {
+	}; !slices.Equal(texts, want) || len(salts) != 2+baseline || baseline != 5 {
 		t.Errorf("%q with %d salts", texts, len(salts))
 	}
 	renamed, _ := b.FindProject("_audit-3-")
 	own, ok := b.FindProject(trail.Project)
-	if renamed.ID != 3 || renamed.Records != 1 || own.ID != trail.ProjectID || !ok || own.Records != 2 {
+	if renamed.ID != 3 || renamed.Records != 1 || own.ID != trail.ProjectID || !ok ||
+		own.Records != uint64(2+baseline) {
 		t.Errorf("the projects are %+v and %+v", renamed, own)
 	}
 	if a, ok := b.Access(chain.Hash{5}); !ok || a.Project.ID != 3 {
@@ -635,9 +639,12 @@ func TestRecoveryFindsAudit(t *testing.T) {
 	after.ok(&BeginTerm{Term: 9, Member: "m1", URL: "http://m1", Time: startTime, Group: "g",
 		Settings: smallSettings()})
 	after.refused(&CreateProject{Name: "_audit", Time: startTime}, wire.ErrNameTaken)
+	adopted := len(after.baselineOf())
 	after.raise()
-	if p, _ := after.ProjectByName(trail.Project); p.Records != count+2 { // with those of the recovery and the level
-		t.Errorf("the audit trail is %+v", p)
+	baseline := after.baselineOf()[adopted:]
+	checkBaseline(t, after.State, baseline)
+	if p, _ := after.ProjectByName(trail.Project); p.Records != count+2+uint64(len(baseline)) {
+		t.Errorf("the audit trail is %+v", p) // with those of the recovery and the level
 	}
 }
 

@@ -437,7 +437,7 @@ func TestResultsOfChecks(t *testing.T) {
 // at all blocks: no body leaves the masters because of it. Snapshots and restarts of the node keep that.
 func TestNodeThatIsNotChecked(t *testing.T) {
 	b := threeNodes(t)
-	b.raise()
+	b.ok(&RaiseLevel{Level: LevelAudit - 1, Time: startTime}) // above, blocks have records of the audit trail too
 	aborted := Cause{Code: wire.CodeCheckAborted,
 		Args: wire.Args{"blocks": uint64(0), "height": uint64(6), "detail": "input/output error"}}
 	b.check("a", EndCheck{Aborted: aborted, Result: CheckAborted})

@@ -2,8 +2,11 @@ package masterfsm
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // Protocol levels. A member announces the highest level that its program knows; the group's level is committed, by
@@ -28,7 +31,8 @@ import (
 //	5: named admin tokens ([CreateAdmin], [RevokeAdmin], [ExpireAdmins]); the table has the ids of append streams, and
 //	   streams without a record ([OpenStream]); snapshots of version 9
 //	6: nodes prove their secrets (package nodeauth)
-//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; join tickets ([CreateTicket],
+//	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; it begins with records of what
+//	   the table has; join tickets ([CreateTicket],
 //	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the
 //	   log can be closed ([CloseProject], [CloseLog]); append streams have a larger window; snapshots of version 10
 const (
@@ -130,3 +134,87 @@ func (c *RaiseLevel) apply(s *State) (any, error) {
 
 // Level is the group's protocol level.
 func (s *State) Level() uint64 { return s.level }
+
+// maxBaseline bounds the records of the baseline, in bytes: above it no other record is begun. It is far below
+// reservedRoom and the default of max_bytes, and has room for some thousands of projects.
+const maxBaseline = 1 << 20
+
+// baseline writes the records of what the table has when the audit trail begins. Nothing of that has a record.
+type baseline struct {
+	state   *State
+	by      *originated
+	records int
+	bytes   uint64
+	left    int // of the table, without a record
+}
+
+// recordBaseline writes the first records of the audit trail: that of the act that raises the level, and of each
+// master, named admin token, key of the log, worker and project. The last record is about the group. It has how many
+// there are of each, how many are left out because of maxBaseline, and what is set for all. Join tickets and waiting
+// workers need the level of the audit trail, so there are none yet. All salts are made from the one of the command,
+// which is in no record: so the salt of one record tells none of another one.
+func (s *State) recordBaseline(a *originated, raise trail.Record) {
+	b := baseline{state: s, by: a}
+	first := a.derived("level-raise")
+	s.record(&first, raise)
+	for i := range s.masters {
+		m := &s.masters[i]
+		own := func(*State) []trail.Value { return pairs("url", m.URL, "raft", m.Raft, "since", m.Since) }
+		b.add(subject{target: trail.Target{Kind: trail.OfMaster, ID: m.ID}, values: own})
+	}
+	for i := range s.admins {
+		b.add(aboutAdmin(s.admins[i].ID), "created", s.admins[i].Created)
+	}
+	for i := range s.log.Keys {
+		b.add(aboutLogKey(s.log.Keys[i].ID), "since", s.log.Keys[i].Since)
+	}
+	for i := range s.storages {
+		b.add(aboutStorage(s.storages[i].ID))
+	}
+	for i := range s.miners {
+		b.add(aboutMiner(s.miners[i].ID))
+	}
+	for i := range s.projects {
+		b.add(aboutProject(s.projects[i].ID), "created", s.projects[i].Created)
+	}
+	b.write(trail.Target{Kind: trail.OfGroup}, b.group())
+}
+
+// group returns the values of the last record.
+func (b *baseline) group() []trail.Value {
+	s := b.state
+	values := pairs("group", s.group.ID, "epoch", s.group.Epoch, "masters", len(s.masters), "admins", len(s.admins),
+		"log-keys", len(s.log.Keys), "storages", len(s.storages), "miners", len(s.miners),
+		"projects", len(s.projects), "not-recorded", b.left)
+	values = append(values, aboutSettings(s, nil).values(s)...)
+	values = append(values, aboutLogs(s, nil).values(s)...)
+	var confirmed []string
+	for _, r := range s.integrity.Confirmed {
+		confirmed = append(confirmed, fmt.Sprintf("%d-%d", r.From, r.To-1))
+	}
+	return append(values, pairs("confirmed-lost", strings.Join(confirmed, ","),
+		"removed-masters", strings.Join(s.removedMasters, ","),
+		"removed-workers", strings.Join(s.integrity.Removed, ","))...)
+}
+
+// add records the values of a subject and more, if there is room.
+func (b *baseline) add(of subject, more ...any) {
+	if b.bytes >= maxBaseline {
+		b.left++
+		return
+	}
+	b.write(of.target, append(of.values(b.state), pairs(more...)...))
+}
+
+// write writes as many records as the values need. Each has a salt of its own.
+func (b *baseline) write(target trail.Target, values []trail.Value) {
+	for len(values) > 0 {
+		n := trail.Fit(values)
+		b.records++
+		by := b.by.derived("baseline-" + strconv.Itoa(b.records))
+		before := b.state.pendingBytes
+		b.state.record(&by, trail.Record{Act: trail.Baseline, Target: target, After: values[:n]})
+		b.bytes += b.state.pendingBytes - before
+		values = values[n:]
+	}
+}

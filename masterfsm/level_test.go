@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // raise raises the group's level to that of this program.
@@ -263,5 +266,190 @@ func TestOlderWorkerOfAGroupOfProofs(t *testing.T) {
 				t.Errorf("level %d: %v", level, err)
 			}
 		}
+	}
+}
+
+// checkBaseline checks that records of a baseline have all of the table, once, and nothing else.
+func checkBaseline(t testing.TB, s *State, records []trail.Record) {
+	t.Helper()
+	got := map[string][]trail.Value{}
+	for _, r := range records {
+		if len(r.Before) > 0 || r.Phase != trail.Done || slices.ContainsFunc(r.After, func(v trail.Value) bool {
+			return v.Name == "left-out"
+		}) {
+			t.Errorf("the record %+v is not whole", r)
+		}
+		got[r.Target.Key()] = append(got[r.Target.Key()], r.After...)
+	}
+	has := func(key string, values ...any) {
+		t.Helper()
+		for i := 0; i < len(values); i += 2 {
+			v := trail.Value{Name: fmt.Sprint(values[i]), Value: fmt.Sprint(values[i+1])}
+			rest := slices.DeleteFunc(slices.Clone(got[key]), func(o trail.Value) bool { return o == v })
+			if len(rest) != len(got[key])-1 {
+				t.Errorf("%s does not have %+v once: %+v", key, v, got[key])
+			}
+			got[key] = rest
+		}
+		if len(got[key]) > 0 {
+			t.Errorf("%s has also %+v", key, got[key])
+		}
+		delete(got, key)
+	}
+	for _, m := range s.masters {
+		has("master/"+m.ID, "url", m.URL, "raft", m.Raft, "since", m.Since)
+	}
+	for _, a := range s.admins {
+		has(fmt.Sprint("admin/", a.ID), "name", a.Name, "role", a.Role, "expires", a.Expires, "created", a.Created)
+	}
+	for _, k := range s.log.Keys {
+		values := []any{"origin", s.log.Origin, "signs", k.Retired == 0, "since", k.Since}
+		if k.Retired == 0 {
+			sum := sha256.Sum256(k.Sealed)
+			values = append(values, "sealed-part-digest", hex.EncodeToString(sum[:4]))
+		}
+		has("log-key/"+k.ID, values...)
+	}
+	for _, n := range s.storages {
+		has("storage/"+n.ID, "url", n.URL, "state", n.State, "height", n.Height)
+	}
+	for _, m := range s.miners {
+		has("miner/"+m.ID, "url", m.URL, "dead", m.Dead)
+	}
+	for _, p := range s.projects {
+		values := []any{"name", p.Name, "public", p.Public, "records-per-second", p.Quota.RecordsPerSecond,
+			"bytes-per-second", p.Quota.BytesPerSecond, "record-bytes", p.Quota.RecordBytes, "closed", p.Closed > 0,
+			"created", p.Created}
+		for _, token := range p.Tokens {
+			rights := map[Rights]string{MayRead: "read", MayAppend: "append", MayRead | MayAppend: "read,append"}
+			text := strings.TrimSpace(rights[token.Rights] + " " + token.Label)
+			values = append(values, fmt.Sprint("token-", token.ID), text)
+		}
+		has(fmt.Sprint("project/", p.ID), values...)
+	}
+	var signing, lost []string
+	for _, k := range s.log.Keys {
+		if k.Retired == 0 {
+			signing = append(signing, k.ID)
+		}
+	}
+	for _, r := range s.integrity.Confirmed {
+		lost = append(lost, fmt.Sprint(r.From, "-", r.To-1))
+	}
+	values := []any{"group", s.group.ID, "epoch", s.group.Epoch, "masters", len(s.masters), "admins", len(s.admins),
+		"log-keys", len(s.log.Keys), "storages", len(s.storages), "miners", len(s.miners),
+		"projects", len(s.projects), "not-recorded", 0, "log", s.log.Origin, "key", strings.Join(signing, ","),
+		"confirmed-lost", strings.Join(lost, ","), "removed-masters", strings.Join(s.removedMasters, ","),
+		"removed-workers", strings.Join(s.integrity.Removed, ",")}
+	for _, setting := range s.settings.List() {
+		values = append(values, setting.Name, setting.Text())
+	}
+	has("group", values...)
+	for key, values := range got {
+		t.Errorf("the table does not have %s: %+v", key, values)
+	}
+}
+
+// baselineOf returns the records of the baseline that the table holds.
+func (b *table) baselineOf() (list []trail.Record) {
+	for _, r := range b.audited() {
+		if r.Act == trail.Baseline {
+			list = append(list, r.Record)
+		}
+	}
+	return list
+}
+
+// TestBaseline checks that the audit trail begins with what the table has, without a secret, and freezes the records.
+func TestBaseline(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&RaiseLevel{Level: LevelAudit - 1, Time: startTime})
+	key := addKey(1, true)
+	admin := createAdmin("alice", wire.RoleOperator, 3, 1000)
+	key.Time, admin.TokenHash[31] = startTime, 1
+	b.ok(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: startTime})
+	for _, c := range []Command{
+		admin, key,
+		&Register{Role: RoleStorage, ID: "s1", URL: "http://s1", MasterToken: "x", Boot: "1", Time: startTime},
+		&Register{Role: RoleMiner, ID: "i1", URL: "http://i1", MasterToken: "x", Time: startTime},
+		&CreateToken{Project: 1, Label: "ci", Rights: MayRead, TokenHash: chain.Hash{4}, Time: startTime},
+	} {
+		marked(c)
+		b.ok(c)
+	}
+	b.raise()
+	checkBaseline(t, b.State, b.baselineOf())
+	all := b.audited()
+	salts := map[[chain.SaltSize]byte]bool{}
+	payloads := sha256.New()
+	for i := range all {
+		r := &all[i]
+		t.Log(r.text())
+		checkMarks(t, r.chain)
+		salts[r.chain.Salt] = true
+		payloads.Write(r.chain.Salt[:])
+		payloads.Write(r.chain.Payload)
+		if r.Actor != leaderOrigin.Actor || r.chain.Key != r.Target.Key() || r.chain.Type != trail.Type {
+			t.Errorf("the record is %+v", r)
+		}
+	}
+	const frozen = "e0898fe81245dc4a748275e57db5c6e6398e427fd2f37fe221be218c42d61023"
+	if got := hex.EncodeToString(payloads.Sum(nil)); got != frozen || len(salts) != len(all) || len(all) != 9 {
+		t.Errorf("%d records with %d salts have the digest %s, want %s", len(all), len(salts), got, frozen)
+	}
+	count := len(all)
+	b = &table{t: t, State: restored(t, b.State), acts: b.acts}
+	b.refused(&RaiseLevel{Level: ProtocolLevel, Time: startTime}, ErrStale)
+	if got := len(b.audited()); got != count {
+		t.Errorf("%d records after %d", got, count)
+	}
+}
+
+// TestLongBaseline checks that one commit writes a bounded baseline, also if the backlog is full: a project with many
+// tokens has several records, and the last record counts the projects that have none.
+func TestLongBaseline(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&RaiseLevel{Level: LevelAudit - 1, Time: startTime})
+	for i := range MaxTokens - 1 {
+		c := &CreateToken{Project: 1, Label: strings.Repeat("l", MaxTokenLabel), Rights: MayRead,
+			TokenHash: chain.Hash{9, byte(i)}, Time: startTime}
+		if _, err := b.Apply(Encode(c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	few := &table{t: t, State: restored(t, b.State)}
+	few.raise()
+	checkBaseline(t, few.State, few.baselineOf())
+
+	const projects = 6000
+	for i := range projects - 2 {
+		name := fmt.Sprintf("%0128d", i)
+		if _, err := b.Apply(Encode(&CreateProject{Name: name, Time: startTime})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.pendingBytes = b.settings.MaxPendingBytes + hardRoom // stands for many records
+	before := b.pendingBytes
+	if _, err := b.Apply(b.encode(&RaiseLevel{Level: ProtocolLevel, Time: startTime})); err != nil {
+		t.Fatal(err)
+	}
+	if grown := b.pendingBytes - before; grown > maxBaseline+16<<10 || grown < maxBaseline {
+		t.Errorf("the baseline has %d bytes", grown)
+	}
+	list := b.baselineOf()
+	last := list[len(list)-1]
+	recorded := map[string]bool{}
+	for _, r := range list[:len(list)-1] {
+		recorded[r.Target.Key()] = true
+	}
+	left := 0
+	for _, v := range last.After {
+		if v.Name == "not-recorded" {
+			left, _ = strconv.Atoi(v.Value)
+		}
+	}
+	if last.Target.Kind != trail.OfGroup || left == 0 || len(recorded)+left != projects ||
+		!recorded[fmt.Sprint("project/", len(recorded))] {
+		t.Errorf("%d projects are recorded, and %d are not: %+v", len(recorded), left, last)
 	}
 }

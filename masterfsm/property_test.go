@@ -640,7 +640,7 @@ func (s *simulation) apply(data []byte) {
 	if placements, ok := result.([]Placement); ok {
 		s.placed(data, placements)
 	} else {
-		s.recorded(data, next, err)
+		s.recorded(data, next, err, before.Level < LevelAudit && s.a.Level() >= LevelAudit)
 	}
 	if s.a.Head().Height > before.Head.Height {
 		block, ok := s.a.Block(before.Head.Height)
@@ -658,10 +658,11 @@ func (s *simulation) apply(data []byte) {
 }
 
 // recorded checks the records of an act, from a leaf index on. There are none of a command that was refused, or is no
-// act.
-func (s *simulation) recorded(data []byte, from uint64, err error) {
+// act. begins says that the audit trail begins with the act.
+func (s *simulation) recorded(data []byte, from uint64, err error, begins bool) {
 	s.t.Helper()
 	wrapped, count := kind(data[commandHead-1]) == kindAct, 0
+	var baseline []trail.Record
 	for index := from; index < s.a.NextIndex(); index++ {
 		found, at := s.a.Locate(index)
 		if found == FoundSeal {
@@ -672,12 +673,23 @@ func (s *simulation) recorded(data []byte, from uint64, err error) {
 		if parseErr != nil || r.Project != trail.ProjectID {
 			s.t.Fatalf("index %d has the record %+v, %v", index, r, parseErr)
 		}
-		if _, parseErr := trail.Parse(r.Payload); parseErr != nil {
+		parsed, parseErr := trail.Parse(r.Payload)
+		if parseErr != nil {
 			s.t.Fatal(parseErr)
 		}
 		s.records[at], s.byIndex[index] = bytes.Clone(encoded), at
 		s.acts++
-		count++
+		if parsed.Act == trail.Baseline {
+			baseline = append(baseline, parsed)
+		} else {
+			count++
+		}
+	}
+	if begins != (len(baseline) > 0) {
+		s.t.Fatalf("%d records of the baseline, it begins %v", len(baseline), begins)
+	}
+	if begins {
+		checkBaseline(s.t, s.a, baseline)
 	}
 	if count > 2 || count > 0 && (!wrapped || err != nil) {
 		s.t.Fatalf("%d records of a command, an act %v, %v", count, wrapped, err)

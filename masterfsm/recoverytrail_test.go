@@ -105,7 +105,9 @@ func TestRecoveryIsRecorded(t *testing.T) {
 // that had the name of the audit trail. Without an audit trail there is none.
 func TestRecoveryFromNothingIsRecorded(t *testing.T) {
 	group := auditTable(t)
-	group.ok(&Cut{Block: 0, Time: startTime})
+	if group.Height() == 0 {
+		group.ok(&Cut{Block: 0, Time: startTime})
+	}
 	for group.Head().Height < group.open.number {
 		group.mine()
 	}

@@ -2,6 +2,7 @@ package masternode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -27,8 +28,17 @@ const answerTime = time.Second
 // master brings an announcement to the leader; forwarded means that another master already did. It may be repeated.
 // Errors: wire.ErrBadRequest, wire.ErrOtherGroup, wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved,
 // masterfsm.ErrMasterRemoved, joining.ErrBadProof, wire.ErrOtherKey, wire.ErrTicketNeeded, wire.ErrTicketRefused,
-// masterfsm.ErrOlderStart.
+// masterfsm.ErrOlderStart. This master signs that another one was removed: see [wire.RemovedError].
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
+	answer, err := n.announced(ctx, m, forwarded)
+	if own := n.Member(); errors.Is(err, wire.ErrRemoved) && !n.cfg.Key.IsZero() {
+		err = &wire.RemovedError{Master: own.ID, Epoch: own.Epoch, Err: err,
+			Signature: n.Sign(joining.Removal(own.Group, own.Epoch, own.ID, m.ID))}
+	}
+	return answer, err
+}
+
+func (n *Node) announced(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	m.URL = strings.TrimRight(m.URL, "/")
 	if err := checkAnnouncement(m); err != nil {
 		return wire.Announced{}, err
@@ -51,6 +61,21 @@ func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wir
 		},
 		again: anotherTry,
 	}.do(ctx, n)
+}
+
+// Sign signs a message with the key of this master; "" without one. The message begins with a label of its own.
+func (n *Node) Sign(message []byte) string { return n.cfg.Key.Sign(message) }
+
+// Signed reports whether a master has signed a message with the key that the table has of it. It is true below protocol
+// level 7, and for a member whose key is not recorded yet.
+func (n *Node) Signed(member string, message []byte, signature string) bool {
+	var level uint64
+	var m masterfsm.Master
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		level, m = v.Level, v.Master(member)
+	})
+	return level < masterfsm.LevelJoining || m.ID != "" && m.Key == "" || joining.Signed(m.Key, message, signature)
 }
 
 func checkAnnouncement(m wire.Member) error {

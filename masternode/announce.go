@@ -146,7 +146,9 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	if own.Group != "" && there.Group == own.Group && there.ID != own.ID {
 		n.checkEpoch(there)
-		n.cfg.Membership.UpdateAddress(there)
+		if n.isProven(there) {
+			n.cfg.Membership.UpdateAddress(there)
+		}
 	}
 	if there.Group == "" {
 		return wire.Announced{}, fmt.Errorf("%s is new itself", url)
@@ -156,7 +158,33 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	// A leader of an older version would refuse them.
 	own.Signs, own.Level, own.Time, own.Disk, own.Flags = false, 0, 0, wire.Disk{}, wire.AccessFlags{}
 	own.Certificate, own.Secrets, own.Key = nil, nil, ""
-	return n.cfg.Masters.Announce(asking, url, n.proven(own, there.Group, there.Level), false)
+	answer, err := n.cfg.Masters.Announce(asking, url, n.proven(own, there.Group, there.Level), false)
+	if errors.Is(err, wire.ErrRemoved) {
+		err = n.checkRemoval(own, url, err)
+	}
+	return answer, err
+}
+
+// checkRemoval returns the error that this master was removed if a master whose key the table has signed it. Otherwise
+// the returned error does not wrap [wire.ErrRemoved], and this master goes on: whoever has the cluster token could stop
+// it permanently. Below protocol level 7, and for a new master, there are no keys to compare with.
+func (n *Node) checkRemoval(own wire.Member, url string, err error) error {
+	removed, signed := errors.AsType[*wire.RemovedError](err)
+	var level uint64
+	var key string
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		if level = v.Level; signed {
+			key = v.Master(removed.Master).Key
+		}
+	})
+	if own.Group == "" || level < masterfsm.LevelJoining || signed && removed.Master != own.ID &&
+		removed.Epoch >= own.Epoch && joining.Signed(key,
+		joining.Removal(own.Group, removed.Epoch, removed.Master, own.ID), removed.Signature) {
+		return err
+	}
+	return fmt.Errorf("%w: %s answers that this master was removed, and does not prove to be a member that this "+
+		"master knows: %v", wire.ErrUnavailable, url, err)
 }
 
 // OtherURLs are the known URLs of other masters, present or past.

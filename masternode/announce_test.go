@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/masternode/leader"
@@ -171,4 +172,156 @@ func TestAnnouncementIsRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// keyedLedger returns the ledger of a follower whose table, at protocol level 7, has the keys of m1, the leader, and
+// m2.
+func keyedLedger(t *testing.T) masterstest.Following {
+	t.Helper()
+	ledger := masterstest.NewLedger(t)
+	admit := func(id string) *masterfsm.AdmitMaster {
+		return &masterfsm.AdmitMaster{ID: id, URL: "http://" + id, Raft: id + ":1", Key: keyOf(id).Public(), Start: 5,
+			Founder: true, Time: 1}
+	}
+	for _, c := range []masterfsm.Command{
+		&masterfsm.BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: 1, Group: "cs-test",
+			Settings: masterfsm.DefaultSettings()},
+		&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1}, admit("m1"), admit("m2"),
+	} {
+		if _, err := ledger.State.Apply(ledger.Encode(c)); err != nil {
+			t.Fatalf("%T: %v", c, err)
+		}
+	}
+	return masterstest.Following{Ledger: ledger}
+}
+
+// TestUnprovenRemoval checks that only a master with the key of a member can say that this master was removed. The
+// cluster token is not enough.
+func TestUnprovenRemoval(t *testing.T) {
+	signed := func(group string, epoch uint64, by, key, removed string) error {
+		return &wire.RemovedError{Master: by, Epoch: epoch, Err: masterfsm.ErrMasterRemoved,
+			Signature: keyOf(key).Sign(joining.Removal(group, epoch, by, removed))}
+	}
+	inAnotherEpoch := signed("cs-test", 1, "m1", "m1", "m2").(*wire.RemovedError)
+	inAnotherEpoch.Epoch = 2
+	for name, c := range map[string]struct {
+		err  error
+		ends bool
+	}{
+		"by a member":                    {signed("cs-test", 1, "m1", "m1", "m2"), true},
+		"by a member, after a recovery":  {signed("cs-test", 2, "m1", "m1", "m2"), true},
+		"not signed":                     {wire.ErrRemoved, false},
+		"with another key":               {signed("cs-test", 1, "m1", "thief", "m2"), false},
+		"by a master of no table":        {signed("cs-test", 1, "m9", "m9", "m2"), false},
+		"by itself":                      {signed("cs-test", 1, "m2", "m2", "m2"), false},
+		"of another master":              {signed("cs-test", 1, "m1", "m1", "m3"), false},
+		"of another group":               {signed("cs-other", 1, "m1", "m1", "m2"), false},
+		"of before a recovery":           {signed("cs-test", 0, "m1", "m1", "m2"), false},
+		"with the signature of an epoch": {inAnotherEpoch, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				says := &announcee{Follower: masterstest.Follower{Self: member("m1")}, err: c.err}
+				ledger := keyedLedger(t)
+				members, ended, stop := announcer(t, masterAt("http://m1", says), "cs-test", func(cfg *Config) {
+					cfg.Ledger, cfg.Key, cfg.Boot, cfg.Peers = ledger, keyOf("m2"), 6, []string{"http://m1"}
+				})
+				time.Sleep(10 * time.Second)
+				if len(says.announced()) == 0 {
+					t.Fatal("it has announced itself to nobody")
+				}
+				if !c.ends {
+					stop()
+				}
+				if err := <-ended; errors.Is(err, wire.ErrRemoved) != c.ends || members.Retired != c.ends {
+					t.Errorf("it ended with %v, retired %v", err, members.Retired)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// TestUnprovenAddress checks that a master takes the raft address of another one from that one only: the answer is
+// signed with the key of the member, in no older start than the table knows.
+func TestUnprovenAddress(t *testing.T) {
+	proven := func(start uint64, key string) *wire.JoinProof {
+		m := member("m1")
+		m.Raft = "moved:1"
+		return joining.Prove("cs-test", m, start, keyOf(key), joining.Key{})
+	}
+	for name, c := range map[string]struct {
+		proof *wire.JoinProof
+		met   bool
+	}{
+		"the member":      {proven(6, "m1"), true},
+		"not signed":      {nil, false},
+		"another key":     {proven(6, "thief"), false},
+		"an older start":  {proven(4, "m1"), false},
+		"another address": {joining.Prove("cs-test", member("m1"), 6, keyOf("m1"), joining.Key{}), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				there := &announcee{Follower: masterstest.Follower{Self: member("m1")}, err: wire.ErrNoLeader}
+				there.Self.Raft, there.Self.Proof = "moved:1", c.proof
+				ledger := keyedLedger(t)
+				members, ended, stop := announcer(t, masterAt("http://m1", there), "cs-test", func(cfg *Config) {
+					cfg.Ledger, cfg.Key, cfg.Boot, cfg.Peers = ledger, keyOf("m2"), 6, []string{"http://m1"}
+				})
+				time.Sleep(5 * time.Second)
+				stop()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				members.Mu.Lock()
+				defer members.Mu.Unlock()
+				if len(there.announced()) == 0 || (len(members.Met) > 0) != c.met {
+					t.Errorf("%d announcements, it has met %+v", len(there.announced()), members.Met)
+				}
+			})
+		})
+	}
+}
+
+// TestAnswersAreSigned checks that a master signs what it says of itself, and that another one was removed, and whose
+// signatures of forwarded requests count.
+func TestAnswersAreSigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newGroup(t)
+		defer r.stop()
+		itself := r.Itself()
+		if err := joining.Verify("cs-test", itself); err != nil || itself.Proof.Key != keyOf("m1").Public() ||
+			itself.Proof.Ticket != nil {
+			t.Errorf("it answers %+v: %v", itself, err)
+		}
+		if err := r.RemoveMaster(t.Context(), "http://m3", false); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Announce(t.Context(), member("m3"), false)
+		removed, ok := errors.AsType[*wire.RemovedError](err)
+		if !errors.Is(err, wire.ErrRemoved) || !ok || removed.Master != "m1" || !joining.Signed(keyOf("m1").Public(),
+			joining.Removal("cs-test", removed.Epoch, "m1", "m3"), removed.Signature) {
+			t.Errorf("the refusal is %+v", err)
+		}
+		message := []byte("a message")
+		for name, c := range map[string]struct {
+			member, signature string
+			want              bool
+		}{
+			"the member":                {"m2", keyOf("m2").Sign(message), true},
+			"another member":            {"m2", keyOf("m1").Sign(message), false},
+			"no signature":              {"m2", "", false},
+			"another message":           {"m2", keyOf("m2").Sign([]byte("another message")), false},
+			"a removed member":          {"m3", keyOf("m3").Sign(message), false},
+			"one that is in no table":   {"m9", keyOf("m9").Sign(message), false},
+			"no base64, but the member": {"m2", "?", false},
+		} {
+			if got := r.Signed(c.member, message, c.signature); got != c.want {
+				t.Errorf("%s: %v", name, got)
+			}
+		}
+		if signature := r.Sign(message); !joining.Signed(keyOf("m1").Public(), message, signature) {
+			t.Errorf("it signs with %q", signature)
+		}
+	})
 }

@@ -62,8 +62,13 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 			return !m.IsZero() && m.Args["level"] == uint64(0) && m.Args["next"] == uint64(masterfsm.ProtocolLevel) &&
 				slices.Equal(m.Args["nodes"].([]string), []string{"m3"})
 		}
+		older := func() bool {
+			m := r.notice(wire.CodeOlderMaster)
+			return !m.IsZero() && m.Args["node"] == "m3" && m.Args["level"] == uint64(0) &&
+				m.Args["next"] == uint64(masterfsm.ProtocolLevel)
+		}
 		time.Sleep(10 * time.Second)
-		if level := r.table().Level; level != 0 || !waits() {
+		if level := r.table().Level; level != 0 || !waits() || !older() {
 			t.Fatalf("level %d although m3 does not know the next; notices %q", level, r.Cluster(t.Context()).Notices)
 		}
 		masters.setLevel("m3", masterfsm.ProtocolLevel)
@@ -76,7 +81,7 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.registerAgain(t)
 		time.Sleep(10 * time.Second)
-		if level := r.table().Level; level != masterstest.Level || waits() {
+		if level := r.table().Level; level != masterstest.Level || waits() || older() {
 			t.Fatalf("level %d; notices %q", level, r.Cluster(t.Context()).Notices)
 		}
 
@@ -113,6 +118,9 @@ func TestLevelBetween(t *testing.T) {
 		}
 		if nodes := r.notice(wire.CodeLevelWaits).Args["nodes"]; !reflect.DeepEqual(nodes, []string{"m2"}) {
 			t.Errorf("it waits for %v", nodes)
+		}
+		if m := r.notice(wire.CodeOlderMaster); m.Args["node"] != "m2" || m.Args["level"] != uint64(1) {
+			t.Errorf("the notice is %+v", m)
 		}
 		masters.setLevel("m2", masterfsm.ProtocolLevel+1)
 		time.Sleep(10 * time.Second)

@@ -203,14 +203,7 @@ func (n *Node) checkEpoch(m wire.Member) {
 	if own.Group == "" || m.Group != own.Group || m.Epoch <= own.Epoch {
 		return
 	}
-	var level uint64
-	var key string
-	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		v := s.View()
-		level, key = v.Level, v.Master(m.ID).Key
-	})
-	if level >= masterfsm.LevelJoining &&
-		(m.ID == own.ID || key == "" || joining.Verify(own.Group, m) != nil || m.Proof.Key != key) {
+	if m.ID == own.ID && n.cfg.Ledger.Level() >= masterfsm.LevelJoining || !n.isProven(m) {
 		if n.warnedEpoch.Swap(m.Epoch) != m.Epoch {
 			n.log.Warn("a master says that the group was recovered without this one, and does not prove to be a "+
 				"member; "+
@@ -221,6 +214,19 @@ func (n *Node) checkEpoch(m wire.Member) {
 	n.stop(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d "+
 		"according to %s",
 		wire.ErrRemoved, own.Epoch, m.Epoch, m.URL))
+}
+
+// isProven reports whether what a master says of itself is signed with the key that the table has of it, in no older
+// start than the table knows. Below protocol level 7 there are no keys, and it is true.
+func (n *Node) isProven(m wire.Member) bool {
+	var level uint64
+	var row masterfsm.Master
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		level, row = v.Level, v.Master(m.ID)
+	})
+	return level < masterfsm.LevelJoining || row.Key != "" && joining.Verify(n.Member().Group, m) == nil &&
+		m.Proof.Key == row.Key && m.Proof.Start >= row.Start
 }
 
 // stop makes Run return an error. Only the first call counts.

@@ -247,6 +247,18 @@ func (n *Node) Member() wire.Member {
 	return m
 }
 
+// Itself is what this master answers about itself. From protocol level 7 on it is signed, so that other members can
+// tell whether it has the key of the member.
+func (n *Node) Itself() wire.Member {
+	m := n.Member()
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	if m.Group != "" && level >= masterfsm.LevelJoining {
+		m.Proof = joining.Prove(m.Group, m, n.cfg.Boot, n.cfg.Key, joining.Key{})
+	}
+	return m
+}
+
 // LeaderURL returns the leader's URL, "" if this master knows none. self means that it is this master.
 func (n *Node) LeaderURL() (url string, self bool) {
 	id, url := n.knownLeader()

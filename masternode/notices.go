@@ -97,6 +97,9 @@ func (l *noticeList) addLeader(leading leader.Status, level uint64) {
 	if len(leading.Older) > 0 {
 		next := uint64(masterfsm.ProtocolLevel)
 		l.add(wire.CodeLevelWaits, wire.Args{"level": level, "next": next, "nodes": leading.Older})
+		for _, id := range slices.Sorted(maps.Keys(leading.Levels)) {
+			l.add(wire.CodeOlderMaster, wire.Args{"node": id, "level": leading.Levels[id], "next": next})
+		}
 	}
 	code := wire.CodeLaterEpoch
 	if leading.Suspended {

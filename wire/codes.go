@@ -142,6 +142,8 @@ var (
 	CodeLevelWaits = code("level-waits",
 		"protocol level {level} of {next}: the group has the features of level {level} until {nodes} know "+
 			"level {next}; upgrade, start or remove them")
+	CodeOlderMaster = code("older-master",
+		"master {node} runs an older version, which knows protocol level {level}, and not {next}: upgrade it")
 	CodeClockAhead = code("clock-ahead",
 		"the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the other masters: "+
 			"set it")

@@ -42,7 +42,8 @@ type Member struct {
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`
-	// Proof is only in announcements, and only for a group of protocol level 7 on: older masters refuse it.
+	// Proof is in announcements to a group of protocol level 7 on, which older masters refuse, and in the answers of
+	// its masters. There it has no ticket.
 	Proof *JoinProof `json:"proof,omitempty"`
 }
 
@@ -188,6 +189,14 @@ type Registered struct {
 type OtherStart struct {
 	Problem
 	Start string `json:"start"`
+}
+
+// Removed is the answer to the announcement of a master that the group has removed: see [RemovedError].
+type Removed struct {
+	Problem
+	Master    string `json:"master,omitempty"`
+	Epoch     uint64 `json:"epoch,omitempty"`
+	Signature string `json:"signature,omitempty"`
 }
 
 // StorageStatus is what a storage node has.

@@ -336,6 +336,21 @@ func (e *OtherStartError) Error() string { return e.Err.Error() }
 // Unwrap is the refusal.
 func (e *OtherStartError) Unwrap() error { return e.Err }
 
+// RemovedError is [ErrRemoved] as the answer to the announcement of a master, signed by the master that answers: see
+// package joining.
+type RemovedError struct {
+	Master    string // the id of the master that answers
+	Epoch     uint64 // of its group
+	Signature string // with its key
+	Err       error
+}
+
+// Error is the text of the refusal.
+func (e *RemovedError) Error() string { return e.Err.Error() }
+
+// Unwrap is the refusal.
+func (e *RemovedError) Unwrap() error { return e.Err }
+
 // QuotaError is [ErrQuota] with what the project has left. The server sends it as RateLimit-* headers.
 type QuotaError struct {
 	Bytes bool   // the limit of bytes was hit, not that of records

@@ -32,6 +32,7 @@ var consolePages = []struct{ path, en, zh string }{
 	{"projects/1", "Project default", "项目 default"},
 	{"audit", "Audit", "审计"},
 	{"integrity", "Integrity", "完整性"},
+	{"admin", "Administration", "管理"},
 }
 
 // doors fills the fake with one record of each kind that the console displays differently. It returns a browser that
@@ -49,6 +50,8 @@ func doors(t *testing.T) (*fakeCluster, *browser) {
 		f.Append(f.AddProject("sealed", false, ""), "door/7", "text/plain", []byte("nobody else's"))
 		f.Append(p, "door/7", "text/plain", []byte("door 7 closed"))
 		f.Cut()
+		f.Waiting = waitingWorkers()
+		f.JoinTickets = []wire.CreatedJoinTicket{usedTicket()}
 	})
 	b := openBrowser(t, f.URLs())
 	b.open(f.URLs()[0])
@@ -533,6 +536,10 @@ func TestConsoleAccessible(t *testing.T) {
 			if page.path == "record/0/0" {
 				b.verify("good")
 				eval[bool](b, `(document.querySelectorAll('.step details').forEach((d) => { d.open = true; }), true)`)
+			}
+			if page.path == "admin" {
+				b.see("all parts", `document.querySelectorAll('#waiting tr, #tickets tr, .command').length > 5`)
+				eval[bool](b, `(document.querySelectorAll('main details').forEach((d) => { d.open = true; }), true)`)
 			}
 			b.accessible(axe, page.path+" "+scheme)
 		}

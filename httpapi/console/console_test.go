@@ -134,7 +134,10 @@ func TestConsoleNamesNoOtherHost(t *testing.T) {
 func dictionary(t *testing.T, files map[string]string, language string) (keys []string, texts map[string]string) {
 	t.Helper()
 	texts = map[string]string{}
-	source := files["console/js/i18n/audit-"+language+".js"] + files["console/js/i18n/"+language+".js"]
+	source := ""
+	for _, part := range []string{"audit-", "admin-", ""} {
+		source += files["console/js/i18n/"+part+language+".js"]
+	}
 	// Join texts that are split over several lines.
 	source = regexp.MustCompile(`' \+\n +'`).ReplaceAllString(source, "")
 	source = regexp.MustCompile(`':\n +'`).ReplaceAllString(source, "': '")

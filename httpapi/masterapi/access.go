@@ -288,21 +288,38 @@ func (m *master) originate(c *gin.Context, actor trail.Actor) {
 // its own address. No header of a client counts.
 func (m *master) sourceOf(c *gin.Context) trail.Source {
 	if forwarded(c) && m.fromPeer(c.Request) {
-		return forwardedSource(c)
+		return m.hopOf(c).Source
 	}
 	host, _, _ := net.SplitHostPort(c.Request.RemoteAddr)
 	return trail.Source{Address: host, Member: m.node.Member().ID}
 }
 
-// forwardedSource returns the source that another master names. With TLS the master is the one of the certificate: it
-// may say another id.
-func forwardedSource(c *gin.Context) trail.Source {
-	source := origin.SourceOf(c.GetHeader(wire.HeaderHops))
-	if peer, ok := httpapi.Peer(c); ok && peer.Name != source.Member {
-		source.Member = peer.String()
+// hopOf returns what another master, which proves itself, says about a request that it forwards. From protocol level 7
+// on it must be signed with the key of the member that it says it is: otherwise the id says that it is not proven.
+func (m *master) hopOf(c *gin.Context) origin.Hop {
+	h, other := certifiedHop(c)
+	if !other && h.Source.Member != "" && !m.node.Signed(h.Source.Member, h.Message(origin.Request{
+		Caller: c.GetHeader(wire.HeaderCaller), Method: c.Request.Method, URI: c.Request.RequestURI,
+		Authorization: c.GetHeader("Authorization"), Body: httpapi.ProofOf(c.Request).Body(),
+	}), h.Signature) {
+		h.Source.Member += notProven
 	}
-	return source
+	return h
 }
+
+// certifiedHop returns what another master says about a request that it forwards. It may say the id of another one:
+// with TLS the master is the one of the certificate then, and other is true.
+func certifiedHop(c *gin.Context) (h origin.Hop, other bool) {
+	h = origin.ParseHop(c.GetHeader(wire.HeaderHops))
+	peer, ok := httpapi.Peer(c)
+	if other = ok && peer.Name != h.Source.Member; other {
+		h.Source.Member = peer.String()
+	}
+	return h, other
+}
+
+// notProven follows the id of a master that did not sign with the key of the member.
+const notProven = " (not proven)"
 
 // actor returns the caller in the form of the audit trail.
 func (from caller) actor() trail.Actor {

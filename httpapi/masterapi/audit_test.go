@@ -30,7 +30,12 @@ func TestAuditTrail(t *testing.T) {
 	forged := map[string]string{
 		"X-Forwarded-For": "192.0.2.66", "X-Real-Ip": "192.0.2.66", "Forwarded": "for=192.0.2.66",
 	}
-	hops := map[string]string{wire.HeaderHops: origin.Hops(trail.Source{Member: "evil", Address: "192.0.2.66"})}
+	hop := func(member, address string) map[string]string {
+		return map[string]string{wire.HeaderHops: origin.Hop{
+			Source: trail.Source{Member: member, Address: address}, Signature: "c2lnbmF0dXJl",
+		}.String()}
+	}
+	hops := hop("evil", "192.0.2.66")
 	for i := range c.file.Masters {
 		c.do(i, request{name: "create", method: "POST", path: "/v1/projects", token: alice.Token, headers: forged,
 			body: fmt.Sprintf(`{"name":"audited-%d"}`, i), status: 201})
@@ -39,7 +44,7 @@ func TestAuditTrail(t *testing.T) {
 			t.Logf("master %d leads", i)
 		}
 	}
-	peer := map[string]string{wire.HeaderHops: origin.Hops(trail.Source{Member: "m9", Address: "192.0.2.9"})}
+	peer := hop("m9", "192.0.2.9")
 	for i := range c.file.Masters {
 		c.send(i, "POST", "/v1/projects", alice.Token, fmt.Sprintf(`{"name":"peer-%d"}`, i), peer, c.asMaster())
 	}
@@ -78,9 +83,10 @@ func TestAuditTrail(t *testing.T) {
 			t.Errorf("the actor is %+v", e.Actor)
 		}
 		switch {
-		case e.Source == trail.Source{Member: "m9", Address: "192.0.2.9"}:
-			fromPeer++
-		case e.Source.Address != "127.0.0.1" || e.Source.Member == "" || e.Source.Member == "evil":
+		case e.Source == trail.Source{Member: "m9 (not proven)", Address: "192.0.2.9"}:
+			fromPeer++ // the secret of masters lets it name an address, and not another master
+		case e.Source.Address != "127.0.0.1" || e.Source.Member == "" || strings.Contains(e.Source.Member, " ") ||
+			e.Source.Member == "evil":
 			t.Errorf("the source is %+v", e.Source)
 		}
 	}
@@ -204,7 +210,25 @@ func TestRegistrationsHaveTheirActor(t *testing.T) {
 		t.Fatal("a worker took the id of another one")
 	}
 	register(forger.ID, forger.AccessToken, "http://127.0.0.1:2")
+	member := answer[wire.Member](c, 0, request{method: "GET", path: wire.PathMember, token: c.file.Tokens.Cluster,
+		status: 200})
+	forwarded := func(url, node string) {
+		t.Helper()
+		body, err := json.Marshal(wire.Registration{Role: "miner", URL: url, MasterToken: "m", Boot: "b",
+			Level: wire.ProtocolLevel, Lists: true, Previous: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hop := origin.Hop{Source: trail.Source{Member: "m9", Address: "192.0.2.9"}, Node: node}
+		caller := wire.Caller{Group: member.Group, Order: wire.Order{Epoch: member.Epoch, Term: 1}}
+		c.do(0, request{name: "forwarded", method: "POST", path: wire.PathWorkers, token: c.file.Tokens.Cluster,
+			body: string(body), status: 200,
+			headers: map[string]string{wire.HeaderHops: hop.String(), wire.HeaderCaller: caller.String()}})
+	}
+	forwarded("http://127.0.0.1:3", "spiffe://cs/miner/i9")
+	forwarded("http://127.0.0.1:4", "")
 	actors := map[string]string{} // by the URL that is recorded
+	sources := map[string]trail.Source{}
 	page := answer[wire.Records](c, 0, request{method: "GET", path: "/v1/records?project=_audit&limit=1000",
 		token: c.file.Tokens.Admin, status: 200})
 	for i := range page.Records {
@@ -214,11 +238,17 @@ func TestRegistrationsHaveTheirActor(t *testing.T) {
 		}
 		for _, v := range e.After {
 			if e.Act == trail.WorkerRegister {
-				actors[v.Value] = e.Actor.Name
+				actors[v.Value], sources[v.Value] = e.Actor.Name, e.Source
 			}
 		}
 	}
 	if actors["http://127.0.0.1:1"] != "unregistered miner" || actors["http://127.0.0.1:2"] != forger.ID {
 		t.Errorf("the actors are %q", actors)
+	}
+	through := trail.Source{Member: "m9 (not proven)", Address: "192.0.2.9"}
+	if actors["http://127.0.0.1:3"] != "spiffe://cs/miner/i9, as master m9 (not proven) says" ||
+		actors["http://127.0.0.1:4"] != "unregistered miner" || sources["http://127.0.0.1:3"] != through ||
+		sources["http://127.0.0.1:4"] != through {
+		t.Errorf("forwarded registrations have the actors %q and the sources %+v", actors, sources)
 	}
 }

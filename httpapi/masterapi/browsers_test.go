@@ -86,6 +86,12 @@ func (c *cluster) otherSites(token string) {
 		}
 		try("GET", "/admin/project", "", "", read)
 		try("GET", "/metrics", "", "", read)
+		// These routes read no token, so one that a page makes up must not open them.
+		try("GET", "/metrics", "made up", "", read)
+		try("GET", "/admin/project", "made up", "", read)
+		if !row.writes {
+			try("POST", "/saveInfo", "made up", `{"info":"x"}`, http.StatusForbidden)
+		}
 		try("GET", "/livez", "", "", 200)
 		try("GET", "/v1/me", token, "", 200)
 		try("POST", "/v1/records", token, "x", 201)

@@ -14,12 +14,15 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // day is far below the grace of certificates that are out of their time, and twenty of them are above it.
@@ -124,6 +127,98 @@ func TestRoutesByCertificate(t *testing.T) {
 	}
 	if ofMasters < 5 {
 		t.Errorf("only %d routes are for masters alone", ofMasters)
+	}
+}
+
+// TestForwardedRegistrationsHaveTheirActor checks that the registration of a new worker has the name of the worker's
+// certificate in the audit trail, whichever master took it, and that the record says whose word that is.
+func TestForwardedRegistrationsHaveTheirActor(t *testing.T) {
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
+	topology.LogLevel, topology.Timeout, topology.TLS = "error", time.Second, true
+	topology.Masters, topology.Storages, topology.Miners = 3, 1, 1
+	topology.Settings.Difficulty = 4
+	c, err := devcluster.Start(t.Context(), topology, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	roles := topology.Roles()
+	storage := roles[slices.IndexFunc(roles, func(r devcluster.Role) bool { return r.Kind == devcluster.KindStorage })]
+	_, trust := authorityOf(t, topology.Dir)
+	user := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}
+	store, err := certs.Open(storage.TLS, certs.DefaultGrace, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := noderpc.NewSecureTransport(store, certs.Master)
+	t.Cleanup(transport.CloseIdle)
+	calls := noderpc.NewMasters(transport, nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Storage))
+	deadline := time.Now().Add(2 * time.Minute)
+	await := func(what string, ready func() bool) {
+		t.Helper()
+		for !ready() {
+			if time.Now().After(deadline) {
+				t.Fatalf("there is no %s", what)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	get := func(path string, into any) bool {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", c.File().Masters[0]+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+c.File().Tokens.Admin)
+		resp, err := user.Do(r)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(into) == nil
+	}
+	await("group at the level of the audit trail", func() bool {
+		var now wire.Cluster
+		return get("/v1/cluster", &now) && now.Level >= masterfsm.LevelAudit
+	})
+	for i, url := range c.File().Masters {
+		worker := wire.Registration{Role: "storage", URL: "https://127.0.0.1:" + string(rune('1'+i)), MasterToken: "m",
+			Boot: "b", Level: wire.ProtocolLevel, Lists: true, Previous: "b"}
+		await("registration at "+url, func() bool {
+			_, err := calls.Register(t.Context(), url, worker, false)
+			return err == nil
+		})
+	}
+	own, foreign := 0, 0
+	var list wire.Records
+	await("list of acts", func() bool { return get("/v1/records?project=_audit&limit=1000", &list) })
+	for i := range list.Records {
+		e, err := client.NewAuditEntry(&list.Records[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range e.After {
+			if e.Act != trail.WorkerRegister || !strings.HasPrefix(v.Value, "https://127.0.0.1:") || len(v.Value) > 19 {
+				continue
+			}
+			id, says, forwarded := strings.Cut(e.Actor.Name, ", as master ")
+			if e.Actor.Kind != trail.ByNode || !strings.HasSuffix(id, "/storage/storage-1") || e.Source.Member == "" ||
+				forwarded && says != e.Source.Member+" says" {
+				t.Errorf("the actor is %+v, the source %+v", e.Actor, e.Source)
+			}
+			if forwarded {
+				foreign++
+			} else {
+				own++
+			}
+		}
+	}
+	if own+foreign != 3 || foreign < 2 { // one master led, unless the leadership moved
+		t.Errorf("%d registrations at the leader, %d at others", own, foreign)
 	}
 }
 

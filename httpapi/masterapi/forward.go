@@ -2,6 +2,7 @@ package masterapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,6 +26,7 @@ type forwarder struct {
 	send   exchange.Send                  // see Config.Forward
 	judge  func(c *gin.Context) error     // refuses a request whose token does not permit it any more
 	source func(c *gin.Context) trail.Source
+	sign   func(message []byte) string // masternode.Node.Sign
 }
 
 // leaderWait is how long a request of administration may wait for a leader, leaderPause the time between two tries.
@@ -70,14 +72,20 @@ func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 // master will lead. A request that changes something is sent once, since the header does not say that it may be
 // repeated.
 func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
-	header := http.Header{wire.HeaderHops: {origin.Hops(f.source(c))}, wire.HeaderCaller: {f.caller().String()}}
+	path, caller := c.Request.URL.RequestURI(), f.caller().String()
+	hop := origin.Hop{Source: f.source(c)}
+	hop.Signature = f.sign(hop.Message(origin.Request{
+		Caller: caller, Method: c.Request.Method, URI: path, Authorization: c.GetHeader("Authorization"),
+		Body: sha256.Sum256(body),
+	}))
+	header := http.Header{wire.HeaderHops: {hop.String()}, wire.HeaderCaller: {caller}}
 	for _, name := range []string{"Authorization", "Content-Type", "Accept"} {
 		if value := c.GetHeader(name); value != "" {
 			header.Set(name, value)
 		}
 	}
 	answer, err := exchange.Do(ctx, f.send, &exchange.Request{
-		Method: c.Request.Method, Base: leader, Path: c.Request.URL.RequestURI(), Header: header, Body: body,
+		Method: c.Request.Method, Base: leader, Path: path, Header: header, Body: body,
 		Limit: exchange.MaxMedium,
 	})
 	switch {

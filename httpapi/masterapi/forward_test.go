@@ -45,6 +45,7 @@ func forwardBy(
 	f := forwarder{
 		caller: func() wire.Caller { return wire.Caller{} }, send: send,
 		source: func(*gin.Context) trail.Source { return trail.Source{Member: "m9", Address: "192.0.2.1"} },
+		sign:   func([]byte) string { return "signature" },
 	}
 	err = f.forward(ctx, c, leader, []byte("body"))
 	c.Writer.WriteHeaderNow()
@@ -74,7 +75,7 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 	}))
 	defer leader.Close()
 	if w, err := adminRequest(t, t.Context(), leader.URL); err != nil || w.Code != http.StatusTeapot ||
-		w.Body.String() != "Bearer admin 1 m9 192.0.2.1" ||
+		w.Body.String() != "Bearer admin 1 m9 192.0.2.1 - signature" ||
 		w.Header().Get("Retry-After") != "7" {
 		t.Errorf("%d %s %v, %v", w.Code, w.Body, w.Header(), err)
 	}

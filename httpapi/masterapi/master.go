@@ -110,7 +110,7 @@ func New(cfg Config) http.Handler {
 		cluster: cfg.Secrets.Masters, admin: httpapi.NewSecret(cfg.AdminToken),
 		issuer:  cfg.Issuer,
 		secured: cfg.Certificate != nil,
-		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward},
+		leader:  forwarder{leader: cfg.Node.LeaderURL, caller: cfg.Node.Caller, send: cfg.Forward, sign: cfg.Node.Sign},
 		Options: cfg.Options, profile: cfg.Profile,
 		unowned: httpapi.NewIntake(unownedBytes, unownedShare),
 		users:   httpapi.NewIntake(userBytes, userShare),
@@ -199,8 +199,9 @@ func provesLog(path string) bool {
 	return path == "/checkpoint" || path == "/v1/log" || path == "/v1/consistency" || strings.HasPrefix(path, "/tile/")
 }
 
-// openReads are the routes that show records, projects or the load to requests without a token.
-var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true, routeMetrics: true}
+// openReads are the routes that show records or projects to requests without a token. That of the metrics has a guard
+// of its own.
+var openReads = map[string]bool{"/admin/project": true, "/findBlockInfo": true}
 
 const routeMetrics = "/metrics"
 
@@ -210,13 +211,11 @@ func (m *master) otherSites(c *gin.Context) {
 	if c.FullPath() == "" || reads && !openReads[c.FullPath()] {
 		return
 	}
-	err := m.guard.Check(c.Request)
-	switch {
-	case err == nil:
-	case strings.HasPrefix(c.FullPath(), "/v1/"), strings.HasPrefix(c.FullPath(), "/internal/"),
-		c.FullPath() == routeMetrics:
-		m.Fail(c, err)
-	default:
+	if strings.HasPrefix(c.FullPath(), "/v1/") || strings.HasPrefix(c.FullPath(), "/internal/") {
+		if err := m.guard.Check(c.Request); err != nil {
+			m.Fail(c, err)
+		}
+	} else if err := m.guard.CheckOpen(c.Request); err != nil {
 		legacy.Fail(m.Engine, c, err)
 	}
 }

@@ -19,7 +19,7 @@ func (m *master) addMetrics(cfg *Config) {
 		node: cfg.Node, connections: cfg.Connections, raftCut: cfg.RaftCut,
 		open: m.open, unknown: m.unknown, scrapes: m.scrapes, issuer: m.issuer, refusals: &m.refusals,
 	}
-	m.Metrics(m.scrapes, own, httpapi.CertificateMetrics{Report: cfg.Certificate},
+	m.Metrics(m.scrapes, &m.guard, own, httpapi.CertificateMetrics{Report: cfg.Certificate},
 		httpapi.SecretMetrics{Report: cfg.Reported})
 }
 

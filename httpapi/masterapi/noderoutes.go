@@ -23,7 +23,7 @@ const maxSubmission = 64 << 20
 func (m *master) nodeRoutes() {
 	all := m.Group("/", m.Only(m.secured, certs.Master, certs.Storage, certs.Miner),
 		m.Requires(m.nodes, nodeauth.Masters, nodeauth.Storage, nodeauth.Miner, nodeauth.Recovery), m.fromNode)
-	all.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
+	all.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Itself()) })
 	reports := all.Group("/", m.forwardedByMember)
 	reports.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
 	reports.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
@@ -182,6 +182,10 @@ func (m *master) register(c *gin.Context, r wire.Registration) error {
 	actor := trail.Actor{Kind: trail.ByNode}
 	if id, ok := httpapi.Peer(c); ok && id.Role != certs.Master {
 		actor.Name = id.String()
+	} else if forwarded(c) && m.fromPeer(c.Request) {
+		if hop := m.hopOf(c); hop.Node != "" {
+			actor.Name = fmt.Sprintf("%s, as master %s says", hop.Node, hop.Source.Member)
+		}
 	}
 	m.originate(c, actor)
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))

@@ -26,7 +26,7 @@ func fromMaster(t *testing.T, cert *x509.Certificate, s trail.Source) *gin.Conte
 	t.Helper()
 	c, _ := gin.CreateTestContext(httptest.NewRecorder())
 	c.Request = httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/projects", nil)
-	c.Request.Header.Set(wire.HeaderHops, origin.Hops(s))
+	c.Request.Header.Set(wire.HeaderHops, origin.Hop{Source: s}.String())
 	if cert != nil {
 		c.Request.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
 	}
@@ -64,8 +64,9 @@ func TestMastersAreNamedByTheirCertificates(t *testing.T) {
 		{"without TLS", "m3", nil, "m3", "m3"},
 	} {
 		c := fromMaster(t, row.cert, trail.Source{Member: row.member, Address: "192.0.2.1"})
-		if got := forwardedSource(c); got != (trail.Source{Member: row.wantMember, Address: "192.0.2.1"}) {
-			t.Errorf("%s: the source is %+v", row.name, got)
+		if got, other := certifiedHop(c); got.Source != (trail.Source{Member: row.wantMember, Address: "192.0.2.1"}) ||
+			other != (row.member != row.wantMember) {
+			t.Errorf("%s: the source is %+v, of another master %v", row.name, got, other)
 		}
 		if got := announcer(c, row.member); got != row.wants {
 			t.Errorf("%s: the announcement is of %q", row.name, got)
@@ -78,6 +79,7 @@ func TestRefusalsAreCountedOnce(t *testing.T) {
 	m := &master{}
 	m.refusals.log = hclog.NewNullLogger()
 	m.leader = forwarder{
+		sign:   func([]byte) string { return "" },
 		source: func(*gin.Context) trail.Source { return trail.Source{} },
 		caller: func() wire.Caller { return wire.Caller{Group: "g"} },
 		send: func(r *http.Request) (*http.Response, error) {

@@ -14,6 +14,11 @@ func certificateOf(store *certs.Store) *wire.Certificate {
 	return store.Certificate()
 }
 
+// guardOf returns the guard of a worker's metrics, which are known under the worker's URL and its addresses.
+func guardOf(url string) *httpapi.Guard {
+	return &httpapi.Guard{Masters: func() []string { return []string{url} }}
+}
+
 // metricsOf are the metrics of a worker's certificates.
 func metricsOf(store *certs.Store) httpapi.CertificateMetrics {
 	if store == nil {

@@ -21,6 +21,7 @@ type MinerConfig struct {
 	Node        *minernode.Node
 	Fence       *worker.Fence
 	ID          func() string // the miner's id, "" before it is registered
+	URL         string        // of the miner: a browser reads its metrics under this name
 	Group       func() string // the miner's cluster, "" before it is registered
 	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
@@ -50,7 +51,7 @@ func NewMiner(cfg MinerConfig) http.Handler {
 	e.Authenticate(nodes)
 	e.Use(httpapi.NewNodeIntake(httpapi.MaxSmallBody).TrackAll)
 	e.Health(cfg.Ready)
-	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates),
+	e.Metrics(httpapi.NewScrapeLimit(cfg.Logger), guardOf(cfg.URL), metricsOf(cfg.Certificates),
 		httpapi.SecretMetrics{Report: cfg.Reported})
 	routes := e.Group("/", e.Only(cfg.Certificates != nil, certs.Master), e.Requires(nodes, nodeauth.Orders),
 		notRefused(e, cfg.Ready))

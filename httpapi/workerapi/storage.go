@@ -24,6 +24,7 @@ type StorageConfig struct {
 	Disk        func() wire.Disk // the space of its data folder; nil for unknown
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
+	URL         string        // of the node: a browser reads its metrics under this name
 	Group       func() string // the node's cluster, "" before it is registered
 	Ready       func() error  // why it takes no part, and no block: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	MasterToken string
@@ -85,7 +86,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.Authenticate(nodes)
 	s.Use(httpapi.NewNodeIntake(maxBlock).TrackAll)
 	s.Health(cfg.Ready)
-	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), metricsOf(cfg.Certificates),
+	s.Metrics(httpapi.NewScrapeLimit(cfg.Logger), guardOf(cfg.URL), metricsOf(cfg.Certificates),
 		httpapi.SecretMetrics{Report: cfg.Reported})
 	secured := cfg.Certificates != nil
 	masters := s.Only(secured, certs.Master)

@@ -156,28 +156,6 @@ func (c *Cluster) now() uint64 {
 	return uint64(time.Now().UnixMilli())
 }
 
-// caller is the sender of a request; project is nil for the administrator.
-type caller struct {
-	project *Project
-	rights  []string
-}
-
-func (c *Cluster) caller(r *http.Request) (caller, bool) {
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	named := func(a wire.CreatedAdmin) bool { return a.Token == token }
-	if token == AdminToken || slices.ContainsFunc(c.Admins, named) {
-		return caller{}, true
-	}
-	for _, p := range c.Projects {
-		for i := range p.Tokens {
-			if p.Tokens[i].Token == token {
-				return caller{p, p.Tokens[i].Rights}, true
-			}
-		}
-	}
-	return caller{}, false
-}
-
 // access says which callers a route admits.
 type access int
 

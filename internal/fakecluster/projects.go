@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/chainstore/chainstore/wire"
 )
@@ -86,8 +87,35 @@ func (c *Cluster) ofProject(do func(http.ResponseWriter, *http.Request, *Project
 	}
 }
 
+// caller is the sender of a request; project is nil for an administrator, who has a role.
+type caller struct {
+	project *Project
+	rights  []string
+	role    string
+}
+
+func (c *Cluster) caller(r *http.Request) (caller, bool) {
+	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if token == AdminToken {
+		return caller{role: wire.RoleAdmin}, true
+	}
+	for _, a := range c.Admins {
+		if a.Token == token {
+			return caller{role: a.Role}, true
+		}
+	}
+	for _, p := range c.Projects {
+		for i := range p.Tokens {
+			if p.Tokens[i].Token == token {
+				return caller{project: p, rights: p.Tokens[i].Rights}, true
+			}
+		}
+	}
+	return caller{}, false
+}
+
 func (c *Cluster) me(w http.ResponseWriter, _ *http.Request, by caller) {
-	me := wire.Me{Role: wire.RoleAdmin, OpenRegistration: true}
+	me := wire.Me{Role: by.role, OpenRegistration: true}
 	if by.project != nil {
 		me.Role, me.Project, me.Rights = wire.RoleProject, &by.project.Project, by.rights
 	}

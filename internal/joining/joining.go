@@ -21,6 +21,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -68,6 +69,25 @@ func (k Key) Public() string {
 	return hex.EncodeToString(k.private[ed25519.SeedSize:])
 }
 
+// Sign returns the signature of a message, in base64 without padding; "" for the zero Key. The message begins with a
+// label of its own, which no announcement has.
+func (k Key) Sign(message []byte) string {
+	if k.IsZero() {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.private, message))
+}
+
+// Signed reports whether a signature is what [Key.Sign] returns with the key of a public key in hex.
+func Signed(key string, message []byte, signature string) bool {
+	public, err := publicKey(key)
+	if err != nil {
+		return false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(signature)
+	return err == nil && ed25519.Verify(public, message, raw)
+}
+
 // Format writes the fingerprint of the public key, so that no log has the private one.
 func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, wire.KeyFingerprint(k.Public())) }
 
@@ -90,6 +110,18 @@ func ParseTicket(text string) (Key, error) {
 		return Key{}, ErrNoTicket
 	}
 	return KeyOf(seed)
+}
+
+// Removal returns the bytes with which a master signs that the group has removed another one:
+//
+//	"chainstore removal v1" ‖ part(group) ‖ epoch of the group u64 ‖ part(id of the master that signs) ‖
+//	part(id of the removed master)
+//
+// An id that was removed is never admitted again, except by a recovery, which raises the epoch. So a recorded removal
+// says nothing that is not true.
+func Removal(group string, epoch uint64, master, removed string) []byte {
+	b := binary.BigEndian.AppendUint64(appendPart([]byte("chainstore removal v1"), []byte(group)), epoch)
+	return appendPart(appendPart(b, []byte(master)), []byte(removed))
 }
 
 // TicketHash returns what the table keeps of a ticket: the SHA-256 of its public key, given in hex.

@@ -259,6 +259,9 @@ func deleteUncovered(h http.Header) {
 	}
 }
 
+// Body returns the digest of the request's body. It is that of the body if this was read without an error.
+func (p *Proof) Body() [digestSize]byte { return p.proof.digest }
+
 // Answer returns the header for an answer whose body has that digest.
 func (p *Proof) Answer(status int, h http.Header, digest []byte) string {
 	return encoding.EncodeToString(p.proof.signAnswer(p.session.keys.answer, status, h, digest))

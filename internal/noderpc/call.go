@@ -2,6 +2,7 @@ package noderpc
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 // target is a node that is called once, and the header of that call.
@@ -18,6 +20,7 @@ type target struct {
 	send   exchange.Send
 	url    string
 	header http.Header
+	sign   func(message []byte) string // with this master's key; nil for none
 }
 
 func newTarget(t *Transport, url string, cred nodeauth.Credential) target {
@@ -63,7 +66,7 @@ func (t target) part(ctx context.Context, path string, body []byte, limit int) (
 // call sends a request. An answer that is a problem is an error.
 func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer, error) {
 	if o, ok := origin.Of(ctx); ok && t.header[wire.HeaderHops] != nil {
-		t.header[wire.HeaderHops] = []string{origin.Hops(o.Source)}
+		t.header[wire.HeaderHops] = []string{t.hop(o, q)}
 	}
 	q.Base, q.Header = t.url, t.header
 	a, err := exchange.Do(ctx, t.send, q)
@@ -71,6 +74,17 @@ func (t target) call(ctx context.Context, q *exchange.Request) (*exchange.Answer
 		return nil, err
 	}
 	return a, withDetails(a, a.Problem())
+}
+
+// hop returns what this master says about a request of an origin that it forwards.
+func (t target) hop(o trail.Origin, q *exchange.Request) string {
+	h := origin.HopOf(o)
+	if t.sign != nil {
+		h.Signature = t.sign(h.Message(origin.Request{
+			Caller: t.header.Get(wire.HeaderCaller), Method: q.Method, URI: q.Path, Body: sha256.Sum256(q.Body),
+		}))
+	}
+	return h.String()
 }
 
 // withDetails returns the error of a problem, with the fields that some problems have in addition.
@@ -96,6 +110,15 @@ func withDetails(a *exchange.Answer, problem error) error {
 			return err
 		}
 		return &wire.OtherStartError{Err: problem, Start: other.Start}
+	case errors.Is(problem, wire.ErrRemoved):
+		var said wire.Removed
+		err := a.Decode(&said)
+		if err != nil {
+			return err
+		}
+		if said.Signature != "" {
+			return &wire.RemovedError{Err: problem, Master: said.Master, Epoch: said.Epoch, Signature: said.Signature}
+		}
 	}
 	return problem
 }

@@ -20,6 +20,7 @@ type Masters struct {
 	auth      nodeauth.Credential
 	transport *Transport
 	caller    func() wire.Caller // nil for a worker and a tool
+	sign      func(message []byte) string
 }
 
 // NewMasters returns the calls of a node with that credential.
@@ -30,6 +31,9 @@ func NewMasters(t *Transport, auth nodeauth.Credential) *Masters {
 // From makes calls of a leader, and forwarded calls, name the caller, as the leader's group requires of masters. It
 // must be set before the first call.
 func (m *Masters) From(caller func() wire.Caller) { m.caller = caller }
+
+// Sign makes forwarded calls have the signature of this master. It must be set before the first call.
+func (m *Masters) Sign(sign func(message []byte) string) { m.sign = sign }
 
 // CloseIdle closes the idle connections of the transport.
 func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
@@ -141,6 +145,7 @@ func (m *Masters) leader(url string, forwarded bool) target {
 	t := newTarget(m.transport, url, m.auth)
 	if forwarded {
 		t.header[wire.HeaderHops] = oneHop
+		t.sign = m.sign
 	}
 	if m.caller != nil {
 		t.header[wire.HeaderCaller] = []string{m.caller().String()}

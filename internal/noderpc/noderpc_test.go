@@ -3,6 +3,7 @@ package noderpc
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/internal/origin"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/chainstore/chainstore/wire/trail"
 )
 
 func TestMastersCalls(t *testing.T) {
@@ -92,6 +95,65 @@ func TestRegisterOtherStart(t *testing.T) {
 	var other *wire.OtherStartError
 	if !errors.Is(err, wire.ErrOtherStart) || !errors.As(err, &other) || other.Start != "b2" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestForwardedCallsAreSigned checks that a forwarded call says who sent the request, and that the signature covers the
+// call as it arrives.
+func TestForwardedCallsAreSigned(t *testing.T) {
+	var hop origin.Hop
+	var got origin.Request
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		hop = origin.ParseHop(r.Header.Get(wire.HeaderHops))
+		got = origin.Request{Caller: r.Header.Get(wire.HeaderCaller), Method: r.Method, URI: r.RequestURI,
+			Body: sha256.Sum256(body)}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte("{}"))
+	})
+	m := newMasters(t)
+	m.From(func() wire.Caller { return wire.Caller{Group: "g", Order: wire.Order{Epoch: 1, Term: 2}} })
+	m.Sign(func(message []byte) string { return fmt.Sprintf("%x", sha256.Sum256(message)) })
+	ctx := origin.With(t.Context(), trail.Origin{
+		Actor:  trail.Actor{Kind: trail.ByNode, Name: "spiffe://cs/miner/i1"},
+		Source: trail.Source{Member: "m2", Address: "192.0.2.1"},
+	})
+	if _, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%x", sha256.Sum256(hop.Message(got))); hop.Signature != want || got.Caller == "" ||
+		hop.Node != "spiffe://cs/miner/i1" || hop.Source != (trail.Source{Member: "m2", Address: "192.0.2.1"}) {
+		t.Errorf("the hop is %+v of %+v, and the signature that of other bytes", hop, got)
+	}
+	_, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}, false)
+	if err != nil || hop != (origin.Hop{}) {
+		t.Errorf("a call that is not forwarded has the hop %+v, %v", hop, err)
+	}
+}
+
+// TestSignedRemoval checks that the refusal of a removed master keeps the signature of the master that refuses.
+func TestSignedRemoval(t *testing.T) {
+	said := wire.Removed{Problem: wire.Problem{Type: wire.ProblemBase + wire.ErrRemoved.Name, Title: "no"}}
+	server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", wire.TypeProblem)
+		w.WriteHeader(wire.ErrRemoved.Status)
+		if err := json.NewEncoder(w).Encode(said); err != nil {
+			t.Error(err)
+		}
+	})
+	m := newMasters(t)
+	_, err := m.Announce(t.Context(), server.URL, wire.Member{}, false)
+	if _, ok := errors.AsType[*wire.RemovedError](err); ok || !errors.Is(err, wire.ErrRemoved) {
+		t.Errorf("without a signature: %v", err)
+	}
+	said.Master, said.Epoch, said.Signature = "m1", 3, "signature"
+	_, err = m.Announce(t.Context(), server.URL, wire.Member{}, false)
+	if removed, ok := errors.AsType[*wire.RemovedError](err); !ok || !errors.Is(err, wire.ErrRemoved) ||
+		removed.Master != "m1" || removed.Epoch != 3 || removed.Signature != "signature" {
+		t.Errorf("with a signature: %+v", err)
 	}
 }
 

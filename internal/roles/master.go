@@ -177,6 +177,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		cfg.Logger.Info("this master has no --admin-token-file: it takes named admin tokens only")
 	}
 	m.masters.From(m.node.Caller)
+	m.masters.Sign(m.node.Sign)
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,

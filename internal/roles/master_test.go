@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,10 @@ import (
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/joining"
+	"github.com/chainstore/chainstore/raftstore"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestMasterRefusesWitnesses checks that a master with witnesses that it cannot use does not start, and creates no
@@ -107,5 +112,70 @@ func TestFailureWhileClosing(t *testing.T) {
 	failed <- errSync
 	if err := withLateFailure(fmt.Errorf("duties: %w", errSync), failed); strings.Count(err.Error(), "sync") != 1 {
 		t.Errorf("a failure that the duties ended with: %v", err)
+	}
+}
+
+// TestTicketFile checks that a new master does not start without the file of its join ticket, and that a member of a
+// group starts, with a warning: it needs no ticket, and operators delete the file. Neither shows the content.
+func TestTicketFile(t *testing.T) {
+	const warning = "the join ticket is not read; a member of a group needs none"
+	ticket, _ := joining.NewTicket()
+	for name, c := range map[string]struct {
+		text string // "" for no file
+		mode os.FileMode
+		want string // "" for a file that can be used
+	}{
+		"good":             {ticket, 0o600, ""},
+		"missing":          {"", 0o600, "no such file"},
+		"others may read":  {ticket, 0o644, "chmod 600"},
+		"no ticket":        {"SECRET", 0o600, "not a join ticket"},
+		"only half of one": {ticket[:20], 0o600, "not a join ticket"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "join.ticket")
+			if c.text != "" {
+				if err := os.WriteFile(file, []byte(c.text), c.mode); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Chmod(file, c.mode); err != nil { // independent of the umask
+					t.Fatal(err)
+				}
+			}
+			var log bytes.Buffer
+			open := func(s *seat) error {
+				s.cfg.Peers, s.cfg.Join, s.cfg.JoinTicketFile = nil, []string{"http://127.0.0.1:1"}, file
+				s.cfg.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: &log})
+				m, err := OpenMaster(s.cfg)
+				if err == nil {
+					err = m.Close()
+				}
+				return err
+			}
+			shown := func(text string) bool {
+				return strings.Contains(text, c.want) && strings.Contains(text, file) &&
+					(c.text == "" || !strings.Contains(text, c.text))
+			}
+			ports := freePorts(t, 4)
+			fresh := newSeat(t, ports[0], ports[1], nil)
+			if err := open(fresh); (err == nil) != (c.want == "") || err != nil && !shown(err.Error()) ||
+				strings.Contains(log.String(), warning) {
+				t.Errorf("a new master: %v, and the log %s", err, &log)
+			}
+			log.Reset()
+			member := newSeat(t, ports[2], ports[3], nil)
+			member.inStore(t, func(store *raftstore.Store) {
+				adoption := wire.Adoption{Group: "cs-test", Epoch: 1, Member: member.member.ID,
+					Founding: []wire.Member{member.member}}
+				if err := store.Adopt(adoption); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if err := open(member); err != nil {
+				t.Errorf("a member: %v", err)
+			}
+			if got := strings.Contains(log.String(), warning); got != (c.want != "") || got && !shown(log.String()) {
+				t.Errorf("a member logs %s", &log)
+			}
+		})
 	}
 }

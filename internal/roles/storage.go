@@ -32,8 +32,8 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 			abort: node.Abort, failed: node.Failed(), close: node.Close,
 			handler: func() http.Handler {
 				return workerapi.NewStorage(workerapi.StorageConfig{
-					Node: node, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
-					Group: w.registrar.Group, MasterToken: w.identity.MasterToken,
+					Node: node, URL: w.url, Disk: w.space.Disk, Fence: w.fence, ID: w.registrar.ID,
+					Ready: w.registrar.Ready, Group: w.registrar.Group, MasterToken: w.identity.MasterToken,
 					Secrets: w.secrets, Reported: w.store.Report,
 					Process: w.process, Bearers: w.takesBearers, Certificates: w.certs,
 					Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,

@@ -142,7 +142,7 @@ func newSuiteNode(
 ) *masternode.Node {
 	t.Helper()
 	n, err := masternode.New(masternode.Config{
-		Member: wire.Member{ID: members.Self.ID, URL: members.Self.URL}, Boot: 1,
+		Member: wire.Member{ID: members.Self.ID, URL: members.Self.URL}, Boot: 1, Key: joining.NewKey(),
 		Ledger: ledger, Membership: members, Masters: group, Workers: masterstest.NewWorkers(t, 0),
 		Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
 		Options: leader.Options{
@@ -158,9 +158,9 @@ func newSuiteNode(
 func (s *masterSuite) identity(t *testing.T) {
 	for url, n := range map[string]*masternode.Node{s.Leader: s.leader, s.Follower: s.follower} {
 		got, err := s.Member(t.Context(), url)
-		want := n.Member()
+		want := n.Itself()
 		want.Time = got.Time
-		if err != nil || !reflect.DeepEqual(got, want) || got.Level == 0 || got.Time == 0 {
+		if err != nil || !reflect.DeepEqual(got, want) || got.Level == 0 || got.Time == 0 || got.Proof == nil {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
 	}
@@ -224,8 +224,13 @@ func (s *masterSuite) announcements(t *testing.T) {
 	if err := s.leader.RemoveMaster(t.Context(), "m3", true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Announce(t.Context(), s.Follower, newcomer, false); !errors.Is(err, wire.ErrRemoved) {
-		t.Errorf("a removed master: %v", err)
+	for url, n := range map[string]*masternode.Node{s.Leader: s.leader, s.Follower: s.follower} {
+		_, err := s.Announce(t.Context(), url, newcomer, false)
+		removed, ok := errors.AsType[*wire.RemovedError](err)
+		if own := n.Member(); !ok || !errors.Is(err, wire.ErrRemoved) || removed.Master != own.ID ||
+			removed.Signature != n.Sign(joining.Removal("cs-test", own.Epoch, own.ID, "m3")) {
+			t.Errorf("a removed master to %s: %+v", url, err)
+		}
 	}
 }
 

@@ -283,6 +283,7 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
+			s.isMember = same
 			s.clock, s.disk, s.flags, s.certificate, s.secrets = 0, wire.Disk{}, wire.AccessFlags{}, nil, nil
 			switch {
 			case same:

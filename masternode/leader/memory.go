@@ -70,6 +70,7 @@ type lastSeen struct {
 	clockAt   time.Time        // by this master's clock
 	knowsKeys bool             // masters: it knows the commands of log keys
 	level     uint64           // masters: the highest protocol level that it knows
+	isMember  bool             // masters: the member itself answered, so level is what it says
 	flags     wire.AccessFlags // masters
 }
 

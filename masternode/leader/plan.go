@@ -111,6 +111,7 @@ type decision struct {
 	// noLogKeys are voters that the log's first key waits for; see planner.logKeys. older are members that the group's
 	// protocol level waits for; see planner.level.
 	noLogKeys, older []string
+	levels           map[string]uint64 // of older: what those masters have announced that have answered
 }
 
 // planner builds a decision.

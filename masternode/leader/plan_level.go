@@ -27,6 +27,7 @@ func (w *planner) level() {
 		return
 	}
 	lowest := uint64(masterfsm.ProtocolLevel)
+	w.decided.levels = map[string]uint64{}
 	for i := range w.members {
 		m := &w.members[i]
 		if m.ID == w.view.Term.Leader {
@@ -38,6 +39,9 @@ func (w *planner) level() {
 		}
 		if announced < masterfsm.ProtocolLevel {
 			w.decided.older = append(w.decided.older, m.ID)
+			if seen := w.memory.nodes[m.ID]; seen != nil && seen.isMember {
+				w.decided.levels[m.ID] = announced
+			}
 		}
 		lowest = min(lowest, announced)
 	}

@@ -30,6 +30,8 @@ type Status struct {
 	SealOld bool     // a key of the log is sealed under another value of its secret than the present one
 	Full    []string // masters with a full disk, if appends are refused because of them
 	Older   []string // members that the group's protocol level waits for; see planner.level
+	// Levels are those that masters of Older have announced, without those that have not answered.
+	Levels map[string]uint64
 
 	Epoch     uint64
 	Later     map[string]uint64 // by worker id: the epoch that it obeys, if that is later than Epoch
@@ -185,7 +187,7 @@ func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks
 func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now time.Time) {
 	s := Status{
 		Live: map[string]bool{}, Tasks: maps.Clone(m.tasks), Aborted: map[string]wire.Aborted{},
-		NoLogKeys: slices.Clone(d.noLogKeys), Older: slices.Clone(d.older),
+		NoLogKeys: slices.Clone(d.noLogKeys), Older: slices.Clone(d.older), Levels: maps.Clone(d.levels),
 	}
 	for i := range view.Storages {
 		id := view.Storages[i].ID

@@ -155,6 +155,18 @@ func CutValues(values []Value) []Value {
 	return list
 }
 
+// Fit returns how many of the first values of a list, at least one of them, a record has with none left out.
+func Fit(values []Value) int {
+	size := 0
+	for i, v := range values {
+		size += min(len(v.Name), MaxText) + min(len(v.Value), maxValue)
+		if i > 0 && (size > maxValues || i == 255) {
+			return i
+		}
+	}
+	return len(values)
+}
+
 // appendValues adds the values of CutValues.
 func appendValues(dst []byte, values []Value) []byte {
 	list := CutValues(values)

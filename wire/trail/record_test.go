@@ -178,3 +178,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestFit checks that a record has all of the values that fit, and not one more.
+func TestFit(t *testing.T) {
+	for _, list := range [][]Value{
+		nil,
+		slices.Repeat([]Value{{"a", ""}}, 256),
+		slices.Repeat([]Value{{"name", strings.Repeat("v", 100)}}, 40),
+		slices.Repeat([]Value{{strings.Repeat("n", 300), strings.Repeat("v", 2000)}}, 3),
+		{{"one", strings.Repeat("v", 5000)}, {"two", strings.Repeat("v", 5000)}, {"three", ""}},
+	} {
+		n := Fit(list)
+		cut := CutValues(list[:n])
+		if len(cut) != n || n > 0 && cut[n-1].Name == leftOut || len(list) > 0 && n == 0 {
+			t.Errorf("%d of %d values: %d are in the record", n, len(list), len(cut))
+		}
+		if n < len(list) {
+			if more := CutValues(list[:n+1]); more[len(more)-1].Name != leftOut {
+				t.Errorf("%d of %d values fit, %d are said to", n+1, len(list), n)
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@
 import { connection } from './api.js';
 import { applyLanguage, language, languageEvents, languages, setLanguage, t } from './i18n.js';
 import { add } from './pages/add.js';
+import { admin } from './pages/admin.js';
 import { audit } from './pages/audit.js';
 import { block } from './pages/block.js';
 import { chain } from './pages/chain.js';
@@ -39,9 +40,10 @@ const pages = {
   projects: { open: projects, at: 'projects' },
   audit: { open: audit, at: 'audit' },
   integrity: { open: integrity, at: 'integrity' },
+  admin: { open: admin, at: 'admin' },
 };
 
-const entries = ['overview', 'chain', 'add', 'find', 'projects', 'audit', 'integrity'];
+const entries = ['overview', 'chain', 'add', 'find', 'projects', 'audit', 'integrity', 'admin'];
 
 const main = h('main', { id: 'main' });
 const frame = h('div', { class: 'frame' });

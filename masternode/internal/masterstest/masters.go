@@ -157,11 +157,21 @@ func asAnswered(url string, err error) error {
 	if other, ok := errors.AsType[*wire.OtherStartError](err); ok {
 		return &wire.OtherStartError{Start: other.Start, Err: answered}
 	}
+	if removed, ok := errors.AsType[*wire.RemovedError](err); ok {
+		signed := *removed
+		signed.Err = answered
+		return &signed
+	}
 	return answered
 }
 
 func (m *Masters) Member(ctx context.Context, url string) (wire.Member, error) {
-	return ask(ctx, m, url, func(at Master) (wire.Member, error) { return at.Member(), nil })
+	return ask(ctx, m, url, func(at Master) (wire.Member, error) {
+		if node, ok := at.(interface{ Itself() wire.Member }); ok {
+			return node.Itself(), nil
+		}
+		return at.Member(), nil
+	})
 }
 
 func (m *Masters) Announce(

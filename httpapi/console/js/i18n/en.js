@@ -1,9 +1,11 @@
 // English. Keys, their order and the names in braces are those of zh.js; a test checks this.
 
+import admin from './admin-en.js';
 import audit from './audit-en.js';
 
 export default {
   ...audit,
+  ...admin,
 
   // The frame
   'nav.label': 'Pages',
@@ -511,6 +513,8 @@ export default {
     'a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
   'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until ' +
     '{nodes} know level {next}; upgrade, start or remove them',
+  'code.older-master': 'master {node} runs an older version, which knows protocol level {level}, and not {next}: ' +
+    'upgrade it',
   'code.clock-ahead': 'the clock of master {node} is {seconds} {seconds|second|seconds} ahead of the clocks of the ' +
     'other masters: set it',
   'code.clock-behind': 'the clock of master {node} is {seconds} {seconds|second|seconds} behind the clocks of the ' +

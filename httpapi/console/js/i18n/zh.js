@@ -1,9 +1,11 @@
 // Chinese. Keys, their order and the names in braces are those of en.js; a test checks this.
 
+import admin from './admin-zh.js';
 import audit from './audit-zh.js';
 
 export default {
   ...audit,
+  ...admin,
 
   // The frame
   'nav.label': '页面',
@@ -474,6 +476,7 @@ export default {
   'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +
     'confirm-lost N）',
   'code.level-waits': '协议级别 {level}，下一级为 {next}：在 {nodes} 支持级别 {next} 之前，集群保持级别 {level} 的功能；请升级、启动或移除它们',
+  'code.older-master': '主节点 {node} 运行较旧的版本，只支持协议级别 {level}，不支持 {next}：请升级它',
   'code.clock-ahead': '主节点 {node} 的时钟比其他主节点快 {seconds} 秒：请校准',
   'code.clock-behind': '主节点 {node} 的时钟比其他主节点慢 {seconds} 秒：请校准',
   'code.clocks-disagree': '{count} 个主节点的时钟没有多数一致：请校准',

@@ -8,38 +8,34 @@ import { status } from '../status.js';
 import { toast } from '../ui/announce.js';
 import { confirm } from '../ui/dialog.js';
 import { h, replace } from '../ui/dom.js';
-import { button, empty, facts, head, lead, panel, problemBox, spinner, stateBadge, stat, time } from '../ui/parts.js';
+import { actions, button, empty, facts, head, lead, panel, problemBox, replaceKeepingFocus, spinner, stateBadge, stat,
+  time } from '../ui/parts.js';
 import { hostOf } from '../ui/picture.js';
 
 export function integrity({ signal }) {
   const place = h('div', { class: 'stack' });
-  const result = h('div', { 'aria-live': 'polite' });
+  const { node: result, act } = actions();
   replace(place, spinner());
-  const follow = follower(place, result, signal);
+  const follow = follower(place, act, signal);
   status.addEventListener('change', follow, { signal });
   follow();
   return { title: t('nav.integrity'), node: [head(t('nav.integrity')), lead(t('integrity.lead')), result, place] };
 }
 
 /** follower repeats the request with every status. It redraws only changed parts, so that the focus is kept. */
-function follower(place, result, signal) {
+function follower(place, act, signal) {
   let [asking, drawn] = [false, ''];
-  const act = async (work) => {
-    replace(result);
-    try {
-      await work();
-      await ask();
-    } catch (error) {
-      if (!(error instanceof Cancelled)) replace(result, problemBox(error));
-    }
-  };
+  const doing = (work) => act(async () => {
+    await work();
+    await ask();
+  });
   const ask = async () => {
     if (asking) return;
     asking = true;
     try {
       const now = await getJSON('/v1/cluster/integrity', { signal });
       const text = JSON.stringify(now);
-      if (text !== drawn) replaceKeepingFocus(place, parts(now, act, signal));
+      if (text !== drawn) replaceKeepingFocus(place, parts(now, doing, signal));
       drawn = text;
     } catch (error) {
       if (!(error instanceof Cancelled) && !drawn) replace(place, problemBox(error, ask));
@@ -47,15 +43,6 @@ function follower(place, result, signal) {
     asking = false;
   };
   return ask;
-}
-
-/** replaceKeepingFocus replaces the content, and restores the focus and the open details. */
-function replaceKeepingFocus(place, nodes) {
-  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.keep : null;
-  const open = new Set([...place.querySelectorAll('details[open]')].map((d) => d.dataset.keep));
-  replace(place, nodes);
-  for (const details of place.querySelectorAll('details')) details.open = open.has(details.dataset.keep);
-  if (focused) place.querySelector(`[data-keep="${CSS.escape(focused)}"]`)?.focus();
 }
 
 const parts = (now, act, signal) => [

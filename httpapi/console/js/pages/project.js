@@ -2,13 +2,17 @@
 
 import { getJSON, segment, sendJSON } from '../api.js';
 import { bytes, number, t } from '../i18n.js';
+import { mayChange } from '../role.js';
 import { href } from '../router.js';
 import { token } from '../settings.js';
 import { toast } from '../ui/announce.js';
 import { confirm } from '../ui/dialog.js';
 import { h } from '../ui/dom.js';
-import { button, checkbox, empty, explain, facts, field, form, head, load, panel, table, time } from '../ui/parts.js';
+import { actions, button, checkbox, empty, explain, facts, field, form, head, load, panel, table,
+  time } from '../ui/parts.js';
 import { showToken } from '../ui/newtoken.js';
+
+const auditTrail = 4_294_967_295; // the id of the project _audit, which cannot be changed
 
 const limits = ['records_per_second', 'bytes_per_second', 'record_bytes'];
 
@@ -39,12 +43,14 @@ export function quotaFields(quota = {}) {
 export function projectPanel(id, signal, redraw) {
   const heading = h('span', {}, t('projects.one', { name: id }));
   const place = h('div', { class: 'stack' });
-  load(place, () => getJSON(`/v1/projects/${segment(id)}`, { signal }), (p) => {
+  const ask = () => Promise.all([getJSON(`/v1/projects/${segment(id)}`, { signal }), mayChange(signal)]);
+  load(place, ask, ([p, changes]) => {
     heading.textContent = t('projects.one', { name: p.name });
     return [aboutPanel(p),
       ...(token('admin')
         ? [settingsPanel(p, signal, redraw),
-          tokensPanel(p, signal)] : [panel(t('tokens.title'), h('p', { class: 'hint' }, t('tokens.needAdmin')))])];
+          tokensPanel(p, signal)] : [panel(t('tokens.title'), h('p', { class: 'hint' }, t('tokens.needAdmin')))]),
+      changes && p.id !== auditTrail && closePanel(p, signal, redraw)];
   });
   return { title: t('nav.projects'),
     node: [h('p', { class: 'crumb' }, h('a', { href: href('projects') }, t('nav.projects'))), head(heading), place] };
@@ -71,6 +77,23 @@ function settingsPanel(p, signal, redraw) {
     return null;
   });
   return panel(t('projects.settings'), node);
+}
+
+/** closePanel closes a project, or opens a closed one again. */
+function closePanel(p, signal, redraw) {
+  const { node, act } = actions();
+  const what = p.closed ? 'open' : 'close';
+  const change = () => act(async () => {
+    if (!(await confirm(t(`${what}.title`), t(`${what}.ask`, { name: p.name }), t(`${what}.yes`),
+      p.closed ? 'primary' : 'danger'))) return;
+    await sendJSON('PATCH', `/v1/projects/${segment(p.id)}`, { closed: !p.closed }, { signal });
+    toast(t(`${what}.done`));
+    redraw();
+    document.querySelector('main h1')?.focus();
+  });
+  return panel(t(`${what}.title`), h('p', {}, t(`${what}.text`)), node,
+    h('div', { class: 'form-do' }, button(t(`${what}.title`), change,
+      { kind: p.closed ? '' : 'danger', id: 'close-project' })));
 }
 
 function tokensPanel(p, signal) {

@@ -161,6 +161,38 @@ export async function load(place, ask, show) {
   }
 }
 
+/** replaceKeepingFocus replaces the content, and restores the focus and the open details. */
+export function replaceKeepingFocus(place, nodes) {
+  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.keep : null;
+  const open = new Set([...place.querySelectorAll('details[open]')].map((d) => d.dataset.keep));
+  replace(place, nodes);
+  for (const details of place.querySelectorAll('details')) details.open = open.has(details.dataset.keep);
+  if (focused) place.querySelector(`[data-keep="${CSS.escape(focused)}"]`)?.focus();
+}
+
+/** keepFocus moves the focus to an element if the one that had it is gone, as the button of a removed row is. */
+export function keepFocus(place) {
+  if (!document.activeElement || document.activeElement === document.body) place.focus({ preventScroll: true });
+}
+
+/** actions runs what buttons do: {node, act}. A problem is shown in node until the next one is pressed. */
+export function actions() {
+  const node = h('div', { 'aria-live': 'polite' });
+  const act = async (work) => {
+    replace(node);
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof Cancelled)) replace(node, problemBox(error));
+    }
+  };
+  return { node, act };
+}
+
+/** commandLine shows a text to copy, with its line breaks. */
+export const commandLine = (text, label) =>
+  h('div', { class: 'command' }, h('pre', { 'data-copy': true }, text), copyButton(text, label));
+
 /** form is a form with an asynchronous submit. Its button is disabled meanwhile, and a problem is shown below it. */
 export function form(children, submit, work) {
   const result = h('div', { class: 'form-result' });
