@@ -37,7 +37,7 @@ func TestGoldenLogs(t *testing.T) {
 		newest = max(newest, level)
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv("CHAINSTORE_WRITE_GOLDEN") == name {
-				g := makeGolden(t, level, 1000+uint64(at))
+				g := makeGolden(t, level, 1020+uint64(at))
 				g.write(t, name)
 			}
 			g := readGolden(t, name)

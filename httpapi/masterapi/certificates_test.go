@@ -89,7 +89,7 @@ func TestRoutesByCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrongRole := noderpc.NewSecureTransport(store, certs.Master)
+	wrongRole := noderpc.NewSecureTransport(store, nil, certs.Master)
 	t.Cleanup(wrongRole.CloseIdle)
 	asMaster := wrongRole.As(nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Masters))
 	at := placeOf(appendWith(t, user.Do, master.URL(), c.File().Tokens.Project))

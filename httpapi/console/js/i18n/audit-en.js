@@ -50,6 +50,7 @@ export default {
   'act.ticket-create': 'join ticket created',
   'act.ticket-revoke': 'join ticket revoked',
   'act.worker-decide': 'waiting worker approved or refused',
+  'act.tls-step': 'step of the move to TLS changed',
   'actor.leader': 'leader',
   'actor.admin-token': 'admin token',
   'actor.named-admin': 'administrator',
