@@ -98,6 +98,19 @@ func (c *Client) ChangeSettings(ctx context.Context, change wire.SettingsChange)
 		})
 }
 
+// SetTLS changes the step of the move to TLS. It needs the admin token. The error wraps [wire.ErrNotOnTLS] if a node
+// does not speak TLS yet, and [wire.ErrBadRequest] if the step does not follow the present one.
+func (c *Client) SetTLS(ctx context.Context, to wire.TLSStep) error {
+	_, err := command[wire.TLSChange](ctx, c, http.MethodPost, "/v1/tls", wire.TLSChange{Step: to}, true,
+		func(t *wire.TLSChange) error {
+			if t.Step != to {
+				return fmt.Errorf("%w: it is about the step %q", ErrAnswer, t.Step)
+			}
+			return nil
+		})
+	return err
+}
+
 // TransferLeadership makes another master the leader: the one with an id or URL, or with to "" the one that has most of
 // the log. It returns the id of the new leader. It needs the admin token. The error wraps [wire.ErrNotVoter] if that
 // master cannot lead.

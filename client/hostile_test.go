@@ -106,6 +106,7 @@ func clientCalls(c *fakecluster.Cluster) []clientCall {
 		{"Me", false, "me", func(x ctx, c *Client) error { return one(c.Me(x)) }},
 		{"Cluster", false, "cluster", func(x ctx, c *Client) error { return one(c.Cluster(x)) }},
 		{"SetTime", false, "time", func(x ctx, c *Client) error { return one(c.SetTime(x, 1_900_000_000_000, true)) }},
+		{"SetTLS", false, "step", func(x ctx, c *Client) error { return c.SetTLS(x, wire.TLSAccept) }},
 		{"ChangeSettings", false, "settings", func(x ctx, c *Client) error {
 			return one(c.ChangeSettings(x, wire.SettingsChange{}))
 		}},

@@ -40,8 +40,9 @@ func (e *Engine) safe(c *gin.Context) {
 	for name, values := range safeAnswer {
 		h[name] = values[:1:1]
 	}
-	if c.Request.TLS != nil && !IsLoopbackHost(c.Request.Host) {
-		// For a loopback name it would apply to every other server on the machine of a developer.
+	if c.Request.TLS != nil && !IsLoopbackHost(c.Request.Host) && (e.plain == nil || !e.plain()) {
+		// For a loopback name it would apply to every other server on the machine of a developer. While a cluster moves
+		// to TLS, its browsers may still come in plain text.
 		h["Strict-Transport-Security"] = strictTransport[:1:1]
 	}
 }

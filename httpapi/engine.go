@@ -20,7 +20,8 @@ type Engine struct {
 	*gin.Engine
 	Log     hclog.Logger
 	others  []answeredAs
-	noRetry []error // see NoRetry
+	noRetry []error     // see NoRetry
+	plain   func() bool // see TakePlain
 	strangers
 }
 

@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -264,6 +267,9 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	if secured, ok := c.(*tls.Conn); ok {
 		c = secured.NetConn()
 	}
+	if p, ok := c.(*peeked); ok {
+		c = p.Conn
+	}
 	if c, ok := c.(*connection); ok {
 		return context.WithValue(ctx, connectionKey{}, c)
 	}
@@ -281,4 +287,193 @@ func Proven(r *http.Request, s Standing) {
 	if c := connectionOf(r); c != nil && Standing(c.standing.Load()) < s {
 		c.listener.raise(c, s)
 	}
+}
+
+// tlsRecord is the first byte of a handshake of TLS (RFC 8446 section 5.1). No method of HTTP begins with it.
+const tlsRecord = 0x16
+
+// sniffTime bounds the time until the first byte of a connection, as net/http does for the header of a request.
+const sniffTime = 10 * time.Second
+
+// SecureListener is a listener whose connections have TLS. While plain allows it, a connection may also be in plain
+// text: its first byte decides. A goroutine of each connection reads it, so that no client delays the others.
+type SecureListener struct {
+	net.Listener
+	config *tls.Config
+	plain  func() bool
+	ready  chan arrival
+	closed chan struct{}
+	close  sync.Once
+	tasks  sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	waiting map[net.Conn]struct{}
+	inPlain map[*peeked]struct{} // the open connections in plain text
+}
+
+// arrival is what Accept returns.
+type arrival struct {
+	conn net.Conn
+	err  error
+}
+
+func newSecureListener(l net.Listener, config *tls.Config, plain func() bool) *SecureListener {
+	if plain == nil {
+		plain = func() bool { return false }
+	}
+	s := &SecureListener{
+		Listener: l, config: config, plain: plain, ready: make(chan arrival), closed: make(chan struct{}),
+		waiting: map[net.Conn]struct{}{}, inPlain: map[*peeked]struct{}{},
+	}
+	s.tasks.Go(s.acceptAll)
+	return s
+}
+
+// acceptAll accepts connections until the listener is closed. After an error the server decides whether it goes on.
+func (s *SecureListener) acceptAll() {
+	for {
+		conn, err := s.Listener.Accept()
+		switch {
+		case err != nil:
+			if !s.deliver(arrival{err: err}) {
+				return
+			}
+		case !s.plain():
+			if !s.deliver(arrival{conn: tls.Server(conn, s.config)}) {
+				_ = conn.Close()
+				return
+			}
+		default:
+			if !s.await(conn) {
+				_ = conn.Close()
+				return
+			}
+			s.tasks.Go(func() { s.sniff(conn) })
+		}
+	}
+}
+
+// await notes a connection that has sent nothing. It returns false if the listener is closed.
+func (s *SecureListener) await(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closed:
+		return false
+	default:
+		s.waiting[conn] = struct{}{}
+		return true
+	}
+}
+
+// deliver hands a connection or an error to Accept. It returns false if the listener is closed.
+func (s *SecureListener) deliver(a arrival) bool {
+	select {
+	case s.ready <- a:
+		return true
+	case <-s.closed:
+		return false
+	}
+}
+
+// sniff reads the first byte of a connection.
+func (s *SecureListener) sniff(conn net.Conn) {
+	p := &peeked{Conn: conn}
+	err := conn.SetReadDeadline(time.Now().Add(sniffTime))
+	if err == nil {
+		_, err = io.ReadFull(conn, p.first[:])
+	}
+	if err == nil {
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	s.mu.Lock()
+	delete(s.waiting, conn)
+	secured := p.first[0] == tlsRecord || !s.plain() // if it is in plain text, package http says that it speaks TLS
+	if err == nil && !secured {
+		p.listener = s
+		s.inPlain[p] = struct{}{} // from now on ClosePlain closes it
+	}
+	s.mu.Unlock()
+	if err != nil {
+		_ = conn.Close() // it sent nothing
+		return
+	}
+	whole := net.Conn(p)
+	if secured {
+		whole = tls.Server(p, s.config)
+	}
+	if !s.deliver(arrival{conn: whole}) {
+		_ = p.Close()
+	}
+}
+
+// ClosePlain closes the open connections in plain text, such as those of long answers. It must be called when plain has
+// become false. A client asks again, and is refused.
+func (s *SecureListener) ClosePlain() {
+	s.mu.Lock()
+	closing := slices.Collect(maps.Keys(s.inPlain))
+	s.mu.Unlock()
+	for _, p := range closing {
+		_ = p.Close() // the server may have closed it in between
+	}
+}
+
+// Accept implements [net.Listener].
+func (s *SecureListener) Accept() (net.Conn, error) {
+	select {
+	case a := <-s.ready:
+		return a.conn, a.err
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements [net.Listener]. It closes the connections that have sent nothing, and waits for their goroutines.
+func (s *SecureListener) Close() (err error) {
+	s.close.Do(func() {
+		close(s.closed)
+		err = s.Listener.Close()
+		s.mu.Lock()
+		for conn := range s.waiting {
+			_ = conn.Close()
+		}
+		s.mu.Unlock()
+		s.tasks.Wait()
+	})
+	return err
+}
+
+// peeked is a connection whose first byte was read.
+type peeked struct {
+	net.Conn
+	first    [1]byte
+	taken    bool            // first was read from it; used by its reader alone
+	listener *SecureListener // that keeps it as one in plain text; nil with TLS
+}
+
+// Close implements [net.Conn].
+func (p *peeked) Close() error {
+	if l := p.listener; l != nil {
+		l.mu.Lock()
+		delete(l.inPlain, p)
+		l.mu.Unlock()
+	}
+	return p.Conn.Close()
+}
+
+// Read implements [net.Conn].
+func (p *peeked) Read(b []byte) (int, error) {
+	if p.taken || len(b) == 0 {
+		return p.Conn.Read(b)
+	}
+	p.taken = true
+	return copy(b, p.first[:]), nil
+}
+
+// CloseWrite lets net/http end an answer before it closes the connection.
+func (p *peeked) CloseWrite() error {
+	if c, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
 }

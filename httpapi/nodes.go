@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash"
@@ -21,24 +20,68 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Secure returns a listener for [Serve] whose connections have TLS.
-func Secure(l net.Listener, store *certs.Store) net.Listener {
-	return tls.NewListener(l, store.Server("http/1.1"))
+// Secure returns a listener for [Serve] whose connections have TLS. While plain returns true they may also be in plain
+// text; nil for never. The listener must be closed.
+func Secure(l net.Listener, store *certs.Store, plain func() bool) *SecureListener {
+	return newSecureListener(l, store.Server("http/1.1"), plain)
 }
 
-// SecureUsers returns a listener for [ServeUsers] whose connections have TLS.
-func SecureUsers(l net.Listener, store *certs.Store) net.Listener {
-	return tls.NewListener(l, store.Server("h2", "http/1.1"))
+// SecureUsers is Secure for [ServeUsers].
+func SecureUsers(l net.Listener, store *certs.Store, plain func() bool) *SecureListener {
+	return newSecureListener(l, store.Server("h2", "http/1.1"), plain)
 }
 
 // Peer returns the node that sends a request, by its certificate. ok is false for a user, and without TLS.
 func Peer(c *gin.Context) (id certs.Identity, ok bool) { return certs.PeerOf(c.Request.TLS) }
 
+// openingFor returns the least opening in which a route takes plain text.
+func openingFor(route string) certs.Opening {
+	switch {
+	case route == "/livez" || route == "/readyz":
+		return certs.ToHealth
+	case strings.HasPrefix(route, "/internal/v1/") || strings.HasPrefix(route, "/worker/v1/"):
+		return certs.ToNodes
+	default:
+		return certs.ToAll
+	}
+}
+
+// TakePlain makes routes take requests in plain text as far as opening allows: see [certs.Port.Opening]. It also counts
+// on connections from before. TakePlain must be called before routes and other middleware are added.
+func (e *Engine) TakePlain(opening func() certs.Opening) {
+	e.plain = func() bool { return opening() > certs.Closed }
+	e.Use(func(c *gin.Context) {
+		if c.Request.TLS != nil {
+			return
+		}
+		now := opening()
+		if now >= openingFor(c.FullPath()) {
+			return
+		}
+		c.Header("Connection", "close")
+		switch {
+		case now > certs.Closed:
+			e.Fail(c, fmt.Errorf("%w: this node takes no plain text before it has heard from a leader since its "+
+				"start, as the cluster may require TLS by now: try again later, or call it at https://%s if it has "+
+				"certificates (--tls-cert)", wire.ErrUnavailable, c.Request.Host))
+		default:
+			e.Fail(c, fmt.Errorf("%w: the nodes of this cluster take no plain text: call this one at https://%s, and "+
+				"trust the authority of the cluster (--tls-ca)", wire.ErrTLSRequired, c.Request.Host))
+		}
+	})
+}
+
+// InPlainText reports whether a request to a node with certificates came in plain text, which the node takes now. It
+// has no certificate then.
+func (e *Engine) InPlainText(r *http.Request) bool {
+	return r.TLS == nil && e.plain != nil && e.plain()
+}
+
 // Only is middleware that refuses nodes whose role is another one, by their certificates. secured says whether nodes
 // have certificates: otherwise all may pass.
 func (e *Engine) Only(secured bool, roles ...string) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if !secured {
+		if !secured || e.InPlainText(c.Request) {
 			return
 		}
 		switch id, ok := Peer(c); {

@@ -40,7 +40,7 @@ func TestSecure(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	limited := Limit(plain, ConnectionLimits{Total: 10, PerAddress: 10}, hclog.NewNullLogger())
-	go func() { ended <- ServeUsers(ctx, SecureUsers(limited, store), e, hclog.NewNullLogger()) }()
+	go func() { ended <- ServeUsers(ctx, SecureUsers(limited, store, nil), e, hclog.NewNullLogger()) }()
 	defer func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -99,7 +99,7 @@ func TestSlowReaderWithTLS(t *testing.T) {
 			_, err := c.Writer.Write(make([]byte, 4<<20))
 			result <- err
 			return nil
-		}), here, unsent, func(l net.Listener) net.Listener { return Secure(l, store) })
+		}), here, unsent, func(l net.Listener) net.Listener { return Secure(l, store, nil) })
 		client := tls.Client(there, &tls.Config{InsecureSkipVerify: true})
 		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)

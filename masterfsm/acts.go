@@ -99,6 +99,9 @@ var acts = map[kind]act{
 		return aboutProject(c.(*CloseProject).Project)
 	}},
 	48: {act: trail.LogClose, about: aboutLogs},
+	49: {act: trail.TLSStep, always: true, about: func(*State, Command) subject {
+		return ofGroup(func(s *State) []trail.Value { return pairs("step", s.tls.Step.Name()) })
+	}},
 	33: {act: trail.AdminRevoke, always: true, about: func(_ *State, c Command) subject {
 		return aboutAdmin(c.(*RevokeAdmin).ID)
 	}},

@@ -78,6 +78,7 @@ var commands = [...]Command{
 	43: &DecideWorker{},
 	47: &CloseProject{},
 	48: &CloseLog{},
+	49: &SetTLS{},
 }
 
 // firstLevels has the protocol level from which on commands are known, besides those that every version knows. A master
@@ -87,7 +88,7 @@ var firstLevels = map[kind]uint64{
 	32: LevelAdmins, 33: LevelAdmins, 34: LevelAdmins, 35: LevelStreamIDs,
 	39: LevelAudit, 40: LevelAudit,
 	41: LevelJoining, 42: LevelJoining, 43: LevelApprovals,
-	47: LevelClosing, 48: LevelClosing,
+	47: LevelClosing, 48: LevelClosing, 49: LevelTLSSteps,
 }
 
 // FirstLevel returns the protocol level that a group must have before a command is proposed.

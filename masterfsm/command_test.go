@@ -77,6 +77,8 @@ func everyCommand() []Command {
 		&CloseProject{Project: 1, Open: true, Time: startTime},
 		&CloseLog{From: "a", Size: 3, Root: chain.Hash{7}, Reason: "r", Origin: "b", Public: chain.Hash{8},
 			Sealed: make([]byte, SealedLogKey), Time: startTime},
+		&SetTLS{From: wire.TLSAccept, To: wire.TLSPrefer, Time: startTime,
+			Checked: []CheckedNode{{ID: "a", Boot: "b"}}},
 	}
 }
 

@@ -37,8 +37,8 @@ func TestGoldenLogs(t *testing.T) {
 		newest = max(newest, level)
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv("CHAINSTORE_WRITE_GOLDEN") == name {
-				g, end := makeGolden(t, level, 1000+uint64(at))
-				for seed := 1100 + uint64(at); name == "level7-joining" && !hasJoining(end); seed += 100 {
+				g, end := makeGolden(t, level, 1020+uint64(at))
+				for seed := 1120 + uint64(at); name == "level7-joining" && !hasJoining(end); seed += 100 {
 					g, end = makeGolden(t, level, seed)
 				}
 				g.write(t, name)

@@ -34,7 +34,8 @@ import (
 //	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; it begins with records of what
 //	   the table has; join tickets ([CreateTicket],
 //	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the
-//	   log can be closed ([CloseProject], [CloseLog]); append streams have a larger window; snapshots of version 10
+//	   log can be closed ([CloseProject], [CloseLog]); the step of the move to TLS ([SetTLS]); append streams have a
+//	   larger window; snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -102,6 +103,9 @@ const (
 
 	// LevelClosing is the level from which projects and the log can be closed.
 	LevelClosing = 7
+
+	// LevelTLSSteps is the level from which the table has the step of the move to TLS.
+	LevelTLSSteps = wire.LevelTLSSteps
 
 	// ProtocolLevel is the highest level that this program knows.
 	ProtocolLevel = wire.ProtocolLevel

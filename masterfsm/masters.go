@@ -74,6 +74,7 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	if err := s.CheckJoin(c); err != nil {
 		return nil, err
 	}
+	c = c.under(s.tls.Step)
 	m := Master{ID: c.ID, URL: c.URL, Raft: c.Raft, Key: c.Key, Start: c.Start}
 	var others []Master
 	for _, o := range s.masters {
@@ -103,9 +104,18 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	return nil, nil
 }
 
+// under returns the announcement with the scheme that URLs have at a step of TLS. A master that has not learned the
+// step yet announces another one.
+func (c *AdmitMaster) under(step wire.TLSStep) *AdmitMaster {
+	own := *c
+	own.URL = step.URL(c.URL)
+	return &own
+}
+
 // CheckJoin refuses an announcement because of its key, start or ticket: see [AdmitMaster]. The leader calls it too,
 // before it asks anything of the master.
 func (s *State) CheckJoin(c *AdmitMaster) error {
+	c = c.under(s.tls.Step)
 	if s.level < LevelJoining {
 		if c.Key != "" || c.Start != 0 || c.Ticket != (chain.Hash{}) || c.Founder {
 			return fmt.Errorf("%w: masters have keys from protocol level %d on, the group is at %d", ErrBadCommand,

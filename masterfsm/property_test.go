@@ -199,6 +199,9 @@ func (s *simulation) plain() []byte {
 	if s.a.Level() >= LevelJoining && s.chance(25) {
 		return Encode(s.joining(time))
 	}
+	if s.a.Level() >= LevelTLSSteps && s.chance(50) {
+		return Encode(s.tlsStep(time))
+	}
 	switch n := s.rng.IntN(100); {
 	case n < 40:
 		return s.submission(time)
@@ -300,6 +303,25 @@ func (s *simulation) age() uint64 {
 		return s.rng.Uint64()
 	}
 	return s.a.Age() + uint64(s.rng.IntN(3000)) - min(s.a.Age(), 1000)
+}
+
+// tlsStep returns a change of the step of TLS, which may be none that is allowed.
+func (s *simulation) tlsStep(time uint64) Command {
+	steps := []wire.TLSStep{wire.TLSAccept, wire.TLSPrefer, wire.TLSRequire}
+	c := &SetTLS{From: s.a.TLS().Step, To: steps[s.rng.IntN(len(steps))], Time: time}
+	for _, m := range s.a.masters {
+		c.Checked = append(c.Checked, CheckedNode{ID: m.ID})
+	}
+	for i := range s.a.storages {
+		c.Checked = append(c.Checked, CheckedNode{ID: s.a.storages[i].ID, Boot: s.a.storages[i].Boot})
+	}
+	for i := range s.a.miners {
+		c.Checked = append(c.Checked, CheckedNode{ID: s.a.miners[i].ID, Boot: s.a.miners[i].Boot})
+	}
+	if s.chance(4) {
+		c.From = steps[s.rng.IntN(len(steps))]
+	}
+	return c
 }
 
 // signing returns a command about the log's keys. Some commands refer to keys that do not exist.

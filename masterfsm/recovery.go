@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/wire"
 	"github.com/chainstore/chainstore/wire/trail"
 )
 
@@ -204,6 +205,18 @@ func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
 	r.trail.isolated = true
+	s.tls = wire.TLSState{Change: s.tls.Change + 1} // the first master may have no certificates
+}
+
+// AtLeastTLS makes the step of TLS at least another one of the group. The survivor's table may be older than its file
+// of the step: a recovery must not bring plain text back.
+func (r *Recovery) AtLeastTLS(step wire.TLSStep) {
+	s := r.s
+	if s.level < LevelTLSSteps || wire.LaterTLS(s.tls.Step, step) == s.tls.Step {
+		return
+	}
+	s.tls = wire.TLSState{Step: step, Change: s.tls.Change + 1}
+	s.useSchemes()
 }
 
 // SetTime moves the table's time forward, to that of the clock of the operator who recovers the group. The group may

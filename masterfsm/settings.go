@@ -2,6 +2,7 @@ package masterfsm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
@@ -202,3 +203,125 @@ func aboutSettings(*State, Command) subject {
 	group.changes = true
 	return group
 }
+
+// SetTLS changes the step of the move from plain text to TLS. It is refused with [ErrStale] where the table is not at
+// From, and with [ErrBadCommand] for a change that is none of tlsSteps, or while a worker runs a program that does not
+// know the steps. The URLs of all nodes get the scheme of the step. Known from protocol level 7 on.
+type SetTLS struct {
+	From wire.TLSStep `json:"from"`
+	To   wire.TLSStep `json:"to"`
+	Time uint64       `json:"time"`
+	// Checked are the nodes that the leader saw on TLS, for [wire.TLSRequire]. The command is refused with [ErrStale]
+	// if the table has others meanwhile, or another start of one.
+	Checked []CheckedNode `json:"checked,omitempty"`
+}
+
+// CheckedNode is a node that [SetTLS] names.
+type CheckedNode struct {
+	ID   string `json:"id"`
+	Boot string `json:"boot,omitempty"` // of a worker: the start that registered
+}
+
+// tlsChange is a change of the step.
+type tlsChange struct{ from, to wire.TLSStep }
+
+// tlsSteps are the changes that are allowed. [wire.TLSRequire] has none: an attacker with the token of an administrator
+// must not be able to bring plain text back.
+var tlsSteps = map[tlsChange]bool{
+	{wire.TLSByFlags, wire.TLSAccept}:  true,
+	{wire.TLSByFlags, wire.TLSRequire}: true, // a group whose nodes all have certificates
+	{wire.TLSAccept, wire.TLSPrefer}:   true,
+	{wire.TLSPrefer, wire.TLSAccept}:   true,
+	{wire.TLSPrefer, wire.TLSRequire}:  true,
+}
+
+// CheckTLSChange refuses a change of the step that is none of tlsSteps, with [ErrBadCommand].
+func CheckTLSChange(from, to wire.TLSStep) error {
+	if tlsSteps[tlsChange{from, to}] {
+		return nil
+	}
+	return fmt.Errorf("%w: the step of TLS cannot change from %s to %s: the order is accept, prefer, require, one at "+
+		"a time; prefer may go back to accept, and nothing follows require", ErrBadCommand, from.Name(), to.Name())
+}
+
+func (c *SetTLS) apply(s *State) (any, error) {
+	switch {
+	case s.level < LevelTLSSteps:
+		return nil, fmt.Errorf("%w: the step of TLS is changed from protocol level %d on, the group is at %d",
+			ErrBadCommand, LevelTLSSteps, s.level)
+	case c.From != s.tls.Step:
+		return nil, fmt.Errorf("%w: the step of TLS is %s now", ErrStale, s.tls.Step.Name())
+	}
+	if err := CheckTLSChange(c.From, c.To); err != nil {
+		return nil, err
+	}
+	if id := s.workerBelow(LevelTLSSteps); id != "" {
+		return nil, fmt.Errorf("%w: worker %s runs a version of ChainStore that does not know the steps of TLS: start "+
+			"it with the version that the masters have", ErrBadCommand, id)
+	}
+	if id := s.unchecked(c.Checked); c.To == wire.TLSRequire && id != "" {
+		return nil, fmt.Errorf("%w: node %s has joined or started since the leader checked that all nodes speak TLS: "+
+			"try again", ErrStale, id)
+	}
+	s.tick(c.Time)
+	s.tls = wire.TLSState{Step: c.To, Change: s.tls.Change + 1}
+	s.useSchemes()
+	return nil, nil
+}
+
+// workerBelow returns the id of a worker whose program does not know a protocol level, "" if all do.
+func (s *State) workerBelow(level uint64) string {
+	for i := range s.storages {
+		if s.storages[i].Level < level {
+			return s.storages[i].ID
+		}
+	}
+	for i := range s.miners {
+		if s.miners[i].Level < level {
+			return s.miners[i].ID
+		}
+	}
+	return ""
+}
+
+// unchecked returns the id of a node in the table that a list does not have, or with another start; "" for none.
+func (s *State) unchecked(list []CheckedNode) string {
+	has := func(id, boot string) bool { return slices.Contains(list, CheckedNode{ID: id, Boot: boot}) }
+	for _, m := range s.masters {
+		if !has(m.ID, "") {
+			return m.ID
+		}
+	}
+	for i := range s.storages {
+		if n := &s.storages[i]; !has(n.ID, n.Boot) {
+			return n.ID
+		}
+	}
+	for i := range s.miners {
+		if n := &s.miners[i]; !has(n.ID, n.Boot) {
+			return n.ID
+		}
+	}
+	return ""
+}
+
+// useSchemes gives the URLs of all nodes the scheme of the step. It changes no registration: a node that is called in
+// another way is the same node.
+func (s *State) useSchemes() {
+	masters := make([]Master, len(s.masters)) // s.masters is never changed in place
+	for i, m := range s.masters {
+		m.URL = s.tls.Step.URL(m.URL)
+		masters[i] = m
+	}
+	s.masters = masters
+	for i := range s.storages {
+		s.storages[i].URL = s.tls.Step.URL(s.storages[i].URL)
+	}
+	for i := range s.miners {
+		s.miners[i].URL = s.tls.Step.URL(s.miners[i].URL)
+	}
+	s.term.URL = s.tls.Step.URL(s.term.URL)
+}
+
+// TLS is the step of the move from plain text to TLS.
+func (s *State) TLS() wire.TLSState { return s.tls }

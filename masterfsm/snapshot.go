@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/fields"
 	"github.com/chainstore/chainstore/masterfsm/streams"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // A snapshot of the state (big endian; a "part" is length u64 ‖ bytes):
@@ -50,7 +51,8 @@ const (
 func snapshotVersionOf(level uint64, audit bool) uint8 {
 	switch {
 	case audit || level >= LevelAudit:
-		return 10 // with the audit trail, join tickets, keys of masters, waiting workers, closed projects and logs
+		// With the audit trail, join tickets, keys of masters, waiting workers, closed projects and logs, the TLS step.
+		return 10
 	case level >= LevelAdmins:
 		return 9 // with named admin tokens
 	case level >= LevelStreams:
@@ -103,6 +105,7 @@ type image struct {
 	Audit   *Project        `json:"audit,omitempty"`   // from version 10 on
 	Intents []Intent        `json:"intents,omitempty"` // there
 	Reports []Reported      `json:"reports,omitempty"` // there
+	TLS     wire.TLSState   `json:"tls,omitzero"`      // there
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
@@ -170,6 +173,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		FailedSyncs: s.failedSyncs, Admins: s.admins, LastAdmin: s.lastAdmin,
 		Tickets: s.tickets, LastTicket: s.lastTicket, Waiting: s.waitingWorkers,
 		Audit: s.audit, Intents: s.intents, Reports: s.reports,
+		TLS: s.tls,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -372,7 +376,7 @@ func restore(c *source) (*State, error) {
 		s.checkpoint, s.published, s.cosigned, s.log = img.Checkpoint, img.Published, img.Cosigned, img.Log
 	}
 	s.storages, s.miners, s.integrity = img.Storages, img.Miners, img.IntegrityLog
-	s.failedSyncs = img.FailedSyncs
+	s.failedSyncs, s.tls = img.FailedSyncs, img.TLS
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {
 		if p.ID < s.nextProject {

@@ -77,6 +77,8 @@ type State struct {
 
 	waitingWorkers []WaitingWorker // by id, never changed in place
 
+	tls wire.TLSState // the step of the move to TLS
+
 	masters        []Master // by id
 	removedMasters []string // ids, the newest last
 
@@ -162,7 +164,7 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 	if s.group.ID == "" {
 		s.group = Group{ID: c.Group, Epoch: 1}
 	}
-	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: c.URL}, s.age
+	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: s.tls.Step.URL(c.URL)}, s.age
 	if s.level < LevelSettings {
 		s.use(c.Settings)
 	}
@@ -258,6 +260,8 @@ type View struct {
 	Intents []Intent   // open ones, in the order of their records; never changed in place
 	Reports []Reported // the newest of each node; never changed in place
 
+	TLS wire.TLSState
+
 	AdminExpiry uint64 // when the next named admin token expires, unix milliseconds; 0 for none
 
 	Log        Log        // never changed in place
@@ -281,6 +285,7 @@ func (s *State) View() View {
 		Checkpoint: s.checkpoint, FailedSyncs: s.knownFailedSyncs(), AdminExpiry: s.adminExpiry(),
 		WaitingWorkers: s.WaitingWorkers(s.now),
 		Intents:        s.intents, Reports: s.reports,
+		TLS: s.tls,
 	}
 	if s.waiting != nil {
 		v.Waiting = new(s.waiting.header)

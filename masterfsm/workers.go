@@ -204,6 +204,10 @@ func (c *Register) apply(s *State) (any, error) {
 	}
 	var entered any
 	var err error
+	if url := s.tls.Step.URL(c.URL); url != c.URL {
+		own := *c
+		own.URL, c = url, &own
+	}
 	switch c.Role {
 	case RoleStorage:
 		entered, err = s.registerStorage(c)
@@ -226,6 +230,11 @@ func (s *State) CheckWorkerLevel(c *Register) error {
 	if s.level >= LevelProofs && c.Level > 0 && c.Level < LevelProofs {
 		return fmt.Errorf("%w: worker %q knows protocol level %d, and the group is at level %d: start the worker "+
 			"with the version of ChainStore that the masters have", ErrBadCommand, c.ID, c.Level, s.level)
+	}
+	if s.tls.Step.Mixed() && c.Level < LevelTLSSteps {
+		return fmt.Errorf("%w: worker %q knows protocol level %d, and the group moves to TLS, which takes level %d: "+
+			"start the worker with the version of ChainStore that the masters have", ErrBadCommand, c.ID, c.Level,
+			LevelTLSSteps)
 	}
 	return nil
 }

@@ -124,6 +124,8 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	defer n.changing.Unlock()
 	own := n.Member()
 	members, v := n.group()
+	announced := m // its signature covers the scheme that it knows
+	m.URL, own.URL = v.TLS.Step.URL(m.URL), v.TLS.Step.URL(own.URL)
 	if slices.Contains(v.RemovedMasters, m.ID) {
 		return wire.Announced{}, fmt.Errorf("%w: %s", masterfsm.ErrMasterRemoved, m.ID)
 	}
@@ -131,7 +133,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if v.Level >= masterfsm.LevelSegments { // older masters do not know the field
 		answer.Level = v.Level
 	}
-	admitted, err := n.checkJoin(own, m)
+	admitted, err := n.checkJoin(own, m, announced)
 	if err != nil {
 		return wire.Announced{}, err
 	}
@@ -172,15 +174,16 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	return answer, nil
 }
 
-// checkJoin checks the proof of an announcement, and that the table would take it. It returns the command for it.
-func (n *Node) checkJoin(own, m wire.Member) (*masterfsm.AdmitMaster, error) {
+// checkJoin checks the proof of an announcement, and that the table would take it. It returns the command for it. m is
+// the announcement with the scheme that URLs have in the table.
+func (n *Node) checkJoin(own, m, announced wire.Member) (*masterfsm.AdmitMaster, error) {
 	c := &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Time: n.leader.Now()}
 	var level uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
 	if level < masterfsm.LevelJoining {
 		return c, nil
 	}
-	if err := joining.Verify(own.Group, m); err != nil {
+	if err := joining.Verify(own.Group, announced); err != nil {
 		return nil, err
 	}
 	c.Key, c.Start = m.Proof.Key, m.Proof.Start
@@ -350,6 +353,7 @@ func (n *Node) isAlive(ctx context.Context, m wire.Master) bool {
 // memberOf reports whether raft and the table both have a master with these addresses, and with the key and start of
 // its announcement.
 func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
+	m.URL = v.TLS.Step.URL(m.URL)
 	row := v.Master(m.ID)
 	if m.Proof != nil && (row.Key != m.Proof.Key || row.Start != m.Proof.Start) {
 		return false

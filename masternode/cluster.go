@@ -100,7 +100,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
 		Cut:     wire.Amount{Records: int(v.Settings.MaxRecords), Bytes: int(v.Settings.MaxBytes)},
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
-		Keys:    keys, Checkpoint: signed, Settings: wire.Settings(v.Settings),
+		Keys:    keys, Checkpoint: signed, Settings: wire.Settings(v.Settings), TLS: v.TLS.Step,
 	}
 	c.Witnesses = leading.Witnesses
 	notices := noticeList{}
@@ -113,7 +113,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	for i := range c.Masters {
 		m := &c.Masters[i]
 		m.Disk, m.Certificate = leading.Disks[m.ID], leading.Certificates[m.ID]
-		m.Secrets = leading.Secrets[m.ID]
+		m.Secrets, m.TLS = leading.Secrets[m.ID], leading.TLS[m.ID]
 	}
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -122,7 +122,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Disk: leading.Disks[s.ID],
 			Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
 			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Certificate: leading.Certificates[s.ID],
-			Secrets: leading.Secrets[s.ID],
+			Secrets: leading.Secrets[s.ID], TLS: leading.TLS[s.ID],
 		})
 		if s.CountsAsCopy && (!leading.Leads || leading.Live[s.ID]) {
 			good++
@@ -145,7 +145,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 		m := &v.Miners[i]
 		c.Miners = append(c.Miners, wire.Miner{
 			ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level, Certificate: leading.Certificates[m.ID],
-			Secrets: leading.Secrets[m.ID],
+			Secrets: leading.Secrets[m.ID], TLS: leading.TLS[m.ID],
 		})
 		if !leading.Leads || leading.Live[m.ID] {
 			liveMiners++
@@ -174,6 +174,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	notices.addDisks(leading)
 	notices.addCertificates(leading.Certificates, n.cfg.Clock())
 	notices.addSecrets(leading.Secrets)
+	notices.addTLS(v.TLS.Step, leading)
 	if leading.SealOld {
 		notices.add(wire.CodeSealOld, nil)
 	}
@@ -190,7 +191,7 @@ func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 		m := &masters[i]
 		switch m.ID {
 		case n.cfg.Member.ID:
-			m.URL = n.cfg.Member.URL
+			m.URL = n.ownURL()
 		case v.Term.Leader:
 			m.URL = v.Term.URL
 		default:
@@ -209,7 +210,7 @@ func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 	return masters
 }
 
-// MasterURLs are the URLs of the group's masters.
+// MasterURLs are the URLs of the group's masters. While the group moves to TLS, users may call each in two ways.
 func (n *Node) MasterURLs() []string {
 	var v masterfsm.View
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
@@ -217,6 +218,9 @@ func (n *Node) MasterURLs() []string {
 	for _, m := range n.masters(v, false) {
 		if m.URL != "" {
 			urls = append(urls, m.URL)
+		}
+		if m.URL != "" && v.TLS.Step.Mixed() {
+			urls = append(urls, wire.TLSRequire.URL(m.URL))
 		}
 	}
 	return urls

@@ -1,9 +1,11 @@
 package masternode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
@@ -106,3 +108,82 @@ func (e notHere) Is(target error) bool { return target == errNotHere } //nolint:
 
 // errNotMinedHere is errNotHere for a block that is not mined here: another master may know its nonce already.
 var errNotMinedHere = fmt.Errorf("%w: committed and not yet mined", errNotHere)
+
+// confirmTLS confirms the step of TLS with a leader once. After an error this master must stop.
+func (n *Node) confirmTLS(ctx context.Context) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for !n.cfg.TLS.Confirmed() {
+		if n.cfg.Ledger.Level() >= masterfsm.LevelTLSSteps {
+			if at, err := n.askTLS(ctx); err == nil {
+				if err := n.cfg.TLS.Advance(at.Epoch, at.TLS); err != nil {
+					return fmt.Errorf("follow the step of TLS: %w", err)
+				}
+				n.cfg.TLS.Confirm()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// askTLS asks the leader that this master believes in for the step of TLS, and if none answers, the other masters. The
+// leader may not reach this master before that: it calls in plain text, which this master does not take yet.
+func (n *Node) askTLS(ctx context.Context) (at wire.CommittedTLS, err error) {
+	own := n.Member()
+	if n.cfg.TLSCalls == nil || n.cfg.Ledger.Leader() != "" {
+		asking, cancel := context.WithTimeout(ctx, answerTime)
+		defer cancel()
+		if err = n.confirm(asking); err == nil {
+			return n.tableTLS(), nil
+		}
+	}
+	if n.cfg.TLSCalls == nil {
+		return at, err
+	}
+	err = errNothingToAsk
+	for _, url := range n.OtherURLs() {
+		asking, cancel := context.WithTimeout(ctx, answerTime)
+		at, err = n.cfg.TLSCalls.Step(asking, url, false)
+		cancel()
+		if err == nil && at.Group == own.Group && at.Epoch >= own.Epoch {
+			return at, nil
+		}
+	}
+	return at, cmp.Or(err, fmt.Errorf("%w: another group answers", wire.ErrOtherGroup))
+}
+
+// tableTLS returns the step of TLS that this master's table has now.
+func (n *Node) tableTLS() (at wire.CommittedTLS) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		at = wire.CommittedTLS{Group: s.Group().ID, Epoch: s.Group().Epoch, TLS: s.TLS()}
+	})
+	return at
+}
+
+// CommittedTLS returns the step of TLS that the table of the leader has, after a majority confirmed the leader. Any
+// master brings the question to the leader; forwarded means that another master already did. Errors: wire.ErrNoLeader,
+// wire.ErrNotLeader.
+func (n *Node) CommittedTLS(ctx context.Context, forwarded bool) (wire.CommittedTLS, error) {
+	local := func(ctx context.Context) (wire.CommittedTLS, error) {
+		index, err := n.cfg.Ledger.ReadIndex(ctx)
+		if err == nil {
+			err = n.cfg.Ledger.WaitApplied(ctx, index.Index)
+		}
+		return n.tableTLS(), err
+	}
+	if forwarded || n.cfg.TLSCalls == nil {
+		return local(ctx)
+	}
+	return leaderCall[wire.CommittedTLS]{
+		local: local,
+		remote: func(ctx context.Context, url string) (wire.CommittedTLS, error) {
+			return n.cfg.TLSCalls.Step(ctx, url, true)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
+}

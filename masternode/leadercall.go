@@ -82,7 +82,7 @@ func anotherTry(err error) bool {
 func (n *Node) knownLeader() (id, url string) {
 	id = n.cfg.Ledger.Leader()
 	if id == n.cfg.Member.ID {
-		return id, n.cfg.Member.URL
+		return id, n.ownURL()
 	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if t := s.Term(); t.Leader == id {

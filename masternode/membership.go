@@ -1,9 +1,11 @@
 package masternode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,8 +56,8 @@ func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Maste
 // reports whether it is this master. A negative answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader,
 // wire.ErrUnavailable if the URL of the master is not known.
 func (n *Node) FindNode(ctx context.Context, idOrURL string) (node wire.Worker, self bool, err error) {
-	if idOrURL == "" || isNamed(n.cfg.Member.ID, n.cfg.Member.URL, idOrURL) {
-		return wire.Worker{URL: n.cfg.Member.URL}, true, nil
+	if idOrURL == "" || isNamed(n.cfg.Member.ID, n.ownURL(), idOrURL) {
+		return wire.Worker{URL: n.ownURL()}, true, nil
 	}
 	worker := false
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
@@ -249,3 +251,278 @@ func (n *Node) waitStopped(ctx context.Context) error {
 
 // errNothingToAsk: there is no other master to announce this one to.
 var errNothingToAsk = errors.New("no other master is known")
+
+// TLSMode is the step of the move to TLS that the connections of a master follow.
+type TLSMode interface {
+	Step() wire.TLSStep
+	// Advance follows the step of the table in an epoch of the group. An older one is ignored. After an error the
+	// master must stop.
+	Advance(epoch uint64, s wire.TLSState) error
+	// Confirm says that the step is not older than what a leader had since this start.
+	Confirm()
+	Confirmed() bool
+}
+
+// TLSCalls are the calls that the move to TLS needs.
+type TLSCalls interface {
+	// Step asks a master for the step that the table of its leader has. Only the leader answers a forwarded call.
+	Step(ctx context.Context, url string, forwarded bool) (wire.CommittedTLS, error)
+	// ProbeOwn, ProbeMaster and ProbeWorker have this master, another one or a worker try TLS with other nodes.
+	ProbeOwn(ctx context.Context, p wire.TLSProbe) (wire.TLSProbed, error)
+	ProbeMaster(ctx context.Context, url string, p wire.TLSProbe) (wire.TLSProbed, error)
+	ProbeWorker(ctx context.Context, w wire.Worker, o wire.Order, p wire.TLSProbe) (wire.TLSProbed, error)
+}
+
+// unmoved is the mode of a master whose group is never moved.
+type unmoved struct{}
+
+func (unmoved) Step() wire.TLSStep                  { return wire.TLSByFlags }
+func (unmoved) Advance(uint64, wire.TLSState) error { return nil }
+func (unmoved) Confirm()                            {}
+func (unmoved) Confirmed() bool                     { return true }
+
+// followEvery is the time between two looks at the step of TLS in the table.
+const followEvery = 50 * time.Millisecond
+
+// TLSStep is the step of the move to TLS that this master follows.
+func (n *Node) TLSStep() wire.TLSStep {
+	if n.cfg.TLS == nil {
+		return wire.TLSByFlags // a node that was not made by New, as in tests
+	}
+	return n.cfg.TLS.Step()
+}
+
+// ownURL is this master's URL, as the table has it at the step that this master follows.
+func (n *Node) ownURL() string { return n.TLSStep().URL(n.cfg.Member.URL) }
+
+// followTLS takes the step of TLS from the table. After an error this master must stop: it has no certificates
+// and the group requires TLS, for example.
+func (n *Node) followTLS(ctx context.Context) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		if err := n.advanceTLS(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// ProbeTLS tries TLS with other nodes, for a leader that asks whether the group may go on to the next step.
+func (n *Node) ProbeTLS(ctx context.Context, p wire.TLSProbe) (wire.TLSProbed, error) {
+	if len(p.Targets) > wire.MaxTLSTargets {
+		return wire.TLSProbed{}, fmt.Errorf("%w: %d targets, and at most %d are tried at once", wire.ErrBadRequest,
+			len(p.Targets), wire.MaxTLSTargets)
+	}
+	if n.cfg.TLSCalls == nil {
+		return wire.TLSProbed{}, fmt.Errorf("%w: this master cannot try TLS", wire.ErrUnavailable)
+	}
+	return n.cfg.TLSCalls.ProbeOwn(ctx, p)
+}
+
+// advanceTLS takes the step of TLS that this master's table has now.
+func (n *Node) advanceTLS() error {
+	var epoch uint64
+	var state wire.TLSState
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch, state = s.Group().Epoch, s.TLS() })
+	if err := n.cfg.TLS.Advance(epoch, state); err != nil {
+		return fmt.Errorf("follow the step of TLS: %w", err)
+	}
+	return nil
+}
+
+// SetTLS changes the step of the move to TLS. This master must lead. A step that the table has is no error. Errors:
+// wire.ErrNotLeader, wire.ErrUnavailable, wire.ErrBadRequest, masterfsm.ErrBadCommand, wire.ErrNotOnTLS.
+func (n *Node) SetTLS(ctx context.Context, change wire.TLSChange) (wire.TLSChange, error) {
+	if !n.leader.Leads() {
+		return wire.TLSChange{}, wire.ErrNotLeader
+	}
+	n.changing.Lock() // no master joins meanwhile
+	defer n.changing.Unlock()
+	_, v := n.group()
+	to := change.Step
+	secured := n.cfg.Certificate() != nil
+	switch {
+	case to == wire.TLSByFlags || !to.Known():
+		return wire.TLSChange{}, fmt.Errorf("%w: there is no step %q: give accept, prefer or require",
+			wire.ErrBadRequest, to)
+	case to == v.TLS.Step:
+		return change, nil
+	case v.Level < masterfsm.LevelTLSSteps:
+		return wire.TLSChange{}, fmt.Errorf("%w: the step of TLS is changed from protocol level %d on, and the group "+
+			"is at level %d: start all masters with the newest version", wire.ErrUnavailable, masterfsm.LevelTLSSteps,
+			v.Level)
+	case v.TLS.Step == wire.TLSByFlags && to == wire.TLSAccept && secured:
+		return wire.TLSChange{}, fmt.Errorf("%w: the nodes of this group speak TLS already: go on with require",
+			wire.ErrBadRequest)
+	}
+	if err := masterfsm.CheckTLSChange(v.TLS.Step, to); err != nil {
+		return wire.TLSChange{}, err
+	}
+	var waiting []string
+	var checked []masterfsm.CheckedNode
+	if to == wire.TLSRequire {
+		waiting, checked = n.notOnTLS(v)
+	}
+	if to != wire.TLSAccept {
+		waiting = append(waiting, outOfTime(n.leader.Status().Certificates, n.cfg.Clock())...)
+	}
+	if to != wire.TLSAccept && len(waiting) == 0 {
+		waiting = n.failingPairs(ctx, v)
+	}
+	if len(waiting) > 0 {
+		return wire.TLSChange{}, fmt.Errorf("%w: %s", wire.ErrNotOnTLS, strings.Join(waiting, "; "))
+	}
+	c := &masterfsm.SetTLS{From: v.TLS.Step, To: to, Time: n.leader.Now(), Checked: checked}
+	if _, err := n.leader.Propose(ctx, c); errors.Is(err, masterfsm.ErrStale) {
+		return wire.TLSChange{}, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	} else if err != nil {
+		return wire.TLSChange{}, err
+	}
+	n.log.Warn("a person changed the step of TLS", "from", v.TLS.Step.Name(), "to", to.Name())
+	return change, nil
+}
+
+// How long nodes may take to try TLS with all others. A follower waits five seconds for the answer to a command of
+// administration that it forwards.
+const probeTLSTime = 4 * time.Second
+
+// mostPairs is how many failing pairs of nodes an error names.
+const mostPairs = 20
+
+// prober is a node that tries TLS with others.
+type prober struct {
+	wire.TLSTarget
+	name  string // of the node in a text
+	probe func(context.Context, wire.TLSProbe) (wire.TLSProbed, error)
+}
+
+// probers returns all nodes of the group.
+func (n *Node) probers(v masterfsm.View) (all []prober) {
+	add := func(kind, role, id, url, raft string, probe func(context.Context, wire.TLSProbe) (wire.TLSProbed, error)) {
+		all = append(all, prober{wire.TLSTarget{ID: id, Role: role, URL: url, Raft: raft}, kind + " " + id, probe})
+	}
+	worker := func(w wire.Worker) func(context.Context, wire.TLSProbe) (wire.TLSProbed, error) {
+		return func(ctx context.Context, p wire.TLSProbe) (wire.TLSProbed, error) {
+			return n.cfg.TLSCalls.ProbeWorker(ctx, w, orderOf(v), p)
+		}
+	}
+	for _, m := range n.cfg.Membership.Members() {
+		url, probe := v.Master(m.ID).URL, n.cfg.TLSCalls.ProbeOwn
+		if m.ID != n.cfg.Member.ID {
+			probe = func(ctx context.Context, p wire.TLSProbe) (wire.TLSProbed, error) {
+				return n.cfg.TLSCalls.ProbeMaster(ctx, url, p)
+			}
+		}
+		add("master", wire.TargetMaster, m.ID, url, cmp.Or(v.Master(m.ID).Raft, m.Raft), probe)
+	}
+	for i := range v.Storages {
+		s := &v.Storages[i]
+		add("storage node", wire.TargetStorage, s.ID, s.URL, "", worker(s.Worker()))
+	}
+	for i := range v.Miners {
+		m := &v.Miners[i]
+		add("miner", wire.TargetMiner, m.ID, m.URL, "", worker(m.Worker()))
+	}
+	return all
+}
+
+// reaches reports whether nodes of one role call those of another.
+func reaches(from, to string) bool {
+	return from == wire.TargetMaster || to == wire.TargetMaster ||
+		from == wire.TargetStorage && to == wire.TargetStorage
+}
+
+// failingPairs has every node try TLS with each node that it calls, and lists the pairs that fail.
+func (n *Node) failingPairs(ctx context.Context, v masterfsm.View) (texts []string) {
+	if n.cfg.TLSCalls == nil {
+		return nil // a node of a test
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTLSTime)
+	defer cancel()
+	all := n.probers(v)
+	failed := make([][]string, len(all))
+	var probing sync.WaitGroup
+	for i, from := range all {
+		probing.Go(func() { failed[i] = from.failures(ctx, all) })
+	}
+	probing.Wait()
+	texts = slices.Concat(failed...)
+	if more := len(texts) - mostPairs; more > 0 {
+		texts = append(texts[:mostPairs:mostPairs], fmt.Sprintf("and %d more pairs of nodes", more))
+	}
+	return texts
+}
+
+// failures has one node try TLS with those of all nodes that it calls.
+func (p *prober) failures(ctx context.Context, all []prober) (texts []string) {
+	var probe wire.TLSProbe
+	names := map[string]string{}
+	for _, to := range all {
+		if to.ID != p.ID && reaches(p.Role, to.Role) {
+			probe.Targets = append(probe.Targets, to.TLSTarget)
+			names[to.ID] = to.name
+		}
+	}
+	answer, err := p.probe(ctx, probe)
+	if err != nil {
+		return []string{fmt.Sprintf("%s at %s did not try TLS with the other nodes: %v", p.name, p.URL, err)}
+	}
+	for _, f := range answer.Failed {
+		texts = append(texts, fmt.Sprintf("%s does not reach %s at %s over TLS: %s", p.name,
+			cmp.Or(names[f.ID], f.ID), f.Address, f.Reason))
+	}
+	return texts
+}
+
+// outOfTime lists the certificates that are out of their time. Nodes accept them for a grace only, so a step that leads
+// to TLS would cut their nodes off later.
+func outOfTime(list map[string]*wire.Certificate, now time.Time) (texts []string) {
+	var notices noticeList
+	notices.addCertificates(list, now)
+	for _, m := range notices {
+		switch m.Code {
+		case wire.CodeCertificateEnded, wire.CodeCertificateGrace, wire.CodeCertificateRefused:
+			texts = append(texts, m.Text())
+		}
+	}
+	return texts
+}
+
+// notOnTLS lists the nodes that are not ready for the step that requires TLS, each with the reason, and all nodes that
+// were checked.
+func (n *Node) notOnTLS(v masterfsm.View) (waiting []string, checked []masterfsm.CheckedNode) {
+	status := n.leader.Status()
+	uses := status.TLS
+	check := func(kind, id, url string) {
+		checked = append(checked, masterfsm.CheckedNode{ID: id, Boot: status.Boots[id]})
+		switch use := uses[id]; {
+		case id == n.cfg.Member.ID:
+			if n.cfg.Certificate() == nil {
+				waiting = append(waiting, fmt.Sprintf("%s %s at %s, the leader, has no certificates", kind, id, url))
+			}
+		case use == nil:
+			waiting = append(waiting, fmt.Sprintf("%s %s at %s has not answered this leader for a while; start it, "+
+				"or remove it", kind, id, url))
+		case !use.Secured:
+			waiting = append(waiting, fmt.Sprintf("%s %s at %s answered in plain text", kind, id, url))
+		case use.Step != v.TLS.Step:
+			waiting = append(waiting, fmt.Sprintf("%s %s at %s does not know the step %s yet", kind, id, url,
+				v.TLS.Step.Name()))
+		}
+	}
+	for _, m := range n.cfg.Membership.Members() {
+		check("master", m.ID, v.Master(m.ID).URL)
+	}
+	for i := range v.Storages {
+		check("storage node", v.Storages[i].ID, v.Storages[i].URL)
+	}
+	for i := range v.Miners {
+		check("miner", v.Miners[i].ID, v.Miners[i].URL)
+	}
+	return waiting, checked
+}

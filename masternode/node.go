@@ -55,6 +55,10 @@ type Config struct {
 	Certificate func() *wire.Certificate
 	// Secrets are those that this master uses; nil for unknown.
 	Secrets func() []wire.SecretUse
+	// TLS is the step of the move to TLS as this master follows it; nil where it does not.
+	TLS TLSMode
+	// TLSCalls are the calls for it; nil for none: then no node tries TLS with another one.
+	TLSCalls TLSCalls
 	// Histograms get all measurements except Fsync and Apply; nil for none.
 	Histograms *histogram.Master
 }
@@ -146,7 +150,8 @@ const (
 	enoughCommits     = 96 // of all masters
 )
 
-// New makes a master. It does nothing until Run is called.
+// New makes a master. It does nothing until Run is called, except that it follows the step of TLS that its folder has:
+// the master may listen before.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
 		//mutant:wall-clock
@@ -157,6 +162,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Certificate == nil {
 		cfg.Certificate = func() *wire.Certificate { return nil }
+	}
+	if cfg.TLS == nil {
+		cfg.TLS = unmoved{}
 	}
 	if cfg.Secrets == nil {
 		cfg.Secrets = func() []wire.SecretUse { return nil }
@@ -196,6 +204,9 @@ func New(cfg Config) (*Node, error) {
 	n.confirms = batch.New(batch.Config[struct{}, struct{}]{
 		Lanes: 1, Eager: 1, MaxCount: math.MaxInt, Handle: n.confirmBatch, Closed: stopping,
 	})
+	if err := n.advanceTLS(); err != nil {
+		return nil, err
+	}
 	return n, nil
 }
 
@@ -209,6 +220,8 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.reportSuspects(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.waitStopped(ctx) })
+	g.Go(func() error { return n.followTLS(ctx) })
+	g.Go(func() error { return n.confirmTLS(ctx) })
 	g.Go(func() error { n.leader.Observe(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
@@ -236,9 +249,9 @@ func (n *Node) begun() {
 // Member describes this master.
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
-	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
+	m.URL, m.Signs, m.Level = n.ownURL(), true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
-	m.Secrets = n.cfg.Secrets()
+	m.Secrets, m.TLS = n.cfg.Secrets(), &wire.TLSUse{Step: n.TLSStep()}
 	m.Key = n.cfg.Key.Public()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {

@@ -297,6 +297,19 @@ func (l *noticeList) addFailedSyncs(list []masterfsm.FailedSync) {
 	}
 }
 
+// addTLS adds the notices about plain text while the group moves to TLS.
+func (l *noticeList) addTLS(step wire.TLSStep, leading leader.Status) {
+	if !step.Mixed() {
+		return
+	}
+	l.add(wire.CodeTLSPlain, wire.Args{"step": step.Name()})
+	for _, id := range slices.Sorted(maps.Keys(leading.TLS)) {
+		if step == wire.TLSPrefer && !leading.TLS[id].Secured && leading.Certificates[id] != nil {
+			l.add(wire.CodeTLSNotUsed, wire.Args{"node": id})
+		}
+	}
+}
+
 // addLost adds a notice about lost blocks, if there are any.
 func (l *noticeList) addLost(lost []chain.Range) {
 	if len(lost) > 0 {

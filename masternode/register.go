@@ -111,6 +111,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	var older, otherStart, failedSync error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
+		c.URL = v.TLS.Step.URL(c.URL)
 		if s.Level() >= masterfsm.LevelIdentities { // older masters do not know these fields
 			c.Previous, c.Lists = r.Previous, r.Lists
 		}
@@ -128,7 +129,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v).String()}
 	if v.Level >= masterfsm.LevelProofs {
-		answer.Level = v.Level
+		answer.Level, answer.TLS = v.Level, v.TLS
 	}
 	if err := checkSeen(v, r); err != nil {
 		return wire.Registered{}, err

@@ -52,6 +52,7 @@ type Config struct {
 	RenewEvery time.Duration
 
 	TLS        transport.TLS     // of the raft port; nil for none
+	Mode       transport.Mode    // the step of the move to TLS; nil for a group that is never moved
 	Mark       *durable.SyncMark // remembers failed syncs of the folder; nil for none
 	Histograms *histogram.Master // gets Fsync and Apply; nil for none
 	Logger     hclog.Logger      // nil for none
@@ -217,7 +218,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		Starts: s.starts, Level: s.machine.level.Load,
 		AddressOf: s.addressOf, Addresses: s.addresses, Term: s.currentTerm, Stale: s.refuse, Log: s.log,
 		Failed:       s.streamFailed,
-		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial, TLS: cfg.TLS,
+		FailedSyncOf: s.failedSyncOf, MustStop: s.mustStop, Dial: cfg.dial, TLS: cfg.TLS, Mode: cfg.Mode,
 	})
 	undo = s.Close
 	switch {
@@ -238,6 +239,14 @@ func Open(cfg Config) (_ *Store, err error) {
 // SecretChanged closes the connections of raft that were opened under a value which is not accepted any more. Raft
 // opens others at once.
 func (s *Store) SecretChanged() { s.stream.CloseUnaccepted() }
+
+// ChangeTLS follows a change of the step of TLS: see [transport.Stream.ChangeTLS].
+func (s *Store) ChangeTLS(step wire.TLSStep) { s.stream.ChangeTLS(step) }
+
+// CheckTLS checks that the raft port of a member speaks TLS: see [transport.Stream.CheckTLS].
+func (s *Store) CheckTLS(ctx context.Context, member, hostPort string) error {
+	return s.stream.CheckTLS(ctx, member, hostPort)
+}
 
 // openStarts opens the file of starts, which must exist once the group is at the level that needs it.
 func (s *Store) openStarts(id identity) (err error) {

@@ -39,6 +39,8 @@ type Member struct {
 	Flags AccessFlags `json:"flags,omitzero"`
 	// Key is the master's public key in hex, under the same rule: an announcement has it in its proof.
 	Key string `json:"key,omitempty"`
+	// TLS is nil in announcements, and in the answers of masters that do not know the steps.
+	TLS *TLSUse `json:"tls,omitempty"`
 	// Founder is the URL of the master that is to found the group, by the list of peers of a new master that answers;
 	// "" otherwise, and in answers of versions up to 0.1.0.
 	Founder string `json:"founder,omitempty"`
@@ -99,6 +101,8 @@ type ChainStatus struct {
 	// is false. It is nil in the answer of an older node.
 	QuietMillis *uint64 `json:"quiet_ms,omitempty"`
 	Ordered     bool    `json:"ordered,omitempty"`
+	// TLS is the step of the move to TLS that the node knows; "" also where it does not know the steps.
+	TLS TLSStep `json:"tls,omitempty"`
 }
 
 // RecoveryQuiet is how long a storage node must have had no order of a leader before the masters may be recovered from
@@ -183,6 +187,8 @@ type Registered struct {
 	// Waiting: the worker is part of nothing until an administrator approves it, and there is no order. Workers of
 	// versions before protocol level 7 do not know it.
 	Waiting bool `json:"waiting,omitempty"`
+	// TLS is the step of the move to TLS, from level 7 on.
+	TLS TLSState `json:"tls,omitzero"`
 }
 
 // OtherStart is the answer to a registration that is refused because the masters have another start of the worker.
@@ -214,6 +220,8 @@ type StorageStatus struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Secrets is nil in the answers of nodes that do not know it.
 	Secrets *[]SecretUse `json:"secrets,omitempty"`
+	// TLS is nil in the answers of nodes that do not know the steps.
+	TLS *TLSUse `json:"tls,omitempty"`
 }
 
 // Disk is the space of the file system under a data folder.
@@ -244,6 +252,8 @@ type MinerStatus struct {
 	// Certificate and Secrets are as of a storage node.
 	Certificate *Certificate `json:"certificate,omitempty"`
 	Secrets     []SecretUse  `json:"secrets,omitempty"`
+	// TLS is nil in the answers of nodes that do not know the steps.
+	TLS *TLSUse `json:"tls,omitempty"`
 }
 
 // Certificate is what a node says of its certificate and of those that it sees.

@@ -41,6 +41,7 @@ const (
 	PathFailedSyncs     = "/internal/v1/failed-syncs" // POST: a sync of a node's folder failed
 	PathState           = "/internal/v1/state"        // GET: the hash of a master's state
 	PathProfile         = "/internal/v1/profile"      // POST: a profile of a master's process
+	PathTLS             = "/internal/v1/tls"          // GET: the step of TLS; POST: try TLS with other nodes
 
 	// Of storage nodes, for a recovery of the masters, which does not know their master tokens.
 	PathChain       = "/internal/v1/chain"        // GET: the height of the chain
@@ -49,6 +50,7 @@ const (
 
 	PathWorkerStatus  = "/worker/v1/status"       // GET; master token, as all below
 	PathWorkerProfile = "/worker/v1/profile"      // POST: a profile of the worker's process
+	PathWorkerTLS     = "/worker/v1/tls"          // POST: try TLS with other nodes
 	PathBlocks        = "/worker/v1/blocks/"      // PUT {number}: store a block
 	PathReadRecords   = "/worker/v1/records:read" // POST: records with their proofs
 	PathHeaders       = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals

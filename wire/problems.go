@@ -70,6 +70,8 @@ var (
 	ErrTicketNeeded = problem("ticket-needed", 403, final, "Join ticket needed")
 	// ErrTicketRefused: the join ticket is unknown, was revoked or used, or has expired. Only masters see it.
 	ErrTicketRefused = problem("ticket-refused", 403, final, "Join ticket refused")
+	// ErrTLSRequired: the request came in plain text, and the group requires TLS.
+	ErrTLSRequired = problem("tls-required", 403, final, "TLS required")
 	// ErrProjectClosed: nothing is appended to the project any more. Nothing was appended.
 	ErrProjectClosed = problem("project-closed", 403, final, "Project closed")
 	// ErrNotFound: no such record, block, tile, project, token id, key, master or worker.
@@ -127,6 +129,8 @@ var (
 	ErrOtherStart = problem("other-start", 409, final, "Another start of the worker has registered")
 	// ErrFailedSync: the masters know that a sync of the worker's data folder failed since its machine was started.
 	ErrFailedSync = problem("failed-sync", 409, final, "A sync of the data folder failed")
+	// ErrNotOnTLS: nodes of the group do not speak TLS yet, or are not known to.
+	ErrNotOnTLS = problem("not-on-tls", 409, final, "Not all nodes speak TLS")
 	// ErrFenced: an order of a deposed leader, or one that a newer order replaced. See [FencedError].
 	ErrFenced = problem("fenced", 409, final, "Order superseded")
 	// ErrNotNext: a block that does not follow the storage node's last. See [NotNextError].

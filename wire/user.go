@@ -147,6 +147,8 @@ type Cluster struct {
 	Settings Settings `json:"settings,omitzero"`
 	// Checkpoint has the sizes of the stored and the published tree.
 	Checkpoint Checkpoints `json:"checkpoint"`
+	// TLS is the step of the move from plain text to TLS, "" for a group that was never moved.
+	TLS TLSStep `json:"tls,omitempty"`
 	// Witnesses are those that the leader asks for cosignatures; empty where there are none, or the leader cannot be
 	// reached.
 	Witnesses []Witness `json:"witnesses,omitempty"`
@@ -192,6 +194,8 @@ type Master struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Secrets are those that the master uses, as far as the leader knows.
 	Secrets []SecretUse `json:"secrets,omitempty"`
+	// TLS is what the master said about the step of TLS when the leader asked it last; left out where it did not.
+	TLS *TLSUse `json:"tls,omitempty"`
 }
 
 // SetTime asks to move the time of the group forward.
@@ -259,6 +263,7 @@ type Storage struct {
 
 	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
 	Secrets     []SecretUse  `json:"secrets,omitempty"`     // as of a master
+	TLS         *TLSUse      `json:"tls,omitempty"`         // as of a master
 
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
@@ -272,6 +277,7 @@ type Miner struct {
 
 	Certificate *Certificate `json:"certificate,omitempty"` // as of a master
 	Secrets     []SecretUse  `json:"secrets,omitempty"`     // as of a master
+	TLS         *TLSUse      `json:"tls,omitempty"`         // as of a master
 }
 
 // Amount is a number of records and their bytes.

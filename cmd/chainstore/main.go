@@ -104,7 +104,8 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by ` + cli.Defa
 		}
 	}
 	add(groupUse, records.NewAppend(), records.NewGet(), records.NewReceipt(), records.NewList(), records.NewTail(),
-		records.NewStream(), admin.NewProject(), admin.NewAdminToken(), admin.NewSecret(), records.NewAudit())
+		records.NewStream(), admin.NewProject(), admin.NewAdminToken(), admin.NewSecret(), admin.NewTLS(),
+		records.NewAudit())
 	add(groupInspect, inspect.NewStatus(), with(inspect.NewIntegrity(), admin.NewConfirmLost()), inspect.NewCheck(),
 		inspect.NewBlocks(), inspect.NewProfile(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
 	add(groupRun, nodes.NewDev(),

@@ -202,6 +202,7 @@ var masterRows = []row{
 	{"DELETE /v1/masters/:id", gateOperator, "/v1/masters/nobody", "", []int{404}},
 	{"POST /v1/leader/transfer", gateOperator, "", `{"to":"nobody"}`, []int{404}},
 	{"POST /v1/time", gateAdmin, "", `{"time":1}`, []int{400, 503}},
+	{"POST /v1/tls", gateAdmin, "", `{"step":"none"}`, []int{400, 503}},
 	{"PATCH /v1/settings", gateOperator, "", `{"replicas":0}`, []int{400, 503}},
 	{"POST /v1/profiles", gateOperator, "", `{"node":"nobody","kind":"heap"}`, []int{404}},
 
@@ -243,6 +244,8 @@ var masterRows = []row{
 	{"GET " + wire.PathLeaderIntegrity, gateMasters, "", "", []int{400}},
 	{"POST " + wire.PathFailedSyncs, gateStorage, "", `{"id":"s-1"}`, []int{400, 404}},
 	{"POST " + wire.PathSuspects, gateMasters, "", `{}`, []int{400}},
+	{"GET " + wire.PathTLS, gateMasters, "", "", []int{200}},
+	{"POST " + wire.PathTLS, gateMasters, "", `{}`, []int{400}},
 }
 
 var storageRows = []row{
@@ -256,6 +259,7 @@ var storageRows = []row{
 	// An order without a fence is refused if the token is valid.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathWorkerProfile, gateMaster, "", `{}`, []int{400}},
+	{"POST " + wire.PathWorkerTLS, gateMaster, "", `{}`, []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
 	{"PUT " + wire.PathInbox + ":block", gateMaster, wire.PathInbox + "0", "", []int{400}},
 	{"POST " + wire.PathReadRecords, gateMaster, "", "", []int{200, 400}},
@@ -284,6 +288,7 @@ var minerRows = []row{
 	{"POST " + wire.PathSession, gateOpen, "", "", []int{400}},
 	{"GET " + wire.PathWorkerStatus, gateMiner, "", "", []int{400}},
 	{"POST " + wire.PathWorkerProfile, gateMiner, "", `{}`, []int{400}},
+	{"POST " + wire.PathWorkerTLS, gateMiner, "", `{}`, []int{400}},
 	{"POST " + wire.PathMine, gateMiner, "", "", []int{400}},
 }
 

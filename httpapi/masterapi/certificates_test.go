@@ -92,7 +92,7 @@ func TestRoutesByCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrongRole := noderpc.NewSecureTransport(store, certs.Master)
+	wrongRole := noderpc.NewSecureTransport(store, nil, certs.Master)
 	t.Cleanup(wrongRole.CloseIdle)
 	asMaster := wrongRole.As(nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Masters))
 	at := placeOf(appendWith(t, user.Do, master.URL(), c.File().Tokens.Project))
@@ -154,7 +154,7 @@ func TestForwardedRegistrationsHaveTheirActor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := noderpc.NewSecureTransport(store, certs.Master)
+	transport := noderpc.NewSecureTransport(store, nil, certs.Master)
 	t.Cleanup(transport.CloseIdle)
 	calls := noderpc.NewMasters(transport, nodeauth.Shared(c.File().Tokens.Cluster).For(nodeauth.Storage))
 	deadline := time.Now().Add(2 * time.Minute)

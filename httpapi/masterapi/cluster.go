@@ -29,7 +29,23 @@ func (m *master) clusterRoutes() {
 	m.POST("/v1/leader/transfer", m.withRole(wire.RoleOperator, m.transferLeadership))
 	m.POST("/v1/time", m.withRole(wire.RoleAdmin, m.setTime))
 	m.PATCH("/v1/settings", m.withRole(wire.RoleOperator, m.changeSettings))
+	m.POST("/v1/tls", m.withRole(wire.RoleAdmin, m.setTLS))
 	m.POST("/v1/profiles", m.withRole(wire.RoleOperator, httpapi.WithJSON(m.takeProfile)))
+}
+
+// setTLS changes the step of the move to TLS.
+func (m *master) setTLS(c *gin.Context) error {
+	body, err := httpapi.ReadBody(c.Request, httpapi.MaxSmallBody)
+	if err != nil {
+		return err
+	}
+	var change wire.TLSChange
+	if err := json.Unmarshal(body, &change); err != nil || change.Step == wire.TLSByFlags {
+		return fmt.Errorf(`%w: the body must be {"step": "accept", "prefer" or "require"}`, wire.ErrBadRequest)
+	}
+	return m.leader.do(c, body, func() error {
+		return httpapi.Answer(c, http.StatusOK)(m.node.SetTLS(c.Request.Context(), change))
+	})
 }
 
 // profileWait is how long another node may take for a profile in addition to the time that the profile takes.

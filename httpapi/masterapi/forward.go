@@ -84,11 +84,17 @@ func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, 
 			header.Set(name, value)
 		}
 	}
+	if c.Request.TLS != nil {
+		ctx = exchange.OnlyTLS(ctx) // while the cluster moves to TLS the token must not cross in plain text
+	}
 	answer, err := exchange.Do(ctx, f.send, &exchange.Request{
 		Method: c.Request.Method, Base: leader, Path: path, Header: header, Body: body,
 		Limit: exchange.MaxMedium,
 	})
 	switch {
+	case err != nil && exchange.NoTLS(err):
+		return fmt.Errorf("%w: the request came over TLS, and the leader at %s does not speak it: start the leader "+
+			"with certificates (--tls-cert), or send the request to the leader itself", wire.ErrUnavailable, leader)
 	case err != nil && (exchange.NotSent(err) || nodeauth.NotSent(err)):
 		return fmt.Errorf("%w: it cannot be reached: %w", wire.ErrNotLeader, err)
 	case err != nil:

@@ -2,6 +2,7 @@ package masterapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -78,6 +79,32 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 		w.Body.String() != "Bearer admin 1 m9 192.0.2.1 - signature" ||
 		w.Header().Get("Retry-After") != "7" {
 		t.Errorf("%d %s %v, %v", w.Code, w.Body, w.Header(), err)
+	}
+}
+
+// TestForwardOverTLSOnly checks that a request which came over TLS is forwarded over TLS only, and one in plain text in
+// either way.
+func TestForwardOverTLSOnly(t *testing.T) {
+	for _, secured := range []bool{true, false} {
+		asked := false
+		send := func(r *http.Request) (*http.Response, error) {
+			asked = true
+			if exchange.IsOnlyTLS(r.Context()) != secured {
+				t.Errorf("over TLS %v, and it is forwarded so only: %v", secured, !secured)
+			}
+			return nil, tls.RecordHeaderError{Msg: "the leader speaks no TLS"}
+		}
+		c := gin.CreateTestContextOnly(httptest.NewRecorder(), httpapi.New(hclog.NewNullLogger()).Engine)
+		c.Request = httptest.NewRequest(http.MethodPost, "/v1/log/keys", nil)
+		if secured {
+			c.Request.TLS = &tls.ConnectionState{}
+		}
+		source := func(*gin.Context) trail.Source { return trail.Source{} }
+		f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: send, source: source}
+		err := f.forward(t.Context(), c, "http://leader", nil)
+		if !asked || !errors.Is(err, wire.ErrUnavailable) || !strings.Contains(err.Error(), "http://leader") {
+			t.Errorf("over TLS %v: %v", secured, err)
+		}
 	}
 }
 

@@ -32,8 +32,10 @@ type Config struct {
 	// Certificate says which certificates this master uses. nil without TLS; with it other nodes must have
 	// certificates.
 	Certificate func() certs.Report
-	AdminToken  string       // "" where all administrators have named tokens
-	Issuer      *oidc.Issuer // nil without --oidc-issuer
+	// TLS has the step of the move to TLS, and says whether this master takes plain text too; without a mode for never.
+	TLS        certs.Port
+	AdminToken string       // "" where all administrators have named tokens
+	Issuer     *oidc.Issuer // nil without --oidc-issuer
 	// Forward sends requests of administration to the leader, with the proof of this master. It must follow no redirect
 	// and use no proxy: the requests have an admin token, which goes to the leader only.
 	Forward exchange.Send
@@ -122,6 +124,9 @@ func New(cfg Config) http.Handler {
 	}
 	m.refusals.log = cfg.Logger.Named("http")
 	m.leader.judge, m.leader.source = m.judge, m.sourceOf
+	if cfg.TLS.Mode != nil {
+		m.TakePlain(cfg.TLS.Opening)
+	}
 	m.nodes = &httpapi.Nodes{
 		Accept: map[string]nodeauth.Accepted{
 			nodeauth.Masters: {Secret: cfg.Secrets.Masters}, nodeauth.Storage: {Secret: cfg.Secrets.Storage},

@@ -35,6 +35,8 @@ var nodeCalls = map[string]nodeCall{
 	"GET " + wire.PathLeaderStatus:    checksCaller,
 	"GET " + wire.PathLeaderIntegrity: checksCaller,
 	"POST " + wire.PathSuspects:       checksCaller,
+	"POST " + wire.PathTLS:            checksCaller,
+	"GET " + wire.PathTLS:             checksForward,
 	"POST " + wire.PathMasters:        checksForward,
 	"POST " + wire.PathWorkers:        checksForward,
 	"POST " + wire.PathFailedSyncs:    checksForward,

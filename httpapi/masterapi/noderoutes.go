@@ -23,7 +23,7 @@ const maxSubmission = 64 << 20
 func (m *master) nodeRoutes() {
 	all := m.Group("/", m.Only(m.secured, certs.Master, certs.Storage, certs.Miner),
 		m.Requires(m.nodes, nodeauth.Masters, nodeauth.Storage, nodeauth.Miner, nodeauth.Recovery), m.fromNode)
-	all.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Itself()) })
+	all.GET(wire.PathMember, m.member)
 	reports := all.Group("/", m.forwardedByMember)
 	reports.POST(wire.PathWorkers, m.Do(httpapi.WithJSON(m.register)))
 	reports.POST(wire.PathFailedSyncs, m.Do(httpapi.WithJSON(m.failedSync)))
@@ -33,12 +33,14 @@ func (m *master) nodeRoutes() {
 	nodes.POST(wire.PathProfile, m.OwnProfile())
 	news := nodes.Group("/", m.forwardedByMember)
 	news.POST(wire.PathMasters, m.Do(httpapi.WithJSON(m.announce)))
+	news.GET(wire.PathTLS, m.Do(m.committedTLS))
 	leader := nodes.Group("/", m.fromMember)
 	leader.POST(wire.PathSubmissions, m.Do(m.submission))
 	leader.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
 	leader.GET(wire.PathLeaderStatus, m.Do(fromLeader(m.node.LeaderCluster)))
 	leader.GET(wire.PathLeaderIntegrity, m.Do(fromLeader(m.node.LeaderIntegrity)))
 	leader.POST(wire.PathSuspects, m.Do(httpapi.WithJSON(m.suspect)))
+	leader.POST(wire.PathTLS, m.Do(httpapi.WithJSON(m.probeTLS)))
 }
 
 // fromNode counts a request for the node that sends it.
@@ -94,7 +96,8 @@ func (m *master) forwardedByMember(c *gin.Context) {
 func (m *master) fromPeer(r *http.Request) bool {
 	id, ok := certs.PeerOf(r.TLS)
 	proof := httpapi.ProofOf(r)
-	return (!m.secured || ok && id.Role == certs.Master) && proof != nil && proof.Purpose == nodeauth.Masters
+	secured := m.secured && !m.InPlainText(r)
+	return (!secured || ok && id.Role == certs.Master) && proof != nil && proof.Purpose == nodeauth.Masters
 }
 
 // take counts a request for its address, unless it has been counted by the master that forwards it.
@@ -154,6 +157,23 @@ func (m *master) submission(c *gin.Context) error {
 	return nil
 }
 
+// member says who this master is, and how it was asked.
+func (m *master) member(c *gin.Context) {
+	own := m.node.Itself()
+	own.TLS.Secured = c.Request.TLS != nil
+	c.JSON(http.StatusOK, own)
+}
+
+// committedTLS answers with the step of TLS that the table of the leader has.
+func (m *master) committedTLS(c *gin.Context) error {
+	return httpapi.Answer(c, http.StatusOK)(m.node.CommittedTLS(c.Request.Context(), forwarded(c)))
+}
+
+// probeTLS tries TLS with other nodes for the leader.
+func (m *master) probeTLS(c *gin.Context, p wire.TLSProbe) error {
+	return httpapi.Answer(c, http.StatusOK)(m.node.ProbeTLS(c.Request.Context(), p))
+}
+
 // fromLeader is the handler of a question to the leader that has no arguments.
 func fromLeader[T any](ask func(context.Context) (T, error)) httpapi.Handler {
 	return func(c *gin.Context) error { return httpapi.Answer(c, http.StatusOK)(ask(c.Request.Context())) }
@@ -191,9 +211,10 @@ func (m *master) register(c *gin.Context, r wire.Registration) error {
 	return httpapi.Answer(c, http.StatusOK)(m.node.Register(c.Request.Context(), r, forwarded(c)))
 }
 
-// checkScheme refuses a node whose URL the others could not call.
+// checkScheme refuses a node whose URL the others could not call. Once the group moves to TLS, the table gives all URLs
+// the scheme of the step.
 func (m *master) checkScheme(url string) error {
-	if m.secured && !strings.HasPrefix(url, "https://") {
+	if m.secured && m.node.TLSStep() == wire.TLSByFlags && !strings.HasPrefix(url, "https://") {
 		return fmt.Errorf("%w: %s does not begin with https://: this cluster has TLS", wire.ErrBadRequest, url)
 	}
 	return nil

@@ -35,9 +35,9 @@ func (s *storage) takeBlock(
 			return err // refused meanwhile: what the node has is not acknowledged
 		}
 		if errors.Is(err, wire.ErrNotNext) {
-			return &wire.NotNextError{Status: s.wireStatus(at), Err: err}
+			return &wire.NotNextError{Status: s.wireStatus(c, at), Err: err}
 		}
 		return err
 	})
-	return answer(c)(s.wireStatus(at), err)
+	return answer(c)(s.wireStatus(c, at), err)
 }

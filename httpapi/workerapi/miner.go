@@ -34,12 +34,17 @@ type MinerConfig struct {
 	Logger      hclog.Logger
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
+	TLS          certs.Port // with the step of the move to TLS; without a mode for none
+	ProbeTLS     TLSProber
 }
 
 // NewMiner makes the handler of a miner. All its routes except those of its health take the proof of a master that has
 // the miner's master token, and refuse requests once the masters have refused the miner.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
+	if cfg.TLS.Mode != nil {
+		e.TakePlain(cfg.TLS.Opening)
+	}
 	g := gate{fence: cfg.Fence, fail: cfg.Fail, group: cfg.Group}
 	e.NoRetry(minernode.ErrClosed)
 	nodes := &httpapi.Nodes{
@@ -62,10 +67,12 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		c.JSON(http.StatusOK, wire.MinerStatus{
 			ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining(),
 			Certificate: certificateOf(cfg.Certificates), Secrets: orNone(cfg.Reported)(),
+			TLS: useOf(cfg.TLS.Mode, c),
 		})
 		return nil
 	}))
 	routes.POST(wire.PathWorkerProfile, e.OwnProfile())
+	routes.POST(wire.PathWorkerTLS, e.Do(probeTLS(&g, cfg.ProbeTLS)))
 	// The answer comes when the nonce is found. A leader that no longer needs it closes the connection, which ends the
 	// search, as does an order of a newer leader.
 	routes.POST(wire.PathMine, e.Do(func(c *gin.Context) error {

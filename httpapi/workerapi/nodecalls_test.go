@@ -32,6 +32,7 @@ var nodeCalls = map[string]nodeCall{
 	"POST " + wire.PathReceive:           checksOrder,
 	"POST " + wire.PathSend:              checksOrder,
 	"POST " + wire.PathMine:              checksOrder,
+	"POST " + wire.PathWorkerTLS:         checksOrder,
 	"POST " + wire.PathWorkerProfile:     checksNothing,
 	"POST " + wire.PathReadRecords:       checksNothing,
 	"GET " + wire.PathHeaders:            checksNothing,

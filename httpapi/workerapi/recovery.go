@@ -29,7 +29,7 @@ func (s *storage) ofChain() wire.ChainStatus {
 	millis := uint64(time.Since(last).Milliseconds())
 	return wire.ChainStatus{
 		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(),
-		Height: at.Height, Hash: at.Hash, QuietMillis: &millis, Ordered: ordered,
+		Height: at.Height, Hash: at.Hash, QuietMillis: &millis, Ordered: ordered, TLS: s.mode.Step(),
 	}
 }
 

@@ -34,6 +34,8 @@ type StorageConfig struct {
 	Bearers     func() bool             // older nodes may send a token in place of a proof; nil for never
 	// Certificates are those of the node, nil without TLS.
 	Certificates *certs.Store
+	TLS          certs.Port // with the step of the move to TLS; without a mode for none
+	ProbeTLS     TLSProber
 	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
 	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
@@ -53,6 +55,7 @@ type storage struct {
 	ready   func() error
 	disk    func() wire.Disk
 	certs   *certs.Store
+	mode    *certs.Mode
 	secrets func() []wire.SecretUse
 	gate    gate
 	leader  leaderSilence
@@ -66,11 +69,14 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready, disk: cfg.Disk,
-		certs: cfg.Certificates, secrets: orNone(cfg.Reported),
+		certs: cfg.Certificates, mode: cfg.TLS.Mode, secrets: orNone(cfg.Reported),
 		leader: leaderSilence{last: time.Now(), answered: cfg.Answered,
 			waits:      func() bool { return errors.Is(cfg.Ready(), worker.ErrWaiting) },
 			registered: cmp.Or(cfg.Quiet, wire.RecoveryQuiet)},
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
+	}
+	if cfg.TLS.Mode != nil {
+		s.TakePlain(cfg.TLS.Opening)
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
 	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart
@@ -93,6 +99,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes := s.Group("/", masters, s.Requires(nodes, nodeauth.Orders), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
 	routes.POST(wire.PathWorkerProfile, s.OwnProfile())
+	routes.POST(wire.PathWorkerTLS, s.Do(probeTLS(&s.gate, cfg.ProbeTLS)))
 	routes.PUT(wire.PathBlocks+":block", s.Do(s.put))
 	routes.PUT(wire.PathInbox+":block", s.Do(s.putInbox))
 	routes.POST("/worker/v1/records\\:read", s.Do(s.read))
@@ -115,12 +122,12 @@ func NewStorage(cfg StorageConfig) http.Handler {
 }
 
 // wireStatus adds to a node's status what the node does not know.
-func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
+func (s *storage) wireStatus(c *gin.Context, at storagenode.Status) wire.StorageStatus {
 	at.ID = s.id()
 	if s.disk != nil {
 		at.Disk = s.disk()
 	}
-	at.Certificate = certificateOf(s.certs)
+	at.Certificate, at.TLS = certificateOf(s.certs), useOf(s.mode, c)
 	if list := s.secrets(); len(list) > 0 {
 		at.Secrets = &list
 	}
@@ -133,7 +140,7 @@ func (s *storage) status(c *gin.Context) error {
 		return err
 	}
 	//mutant:storage-status
-	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))
+	c.JSON(http.StatusOK, s.wireStatus(c, s.node.Status()))
 	return nil
 }
 

@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"masterfsm/streams":  {},
 	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram", "internal/joining",
 		"raftstore/transport", "wire"},
-	"raftstore/transport": {"masterfsm", "internal/durable"},
+	"raftstore/transport": {"masterfsm", "internal/durable", "wire"},
 
 	"storagenode":            {"chain", "internal/atrest", "internal/durable", "storagenode", "wire"},
 	"storagenode/segment":    {"chain", "internal/atrest", "internal/durable"},
@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 	"internal/origin":          {"wire"},
 	"internal/signedlog":       {"chain", "wire"},
 	"internal/fakecluster":     {"chain", "internal/signedlog", "wire"},
-	"internal/certs":           {"wire"},
+	"internal/certs":           {"internal/durable", "wire"},
 	"internal/certs/certstest": {"internal/certs"},
 	"internal/joining":         {"wire"},
 	"internal/nodeauth":        {"wire"},

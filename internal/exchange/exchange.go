@@ -3,6 +3,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -138,6 +139,22 @@ func NoAnswer(base string, err error) error {
 // errSentBefore is in the error of a request that package net/http has sent again, since its header says that it may be
 // repeated. The error is that of the last attempt.
 var errSentBefore = errors.New("a connection broke before, on which the request may have been sent")
+
+// tlsKey is the key of a context for [OnlyTLS].
+type tlsKey struct{}
+
+// OnlyTLS returns a context whose requests carry a secret of a user, and must not be sent in plain text. See
+// [IsOnlyTLS].
+func OnlyTLS(ctx context.Context) context.Context { return context.WithValue(ctx, tlsKey{}, true) }
+
+// IsOnlyTLS reports whether a transport must send a request with that context over TLS, or not at all.
+func IsOnlyTLS(ctx context.Context) bool { return ctx.Value(tlsKey{}) != nil }
+
+// NoTLS reports whether a call failed because the other side answered, and not with TLS.
+func NoTLS(err error) bool {
+	_, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok
+}
 
 // NotSent reports whether the request of a failed call was certainly not sent: there was no connection.
 func NotSent(err error) bool {

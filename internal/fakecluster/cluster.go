@@ -246,6 +246,7 @@ func (c *Cluster) clusterRoutes() routes {
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
 		"POST /v1/time":                           {admin, c.setTime},
 		"PATCH /v1/settings":                      {admin, c.changeSettings},
+		"POST /v1/tls":                            {admin, c.setTLS},
 		"POST /v1/profiles":                       {admin, c.profile},
 		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
@@ -399,33 +400,6 @@ func (c *Cluster) transferLeadership(w http.ResponseWriter, r *http.Request, _ c
 		c.Status.Masters[i].State, c.Status.Leader = "leader", c.Status.Masters[i].ID
 		reply(w, http.StatusOK, wire.Transferred{Leader: c.Status.Leader})
 	}
-}
-
-// setTime sets the time of the group, which is ten minutes behind.
-func (c *Cluster) setTime(w http.ResponseWriter, r *http.Request, _ caller) {
-	var to wire.SetTime
-	if !c.decode(w, r, &to) {
-		return
-	}
-	was := c.now() - 10*60*1000
-	if to.Time <= was || to.Time > was+24*60*60*1000 && !to.Force {
-		Problem(w, wire.ErrBadRequest)
-		return
-	}
-	reply(w, http.StatusOK, wire.TimeSet{Time: to.Time, Was: was})
-}
-
-// changeSettings answers with the changed settings, and does not keep them.
-func (c *Cluster) changeSettings(w http.ResponseWriter, r *http.Request, _ caller) {
-	settings := wire.Settings{MaxRecords: 16_384, Replicas: 2, KeyAge: 600_000}
-	if !c.decode(w, r, &settings) {
-		return
-	}
-	if settings.Replicas == 0 {
-		Problem(w, wire.ErrBadRequest)
-		return
-	}
-	reply(w, http.StatusOK, settings)
 }
 
 // node returns a storage node by id or URL, nil for none.

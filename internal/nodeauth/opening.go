@@ -134,6 +134,15 @@ func refusalOf(resp *http.Response, body []byte) *refusal {
 	}
 }
 
+// hintOf adds to an error what an answer of package http to plain text means. It has no MAC, so nothing else follows
+// from it.
+func hintOf(body []byte) string {
+	if !bytes.HasPrefix(body, []byte("Client sent an HTTP request to an HTTPS server.")) {
+		return ""
+	}
+	return ": it speaks TLS, and was called in plain text: start this node with certificates (--tls-cert)"
+}
+
 // open opens a session with one token. It returns the refusal of a node that has another secret.
 func (c *Caller) open(
 	ctx context.Context, o *opened, base string, cred Credential, t token,
@@ -157,7 +166,7 @@ func (c *Caller) open(
 		}
 		return &state{older: time.Now()}, nil, nil
 	case resp.StatusCode != http.StatusOK || len(challenge) != challengeSize:
-		return nil, nil, fmt.Errorf("%w: open a session: status %d", ErrAnswer, resp.StatusCode)
+		return nil, nil, fmt.Errorf("%w: open a session: status %d%s", ErrAnswer, resp.StatusCode, hintOf(challenge))
 	case Process(challenge) == c.self:
 		return nil, nil, fmt.Errorf("%w: this process has called itself", ErrAnswer)
 	}
@@ -176,7 +185,7 @@ func (c *Caller) open(
 	case refused != nil:
 		return nil, refused, nil
 	case resp.StatusCode != http.StatusOK || len(answer) != openedSize:
-		return nil, nil, fmt.Errorf("%w: open a session: status %d", ErrAnswer, resp.StatusCode)
+		return nil, nil, fmt.Errorf("%w: open a session: status %d%s", ErrAnswer, resp.StatusCode, hintOf(answer))
 	}
 	st := &state{session: [sessionSize]byte(answer), base: t.base}
 	if want := k.mac(labelOpened, message, st.session[:]); !equal(want[:], answer[sessionSize:]) {

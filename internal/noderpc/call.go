@@ -3,11 +3,13 @@ package noderpc
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
+	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/internal/nodeauth"
 	"github.com/chainstore/chainstore/internal/origin"
@@ -17,14 +19,15 @@ import (
 
 // target is a node that is called once, and the header of that call.
 type target struct {
-	send   exchange.Send
-	url    string
-	header http.Header
-	sign   func(message []byte) string // with this master's key; nil for none
+	transport *Transport // nil for an older node, whose answers have no MAC
+	send      exchange.Send
+	url       string
+	header    http.Header
+	sign      func(message []byte) string // with this master's key; nil for none
 }
 
 func newTarget(t *Transport, url string, cred nodeauth.Credential) target {
-	return target{send: t.As(cred), url: url, header: nodeHeader()}
+	return target{transport: t, send: t.As(cred), url: url, header: nodeHeader()}
 }
 
 // nodeHeader returns the header of a call between nodes.
@@ -33,6 +36,43 @@ func nodeHeader() http.Header {
 	// With an empty list net/http may repeat the request on another connection. It is not sent.
 	header[wire.HeaderIdempotencyKey] = []string{}
 	return header
+}
+
+// way is how an answer came.
+type way struct {
+	transport *Transport // as of the target
+	hostPort  string
+	tls       *tls.ConnectionState
+}
+
+// watched returns the target whose answers are noted in the result.
+func (t target) watched() (target, *way) {
+	w, send := &way{transport: t.transport}, t.send
+	t.send = func(r *http.Request) (*http.Response, error) {
+		w.hostPort = hostPort(r.URL)
+		resp, err := send(r)
+		if err == nil {
+			w.tls = resp.TLS
+		}
+		return resp, err
+	}
+	return t, w
+}
+
+// check corrects what a node says about the step of TLS: its answer came over TLS only if this side saw that too, with
+// the certificate that the node says it has. Thus one in the path that has another certificate counts as plain text.
+//
+// A node that says in plain text that it has certificates speaks TLS. Either it was started with them just now, or
+// something in the path keeps it from that.
+func (w *way) check(use *wire.TLSUse, certificate *wire.Certificate) {
+	if use == nil {
+		return
+	}
+	if w.tls == nil && certificate != nil && w.transport != nil {
+		w.transport.remember(w.hostPort)
+	}
+	id, ok := certs.PeerOf(w.tls)
+	use.Secured = use.Secured && ok && certificate != nil && id.String() == certificate.Identity
 }
 
 // get requests an answer of up to limit bytes.

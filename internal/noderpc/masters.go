@@ -40,7 +40,10 @@ func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
 
 // Member asks a master for its identity.
 func (m *Masters) Member(ctx context.Context, url string) (wire.Member, error) {
-	return decode[wire.Member](m.at(url, false).get(ctx, wire.PathMember, exchange.MaxSmall))
+	t, way := m.at(url, false).watched()
+	member, err := decode[wire.Member](t.get(ctx, wire.PathMember, exchange.MaxSmall))
+	way.check(member.TLS, member.Certificate)
+	return member, err
 }
 
 // Adopt makes a new master part of a group.
@@ -67,6 +70,16 @@ func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fre
 // ReadIndex asks the leader for its commit index, confirmed by a majority.
 func (m *Masters) ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error) {
 	return decode[wire.ReadIndex](m.leader(url, false).get(ctx, wire.PathReadIndex, exchange.MaxSmall))
+}
+
+// TLS asks a master for the step of TLS that the table of its leader has. Only the leader answers a forwarded call.
+func (m *Masters) TLS(ctx context.Context, url string, forwarded bool) (wire.CommittedTLS, error) {
+	return decode[wire.CommittedTLS](m.at(url, forwarded).get(ctx, wire.PathTLS, exchange.MaxSmall))
+}
+
+// ProbeTLS makes a master try TLS with other nodes.
+func (m *Masters) ProbeTLS(ctx context.Context, url string, p wire.TLSProbe) (wire.TLSProbed, error) {
+	return decode[wire.TLSProbed](m.leader(url, false).post(ctx, wire.PathTLS, p, exchange.MaxMedium))
 }
 
 // Cluster asks the leader for its view of the cluster, including liveness.
@@ -120,7 +133,7 @@ func (m *Masters) Register(
 	}
 	answer, err := decode[wire.Registered](t.post(ctx, wire.PathWorkers, r, exchange.MaxSmall))
 	if !proven {
-		answer.Level = 0 // anything in the path may have set it
+		answer.Level, answer.TLS = 0, wire.TLSState{} // anything in the path may have set them
 	}
 	return answer, err
 }

@@ -32,7 +32,7 @@ func TestSilentHandshake(t *testing.T) {
 			_, err = conn.Read(buf)
 		}
 	}()
-	transport := NewSecureTransport(certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m1"), certs.Master)
+	transport := NewSecureTransport(certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m1"), nil, certs.Master)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+listener.Addr().String(), nil)
@@ -51,7 +51,7 @@ func TestSilentHandshake(t *testing.T) {
 
 // TestPlainURL calls a URL that begins with http://. Nothing may be sent.
 func TestPlainURL(t *testing.T) {
-	transport := NewSecureTransport(certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m1"), certs.Master)
+	transport := NewSecureTransport(certstest.Open(t, certstest.NewAuthority(t), certs.Master, "m1"), nil, certs.Master)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:1", nil)
 	if err != nil {
 		t.Fatal(err)

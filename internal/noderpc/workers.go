@@ -43,17 +43,30 @@ func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
 
 // StorageStatus asks a storage node for its status.
 func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error) {
-	return decode[wire.StorageStatus](c.order(w, o).get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
+	t, way := c.order(w, o).watched()
+	status, err := decode[wire.StorageStatus](t.get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
+	way.check(status.TLS, status.Certificate)
+	return status, err
 }
 
 // MinerStatus asks a miner for its status.
 func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
-	return decode[wire.MinerStatus](c.order(w, o).get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
+	t, way := c.order(w, o).watched()
+	status, err := decode[wire.MinerStatus](t.get(ctx, wire.PathWorkerStatus, exchange.MaxSmall))
+	way.check(status.TLS, status.Certificate)
+	return status, err
 }
 
 // Profile takes a profile of a worker's process.
 func (c *Workers) Profile(ctx context.Context, w wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 	return profileOf(c.at(w).post(ctx, wire.PathWorkerProfile, q, exchange.MaxMedium))
+}
+
+// ProbeTLS makes a worker try TLS with other nodes.
+func (c *Workers) ProbeTLS(
+	ctx context.Context, w wire.Worker, o wire.Order, p wire.TLSProbe,
+) (wire.TLSProbed, error) {
+	return decode[wire.TLSProbed](c.order(w, o).post(ctx, wire.PathWorkerTLS, p, exchange.MaxMedium))
 }
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
@@ -79,7 +92,13 @@ func (c *Workers) put(
 	ctx context.Context, w wire.Worker, o wire.Order, path string, number uint64, block []byte,
 ) (wire.StorageStatus, error) {
 	path += strconv.FormatUint(number, 10)
-	return decode[wire.StorageStatus](c.order(w, o).octets(ctx, http.MethodPut, path, block, exchange.MaxSmall))
+	t, way := c.order(w, o).watched()
+	status, err := decode[wire.StorageStatus](t.octets(ctx, http.MethodPut, path, block, exchange.MaxSmall))
+	way.check(status.TLS, status.Certificate)
+	if has, ok := errors.AsType[*wire.NotNextError](err); ok {
+		way.check(has.Status.TLS, has.Status.Certificate)
+	}
+	return status, err
 }
 
 // ReadRecords reads records with their proofs from a storage node, one for each place in order, and up to

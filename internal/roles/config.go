@@ -35,7 +35,8 @@ type NodeConfig struct {
 	// of such a group. It has no effect on a folder that has recorded level 6.
 	OlderNodes bool
 	// TLS are the files of certificates. Without them the ports speak HTTP in clear.
-	TLS certs.Files
+	TLS  certs.Files
+	mode *certs.Mode // the step of the move to TLS; nil before openMode
 	// TLSGrace is how long certificates of other nodes are accepted that are out of their time; 0 for not at all.
 	TLSGrace time.Duration
 	// AfterFailedSync lets the role use a folder of which a sync failed since the machine was started.

@@ -16,22 +16,39 @@ import (
 
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/internal/certs"
+	"github.com/chainstore/chainstore/wire"
 )
 
-// scheme returns that of the URLs of all nodes.
+// openMode reads the step of the move to TLS from the data folder.
+func (c *NodeConfig) openMode() (err error) {
+	if c.Data == "" {
+		return nil // it is refused later
+	}
+	c.mode, err = certs.OpenMode(c.Data, c.TLS.Cert != "")
+	return err
+}
+
+// port returns the mode of a port at an address.
+func (c *NodeConfig) port(hostPort string) certs.Port {
+	return certs.Port{Mode: c.mode, Plain: c.Insecure || isLoopback(hostPort)}
+}
+
+// scheme returns that of this node's URL.
 func (c *NodeConfig) scheme() string {
-	if c.TLS.Cert != "" {
+	if c.TLS.Cert != "" && !c.mode.Step().Mixed() {
 		return "https"
 	}
 	return "http"
 }
 
 // checkURLs refuses URLs that a node with certificates does not call. One without them may reach others through a proxy
-// with TLS.
+// with TLS. Once the group moves to TLS, its step decides how a URL is called.
 func (c *NodeConfig) checkURLs(flag string, urls []string) error {
 	for _, u := range urls {
-		if c.TLS.Cert != "" && !strings.HasPrefix(u, "https://") {
-			return fmt.Errorf("%s %s does not begin with https://: with --tls-cert all nodes speak TLS", flag, u)
+		if c.TLS.Cert != "" && c.mode.Step() == wire.TLSByFlags && !strings.HasPrefix(u, "https://") {
+			return fmt.Errorf("%s %s does not begin with https://: with --tls-cert all nodes speak TLS. To move a "+
+				"cluster that runs to TLS, run 'chainstore tls accept' first, and start this node with certificates "+
+				"once 'chainstore tls status' shows that it knows the step", flag, u)
 		}
 	}
 	return nil
@@ -46,7 +63,7 @@ func (c *NodeConfig) openCerts(role string) (*certs.Store, error) {
 	if c.TLSGrace < 0 {
 		return nil, fmt.Errorf("--tls-grace %v is negative: give 0 for no grace", c.TLSGrace)
 	}
-	if c.Insecure {
+	if c.Insecure && !c.mode.Step().Mixed() {
 		c.Logger.Warn("--insecure has no effect with --tls-cert: all connections have TLS")
 	}
 	store, err := certs.Open(c.TLS, c.TLSGrace, c.Logger)
@@ -81,13 +98,24 @@ func named(hostPort string) string {
 	return hostPort
 }
 
-// checkLoopback refuses an address other than a loopback address without TLS, unless --insecure allows it.
+// isLoopback reports whether an address host:port is a loopback address.
+func isLoopback(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// checkLoopback refuses an address other than a loopback address without TLS, unless --insecure allows it. With TLS the
+// port of such an address takes no plain text, whatever the step of TLS is.
 func (c *NodeConfig) checkLoopback(flag, hostport string) error {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(hostport); err != nil {
 		return fmt.Errorf("%s %q: %w", flag, hostport, err)
 	}
-	if ip := net.ParseIP(host); c.Insecure || c.TLS.Cert != "" || host == "localhost" || ip != nil && ip.IsLoopback() {
+	if c.Insecure || c.TLS.Cert != "" || isLoopback(hostport) {
+		if c.TLS.Cert != "" && c.mode.Step().Mixed() && !c.port(hostport).Plain {
+			c.Logger.Warn("this port takes no plain text, and nodes without certificates do not reach it: give "+
+				"--insecure until the step of TLS is require", "flag", flag, "address", hostport, "step", c.mode.Step())
+		}
 		return nil
 	}
 	return fmt.Errorf("%s %s is not a loopback address: tokens and records would cross the network unencrypted; "+
@@ -144,6 +172,9 @@ func (c *NodeConfig) listen() (*httpapi.Listener, string, error) {
 		return nil, "", err
 	}
 	if advertise != "" {
+		if c.mode.Step() != wire.TLSByFlags && c.TLS.Cert != "" {
+			advertise = c.mode.Step().URL(advertise)
+		}
 		u, err := url.Parse(advertise)
 		if err != nil || u.Scheme != c.scheme() || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 			return nil, "", fmt.Errorf("--advertise %q is not written %s://host:port", advertise, c.scheme())
@@ -179,7 +210,7 @@ func checkPort(address string) error {
 // server are the functions of package httpapi that serve a role.
 type server struct {
 	serve  func(context.Context, net.Listener, http.Handler, hclog.Logger) error
-	secure func(net.Listener, *certs.Store) net.Listener
+	secure func(net.Listener, *certs.Store, func() bool) *httpapi.SecureListener
 }
 
 var (
@@ -187,9 +218,10 @@ var (
 	userServer = server{httpapi.ServeUsers, httpapi.SecureUsers}
 )
 
-// run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files.
+// run answers requests until ctx ends, with TLS if there are certificates. Then it also watches their files, and cuts
+// the connections in plain text off once the step of TLS allows none.
 func (s server) run(
-	ctx context.Context, l net.Listener, store *certs.Store, h http.Handler, log hclog.Logger,
+	ctx context.Context, l net.Listener, store *certs.Store, port certs.Port, h http.Handler, log hclog.Logger,
 ) error {
 	if store == nil {
 		return s.serve(ctx, l, h, log)
@@ -199,5 +231,13 @@ func (s server) run(
 	watching.Go(func() { store.Watch(watched) })
 	defer watching.Wait()
 	defer end()
-	return s.serve(ctx, s.secure(l, store), h, log)
+	secured := s.secure(l, store, port.TakesPlain)
+	follow := func(wire.TLSStep) {
+		if !port.TakesPlain() {
+			secured.ClosePlain()
+		}
+	}
+	port.OnChange(follow)
+	follow(port.Step()) // it may have changed before
+	return s.serve(ctx, secured, h, log)
 }

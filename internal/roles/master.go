@@ -53,6 +53,9 @@ type Master struct {
 
 // OpenMaster opens the ports and the folder of a master.
 func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
+	if err := cfg.openMode(); err != nil {
+		return nil, err
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -78,8 +81,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if m.certs, err = cfg.openCerts(certs.Master); err != nil {
 		return nil, err
 	}
-	m.transport = noderpc.NewSecureTransport(m.certs, certs.Master)
-	m.toWorkers = noderpc.NewSecureTransport(m.certs, certs.Storage, certs.Miner)
+	m.transport = noderpc.NewSecureTransport(m.certs, cfg.mode, certs.Master)
+	m.toWorkers = noderpc.NewSecureTransport(m.certs, cfg.mode, certs.Storage, certs.Miner)
 	if m.listener, m.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
@@ -93,6 +96,9 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	}
 	if err := reachedAt(m.certs, m.url, raftReached(&cfg)...); err != nil {
 		return nil, err
+	}
+	if m.certs != nil && cfg.mode.Step() != wire.TLSByFlags {
+		cfg.Peers, cfg.Join = cfg.mode.Step().URLs(cfg.Peers), cfg.mode.Step().URLs(cfg.Join)
 	}
 	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
@@ -121,7 +127,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		raftTLS, certificate, reported = m.certs, m.certs.Report, m.certs.Certificate
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
-		TLS: raftTLS,
+		TLS: raftTLS, Mode: raftPort{cfg.port(cfg.Raft)},
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, Secret: credentials.Masters.Tokens,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
@@ -141,6 +147,8 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		}
 		cfg.Logger.Warn("the join ticket is not read; a member of a group needs none", "error", err)
 	}
+	cfg.mode.OnChange(m.store.ChangeTLS)
+	cfg.mode.OnChange(logStep(cfg.Logger))
 	m.id = m.store.Member().ID
 	// The recorded level counts, and not that of the state, which is of the newest snapshot until there is a leader.
 	m.older = m.store.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || m.store.Member().Group != "")
@@ -163,6 +171,10 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Flags: cfg.Options.Access(), Issuer: issuer, Certificate: reported, Secrets: own.Report, Histograms: histograms,
+		TLS: &retriedMode{Mode: cfg.mode, log: cfg.Logger},
+		TLSCalls: tlsCalls{
+			masters: m.masters, workers: workers, toMasters: m.transport, toOther: m.toWorkers, store: m.store,
+		},
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},
@@ -182,7 +194,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Node: m.node, Refused: m.node.Refused,
 		Adopt:   m.store.Adopt,
 		Secrets: credentials, Reported: own.Report, Process: self, AdminToken: cfg.AdminToken, Issuer: m.issuer,
-		Certificate: certificate,
+		Certificate: certificate, TLS: cfg.port(cfg.HTTP),
 		Connections: m.listener.Connections, RaftCut: m.store.RaftCut,
 		Profile: func(ctx context.Context, node wire.Worker, q wire.ProfileRequest) ([]byte, error) {
 			if node.Token == "" {
@@ -216,7 +228,9 @@ func (m *Master) Run(ctx context.Context) error {
 	ctx, stopServing := context.WithCancelCause(ctx)
 	defer stopServing(nil)
 	serving, ctx := errgroup.WithContext(ctx)
-	serving.Go(func() error { return userServer.run(ctx, m.listener, m.certs, m.handler, m.cfg.Logger) })
+	serving.Go(func() error {
+		return userServer.run(ctx, m.listener, m.certs, m.cfg.port(m.cfg.HTTP), m.handler, m.cfg.Logger)
+	})
 	serving.Go(func() error { return m.bootstrap(ctx) })
 	serving.Go(func() error { return m.space.Run(ctx) })
 	serving.Go(func() error { return m.secrets.Watch(ctx) })

@@ -30,7 +30,8 @@ func OpenMiner(cfg WorkerConfig) (*Worker, error) {
 				return workerapi.NewMiner(workerapi.MinerConfig{
 					Node: node, URL: w.url, Fence: w.fence, ID: w.registrar.ID, Ready: w.registrar.Ready,
 					Group:   w.registrar.Group,
-					Threads: cfg.Threads, Certificates: w.certs, Secrets: w.secrets, Process: w.process,
+					Threads: cfg.Threads, Certificates: w.certs, TLS: w.cfg.port(cfg.HTTP), ProbeTLS: w.probeTLS,
+					Secrets: w.secrets, Process: w.process,
 					Reported:    w.store.Report,
 					Bearers:     w.takesBearers,
 					MasterToken: w.identity.MasterToken, Fail: w.fail, Logger: cfg.Logger,

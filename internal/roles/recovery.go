@@ -19,6 +19,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
+	"github.com/chainstore/chainstore/wire"
 	"github.com/chainstore/chainstore/wire/trail"
 )
 
@@ -154,13 +155,17 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		_, noteErr := mark.Note(err)
 		err = errors.Join(err, noteErr, mark.Close())
 	}()
-	node := NodeConfig{TLS: cfg.TLS, TLSGrace: certs.DefaultGrace, Logger: cfg.Logger}
+	node := NodeConfig{Data: cfg.Data, TLS: cfg.TLS, TLSGrace: certs.DefaultGrace, Logger: cfg.Logger}
+	if err := node.openMode(); err != nil {
+		return Recovery{}, err
+	}
 	store, err := node.openCerts(certs.Master)
 	if err != nil {
 		return Recovery{}, err
 	}
-	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh()}
-	transport := noderpc.NewSecureTransport(store, certs.Master, certs.Storage)
+	r := &recovery{cfg: cfg, folder: folder, fresh: folder.Fresh(), step: node.mode.Step(), mode: node.mode}
+	transport := noderpc.NewSecureTransport(store, node.mode, certs.Master, certs.Storage)
+	transport.PreferTLS()
 	older := folder.Level() < masterfsm.LevelProofs && (cfg.OlderNodes || !r.fresh)
 	transport.Identify(nodeauth.NewProcess(), func() string { return "recovery" }, func() bool { return older })
 	credentials := nodeauth.Shared(cfg.Secret...)
@@ -176,7 +181,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	for _, step := range []func(context.Context) error{
 		r.checkMasters, r.ask, r.confirm, r.adopt, r.removeOthers,
 		r.checkMasters, // again, since confirming and adopting may have taken long
-		r.raise,
+		r.raise, r.keepStep,
 	} {
 		if err := step(ctx); err != nil {
 			return Recovery{}, err
@@ -237,6 +242,8 @@ type recovery struct {
 	chains  []*storageChain // the highest first
 	old     []oldMaster     // of the table, including the survivor
 	fresh   bool            // there is no survivor
+	step    wire.TLSStep    // the strictest of the file in the survivor's folder and of the storage nodes
+	mode    *certs.Mode     // of the folder
 	plan    Recovery
 	// doubtful reports that no storage node and no snapshot shows that the log's last blocks were committed.
 	doubtful bool
@@ -269,6 +276,10 @@ func (r *recovery) planFrom(folder *raftstore.Recovery) {
 func (r *recovery) adopt(ctx context.Context) error {
 	state := r.state()
 	adopting := state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
+	if !r.cfg.Rehearsal {
+		r.chooseStep()
+		adopting.AtLeastTLS(r.step)
+	}
 	take := func(b chain.Block) error {
 		if err := adopting.Adopt(b); err != nil {
 			return err
@@ -329,6 +340,25 @@ func (r *recovery) adopt(ctx context.Context) error {
 	r.plan.Adopted, r.plan.Dropped, r.plan.Keys = done.Blocks, done.Dropped, done.Keys
 	r.plan.Projects, r.plan.Single = done.Projects, done.Single
 	return nil
+}
+
+// chooseStep makes the step at least that of each storage node of the group: the survivor may have missed one.
+func (r *recovery) chooseStep() {
+	for _, c := range r.chains {
+		if !c.foreign {
+			r.step = wire.LaterTLS(r.step, c.status.TLS)
+		}
+	}
+}
+
+// keepStep notes the step that requires TLS for a master that is founded from the storage nodes alone. Its table begins
+// below the protocol level that has steps, and without the note the master would take plain text if it were started
+// without certificates.
+func (r *recovery) keepStep(context.Context) error {
+	if !r.fresh || r.cfg.Rehearsal || r.step != wire.TLSRequire {
+		return nil
+	}
+	return r.mode.Advance(r.plan.Epoch, wire.TLSState{Step: wire.TLSRequire, Change: 1})
 }
 
 // brokenOff is the error if no storage node has a good copy of a block below the highest chain's end.

@@ -36,6 +36,7 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 					Ready: w.registrar.Ready, Group: w.registrar.Group, MasterToken: w.identity.MasterToken,
 					Secrets: w.secrets, Reported: w.store.Report,
 					Process: w.process, Bearers: w.takesBearers, Certificates: w.certs,
+					TLS: w.cfg.port(cfg.HTTP), ProbeTLS: w.probeTLS,
 					Quiet: w.quiet, Answered: w.lastAnswer, Fail: w.fail, Logger: cfg.Logger,
 				})
 			},

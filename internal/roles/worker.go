@@ -60,9 +60,13 @@ type workerNode struct {
 // openWorker opens a worker, and its node with open. It opens the port before the folder, so that a port in
 // use leaves the disk unchanged.
 func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, error)) (_ *Worker, err error) {
+	if err := cfg.openMode(); err != nil {
+		return nil, err
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	cfg.mode.OnChange(logStep(cfg.Logger))
 	w := &Worker{cfg: cfg, failed: make(chan error, 1)}
 	if w.store, err = cfg.openSecrets(workerSecrets(role)); err != nil {
 		return nil, err
@@ -70,8 +74,8 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	if w.certs, err = cfg.openCerts(role); err != nil {
 		return nil, err
 	}
-	w.transport = noderpc.NewSecureTransport(w.certs, certs.Master)
-	w.toOthers = noderpc.NewSecureTransport(w.certs, certs.Storage)
+	w.transport = noderpc.NewSecureTransport(w.certs, cfg.mode, certs.Master)
+	w.toOthers = noderpc.NewSecureTransport(w.certs, cfg.mode, certs.Storage)
 	if w.listener, w.url, err = cfg.listen(); err != nil {
 		return nil, err
 	}
@@ -128,7 +132,8 @@ func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, e
 	w.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: w.identity, Starts: starts, Role: role, URL: w.url, Masters: cfg.Masters,
 		Fence: w.fence, Chain: w.node.chain, Register: w.register(cfg.Data, masters), Refused: w.node.abort,
-		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, Logger: cfg.Logger,
+		Kernel: w.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync, TLS: followLeader(cfg.mode),
+		Logger: cfg.Logger,
 	})
 	return w, nil
 }
@@ -199,7 +204,9 @@ func (w *Worker) fail(err error) {
 func (w *Worker) Run(ctx context.Context) error {
 	handler := w.node.handler()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return nodeServer.run(ctx, w.listener, w.certs, handler, w.cfg.Logger) })
+	g.Go(func() error {
+		return nodeServer.run(ctx, w.listener, w.certs, w.cfg.port(w.cfg.HTTP), handler, w.cfg.Logger)
+	})
 	g.Go(func() error { return w.registrar.Run(ctx) })
 	g.Go(func() error { return w.space.Run(ctx) })
 	g.Go(func() error { return w.store.Watch(ctx) })

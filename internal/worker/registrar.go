@@ -51,7 +51,10 @@ type RegistrarConfig struct {
 	// failed under that kernel.
 	Kernel          string
 	AfterFailedSync bool
-	Logger          hclog.Logger
+	// TLS is called with the step of the move to TLS and the epoch of the leader that said it; nil for none. An error
+	// means that the role must stop, unless the step is tried again: see [durable.CanRetry].
+	TLS    func(epoch uint64, s wire.TLSState) error
+	Logger hclog.Logger
 }
 
 // Registrar keeps a worker registered with the masters: at its start with any master that answers, again when a new
@@ -320,6 +323,9 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 			return fmt.Errorf("%w: %w", errSave, err)
 		}
 	}
+	if err := r.followTLS(answer); err != nil {
+		return fmt.Errorf("%w: %w", errSave, err)
+	}
 	if !same || len(r.reported) > 0 || errors.Is(r.Ready(), ErrWaiting) {
 		clear(r.reported)
 		r.cfg.Logger.Info("registered", "id", id.ID, "master", master)
@@ -332,6 +338,18 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	defer r.mu.Unlock()
 	r.registered, r.waiting = true, false
 	return nil
+}
+
+// followTLS takes the step of the move to TLS from an answer of a leader whose order the fence has passed.
+func (r *Registrar) followTLS(answer wire.Registered) error {
+	if answer.Level < wire.LevelTLSSteps || answer.Order == "" || r.cfg.TLS == nil {
+		return nil
+	}
+	order, err := wire.ParseOrder(answer.Order)
+	if err != nil {
+		return err
+	}
+	return r.cfg.TLS(order.Epoch, answer.TLS)
 }
 
 // wait notes that the worker waits for the approval of an administrator. It is logged at once, and again for another

@@ -170,7 +170,7 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 		}
 		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
 		s.disk, s.certificate = status.Disk, boundedCertificate(status.Certificate)
-		s.secrets = nil
+		s.secrets, s.tls, s.tlsBoot = nil, status.TLS, n.Boot
 		if status.Secrets != nil {
 			s.secrets = boundedSecrets(*status.Secrets)
 		}
@@ -213,7 +213,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 }
 
 func (l *leadership) pingMiner(a action, view masterfsm.View) job {
-	target := minerWorker(view.Miner(a.node))
+	target, boot := minerWorker(view.Miner(a.node)), view.Miner(a.node).Boot
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
@@ -224,7 +224,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
 			s.answered, s.told, s.certificate = now, now, boundedCertificate(status.Certificate)
-			s.secrets = boundedSecrets(status.Secrets)
+			s.secrets, s.tls, s.tlsBoot = boundedSecrets(status.Secrets), status.TLS, boot
 		}, nil
 	}
 }
@@ -285,11 +285,13 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
 			s.isMember = same
 			s.clock, s.disk, s.flags, s.certificate, s.secrets = 0, wire.Disk{}, wire.AccessFlags{}, nil, nil
+			s.tls = nil
 			switch {
 			case same:
 				s.disk, s.flags = member.Disk, member.Flags
 				s.certificate, s.secrets = boundedCertificate(member.Certificate), boundedSecrets(member.Secrets)
 				s.readClock(member.Time, at)
+				s.tls = member.TLS
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			case !joining:
 				s.notice = wire.CodeOtherNodeAtURL

@@ -43,6 +43,8 @@ type lastSeen struct {
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate
+	tls         *wire.TLSUse     // as certificate
+	tlsBoot     string           // of a worker: its start in the table when it was asked for tls
 	// reported is when a report of the node was committed last, by act.
 	reported map[trail.Act]time.Time
 	told     time.Time       // miners: when it last answered with its status

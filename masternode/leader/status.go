@@ -27,6 +27,9 @@ type Status struct {
 	Certificates map[string]*wire.Certificate
 	// Secrets are those that nodes use which answered recently, and this one, by id.
 	Secrets map[string][]wire.SecretUse
+	// TLS is what the nodes said about the step of TLS that answered recently, by id. This master is not among them.
+	TLS     map[string]*wire.TLSUse
+	Boots   map[string]string // of the workers in TLS: the start that was asked, as the table has it
 	SealOld bool     // a key of the log is sealed under another value of its secret than the present one
 	Full    []string // masters with a full disk, if appends are refused because of them
 	Older   []string // members that the group's protocol level waits for; see planner.level
@@ -149,6 +152,18 @@ func (l *leadership) secrets(view masterfsm.View, m *memory, now time.Time) map[
 	return known
 }
 
+// tlsUses returns what nodes said about the step of TLS that answered recently, and the starts of the workers among
+// them.
+func (m *memory) tlsUses(view masterfsm.View, now time.Time) (known map[string]*wire.TLSUse, boots map[string]string) {
+	known, boots = map[string]*wire.TLSUse{}, map[string]string{}
+	m.eachSeen(view, func(id string, s *lastSeen) {
+		if s.tls != nil && s.tls.Step.Known() && now.Sub(s.answered) < diskKnown {
+			known[id], boots[id] = s.tls, s.tlsBoot
+		}
+	})
+	return known, boots
+}
+
 // disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
 func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks map[string]wire.Disk, full []string) {
 	disks = map[string]wire.Disk{}
@@ -206,6 +221,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	}
 	s.Disks, s.Full = l.disks(view, m, now)
 	s.Flags, s.Certificates = l.flags(view, m, now), l.certificates(view, m, now)
+	s.TLS, s.Boots = m.tlsUses(view, now)
 	s.Secrets, s.SealOld = l.secrets(view, m, now), m.seals.due
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()

@@ -40,7 +40,7 @@ func (s *Stream) acceptAll() {
 			}
 			continue
 		}
-		c, err := s.track(plain, "")
+		c, err := s.track(plain, "", false)
 		if err != nil {
 			return
 		}
@@ -69,7 +69,10 @@ func (s *Stream) serve(c *conn) {
 	if err == nil {
 		err = c.secure()
 	}
-	if err == nil && s.cfg.TLS != nil {
+	if err == nil {
+		err = s.checkWay(c)
+	}
+	if err == nil && c.isSecured() {
 		s.gate.greeted(c) // its certificate is that of a master
 	}
 	if err == nil {
@@ -106,6 +109,9 @@ func (s *Stream) serve(c *conn) {
 func (s *Stream) answer(c *conn, began time.Time) (purpose byte, err error) {
 	group, raftOpen := s.current()
 	h, transcript, err := readHello(c)
+	if errors.Is(err, errCallerTLS) {
+		c.answerTLS()
+	}
 	if err == nil {
 		err = h.check(group, s.cfg.Self)
 	}

@@ -24,13 +24,15 @@ type conn struct {
 	member           string
 	previous, opener Start // the start of it that was accepted before, and the one that opened this connection
 	proven           Key   // the key of the stream that the handshake uses; nil before
+	inPlain          bool  // the handshake of masters is done in plain text
 
 	incoming incoming
 }
 
-// track registers a connection with the stream. It closes the connection at once when the stream is closed.
-func (s *Stream) track(plain net.Conn, dialled string) (*conn, error) {
-	whole, err := s.withTLS(plain, dialled)
+// track registers a connection with the stream. It closes the connection at once when the stream is closed. secured
+// says whether one that this side dialled gets TLS.
+func (s *Stream) track(plain net.Conn, dialled string, secured bool) (*conn, error) {
+	whole, err := s.withTLS(plain, dialled, secured)
 	if err != nil {
 		return nil, errors.Join(err, plain.Close())
 	}
@@ -53,6 +55,9 @@ func (c *conn) Close() error {
 	c.stream.mu.Unlock()
 	return c.plain.Close()
 }
+
+// RemoteAddr is that of the connection without TLS, which never changes.
+func (c *conn) RemoteAddr() net.Addr { return c.plain.RemoteAddr() }
 
 // identify records which start of which member is at the other side.
 func (c *conn) identify(member string, previous, opener Start) {

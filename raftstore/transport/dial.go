@@ -129,7 +129,37 @@ func (s *Stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 }
 
 // connect opens a connection, tracks it, and sets the deadline of the handshake.
-func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
+func (s *Stream) connect(ctx context.Context, hostPort string) (c *conn, err error) {
+	for _, secured := range s.waysTo(hostPort) {
+		if c, err = s.connectBy(ctx, hostPort, secured); !errors.Is(err, errNoTLS) {
+			break
+		}
+	}
+	return c, err
+}
+
+// CheckTLS checks that a member answers at an address over TLS, and proves there what the handshake needs. The step
+// does not matter.
+func (s *Stream) CheckTLS(ctx context.Context, member, hostPort string) error {
+	group, _ := s.current()
+	if s.cfg.TLS == nil || group == "" {
+		return errors.New("this master has no certificates, or no group")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	c, err := s.connectBy(ctx, hostPort, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	h := hello{group: group, caller: s.cfg.Self, callee: member}
+	_, err = s.ask(c, h, max(s.versionFor(member), helloVersionStarts), purposeProbe)
+	return err
+}
+
+// connectBy is connect with TLS or without.
+func (s *Stream) connectBy(ctx context.Context, hostPort string, secured bool) (*conn, error) {
 	dial := s.cfg.Dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
@@ -138,7 +168,7 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.track(plain, hostPort)
+	c, err := s.track(plain, hostPort, secured)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +179,9 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	err = c.SetDeadline(deadline)
 	if err == nil {
 		err = c.secure()
+	}
+	if err == nil {
+		err = s.checkWay(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())

@@ -30,6 +30,10 @@ const (
 // errHandshake: the two sides must not connect.
 var errHandshake = errors.New("handshake refused")
 
+// errCallerTLS: the caller speaks TLS.
+var errCallerTLS = errors.New("the caller speaks TLS, and this master does not: start it with certificates " +
+	"(--tls-cert), or the caller without")
+
 // hello is the first message of a caller.
 type hello struct{ group, caller, callee string }
 
@@ -40,8 +44,7 @@ func readHello(r io.Reader) (hello, []byte, error) {
 		return hello{}, nil, fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	if raw[0] == tlsRecord {
-		return hello{}, nil, fmt.Errorf("%w: the caller speaks TLS, and this master does not: start it with "+
-			"certificates (--tls-cert), or the caller without", errHandshake)
+		return hello{}, nil, fmt.Errorf("%w: %w", errHandshake, errCallerTLS)
 	}
 	if string(raw[:len(helloMagic)]) != helloMagic {
 		return hello{}, nil, fmt.Errorf("%w: this is not the protocol of masters", errHandshake)

@@ -77,7 +77,7 @@ func TestLevelsOfTheHandshake(t *testing.T) {
 			t.Fatal(err)
 		}
 		go there.Write(raw)
-		c, err := s.track(here, "")
+		c, err := s.track(here, "", false)
 		if err != nil {
 			t.Fatal(err)
 		}

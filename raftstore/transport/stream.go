@@ -37,7 +37,8 @@ type Config struct {
 	FailedSyncOf func(member string) KernelDigest
 	// MustStop reports whether this master must stop if a sync of its folder failed under a kernel.
 	MustStop func(KernelDigest) bool
-	TLS      TLS // nil for none
+	TLS      TLS  // nil for none
+	Mode     Mode // nil for a group that is never moved to TLS
 	// Dial opens a connection; nil for TCP.
 	Dial func(ctx context.Context, network, hostPort string) (net.Conn, error)
 	Log  hclog.Logger
@@ -65,6 +66,7 @@ type Stream struct {
 	questions map[string]*termLink
 	proven    map[proofOf]netip.Addr
 	refused   map[string]bool // the callers of these names did not accept the key that this side proved
+	spoken    map[string]bool // by host:port: it spoke TLS, in the present step
 	warned    time.Time
 }
 
@@ -73,10 +75,14 @@ var _ raft.StreamLayer = (*Stream)(nil)
 // New returns a stream that accepts connections from cfg.Listener and closes the listener in the end. It serves no
 // group until [Stream.OpenForAnnouncements] or [Stream.Open] is called.
 func New(cfg Config) *Stream {
+	if cfg.Mode == nil {
+		cfg.Mode = unmoved{plain: cfg.TLS == nil}
+	}
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
 		ready: make(chan net.Conn), proven: map[proofOf]netip.Addr{}, refused: map[string]bool{},
-		conns: map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
+		spoken: map[string]bool{},
+		conns:  map[*conn]struct{}{}, versions: map[string]byte{}, contacts: map[string]*contact{},
 		addresses: map[string]string{}, questions: map[string]*termLink{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

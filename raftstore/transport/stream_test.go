@@ -285,7 +285,7 @@ func TestDisableIsFinal(t *testing.T) {
 	}
 	near, far := net.Pipe()
 	defer far.Close()
-	if _, err := a.track(near, ""); !errors.Is(err, net.ErrClosed) {
+	if _, err := a.track(near, "", false); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a connection that was being dialled: %v", err)
 	}
 	if err := b.refusal(t, a.address()); !errors.Is(err, errHandshake) {

@@ -17,7 +17,7 @@ const Type = "application/vnd.chainstore.audit"
 // Act is what was done. The numbers are in records for good: one is never used again.
 type Act uint16
 
-// The acts. 36, and those from 38 to 63, are reserved for nodes that join, for sign-in and for TLS.
+// The acts. Those from 38 to 63 are reserved for nodes that join and for sign-in.
 const (
 	ProjectCreate      Act = 1
 	ProjectChange      Act = 2
@@ -48,6 +48,7 @@ const (
 	TicketCreate       Act = 33
 	TicketRevoke       Act = 34
 	WorkerDecide       Act = 35 // a waiting worker was approved or refused
+	TLSStep            Act = 36 // of the move to TLS
 	Baseline           Act = 37 // what there was when the audit trail began
 )
 
@@ -82,6 +83,7 @@ var actNames = map[Act]string{
 	TicketCreate:       "ticket-create",
 	TicketRevoke:       "ticket-revoke",
 	WorkerDecide:       "worker-decide",
+	TLSStep:            "tls-step",
 	Baseline:           "baseline",
 }
 

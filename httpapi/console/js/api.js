@@ -24,6 +24,17 @@ export class Cancelled extends Error {}
 export const connection = Object.assign(new EventTarget(),
   { master: location.origin, masters: [location.origin], lost: false });
 
+/**
+ * ownScheme is a master's URL with the scheme of this page. While the cluster moves to TLS, its URLs begin with
+ * http://, and a browser calls none of them from a page with https://. The port stays the same.
+ */
+export function ownScheme(url, step) {
+  const moving = step === 'accept' || step === 'prefer';
+  if (!moving || location.protocol !== 'https:' || !url?.startsWith('http://')) return url;
+  const { hostname, port } = new URL(url);
+  return `https://${hostname}:${port || 80}`;
+}
+
 /** knowMasters sets the masters' URLs from the cluster's status. The page's own master stays in the list. */
 export function knowMasters(urls) {
   const known = urls.filter(Boolean).map((url) => new URL(url).origin);

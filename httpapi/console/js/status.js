@@ -1,6 +1,6 @@
 // The cluster's status, requested once a second while the page is visible, and its history of the last minutes.
 
-import { Cancelled, connection, getJSON, knowMasters } from './api.js';
+import { Cancelled, connection, getJSON, knowMasters, ownScheme } from './api.js';
 import { tokenEvents } from './settings.js';
 
 const every = 1000; // ms
@@ -39,6 +39,7 @@ async function question() {
 function take(cluster) {
   status.cluster = cluster;
   status.problem = null;
+  for (const m of cluster.masters) m.url = ownScheme(m.url, cluster.tls);
   knowMasters(cluster.masters.map((m) => m.url));
   rememberHead(cluster.head, connection.master);
   status.samples.push({

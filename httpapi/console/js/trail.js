@@ -11,7 +11,7 @@ const acts = {
   12: 'storage-remove', 13: 'miner-remove', 14: 'master-admit', 15: 'master-promote', 16: 'master-remove',
   17: 'leadership-transfer', 18: 'worker-register', 19: 'log-key-add', 20: 'log-key-retire', 21: 'level-raise',
   22: 'certificate-reload', 23: 'project-close', 24: 'log-close', 25: 'recovery', 32: 'secret-reload',
-  33: 'ticket-create', 34: 'ticket-revoke', 35: 'worker-decide', 37: 'baseline',
+  33: 'ticket-create', 34: 'ticket-revoke', 35: 'worker-decide', 36: 'tls-step', 37: 'baseline',
 };
 const phases = ['done', 'intent', 'outcome', 'reported'];
 const outcomes = ['done', 'not-done', 'unknown'];

@@ -124,6 +124,9 @@ func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	line("signed", "%d leaves%s", c.Checkpoint.PublishedSize, pendingCheckpoint(c.Checkpoint))
 	line("buffer", "%s, %s", render.Count(c.Buffer.Records, "record"), render.Bytes(c.Buffer.Bytes))
 	line("pending", "%s, %s with the buffer", render.Count(c.Pending.Blocks, "block"), render.Bytes(c.Pending.Bytes))
+	if c.TLS != wire.TLSByFlags {
+		line("tls", "%s", c.TLS.Name())
+	}
 	if c.Keys.Remembered > 0 {
 		line("retries", "%s remembered, the oldest for %s", render.Count(c.Keys.Remembered, "key"),
 			time.Duration(c.Keys.Seconds)*time.Second)

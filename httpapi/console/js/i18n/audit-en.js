@@ -51,6 +51,7 @@ export default {
   'act.ticket-revoke': 'join ticket revoked',
   'act.worker-decide': 'waiting worker approved or refused',
   'act.baseline': 'here when the audit trail began',
+  'act.tls-step': 'step of the move to TLS changed',
   'actor.leader': 'leader',
   'actor.admin-token': 'admin token',
   'actor.named-admin': 'administrator',

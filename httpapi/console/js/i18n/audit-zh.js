@@ -50,6 +50,7 @@ export default {
   'act.ticket-revoke': '吊销加入凭证',
   'act.worker-decide': '批准或拒绝等待的工作节点',
   'act.baseline': '审计记录开始时已存在',
+  'act.tls-step': '更改 TLS 迁移步骤',
   'actor.leader': '领导者',
   'actor.admin-token': '管理令牌',
   'actor.named-admin': '管理员',

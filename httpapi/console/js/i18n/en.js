@@ -499,6 +499,9 @@ export default {
     'file of that node',
   'code.seal-old': 'keys of the log are sealed under the old value of the secret seal: the leader seals them again ' +
     'once all masters accept the present value',
+  'code.tls-plain': 'the step of TLS is {step}: nodes take plain text until it is require (chainstore tls status)',
+  'code.tls-not-used': '{node} has certificates and was asked in plain text although the step of TLS is prefer: ' +
+    'if this stays, something on the way to it may prevent TLS',
   'code.masters-full': 'appends are refused until there is room on the disks of the masters {nodes}',
   'code.storage-silent': 'storage node {node} does not answer: start it, or check the network',
   'code.master-silent': 'master {node} does not answer: start it, or check the network',

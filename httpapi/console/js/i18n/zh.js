@@ -466,6 +466,8 @@ export default {
   'code.secret-old': '{nodes} 仍在使用密钥 {secret} 的旧值：请更改它们的文件，然后结束轮换',
   'code.secret-refused': '{node} 使用的密钥 {secret} 的值不被 {nodes} 接受：请把该节点的文件复制给它们',
   'code.seal-old': '日志密钥仍用密钥 seal 的旧值封存：所有主节点接受新值后，领导者会重新封存',
+  'code.tls-plain': 'TLS 迁移步骤为 {step}：到 require 之前节点仍接受明文（chainstore tls status）',
+  'code.tls-not-used': 'TLS 步骤为 prefer，{node} 有证书，却仍以明文被询问：若持续如此，途中可能有设备阻止 TLS',
   'code.masters-full': '主节点 {nodes} 的磁盘腾出空间之前拒绝追加',
   'code.storage-silent': '存储节点 {node} 没有应答：请启动它，或检查网络',
   'code.master-silent': '主节点 {node} 没有应答：请启动它，或检查网络',
