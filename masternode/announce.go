@@ -155,7 +155,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	defer cancel()
 	// A leader of an older version would refuse them.
 	own.Signs, own.Level, own.Time, own.Disk, own.Flags = false, 0, 0, wire.Disk{}, wire.AccessFlags{}
-	own.Certificate, own.Secrets, own.Key = nil, nil, ""
+	own.Certificate, own.Secrets, own.AtRest, own.Key = nil, nil, nil, ""
 	return n.cfg.Masters.Announce(asking, url, n.proven(own, there.Group, there.Level), false)
 }
 

@@ -48,7 +48,7 @@ func tinyMaster(t *testing.T) *node {
 // readFolder starts a folder without raft, and returns everything that raft would have: the identity, the starts, the
 // votes, the log and the state.
 func readFolder(dir string) (content string, err error) {
-	f, err := lockFolder(dir, hclog.NewNullLogger())
+	f, err := lockFolder(dir, nil, hclog.NewNullLogger())
 	if err != nil {
 		return "", err
 	}

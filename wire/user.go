@@ -192,6 +192,9 @@ type Master struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Secrets are those that the master uses, as far as the leader knows.
 	Secrets []SecretUse `json:"secrets,omitempty"`
+	// AtRest is what the leader knows of the encryption of the master's data folder; left out where it does not, and
+	// for a master without at-rest keys.
+	AtRest *AtRest `json:"at_rest,omitempty"`
 }
 
 // SetTime asks to move the time of the group forward.

@@ -112,6 +112,10 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if m.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
+	atRest, err := loadAtRest(cfg.AtRestKeys)
+	if err != nil {
+		return nil, err
+	}
 	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	histograms := histogram.NewMaster()
 	var raftTLS transport.TLS
@@ -125,7 +129,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, Secret: credentials.Masters.Tokens,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
-		Histograms: histograms,
+		Histograms: histograms, AtRest: atRest,
 	})
 	if err != nil {
 		return nil, err
@@ -163,6 +167,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Flags: cfg.Options.Access(), Issuer: issuer, Certificate: reported, Secrets: own.Report, Histograms: histograms,
+		AtRest:  m.store.AtRest,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},

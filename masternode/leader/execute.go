@@ -284,9 +284,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 			s := m.node(a.node)
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
 			s.clock, s.disk, s.flags, s.certificate, s.secrets = 0, wire.Disk{}, wire.AccessFlags{}, nil, nil
+			s.atRest = nil
 			switch {
 			case same:
-				s.disk, s.flags = member.Disk, member.Flags
+				s.disk, s.flags, s.atRest = member.Disk, member.Flags, boundedAtRest(member.AtRest)
 				s.certificate, s.secrets = boundedCertificate(member.Certificate), boundedSecrets(member.Secrets)
 				s.readClock(member.Time, at)
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level

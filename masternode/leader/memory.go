@@ -40,6 +40,7 @@ type lastSeen struct {
 	heightAt time.Time // when it first answered with that height
 	version  uint64    // storage nodes: of its entry in the table at that answer, 0 before the first
 	disk     wire.Disk // storage nodes and masters, from the last answer; zero if that did not say
+	atRest *wire.AtRest // from the last answer; nil if that did not say
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate

@@ -231,7 +231,7 @@ func TestPartWithATornEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, first := range []uint64{last, last + 1, last + 2} {
-					p, err := OpenPart(before, first)
+					p, err := OpenPart(before, first, nil)
 					if err != nil {
 						refused++
 						if damaged != tail || !strings.Contains(err.Error(), tail) {
@@ -292,7 +292,7 @@ func readPart(dir string, first uint64) (text string, err error) {
 	if !errors.Is(err, durable.ErrDamaged) {
 		return "", err
 	}
-	p, err := OpenPart(dir, first)
+	p, err := OpenPart(dir, first, nil)
 	if err != nil {
 		return "", err
 	}
