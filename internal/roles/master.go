@@ -167,7 +167,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Kernel: m.syncs.mark.Kernel(), AfterFailedSync: cfg.AfterFailedSync,
 		ReadCache: cfg.ReadCache, TileCache: cfg.TileCache, Limits: cfg.Limits, Logger: cfg.Logger, Disk: m.space.Disk,
 		Flags: cfg.Options.Access(), Issuer: issuer, Certificate: reported, Secrets: own.Report, Histograms: histograms,
-		AtRest:  m.store.AtRest,
+		AtRest: m.store.AtRest,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},
