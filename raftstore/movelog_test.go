@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/logstore"
@@ -42,7 +43,13 @@ func databaseNode(t *testing.T) *node {
 // openFolder opens the files of a folder, as [Open] does before it moves the log.
 func openFolder(t *testing.T, dir string) *dataFolder {
 	t.Helper()
-	f, err := lockFolder(dir, nil, hclog.NewNullLogger())
+	return openFolderWith(t, dir, nil)
+}
+
+// openFolderWith is openFolder with at-rest keys.
+func openFolderWith(t *testing.T, dir string, keys *atrest.Ring) *dataFolder {
+	t.Helper()
+	f, err := lockFolder(dir, keys, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,9 @@ func DecryptAtRest(dir string, keys *atrest.Ring) error { return rewriteMaster(d
 
 // rewriteMaster is [raftstore.RewriteAtRest]. A folder in which a sync has failed is refused as at a start.
 func rewriteMaster(dir string, keys, former *atrest.Ring) error {
+	if _, err := raftstore.CountAtRest(dir); err != nil {
+		return err // it is no data folder, and none is to be made
+	}
 	mark, err := durable.OpenSyncMark(dir, false)
 	if err != nil {
 		return err

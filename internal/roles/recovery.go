@@ -45,8 +45,8 @@ type RecoverConfig struct {
 	ResumeRecovery uint64
 	// Rehearsal makes a separate group from a copy of a folder, under a cluster token that must differ from that of the
 	// group that was copied. No node of that group is called. FromStorage may name storage nodes of the rehearsal.
-	Rehearsal bool
-	NewLogKey bool // drop the log's name and keys, so that the next leader founds another log
+	Rehearsal  bool
+	NewLogKey  bool   // drop the log's name and keys, so that the next leader founds another log
 	AtRestKeys string // file with the keys of a folder that is encrypted at rest; "" for none
 	// AfterFailedSync recovers a folder of which a sync failed since the machine was started.
 	AfterFailedSync bool

@@ -15,12 +15,15 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // TestReadWhileTrimmed reads entries whose segment is closed by a deletion before the library has found it. A deleted
 // entry gives [raft.ErrLogNotFound], and another one is read again.
-func TestReadWhileTrimmed(t *testing.T) {
+func TestReadWhileTrimmed(t *testing.T) { bothWays(t, testReadWhileTrimmed) }
+
+func testReadWhileTrimmed(t *testing.T, keys *atrest.Ring) {
 	for _, c := range []struct {
 		name      string
 		low, high uint64 // deleted meanwhile
@@ -35,7 +38,7 @@ func TestReadWhileTrimmed(t *testing.T) {
 		{"all", 1, 40, 7, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := newTestLog(t)
+			l := newTestLog(t, keys)
 			for range 40 {
 				l.append(3, 1)
 			}
@@ -52,7 +55,7 @@ func TestReadWhileTrimmed(t *testing.T) {
 			}
 		})
 	}
-	l := newTestLog(t)
+	l := newTestLog(t, keys)
 	l.append(3, 1)
 	l.read = func(uint64, *raft.Log) error { return os.ErrClosed }
 	if err := l.GetLog(1, new(raft.Log)); !errors.Is(err, os.ErrClosed) {
@@ -63,9 +66,11 @@ func TestReadWhileTrimmed(t *testing.T) {
 // TestPartOfADamagedLog alters every byte of every segment, and removes each, and reads the entries behind a snapshot.
 // It succeeds where only entries in front of them are damaged. No wrong or missing entry is ever passed over. The same
 // where the payloads have the form of batches with the next entries.
-func TestPartOfADamagedLog(t *testing.T) {
+func TestPartOfADamagedLog(t *testing.T) { bothWays(t, testPartOfADamagedLog) }
+
+func testPartOfADamagedLog(t *testing.T, keys *atrest.Ring) {
 	t.Run("random", func(t *testing.T) {
-		l := newTestLog(t)
+		l := newTestLog(t, keys)
 		for range 14 {
 			l.append(3, 1+l.rng.IntN(3))
 		}
@@ -171,7 +176,7 @@ func (l *testLog) readParts(middle uint64, step int, mayRefuse bool) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := readPart(dir, first)
+				got, err := readPart(dir, l.ring, first)
 				switch {
 				case err == nil && got != want.String():
 					t.Errorf("from %d, %s, byte %d: %.300s, want %.300s", first, path, at, got, want.String())
@@ -197,11 +202,13 @@ func (l *testLog) readParts(middle uint64, step int, mayRefuse bool) {
 // TestPartWithATornEnd ends a process within an append whose payload has the form of batches, at each byte: one of
 // these may be the last that was written. A byte of an earlier segment is damaged, or one of the last segment. The
 // entries of the payload are never used.
-func TestPartWithATornEnd(t *testing.T) {
+func TestPartWithATornEnd(t *testing.T) { bothWays(t, testPartWithATornEnd) }
+
+func testPartWithATornEnd(t *testing.T, keys *atrest.Ring) {
 	sizes := map[string]int{"an earlier segment": testSegment, "the last segment": 8 * testSegment}
 	for name, segmentBytes := range sizes {
 		t.Run(name, func(t *testing.T) {
-			l := newTestLogOf(t, segmentBytes)
+			l := newTestLogOf(t, keys, segmentBytes)
 			for l.end() <= 12 {
 				l.append(4, 1)
 			}
@@ -231,7 +238,7 @@ func TestPartWithATornEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, first := range []uint64{last, last + 1, last + 2} {
-					p, err := OpenPart(before, first, nil)
+					p, err := OpenPart(before, first, keys)
 					if err != nil {
 						refused++
 						if damaged != tail || !strings.Contains(err.Error(), tail) {
@@ -283,8 +290,8 @@ func memCopy(t *testing.T, from string) string {
 
 // readPart reads the entries from first on: with Open, or where that refuses the log, with OpenPart. Then it clears the
 // log, which must be usable.
-func readPart(dir string, first uint64) (text string, err error) {
-	l, err := Open(dir, options(dir))
+func readPart(dir string, keys *atrest.Ring, first uint64) (text string, err error) {
+	l, err := Open(dir, optionsWith(dir, keys))
 	if err == nil {
 		defer func() { err = errors.Join(err, l.Close(false)) }()
 		return entriesFrom(l, first)
@@ -292,7 +299,7 @@ func readPart(dir string, first uint64) (text string, err error) {
 	if !errors.Is(err, durable.ErrDamaged) {
 		return "", err
 	}
-	p, err := OpenPart(dir, first, nil)
+	p, err := OpenPart(dir, first, keys)
 	if err != nil {
 		return "", err
 	}
@@ -302,7 +309,7 @@ func readPart(dir string, first uint64) (text string, err error) {
 	if err := Clear(dir); err != nil {
 		return "", err
 	}
-	l, err = Open(dir, options(dir))
+	l, err = Open(dir, optionsWith(dir, keys))
 	if err != nil {
 		return "", err
 	}

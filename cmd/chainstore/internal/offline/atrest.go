@@ -141,8 +141,8 @@ func newAtRestDecrypt() *cobra.Command {
 		Long: `Write the log and the snapshots of a stopped master again in clear. Afterwards start it without
 --at-rest-keys, or start an older version. An interruption does no harm: run the command again.
 
-The former key stays of use: files in the folder "damaged" are not decrypted. Storage nodes have no way back: start a
-new one without keys, and remove the old one.`,
+Files in the folder "damaged" are not decrypted: keep their keys. A storage node has no way back: start a new one
+without keys, and remove the old one.`,
 		Example: "  chainstore at-rest decrypt --data /var/lib/chainstore/master " +
 			"--at-rest-keys /etc/chainstore/at-rest.keys",
 		Args:              cobra.NoArgs,
