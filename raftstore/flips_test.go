@@ -338,7 +338,7 @@ func testEveryFlipWhileRunning(t *testing.T, keys *atrest.Ring) {
 			}
 			switch got, err := read(file); {
 			case err != nil && (!errors.Is(err, ErrDisk) || errors.Is(err, atrest.ErrNoKey) ||
-				 !strings.Contains(err.Error(), filepath.Base(file))):
+				!strings.Contains(err.Error(), filepath.Base(file))):
 				t.Errorf("%s, byte %d: %v", file, at, err)
 			case err != nil:
 				refused++
