@@ -108,11 +108,18 @@ func TestAtRest(t *testing.T) {
 	c.awaitSettled(3)
 	c.checkServed(o)
 	status := c.awaitStatus()
-	for _, m := range status.Masters {
-		if m.AtRest == nil || *m.AtRest != (wire.AtRest{Key: second.Current().String()}) {
-			t.Errorf("master %s: %+v", m.ID, m.AtRest)
+	c.await("the status to have the encryption of all masters", func() string {
+		s, err := c.adminStatus()
+		if err != nil {
+			return err.Error()
 		}
-	}
+		for _, m := range s.Masters {
+			if m.AtRest == nil || *m.AtRest != (wire.AtRest{Key: second.Current().String()}) {
+				return fmt.Sprintf("master %s: %+v", m.ID, m.AtRest)
+			}
+		}
+		return ""
+	})
 	c.stop()
 	if second, err = atrest.Load(keys); err != nil {
 		t.Fatal(err)

@@ -180,8 +180,8 @@ func (k *keyring) find(number uint32) *atrest.DataKey {
 
 // idsOf returns the ids of the operator's keys that data keys need.
 func idsOf(list []logKey) (ids []atrest.ID) {
-	for _, key := range list {
-		if id := atrest.IDOf(key.header); !slices.Contains(ids, id) {
+	for i := range list { // an append may change the rest of a key
+		if id := atrest.IDOf(list[i].header); !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
