@@ -24,8 +24,9 @@ const (
 	secondAtRestKey = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
 )
 
-// TestAtRest runs a cluster whose masters and storage nodes encrypt. Under load the key is replaced, masters are killed,
-// and a storage node is killed, loses a segment and is repaired. No file of a node may have the key of a record in clear.
+// TestAtRest runs a cluster whose masters and storage nodes encrypt. Under load the key is replaced, masters are
+// killed, and a storage node is killed, loses a segment and is repaired. No file of a node may have the key of a record
+// in clear.
 func TestAtRest(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys")
 	write := func(lines ...string) {

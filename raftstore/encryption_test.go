@@ -353,8 +353,8 @@ func TestEncryptKilled(t *testing.T) {
 	}
 }
 
-// TestEncryptWithoutRoom starts a master with keys on a folder in clear whose disk has no room for copies. It works, what
-// is new is encrypted, and it says what is in clear until a start finds room.
+// TestEncryptWithoutRoom starts a master with keys on a folder in clear whose disk has no room for copies. It works,
+// what is new is encrypted, and it says what is in clear until a start finds room.
 func TestEncryptWithoutRoom(t *testing.T) {
 	t.Parallel()
 	n := plainMaster(t)
@@ -452,8 +452,8 @@ func TestEncryptedGroup(t *testing.T) {
 	})
 }
 
-// TestRecoverEncrypted recovers an encrypted folder whose log is damaged. What is written is encrypted too, and the data
-// keys of what is moved aside are beside it.
+// TestRecoverEncrypted recovers an encrypted folder whose log is damaged. What is written is encrypted too, and the
+// data keys of what is moved aside are beside it.
 func TestRecoverEncrypted(t *testing.T) {
 	t.Parallel()
 	keys := testKeys(t, 1)
@@ -510,8 +510,8 @@ func TestRecoverEncrypted(t *testing.T) {
 	}
 }
 
-// TestOlderProgramRefusesEncryption starts a program of an earlier commit on an encrypted folder: it refuses and changes
-// nothing but its lock. It opens a decrypted one whose log was moved back.
+// TestOlderProgramRefusesEncryption starts a program of an earlier commit on an encrypted folder: it refuses and
+// changes nothing but its lock. It opens a decrypted one whose log was moved back.
 func TestOlderProgramRefusesEncryption(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds an earlier program")

@@ -23,9 +23,10 @@ var (
 	syncCall     = regexp.MustCompile(`\bf(?:data)?sync\(.*= 0$`)
 )
 
-// TestPowerCutDuringTheMove moves a log in a process of its own, in both directions, encrypts and decrypts a folder, and
-// installs a snapshot of the leader. It cuts the power after each system call that changes a file, and at each sync, which fails: only what was
-// synced is left, or all of it, or any part of the rest. Each start finds the whole log and the votes.
+// TestPowerCutDuringTheMove moves a log in a process of its own, in both directions, encrypts and decrypts a folder,
+// and installs a snapshot of the leader. It cuts the power after each system call that changes a file, and at each
+// sync, which fails: only what was synced is left, or all of it, or any part of the rest. Each start finds the whole
+// log and the votes.
 func TestPowerCutDuringTheMove(t *testing.T) {
 	if what, dir, ok := strings.Cut(os.Getenv(powerCutEnv), ":"); ok {
 		tracedChange(t, what, dir)

@@ -64,8 +64,8 @@ func (m *master) takeProfile(c *gin.Context, q wire.ProfileRequest) error {
 	return nil
 }
 
-// clusterStatus answers with the status. Only administrators see which secrets and at-rest keys the nodes use, and which
-// workers wait.
+// clusterStatus answers with the status. Only administrators see which secrets and at-rest keys the nodes use, and
+// which workers wait.
 func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	status := m.node.Cluster(c.Request.Context())
 	if !from.may(wire.RoleAuditor) {
@@ -75,8 +75,8 @@ func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	return nil
 }
 
-// hideSecrets removes what is said about the secrets and the at-rest keys of the nodes, about workers that wait for approval, and about the
-// failures of the OIDC issuer.
+// hideSecrets removes what is said about the secrets and the at-rest keys of the nodes, about workers that wait for
+// approval, and about the failures of the OIDC issuer.
 func hideSecrets(status *wire.Cluster) {
 	status.Waiting = nil
 	all := len(status.NoticesCoded)

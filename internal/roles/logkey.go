@@ -79,8 +79,8 @@ func readPrivateFile(flag, path, what string) (_ string, err error) {
 
 // BackupLogKeys reads the private keys of the log from the data folder of a stopped master, which may be a removed one.
 // It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under a value
-// of the secret. Keys that are sealed under another one are logged. Nothing in the folder changes except its lock. atRest
-// has the keys of a folder that is encrypted at rest, nil for none.
+// of the secret. Keys that are sealed under another one are logged. Nothing in the folder changes except its lock.
+// atRest has the keys of a folder that is encrypted at rest, nil for none.
 func BackupLogKeys(
 	data string, secret []string, atRest *atrest.Ring, log hclog.Logger,
 ) (_ []*signing.Key, err error) {

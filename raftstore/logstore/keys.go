@@ -17,7 +17,8 @@ import (
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
 
-// keysFormat is the format of one copy of the file "keys", which has the data keys of a log that is encrypted. Its body:
+// keysFormat is the format of one copy of the file "keys", which has the data keys of a log that is encrypted. Its
+// body:
 //
 //	count u32 ‖ key × count ‖ zeros up to the end of a page
 //	key = number u32 ‖ key header[88]
@@ -297,8 +298,8 @@ func (k *keyring) open(l *raft.Log) error {
 
 // errNoNumber is the error of an entry whose data key the file does not have. It wraps [durable.ErrDamaged].
 func (k *keyring) errNoNumber(index uint64, number uint32) error {
-	return fmt.Errorf("%w: entry %d is encrypted with data key %d, which %s does not have: put the newer file back, or "+
-		"%s", durable.ErrDamaged, index, number, k.path, raftconfig.Remedy)
+	return fmt.Errorf("%w: entry %d is encrypted with data key %d, which %s does not have: put the newer file back, "+
+		"or %s", durable.ErrDamaged, index, number, k.path, raftconfig.Remedy)
 }
 
 // CheckKeys returns an error that wraps [atrest.ErrNoKey] and names the file if a log, or a file with the data keys of

@@ -164,7 +164,8 @@ func TestEncryptALog(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		found, err := CountAtRest(dir)
-		if names := filesWith(t, dir); err != nil || (found.Plain > 0) != (ring == nil) || (len(names) > 0) != (ring == nil) {
+		names := filesWith(t, dir)
+		if err != nil || (found.Plain > 0) != (ring == nil) || (len(names) > 0) != (ring == nil) {
 			t.Errorf("%s: %+v, %v, text in %v", name, found, err, names)
 		}
 		got, err := read(dir, ring)

@@ -227,8 +227,8 @@ func (l *Log) rolls(logs []*raft.Log) bool {
 func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs appends entries, which must follow the last one. They are durable when it returns. Entries without a
-// checksum in their extension field get it. With keys, they are stored encrypted. The error wraps [ErrTooLarge] if one has more than [MaxCommand] bytes, or
-// [ErrPutOff]; then none is stored.
+// checksum in their extension field get it. With keys, they are stored encrypted. The error wraps [ErrTooLarge] if one
+// has more than [MaxCommand] bytes, or [ErrPutOff]; then none is stored.
 func (l *Log) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
