@@ -77,7 +77,10 @@ func (f *dataFolder) encrypt() error {
 	if err != nil {
 		f.log.Warn("a part of the data folder stays in clear until the next start", "folder", f.dir, "error", err)
 	}
-	return f.rewrap()
+	if err := f.rewrap(); err != nil && f.fail.get() == nil {
+		f.log.Warn("files are not under the current at-rest key", "error", err) // followKeys tries it again
+	}
+	return f.fail.get()
 }
 
 // rewrite writes log and snapshots again: those that are not encrypted, or not decrypted if there are no keys; with all
@@ -165,7 +168,7 @@ func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 	encrypted := map[string]bool{}
 	for _, meta := range list {
 		_, encrypted[meta.ID], err = snapfile.KeyOf(filepath.Join(s.dir, meta.ID), stateFile)
-		if err != nil {
+		if err != nil && !encrypted[meta.ID] { // else its key is damaged: the reader of the snapshot says so
 			return diskError("read the snapshot "+filepath.Join(s.dir, meta.ID), err)
 		}
 	}
@@ -239,8 +242,8 @@ func (s *snapshotStore) digest(id string, to io.Writer) (sum [sha256.Size]byte, 
 	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
-// rewrap brings all data keys under the operator's current key. Where the error can be retried, it wraps
-// [durable.ErrExhausted]; any other one is a failure.
+// rewrap brings all data keys under the operator's current key. It may be tried again after an error, unless a write
+// has failed for another reason than a lack of room: that is reported as a failure.
 func (f *dataFolder) rewrap() error {
 	path := logPath(f.dir)
 	changed, err := f.segments.Renew()
@@ -252,12 +255,11 @@ func (f *dataFolder) rewrap() error {
 	case changed:
 		f.log.Info("the log is under the current at-rest key", "key", f.keys.Current())
 	}
+	var errs []error
 	for _, id := range snapshotIDs(f.dir) {
-		if err := f.snaps.rewrap(id); err != nil {
-			return err
-		}
+		errs = append(errs, f.snaps.rewrap(id))
 	}
-	return f.rewrapAside()
+	return errors.Join(append(errs, f.rewrapAside())...)
 }
 
 // rewrap brings the data key of a snapshot under the operator's current key.
@@ -268,8 +270,8 @@ func (s *snapshotStore) rewrap(id string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // a newer one has replaced it
 		return nil
-	case durable.CanRetry(err):
-		return diskError("write to the snapshot "+id, err)
+	case err != nil && (!changed || durable.CanRetry(err)):
+		return diskError("snapshot "+id, err)
 	case err != nil:
 		return s.fail.disk("write to the snapshot "+id, err)
 	case changed:
@@ -504,5 +506,5 @@ func (r *Recovery) rewriteAtRest(keys *atrest.Ring) error {
 	if !keys.Has() {
 		return save(logInSegments)
 	}
-	return nil
+	return r.rewrap()
 }

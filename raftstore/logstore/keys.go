@@ -165,9 +165,7 @@ func (k *keyring) write(list []logKey) error {
 	return nil
 }
 
-// has reports whether there is a key of that number.
-func (k *keyring) has(number uint32) bool { return k.find(number) != nil }
-
+// find returns the data key of a number, nil if there is none.
 func (k *keyring) find(number uint32) *atrest.DataKey {
 	k.mu.RLock()
 	defer k.mu.RUnlock()

@@ -196,8 +196,8 @@ func CheckKey(dir string, ring *atrest.Ring) error {
 	return nil
 }
 
-// Rewrap encrypts the data key of the snapshot in a folder with the operator's current key, unless it is. The error is
-// that of a write, or wraps [durable.ErrDamaged] or [atrest.ErrNoKey]. A folder without a key has nothing to change.
+// Rewrap encrypts the data key of the snapshot in a folder with the operator's current key, unless it is. A folder
+// without a key has nothing to change. An error is that of a write if changed is true, else the key cannot be read.
 func Rewrap(dir, id string, ring *atrest.Ring) (changed bool, err error) {
 	path := filepath.Join(dir, KeyFile)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -211,8 +211,7 @@ func Rewrap(dir, id string, ring *atrest.Ring) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
-	err = keyFormat.Write(path, ring.Wrap(key, keyName(id)))
-	return err == nil, err
+	return true, keyFormat.Write(path, ring.Wrap(key, keyName(id)))
 }
 
 // KeyOf returns the id of the operator's key that the snapshot in a folder needs. encrypted is false for one in clear,
