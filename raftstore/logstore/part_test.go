@@ -93,7 +93,7 @@ func testPartOfADamagedLog(t *testing.T, keys *atrest.Ring) {
 		{"batches up to the end of each segment", 12, 2, testSegment},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := newTestLogOf(t, c.segmentBytes)
+			l := newTestLogOf(t, keys, c.segmentBytes)
 			for l.end() <= 6 {
 				l.appendData(4, c.each, func(index uint64) []byte { return batches(index, index+c.count, 4) })
 			}
