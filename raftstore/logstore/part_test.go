@@ -78,8 +78,15 @@ func testPartOfADamagedLog(t *testing.T, keys *atrest.Ring) {
 		l.append(4, 2)
 		l.remove(1, 3)
 		l.append(4, 1)
-		l.readParts(l.end()-2, 1, false)
+		step := 1
+		if keys.Has() {
+			step = 7
+		}
+		l.readParts(l.end()-2, step, false)
 	})
+	if keys.Has() {
+		return // what is stored of a payload has no form
+	}
 	for _, c := range []struct {
 		name         string
 		count        uint64 // of batches in a payload
@@ -202,13 +209,11 @@ func (l *testLog) readParts(middle uint64, step int, mayRefuse bool) {
 // TestPartWithATornEnd ends a process within an append whose payload has the form of batches, at each byte: one of
 // these may be the last that was written. A byte of an earlier segment is damaged, or one of the last segment. The
 // entries of the payload are never used.
-func TestPartWithATornEnd(t *testing.T) { bothWays(t, testPartWithATornEnd) }
-
-func testPartWithATornEnd(t *testing.T, keys *atrest.Ring) {
+func TestPartWithATornEnd(t *testing.T) {
 	sizes := map[string]int{"an earlier segment": testSegment, "the last segment": 8 * testSegment}
 	for name, segmentBytes := range sizes {
 		t.Run(name, func(t *testing.T) {
-			l := newTestLogOf(t, keys, segmentBytes)
+			l := newTestLogOf(t, nil, segmentBytes)
 			for l.end() <= 12 {
 				l.append(4, 1)
 			}
@@ -238,7 +243,7 @@ func testPartWithATornEnd(t *testing.T, keys *atrest.Ring) {
 					t.Fatal(err)
 				}
 				for _, first := range []uint64{last, last + 1, last + 2} {
-					p, err := OpenPart(before, first, keys)
+					p, err := OpenPart(before, first, nil)
 					if err != nil {
 						refused++
 						if damaged != tail || !strings.Contains(err.Error(), tail) {
