@@ -476,7 +476,7 @@ func TestUndoRecovery(t *testing.T) {
 // group still works.
 func recoverBlindly(t *testing.T, role devcluster.Role) {
 	t.Helper()
-	rescue, err := raftstore.OpenRecovery(role.Data, false, nil)
+	rescue, err := raftstore.OpenRecovery(role.Data, false, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

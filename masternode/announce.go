@@ -157,7 +157,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	defer cancel()
 	// A leader of an older version would refuse them.
 	own.Signs, own.Level, own.Time, own.Disk, own.Flags = false, 0, 0, wire.Disk{}, wire.AccessFlags{}
-	own.Certificate, own.Secrets, own.TLS, own.Key = nil, nil, nil, ""
+	own.Certificate, own.Secrets, own.TLS, own.AtRest, own.Key = nil, nil, nil, nil, ""
 	answer, err := n.cfg.Masters.Announce(asking, url, n.proven(own, there.Group, there.Level), false)
 	if errors.Is(err, wire.ErrRemoved) {
 		err = n.checkRemoval(own, url, err)

@@ -113,7 +113,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	for i := range c.Masters {
 		m := &c.Masters[i]
 		m.Disk, m.Certificate = leading.Disks[m.ID], leading.Certificates[m.ID]
-		m.Secrets, m.TLS = leading.Secrets[m.ID], leading.TLS[m.ID]
+		m.Secrets, m.TLS, m.AtRest = leading.Secrets[m.ID], leading.TLS[m.ID], leading.AtRest[m.ID]
 	}
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -172,6 +172,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	}
 	notices.addRefusals(&c, leading.Refusals)
 	notices.addDisks(leading)
+	notices.addAtRest(leading.AtRest)
 	notices.addCertificates(leading.Certificates, n.cfg.Clock())
 	notices.addSecrets(leading.Secrets)
 	notices.addTLS(v.TLS.Step, leading)

@@ -51,6 +51,8 @@ type Config struct {
 	Flags     wire.AccessFlags // of this master
 	// Issuer returns why the keys of the OIDC issuer cannot be fetched, "" where they can; nil without an issuer.
 	Issuer func() string
+	// AtRest is the encryption of this master's data folder; nil, or it returns nil, without at-rest keys.
+	AtRest func() *wire.AtRest
 	// Certificate is that of this master; nil, or it returns nil, without TLS.
 	Certificate func() *wire.Certificate
 	// Secrets are those that this master uses; nil for unknown.
@@ -160,6 +162,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Disk == nil {
 		cfg.Disk = func() wire.Disk { return wire.Disk{} }
 	}
+	if cfg.AtRest == nil {
+		cfg.AtRest = func() *wire.AtRest { return nil }
+	}
 	if cfg.Certificate == nil {
 		cfg.Certificate = func() *wire.Certificate { return nil }
 	}
@@ -185,6 +190,7 @@ func New(cfg Config) (*Node, error) {
 		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
 		Disk: cfg.Disk, Flags: cfg.Flags, Certificate: cfg.Certificate, Secrets: cfg.Secrets,
+		AtRest: cfg.AtRest,
 		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams, n.searching = make(chan struct{}, maxStreams), make(chan struct{}, 1)
@@ -252,6 +258,7 @@ func (n *Node) Member() wire.Member {
 	m.URL, m.Signs, m.Level = n.ownURL(), true, masterfsm.ProtocolLevel
 	m.Disk, m.Flags, m.Certificate = n.cfg.Disk(), n.cfg.Flags, n.cfg.Certificate()
 	m.Secrets, m.TLS = n.cfg.Secrets(), &wire.TLSUse{Step: n.TLSStep()}
+	m.AtRest = n.cfg.AtRest()
 	m.Key = n.cfg.Key.Public()
 	m.Time = uint64(max(1, n.cfg.Clock().UnixMilli()))
 	if m.Group == "" {

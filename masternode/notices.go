@@ -145,6 +145,15 @@ func (l *noticeList) addDisks(leading leader.Status) {
 	}
 }
 
+// addAtRest adds a notice about each master that has at-rest keys and files in clear.
+func (l *noticeList) addAtRest(list map[string]*wire.AtRest) {
+	for _, id := range slices.Sorted(maps.Keys(list)) {
+		if plain := list[id].Plain; plain > 0 {
+			l.add(wire.CodeAtRestPlain, wire.Args{"node": id, "count": plain})
+		}
+	}
+}
+
 // certificateSoon is how long before the end of a certificate there is a notice.
 const certificateSoon = 14 * 24 * time.Hour
 

@@ -34,7 +34,7 @@ func TestLostLogRefused(t *testing.T) {
 			!strings.Contains(err.Error(), "--join") {
 			t.Errorf("raft.db lost, way %d: %v", i, err)
 		}
-		if r, err := OpenRecovery(n.cfg.Dir, false, nil); !errors.Is(err, ErrDisk) {
+		if r, err := OpenRecovery(n.cfg.Dir, false, nil, nil); !errors.Is(err, ErrDisk) {
 			t.Errorf("recovered from, way %d: %v", i, errors.Join(err, r.Close()))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -31,6 +32,8 @@ type dataFolder struct {
 
 	segmentBytes int // of the log, 0 for the default
 
+	keys *atrest.Ring // of the operator, for encryption at rest; nil for none
+
 	// Set by open.
 	bolt     *raftboltdb.BoltStore // raft.db
 	segments *logstore.Log         // the folder log, nil where the log is in raft.db
@@ -45,8 +48,12 @@ func databasePath(dir string) string { return filepath.Join(dir, "raft.db") }
 // logPath returns the path of the folder with the segments of the log.
 func logPath(dir string) string { return filepath.Join(dir, "log") }
 
-// lockFolder locks a folder, which it creates if it is missing, and reads the identity.
-func lockFolder(dir string, log hclog.Logger) (*dataFolder, error) {
+// snapshotsPath returns the path of the folder with the snapshots.
+func snapshotsPath(dir string) string { return filepath.Join(dir, "snapshots") }
+
+// lockFolder locks a folder, which it creates if it is missing, and reads the identity. keys are those of the operator.
+// The error wraps [atrest.ErrNoKey] if one is missing.
+func lockFolder(dir string, keys *atrest.Ring, log hclog.Logger) (*dataFolder, error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
@@ -58,8 +65,8 @@ func lockFolder(dir string, log hclog.Logger) (*dataFolder, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	f := &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure(), reserved: noLimit}
-	if err := f.checkNew(); err != nil {
+	f := &dataFolder{dir: dir, log: log, lock: lock, identity: id, fail: newFailure(), reserved: noLimit, keys: keys}
+	if err := errors.Join(f.checkNew(), f.checkKeys()); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return f, nil
@@ -96,9 +103,11 @@ func (f *dataFolder) open() (err error) {
 	if f.bolt, err = raftconfig.OpenLog(path); err != nil {
 		return diskError("open "+path, err)
 	}
-	if f.snaps, err = openSnapshots(f.dir, f.fail, f.watchdog, f.reserved, raftconfig.WarningsOnly(f.log)); err != nil {
-		return diskError("open "+filepath.Join(f.dir, "snapshots"), err)
+	f.snaps, err = openSnapshots(f.dir, f.keys, f.fail, f.watchdog, f.reserved, raftconfig.WarningsOnly(f.log))
+	if err != nil {
+		return diskError("open "+snapshotsPath(f.dir), err)
 	}
+	f.snaps.encrypts = f.identity.Version == encryptedAtRest
 	if err := durable.RemoveUnfinished(f.dir); err != nil {
 		f.log.Warn("temporary files stay in the data folder", "error", err)
 	}
@@ -111,7 +120,7 @@ func (f *dataFolder) open() (err error) {
 
 // openLog opens the log where the identity says that it is.
 func (f *dataFolder) openLog() error {
-	if f.identity.Version == logInSegments {
+	if f.identity.inSegments() {
 		return f.openSegments()
 	}
 	moved, _, err := f.movedState()
@@ -186,6 +195,9 @@ func newestEntry(log raft.LogStore) (last entryID, err error) {
 
 func (f *dataFolder) openSegments() error {
 	path := logPath(f.dir)
+	if err := f.finishReplacement(); err != nil {
+		return diskError("open "+path, err)
+	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -205,7 +217,7 @@ func (f *dataFolder) openSegments() error {
 
 func (f *dataFolder) logOptions() logstore.Options {
 	return logstore.Options{
-		Aside: filepath.Join(f.dir, "damaged"), SegmentBytes: f.segmentBytes, Logger: raftconfig.WarningsOnly(f.log),
+		Aside: asidePath(f.dir), SegmentBytes: f.segmentBytes, Logger: raftconfig.WarningsOnly(f.log), Keys: f.keys,
 		Failed: func(err error) { _ = f.fail.disk("write to "+logPath(f.dir), err) },
 	}
 }
@@ -285,7 +297,7 @@ func (f *dataFolder) moveIfDue() error {
 	switch {
 	case stays:
 		return f.removeCopy()
-	case id.Version == logInSegments:
+	case id.inSegments():
 		return f.finishMove()
 	}
 	return f.moveLog()
@@ -313,6 +325,9 @@ func (f *dataFolder) moveSteps() []func() error {
 		func() error {
 			id := f.identity
 			id.Version = logInSegments
+			if f.keys.Has() {
+				id.Version = encryptedAtRest
+			}
 			return f.saveIdentity(id)
 		},
 		f.finishMove,
@@ -484,7 +499,10 @@ func LogToDatabase(dir string, mark *durable.SyncMark, log hclog.Logger) (moved 
 	if _, err := os.Stat(filepath.Join(dir, "master.json")); err != nil {
 		return false, fmt.Errorf("%s is not the folder of a master: %w", dir, err)
 	}
-	f, err := lockFolder(dir, log)
+	f, err := lockFolder(dir, nil, log)
+	if errors.Is(err, atrest.ErrNoKey) {
+		err = fmt.Errorf("the folder is encrypted at rest, decrypt it first with 'chainstore at-rest decrypt': %w", err)
+	}
 	if err != nil {
 		return false, err
 	}

@@ -17,7 +17,7 @@ import (
 // smallSegments opens a folder whose log has segments of so many bytes.
 func smallSegments(t *testing.T, dir string, size int) *dataFolder {
 	t.Helper()
-	f, err := lockFolder(dir, hclog.NewNullLogger())
+	f, err := lockFolder(dir, nil, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

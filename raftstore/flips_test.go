@@ -17,16 +17,18 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // tinyMaster founds a group of one with small segments, and lets it take two snapshots and vote. Its log keeps all
-// entries.
-func tinyMaster(t *testing.T) *node {
+// entries. keys are for a folder that is encrypted, nil for one in clear.
+func tinyMaster(t *testing.T, keys *atrest.Ring) *node {
 	t.Helper()
 	cfg := testConfig(t, memDir(t))
+	cfg.AtRest = keys
 	cfg.SnapshotEntries, cfg.SnapshotBytes, cfg.TrailingBytes = 1000, 1<<30, 1<<30
 	n := openNode(t, cfg)
 	n.segmentBytes = 1024
@@ -47,8 +49,8 @@ func tinyMaster(t *testing.T) *node {
 
 // readFolder starts a folder without raft, and returns everything that raft would have: the identity, the starts, the
 // votes, the log and the state.
-func readFolder(dir string) (content string, err error) {
-	f, err := lockFolder(dir, hclog.NewNullLogger())
+func readFolder(dir string, keys *atrest.Ring) (content string, err error) {
+	f, err := lockFolder(dir, keys, hclog.NewNullLogger())
 	if err != nil {
 		return "", err
 	}
@@ -66,10 +68,16 @@ func readFolder(dir string) (content string, err error) {
 		if err != nil {
 			return err
 		}
+		if err := (&Store{dataFolder: f}).checkFolder(); err != nil {
+			return err
+		}
+		if err := f.encrypt(); err != nil {
+			return err
+		}
 		id := f.identity
 		id.Checksum = ""
 		fmt.Fprintf(&all, "%+v\n%+v\n", id, starts)
-		if err := errors.Join((&Store{dataFolder: f}).checkFolder(), r.read()); err != nil {
+		if err := r.read(); err != nil {
 			return err
 		}
 		if len(r.damaged) > 0 && r.base != nil && r.damaged[0].Index > r.base.Index {
@@ -195,20 +203,22 @@ func restore(own, dir string, original map[string]string) error {
 }
 
 // TestEveryFlipOfAFolder flips a bit of every byte of every file of a stopped master. Each start refuses the folder
-// with the name of the file, or finds the same identity, votes, log and state.
-func TestEveryFlipOfAFolder(t *testing.T) {
+// with the name of the file, or finds the same identity, votes, log and state. None counts as one whose key is missing.
+func TestEveryFlipOfAFolder(t *testing.T) { bothWays(t, testEveryFlipOfAFolder) }
+
+func testEveryFlipOfAFolder(t *testing.T, keys *atrest.Ring) {
 	t.Parallel()
-	n := tinyMaster(t)
+	n := tinyMaster(t, keys)
 	n.stop()
 	path := databasePath(n.cfg.Dir)
 	if data, err := os.ReadFile(path); err != nil || os.WriteFile(path, usedPages(data), 0o600) != nil {
 		t.Fatal(err)
 	}
-	want, err := readFolder(n.cfg.Dir)
+	want, err := readFolder(n.cfg.Dir, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := readFolder(n.cfg.Dir); err != nil || again != want {
+	if again, err := readFolder(n.cfg.Dir, keys); err != nil || again != want {
 		t.Fatalf("a second start: %.2000s, %v, want %.2000s", again, err, want)
 	}
 	if list, err := filepath.Glob(filepath.Join(logPath(n.cfg.Dir), "*.wal")); err != nil || len(list) < 3 {
@@ -220,7 +230,9 @@ func TestEveryFlipOfAFolder(t *testing.T) {
 	}
 	var refused, same atomic.Int64
 	count := everyFlip(t, n.cfg.Dir, step, func(dir, file string, at int) {
-		switch got, err := readFolder(dir); {
+		switch got, err := readFolder(dir, keys); {
+		case errors.Is(err, atrest.ErrNoKey):
+			t.Errorf("%s, byte %d: a key is missing: %v", file, at, err)
 		case err != nil && !strings.Contains(err.Error(), filepath.Base(file)) &&
 			(!strings.HasPrefix(file, "log/") || !strings.Contains(err.Error(), "log/mark")):
 			t.Errorf("%s, byte %d: the error names no file: %v", file, at, err)
@@ -251,11 +263,13 @@ func difference(got, want string) string {
 // TestEveryFlipWhileRunning flips a bit of every byte of the segments, snapshots and raft.db of a running master, as a
 // disk does behind the page cache. Each is read as for a follower that is behind, as for one that gets a snapshot, and
 // as raft reads its votes. A read fails with the name of the file, or returns what was written.
-func TestEveryFlipWhileRunning(t *testing.T) {
+func TestEveryFlipWhileRunning(t *testing.T) { bothWays(t, testEveryFlipWhileRunning) }
+
+func testEveryFlipWhileRunning(t *testing.T, keys *atrest.Ring) {
 	t.Parallel()
-	n := tinyMaster(t)
+	n := tinyMaster(t, keys)
 	n.stop()
-	f := openFolder(t, n.cfg.Dir)
+	f := openFolderWith(t, n.cfg.Dir, keys)
 	defer f.kill(t)
 	// The last transaction of raft.db has the vote, and the one before it another one.
 	for _, candidate := range []string{"other@127.0.0.1:1", "member@127.0.0.1:2"} {
@@ -306,7 +320,8 @@ func TestEveryFlipWhileRunning(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(file, "/") && file != "raft.db" || file == "log/mark" || file == "log/segments" {
+		if !strings.Contains(file, "/") && file != "raft.db" || file == "log/mark" || file == "log/segments" ||
+			file == "log/keys" {
 			continue // a running master only writes them
 		}
 		want, err := read(file)
@@ -322,7 +337,8 @@ func TestEveryFlipWhileRunning(t *testing.T) {
 				t.Fatal(err)
 			}
 			switch got, err := read(file); {
-			case err != nil && (!errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), filepath.Base(file))):
+			case err != nil && (!errors.Is(err, ErrDisk) || errors.Is(err, atrest.ErrNoKey) ||
+				!strings.Contains(err.Error(), filepath.Base(file))):
 				t.Errorf("%s, byte %d: %v", file, at, err)
 			case err != nil:
 				refused++

@@ -193,7 +193,7 @@ func (f *fullFolder) snapshot() {
 	f.t.Helper()
 	f.flush()
 	trailing := f.logs.trailing(f.cfg.TrailingBytes, 2*f.cfg.SnapshotEntries)
-	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.watchdog, noLimit, raftconfig.WarningsOnly(nil))
+	snaps, err := openSnapshots(f.cfg.Dir, nil, f.logs.fail, f.logs.watchdog, noLimit, raftconfig.WarningsOnly(nil))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -21,8 +21,10 @@ import (
 const (
 	logInDatabase = 1 // raft's log is in raft.db
 	logInSegments = 2 // raft's log is in the folder log, and raft.db has term and vote
+	// encryptedAtRest is as logInSegments. Log and snapshots are encrypted, or are being encrypted or decrypted.
+	encryptedAtRest = 3
 
-	formatVersion = logInSegments // the newest
+	formatVersion = encryptedAtRest // the newest
 )
 
 // identity is the content of the file master.json.
@@ -52,6 +54,9 @@ type identity struct {
 
 	isNew bool // there is no file yet
 }
+
+// inSegments reports whether raft's log is in the folder log.
+func (id identity) inSegments() bool { return id.Version >= logInSegments }
 
 // startsPath returns the path of the file of starts in a data folder.
 func startsPath(dir string) string { return filepath.Join(dir, "starts") }

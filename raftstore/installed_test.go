@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
@@ -65,7 +66,13 @@ const unchanged = 1 << 40
 // start starts raft on the folder, after the checks of a start.
 func startFollower(t *testing.T, dir string) *follower {
 	t.Helper()
-	f := &follower{dataFolder: openFolder(t, dir), t: t}
+	return startFollowerWith(t, dir, nil)
+}
+
+// startFollowerWith is startFollower with at-rest keys.
+func startFollowerWith(t *testing.T, dir string, keys *atrest.Ring) *follower {
+	t.Helper()
+	f := &follower{dataFolder: openFolderWith(t, dir, keys), t: t}
 	var owner, leader raft.ServerAddress
 	owner, f.own = raft.NewInmemTransport(raft.ServerAddress(transport.ServerAddress("f", "127.0.0.1:1")))
 	leader, f.leader = raft.NewInmemTransport(raft.ServerAddress(transport.ServerAddress("l", "127.0.0.1:2")))

@@ -232,3 +232,63 @@ func (c *arrival) end(why error) error {
 	}
 	return nil
 }
+
+const (
+	retrySnapshot = time.Second
+	retryLacking  = 5 * time.Second // after a snapshot that lacked a resource
+)
+
+// takeSnapshots takes a snapshot whenever one is due, until the store stops.
+func (s *Store) takeSnapshots(r *raft.Raft) {
+	for {
+		select {
+		case <-s.due:
+		case <-s.stop:
+			return
+		}
+		if err := s.takeSnapshot(r); err != nil && s.fail.get() == nil {
+			pause := retrySnapshot
+			if lacking := s.snaps.lacking.Load(); lacking != nil {
+				pause = retryLacking
+				s.log.Warn("a snapshot is put off, and the log grows meanwhile", "error", *lacking)
+			}
+			// Raft takes none while a change of the members is being committed.
+			s.log.Debug("no snapshot", "error", err)
+			if !s.pause(pause) {
+				return
+			}
+			wake(s.due)
+		}
+	}
+}
+
+// takeSnapshot takes a snapshot when one is due.
+func (s *Store) takeSnapshot(r *raft.Raft) error {
+	s.machine.mu.RLock()
+	due, logged := s.machine.snapshotDue(), s.machine.logged
+	s.machine.mu.RUnlock()
+	if !due {
+		return nil
+	}
+	s.reload(r, func(c *raft.ReloadableConfig) {
+		c.TrailingLogs = s.logs.trailing(s.cfg.TrailingBytes, 2*s.cfg.SnapshotEntries)
+	})
+	start := time.Now()
+	if err := r.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return err
+	}
+	list, err := s.snaps.List()
+	if err != nil {
+		return err
+	}
+	s.machine.mu.Lock()
+	defer s.machine.mu.Unlock()
+	s.machine.snapshotAt = logged
+	if len(list) > 0 {
+		s.logs.dropReplay(list[0].Index)
+		s.machine.policy.last = uint64(list[0].Size)
+		s.snaps.size.Store(uint64(list[0].Size))
+		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
+	}
+	return nil
+}

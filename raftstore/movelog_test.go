@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/logstore"
@@ -42,7 +43,13 @@ func databaseNode(t *testing.T) *node {
 // openFolder opens the files of a folder, as [Open] does before it moves the log.
 func openFolder(t *testing.T, dir string) *dataFolder {
 	t.Helper()
-	f, err := lockFolder(dir, hclog.NewNullLogger())
+	return openFolderWith(t, dir, nil)
+}
+
+// openFolderWith is openFolder with at-rest keys.
+func openFolderWith(t *testing.T, dir string, keys *atrest.Ring) *dataFolder {
+	t.Helper()
+	f, err := lockFolder(dir, keys, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +333,7 @@ func TestLogToDatabase(t *testing.T) {
 			cfg := n.cfg
 			cfg.Dir = filepath.Join(t.TempDir(), "m")
 			copyFolder(t, n.cfg.Dir, cfg.Dir)
-			f, err := lockFolder(cfg.Dir, hclog.NewNullLogger())
+			f, err := lockFolder(cfg.Dir, nil, hclog.NewNullLogger())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -452,7 +459,7 @@ func TestLostSegments(t *testing.T) {
 			!strings.Contains(err.Error(), "--join") {
 			t.Errorf("%s is lost: %v", name, err)
 		}
-		if r, err := OpenRecovery(cfg.Dir, false, nil); !errors.Is(err, ErrDisk) {
+		if r, err := OpenRecovery(cfg.Dir, false, nil, nil); !errors.Is(err, ErrDisk) {
 			t.Errorf("%s is lost, and the rest was recovered: %v", name, errors.Join(err, r.Close()))
 		}
 		if after := folderContent(t, cfg.Dir); len(after) != len(before) {

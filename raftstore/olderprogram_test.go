@@ -165,7 +165,7 @@ func TestOlderProgramDuringTheMove(t *testing.T) {
 // lockOnly locks a folder and opens none of its files.
 func lockOnly(t *testing.T, dir string) *dataFolder {
 	t.Helper()
-	f, err := lockFolder(dir, hclog.NewNullLogger())
+	f, err := lockFolder(dir, nil, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

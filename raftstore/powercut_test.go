@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/e2e/powercut"
+	"github.com/chainstore/chainstore/internal/atrest"
 )
 
 // powerCutEnv names what the test below does as the traced process, and the folder.
@@ -22,9 +23,10 @@ var (
 	syncCall     = regexp.MustCompile(`\bf(?:data)?sync\(.*= 0$`)
 )
 
-// TestPowerCutDuringTheMove moves a log in a process of its own, in both directions, and installs a snapshot of the
-// leader. It cuts the power after each system call that changes a file, and at each sync, which fails: only what was
-// synced is left, or all of it, or any part of the rest. Each start finds the whole log and the votes.
+// TestPowerCutDuringTheMove moves a log in a process of its own, in both directions, encrypts and decrypts a folder,
+// and installs a snapshot of the leader. It cuts the power after each system call that changes a file, and at each
+// sync, which fails: only what was synced is left, or all of it, or any part of the rest. Each start finds the whole
+// log and the votes.
 func TestPowerCutDuringTheMove(t *testing.T) {
 	if what, dir, ok := strings.Cut(os.Getenv(powerCutEnv), ":"); ok {
 		tracedChange(t, what, dir)
@@ -41,9 +43,14 @@ func TestPowerCutDuringTheMove(t *testing.T) {
 	copyFolder(t, n.cfg.Dir, moved)
 	tracedChange(t, "move", moved)
 	shrinkDatabase(t, moved)
+	encrypted := memDir(t)
+	copyFolder(t, moved, encrypted)
+	tracedChange(t, "encrypt", encrypted)
+	follower := newFollower(t, 31, unchanged)
+	tracedChange(t, "encrypt", follower)
 	for what, from := range map[string]string{
-		"move": n.cfg.Dir, "back": moved,
-		"install": newFollower(t, 31, unchanged), "install over": newFollower(t, 31, 18),
+		"move": n.cfg.Dir, "back": moved, "encrypt": moved, "decrypt": encrypted,
+		"install": newFollower(t, 31, unchanged), "install over": newFollower(t, 31, 18), "install encrypted": follower,
 	} {
 		t.Run(what, func(t *testing.T) { cutEverywhere(t, what, from) })
 	}
@@ -61,10 +68,30 @@ func shrinkDatabase(t *testing.T, dir string) {
 	}
 }
 
+// keysOf returns the at-rest keys of a change, nil for none.
+func keysOf(t *testing.T, what string) *atrest.Ring {
+	t.Helper()
+	if strings.Contains(what, "crypt") {
+		return testKeys(t, 1)
+	}
+	return nil
+}
+
 // tracedChange does one of the changes.
 func tracedChange(t *testing.T, what, dir string) {
 	t.Helper()
+	keys := keysOf(t, what)
 	switch what {
+	case "encrypt":
+		f := openFolderWith(t, dir, keys)
+		if err := f.fail.guard(f.encrypt); err != nil {
+			t.Fatal(err)
+		}
+		f.kill(t)
+	case "decrypt":
+		if err := RewriteAtRest(dir, nil, keys, nil); err != nil {
+			t.Fatal(err)
+		}
 	case "move", "back":
 		f := lockOnly(t, dir)
 		steps := f.backSteps()
@@ -81,7 +108,7 @@ func tracedChange(t *testing.T, what, dir string) {
 		}
 		f.kill(t)
 	default:
-		f := startFollower(t, dir)
+		f := startFollowerWith(t, dir, keys)
 		if err := f.install(); err != nil {
 			t.Fatal(err)
 		}
@@ -168,12 +195,13 @@ func checkerOf(t *testing.T, what, whole string) func(dir string) error {
 	t.Helper()
 	copied := memDir(t)
 	copyFolder(t, whole, copied)
-	want, err := readFolder(copied)
+	keys := keysOf(t, what)
+	want, err := readFolder(copied, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return func(dir string) error {
-		got, err := readFolder(dir)
+		got, err := readFolder(dir, keys)
 		if err != nil || !strings.HasPrefix(what, "install") {
 			if err == nil && got != want {
 				err = fmt.Errorf("%s", difference(got, want))

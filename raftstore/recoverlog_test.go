@@ -95,7 +95,7 @@ func TestRecoveryDamagedLog(t *testing.T) {
 	path, at = segmentWith(t, cfg.Dir, "q19")
 	flipByte(t, path, at)
 	before := folderContent(t, cfg.Dir)
-	r, err := OpenRecovery(cfg.Dir, false, nil)
+	r, err := OpenRecovery(cfg.Dir, false, nil, nil)
 	if err == nil {
 		_ = r.Close()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/logstore"
@@ -58,8 +59,11 @@ type Damage struct {
 // undo is for a recovery that undoes a mistaken one. Then a folder is also accepted if it no longer starts because its
 // master has seen the other group's epoch. A folder whose own state has the master as removed is still refused: its
 // group continued without it.
-func OpenRecovery(dir string, undo bool, log hclog.Logger) (*Recovery, error) {
-	r, err := OpenFolder(dir, log)
+//
+// keys are those of a folder that is encrypted at rest, nil for none. The error wraps [atrest.ErrNoKey] if one is
+// missing.
+func OpenRecovery(dir string, undo bool, keys *atrest.Ring, log hclog.Logger) (*Recovery, error) {
+	r, err := OpenFolder(dir, keys, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,11 +113,11 @@ func (r *Recovery) checkCommit() error {
 }
 
 // OpenFolder is OpenRecovery for reading only. It also opens the folder of a removed master, which Commit refuses.
-func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
+func OpenFolder(dir string, keys *atrest.Ring, log hclog.Logger) (_ *Recovery, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	folder, err := lockFolder(dir, log)
+	folder, err := lockFolder(dir, keys, log)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +137,7 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 		return nil, fmt.Errorf("%s is of a master that never belonged to a group: it has nothing to recover", dir)
 	}
 	if err := r.open(); err != nil {
-		if !errors.Is(err, durable.ErrDamaged) || r.logs == nil || r.identity.Version != logInSegments {
+		if !errors.Is(err, durable.ErrDamaged) || r.logs == nil || !r.identity.inSegments() {
 			return nil, err
 		}
 		if err = r.fail.guard(func() error { return r.openPart(err) }); err != nil {
@@ -278,12 +282,12 @@ func (r *Recovery) openPart(refused error) error {
 		return refused
 	}
 	path := logPath(r.dir)
-	part, err := logstore.OpenPart(path, r.base.Index+1)
+	part, err := logstore.OpenPart(path, r.base.Index+1, r.keys)
 	if err != nil {
 		return diskError("read the end of "+path, err)
 	}
 	for _, d := range part.Damaged {
-		aside := filepath.Join(r.dir, "damaged", filepath.Base(d.Path))
+		aside := filepath.Join(asidePath(r.dir), filepath.Base(d.Path))
 		r.damaged = append(r.damaged, Damage{Path: d.Path, Aside: aside, Segment: true, Err: d.Err})
 	}
 	r.part, r.logs.LogStore, r.logs.name = part, part, path
@@ -394,7 +398,7 @@ func (r *Recovery) readSnapshot() error {
 }
 
 func (r *Recovery) addDamaged(id string, err error) {
-	d := Damage{Path: filepath.Join(r.snaps.dir, id), Aside: filepath.Join(r.dir, "damaged", id), Err: err}
+	d := Damage{Path: filepath.Join(r.snaps.dir, id), Aside: filepath.Join(asidePath(r.dir), id), Err: err}
 	// Raft names a snapshot term-index-time.
 	if _, err := fmt.Sscanf(id, "%d-%d-", &d.term, &d.Index); err != nil {
 		d.term, d.Index = 0, 0 // not one of raft's

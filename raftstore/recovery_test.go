@@ -76,7 +76,7 @@ func (n *node) mine(t *testing.T, number uint64) {
 
 func openRecovery(t *testing.T, dir string) *Recovery {
 	t.Helper()
-	r, err := OpenRecovery(dir, false, nil)
+	r, err := OpenRecovery(dir, false, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestRecoveryLostSnapshot(t *testing.T) {
 	t.Parallel()
 	n, _, damaged := twoSnapshots(t, 1)
 	corrupt(t, filepath.Join(damaged, "state.bin"))
-	_, err := OpenRecovery(n.cfg.Dir, false, nil)
+	_, err := OpenRecovery(n.cfg.Dir, false, nil, nil)
 	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) ||
 		!strings.Contains(err.Error(), "--from-storage") {
 		t.Errorf("opened: %v", err)
@@ -251,7 +251,7 @@ func TestRecoveryRemoved(t *testing.T) {
 	n := singleMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
-	if _, err := OpenRecovery(n.cfg.Dir, false, nil); !errors.Is(err, ErrRemoved) ||
+	if _, err := OpenRecovery(n.cfg.Dir, false, nil, nil); !errors.Is(err, ErrRemoved) ||
 		!strings.Contains(err.Error(), n.Member().ID) {
 		t.Errorf("opened: %v", err)
 	}
@@ -263,7 +263,7 @@ func TestReadRemoved(t *testing.T) {
 	n := singleMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
-	r, err := OpenFolder(n.cfg.Dir, nil)
+	r, err := OpenFolder(n.cfg.Dir, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,11 +327,11 @@ func TestUndoRecovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.stop()
-	if _, err := OpenRecovery(n.cfg.Dir, false, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+	if _, err := OpenRecovery(n.cfg.Dir, false, nil, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
 		"--undo-recovery") {
 		t.Errorf("without undoing: %v", err)
 	}
-	r, err := OpenRecovery(n.cfg.Dir, true, nil)
+	r, err := OpenRecovery(n.cfg.Dir, true, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestUndoRecovery(t *testing.T) {
 	gone := singleMaster(t, 1)
 	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))
 	gone.stop()
-	_, err = OpenRecovery(gone.cfg.Dir, true, nil)
+	_, err = OpenRecovery(gone.cfg.Dir, true, nil, nil)
 	if !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), "the state in") {
 		t.Errorf("of one that the table has as removed: %v", err)
 	}

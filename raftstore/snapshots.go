@@ -20,9 +20,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
+	"github.com/chainstore/chainstore/raftstore/snapfile"
 )
 
 // closeDescriptors is more than the number of files that the end of a snapshot opens at a time.
@@ -35,8 +37,6 @@ const (
 	stateFile         = "state.bin"
 	metaFile          = "meta.json"
 	sumFile           = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
-	retrySnapshot     = time.Second
-	retryLacking      = 5 * time.Second // after a snapshot that lacked a resource
 )
 
 // snapshotStore wraps raft's snapshot store. It reports failures, and makes the files private. A lack of room on the
@@ -48,22 +48,25 @@ type snapshotStore struct {
 	fail     *failure
 	watchdog *watchdog
 	reserved func(bytes uint64) error
+	keys     *atrest.Ring                   // of the operator, nil for none
+	encrypts bool                           // new snapshots are encrypted; set before raft uses the store
 	last     atomic.Pointer[entryID]        // the last entry in the newest snapshot; nil if there is none
 	size     atomic.Uint64                  // bytes of the newest snapshot, as far as it is known
 	lacking  atomic.Pointer[error]          // what the last snapshot lacked; nil once one was begun
 	ready    atomic.Pointer[snapshotReader] // of the leader's last snapshot, until raft opens it
 	arrivals arrivals
 
+	changing sync.Mutex      // held while a complete snapshot is renamed, or gets another key file
 	creating sync.Mutex      // held while a snapshot begins; guards open
 	open     map[string]bool // the folders of snapshots that are being written
 }
 
 // openSnapshots opens the folder "snapshots" in dir, and removes snapshots that a crash left unfinished.
 func openSnapshots(
-	dir string, fail *failure, watchdog *watchdog, reserved func(uint64) error, log hclog.Logger,
+	dir string, keys *atrest.Ring, fail *failure, watchdog *watchdog, reserved func(uint64) error, log hclog.Logger,
 ) (*snapshotStore, error) {
 	s := &snapshotStore{
-		dir: filepath.Join(dir, "snapshots"), log: log, fail: fail, watchdog: watchdog, reserved: reserved,
+		dir: snapshotsPath(dir), log: log, fail: fail, watchdog: watchdog, reserved: reserved, keys: keys,
 		open: map[string]bool{},
 	}
 	if err := durable.MkdirAll(s.dir); err != nil {
@@ -130,7 +133,7 @@ func (s *snapshotStore) checkKinds(entries []os.DirEntry) error {
 		if !e.IsDir() {
 			continue
 		}
-		for _, name := range []string{metaFile, sumFile, stateFile} {
+		for _, name := range []string{metaFile, sumFile, stateFile, snapfile.KeyFile} {
 			if err := durable.CheckFile(filepath.Join(s.dir, e.Name(), name), false); err != nil {
 				return err
 			}
@@ -181,6 +184,8 @@ func compareSnapshots(a, b string) int {
 
 // remove removes a snapshot. First it gets another name: a crash must not leave a part of it under its own.
 func (s *snapshotStore) remove(id string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	dir := filepath.Join(s.dir, id+snapshotSuffix)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -269,7 +274,7 @@ func (s *snapshotStore) checkUnsummed(id string, meta []byte) error {
 // snapshotDamaged returns the failure after a file of a snapshot was found to be wrong. A file that cannot be read need
 // not be damaged.
 func snapshotDamaged(path string, err error) error {
-	if durable.CannotRead(err) || durable.NoResources(err) {
+	if durable.CannotRead(err) || durable.NoResources(err) || errors.Is(err, atrest.ErrNoKey) {
 		return diskError("snapshot "+path, err)
 	}
 	return diskError("snapshot "+path, fmt.Errorf("%w (if it is damaged, %s)", err, raftconfig.Remedy))
@@ -304,8 +309,15 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, errors.Join(s.fail.disk("begin a snapshot in "+s.dir, err), sink.Cancel())
 	}
+	k := &snapshotSink{SnapshotSink: sink, store: s, dir: dir, last: entryID{index: index, term: term}}
+	if s.encrypts {
+		if k.sealed, err = snapfile.Create(dir, sink.ID(), s.keys, sink); err != nil {
+			delete(s.open, dir)
+			return nil, errors.Join(s.failed("begin a snapshot in "+s.dir, err), sink.Cancel())
+		}
+	}
 	s.lacking.Store(nil)
-	return &snapshotSink{SnapshotSink: sink, store: s, dir: dir, last: entryID{index: index, term: term}}, nil
+	return k, nil
 }
 
 // isTaken reports whether a snapshot exists, or is being written, that has the name which raft would give to another
@@ -392,17 +404,26 @@ func (s *snapshotStore) openReader(id string) (*snapshotReader, error) {
 	if err != nil {
 		return nil, snapshotDamaged(path, err)
 	}
-	return &snapshotReader{ReadCloser: reader, path: path, meta: meta}, nil
+	content, encrypted, err := snapfile.Open(filepath.Join(s.dir, id), id, s.keys, reader)
+	if err != nil {
+		return nil, errors.Join(snapshotDamaged(path, err), reader.Close())
+	}
+	if encrypted {
+		meta.Size = snapfile.PlainSize(meta.Size) // raft sends so many bytes
+	}
+	return &snapshotReader{Reader: content, Closer: reader, path: path, meta: meta}, nil
 }
 
 // snapshotSink reports failures of a snapshot that is being written.
 type snapshotSink struct {
 	raft.SnapshotSink
-	store *snapshotStore
-	dir   string  // of the unfinished snapshot
-	last  entryID // of the entries that are in the snapshot
+	store  *snapshotStore
+	dir    string           // of the unfinished snapshot
+	last   entryID          // of the entries that are in the snapshot
+	sealed *snapfile.Writer // encrypts the state; nil where it is in clear
 
 	own     bool     // this master takes it; else the leader sends it
+	copied  bool     // it replaces one that exists: see rewrite
 	arrival *arrival // the check of one that the leader sends; nil before its first byte
 }
 
@@ -419,7 +440,11 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 
 func (k *snapshotSink) write(b []byte) (int, error) {
 	defer k.store.watchdog.watch("write a snapshot in " + k.store.dir)()
-	n, err := k.SnapshotSink.Write(b)
+	var to io.Writer = k.SnapshotSink
+	if k.sealed != nil {
+		to = k.sealed
+	}
+	n, err := to.Write(b)
 	if err != nil {
 		err = k.store.failed("write a snapshot in "+k.store.dir, err)
 	}
@@ -449,6 +474,11 @@ func (k *snapshotSink) Close() error {
 	// Raft opens the folder after it has put the snapshot into its place.
 	if err := durable.HaveDescriptors(closeDescriptors); err != nil {
 		return errors.Join(k.store.failed("finish a snapshot in "+k.store.dir, err), k.SnapshotSink.Cancel())
+	}
+	if k.sealed != nil {
+		if err := k.sealed.Close(); err != nil {
+			return errors.Join(k.store.failed("write a snapshot in "+k.store.dir, err), k.SnapshotSink.Cancel())
+		}
 	}
 	err := k.SnapshotSink.Close()
 	if err != nil {
@@ -482,6 +512,9 @@ func (k *snapshotSink) Close() error {
 			return k.giveUp(err)
 		}
 	}
+	if k.copied {
+		return nil
+	}
 	if err := k.store.removeOld(); err != nil {
 		// The snapshot is complete, and the log was trimmed for it: raft must use it. The next one removes the rest.
 		err = k.store.failed("remove old snapshots in "+k.store.dir, err)
@@ -501,6 +534,8 @@ func (k *snapshotSink) giveUp(err error) error {
 	if k.store.fail.get() != nil {
 		return err
 	}
+	k.store.changing.Lock()
+	defer k.store.changing.Unlock()
 	// With the name of an unfinished one, end removes it.
 	return errors.Join(err, k.store.close(), os.Rename(filepath.Join(k.store.dir, k.ID()), k.dir))
 }
@@ -528,7 +563,8 @@ func (s *snapshotStore) close() error {
 
 // snapshotReader is a reader with the snapshot's metadata, which raft does not pass to the state machine.
 type snapshotReader struct {
-	io.ReadCloser
+	io.Reader // of the state, decrypted
+	io.Closer
 	path string
 	meta *raft.SnapshotMeta
 }
@@ -540,59 +576,4 @@ func (r *snapshotReader) restore() (*masterfsm.State, error) {
 		return nil, snapshotDamaged(r.path, err)
 	}
 	return state, nil
-}
-
-// takeSnapshots takes a snapshot whenever one is due, until the store stops.
-func (s *Store) takeSnapshots(r *raft.Raft) {
-	for {
-		select {
-		case <-s.due:
-		case <-s.stop:
-			return
-		}
-		if err := s.takeSnapshot(r); err != nil && s.fail.get() == nil {
-			pause := retrySnapshot
-			if lacking := s.snaps.lacking.Load(); lacking != nil {
-				pause = retryLacking
-				s.log.Warn("a snapshot is put off, and the log grows meanwhile", "error", *lacking)
-			}
-			// Raft takes none while a change of the members is being committed.
-			s.log.Debug("no snapshot", "error", err)
-			if !s.pause(pause) {
-				return
-			}
-			wake(s.due)
-		}
-	}
-}
-
-// takeSnapshot takes a snapshot when one is due.
-func (s *Store) takeSnapshot(r *raft.Raft) error {
-	s.machine.mu.RLock()
-	due, logged := s.machine.snapshotDue(), s.machine.logged
-	s.machine.mu.RUnlock()
-	if !due {
-		return nil
-	}
-	s.reload(r, func(c *raft.ReloadableConfig) {
-		c.TrailingLogs = s.logs.trailing(s.cfg.TrailingBytes, 2*s.cfg.SnapshotEntries)
-	})
-	start := time.Now()
-	if err := r.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return err
-	}
-	list, err := s.snaps.List()
-	if err != nil {
-		return err
-	}
-	s.machine.mu.Lock()
-	defer s.machine.mu.Unlock()
-	s.machine.snapshotAt = logged
-	if len(list) > 0 {
-		s.logs.dropReplay(list[0].Index)
-		s.machine.policy.last = uint64(list[0].Size)
-		s.snaps.size.Store(uint64(list[0].Size))
-		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
-	}
-	return nil
 }

@@ -17,7 +17,7 @@ import (
 func TestSnapshotsOfOneMillisecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fail := newFailure()
-		snaps, err := openSnapshots(t.TempDir(), fail, newWatchdog(time.Second, fail), noLimit,
+		snaps, err := openSnapshots(t.TempDir(), nil, fail, newWatchdog(time.Second, fail), noLimit,
 			raftconfig.WarningsOnly(hclog.NewNullLogger()))
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/boottime"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/histogram"
@@ -34,6 +35,8 @@ type Config struct {
 
 	// Timeout is raft's timeout for heartbeats, for elections and for the lease: 300 ms by default.
 	Timeout time.Duration
+	// AtRest has the keys that encrypt the log and the snapshots. nil for none: then an encrypted folder is refused.
+	AtRest *atrest.Ring
 	// WriteTimeout is how long a write of the log, a vote or a snapshot may take before the store fails: 2 s by
 	// default.
 	WriteTimeout time.Duration
@@ -62,6 +65,8 @@ type Config struct {
 	dial   func(ctx context.Context, network, hostPort string) (net.Conn, error)
 
 	suspended func() time.Duration // how long the machine was suspended; nil for boottime.Suspended
+
+	keysPause time.Duration // between two looks at the file of keys: 10 s by default
 }
 
 func (c *Config) prepare() error {
@@ -80,6 +85,7 @@ func (c *Config) prepare() error {
 	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 8192)
 	c.TrailingBytes = cmp.Or(c.TrailingBytes, 2*c.SnapshotBytes)
 	c.RenewEvery = cmp.Or(c.RenewEvery, 10*time.Second)
+	c.keysPause = cmp.Or(c.keysPause, 10*time.Second)
 	if c.Reserved == nil {
 		c.Reserved = noLimit
 	}
@@ -118,6 +124,7 @@ type Store struct {
 	changed       broadcast // of the state and of the members
 	leaderChanged broadcast
 	due           chan struct{} // receives when a snapshot may be due
+	atRest        atomic.Pointer[wire.AtRest]
 	leadership    leadership
 
 	reads  chan struct{} // receives when queued is not empty
@@ -141,7 +148,8 @@ type Store struct {
 }
 
 // Open opens a master's data folder and starts raft if the master belongs to a group. The error names the folder
-// or the port. It wraps [durable.ErrLocked], [durable.ErrNewerFormat], [ErrDisk] or the system's error.
+// or the port. It wraps [durable.ErrLocked], [durable.ErrNewerFormat], [atrest.ErrNoKey], [ErrDisk] or the system's
+// error.
 func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
@@ -161,7 +169,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		}
 	}()
 	cfg.Advertise = advertise
-	folder, err := lockFolder(cfg.Dir, cfg.Logger)
+	folder, err := lockFolder(cfg.Dir, cfg.AtRest, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}

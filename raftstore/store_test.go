@@ -157,7 +157,12 @@ func awaitSnapshot(t testing.TB, n *node, index uint64) {
 // A master that is behind the others' logs catches up with a snapshot, and one that restarts begins with its own.
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
-	nodes := testGroup(t, 3, smallSnapshots)
+	testSnapshots(t, smallSnapshots)
+}
+
+func testSnapshots(t *testing.T, change func(*Config)) {
+	t.Helper()
+	nodes := testGroup(t, 3, change)
 	leader := leaderOf(t, nodes...)
 	var away *node
 	for i, n := range nodes {

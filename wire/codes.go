@@ -103,6 +103,9 @@ var (
 		"{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room")
 	CodeMastersFull = code("masters-full",
 		"appends are refused until there is room on the disks of the masters {nodes}")
+	CodeAtRestPlain = code("at-rest-plain",
+		"{node} has at-rest keys, and {count} {count|file|files} of its data folder {count|is|are} in clear "+
+			"(chainstore at-rest status): restart it once its disk has room")
 	CodeCertificateEnds = code("certificate-ends",
 		"{node}: its certificate ends in {hours} {hours|hour|hours}: renew it")
 	CodeCertificateEnded = code("certificate-ended",

@@ -35,6 +35,8 @@ type Member struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// Secrets are those that the master uses, under the same rule.
 	Secrets []SecretUse `json:"secrets,omitempty"`
+	// AtRest is the encryption of the master's data folder, under the same rule; nil without at-rest keys.
+	AtRest *AtRest `json:"at_rest,omitempty"`
 	// Flags are the master's. They are zero in announcements, and in the answers of masters that do not know them.
 	Flags AccessFlags `json:"flags,omitzero"`
 	// Key is the master's public key in hex, under the same rule: an announcement has it in its proof.
@@ -229,6 +231,13 @@ type Disk struct {
 	Free  uint64    `json:"free"`  // bytes that the process may still use
 	Total uint64    `json:"total"` // bytes
 	State DiskState `json:"state"`
+}
+
+// AtRest says what of a node's data folder is encrypted at rest.
+type AtRest struct {
+	Key   string `json:"key"`   // the id of the operator's key that encrypts, 16 hexadecimal digits
+	Plain uint64 `json:"plain"` // segments of the log and snapshots in clear
+	Old   uint64 `json:"old"`   // files that need another key of the operator
 }
 
 // IsFull reports whether the node takes no records or blocks.

@@ -196,6 +196,9 @@ type Master struct {
 	Secrets []SecretUse `json:"secrets,omitempty"`
 	// TLS is what the master said about the step of TLS when the leader asked it last; left out where it did not.
 	TLS *TLSUse `json:"tls,omitempty"`
+	// AtRest is what the leader knows of the encryption of the master's data folder; left out where it does not, and
+	// for a master without at-rest keys.
+	AtRest *AtRest `json:"at_rest,omitempty"`
 }
 
 // SetTime asks to move the time of the group forward.

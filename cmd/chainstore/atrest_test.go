@@ -2,13 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // keyFileOf writes a file of at-rest keys.
@@ -18,6 +21,51 @@ func keyFileOf(t *testing.T, path string, keys ...string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestAtRestOfAMaster counts the files of a master's folder in clear, encrypts it, decrypts it, and reads an encrypted
+// one with the commands that take its keys.
+func TestAtRestOfAMaster(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "master")
+	s, err := raftstore.Open(raftstore.Config{
+		Dir: dir, Bind: "127.0.0.1:0", Secret: func() []string { return []string{"the secret of this test"} },
+	})
+	if err == nil {
+		err = errors.Join(s.Found("g", []wire.Member{s.Member()}), s.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := keyFileOf(t, filepath.Join(t.TempDir(), "keys"),
+		"7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed")
+	must := func(want string, args ...string) {
+		t.Helper()
+		out, errs, err := run(t, nil, args...)
+		if err != nil || !strings.Contains(out, want) {
+			t.Fatalf("%q: %v: %s%s", args, err, out, errs)
+		}
+	}
+	refused := func(want string, args ...string) {
+		t.Helper()
+		if out, _, err := run(t, nil, args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v, want %q", args, out, err, want)
+		}
+	}
+	must(`{"keys":{},"plain":1,`, "at-rest", "status", "--data", dir, "--json")
+	must("the key is", "at-rest", "rewrite", "--data", dir, "--at-rest-keys", keys)
+	must(`"plain":0,`, "at-rest", "status", "--data", dir, "--json")
+	must("in clear              0 files", "at-rest", "status", "--data", dir)
+	backup := []string{"log", "backup", "--data", dir, "--cluster-token-file",
+		keyFileOf(t, filepath.Join(t.TempDir(), "token"), strings.Repeat("0123456789abcdef", 4))}
+	refused("--at-rest-keys", backup...)
+	refused("the log has no key yet", append(backup, "--at-rest-keys", keys)...)
+	refused("at-rest decrypt", "master", "log-to-database", "--data", dir)
+	refused("--at-rest-keys", "at-rest", "decrypt", "--data", dir)
+	refused("not the data folder", "at-rest", "decrypt", "--data", t.TempDir(), "--at-rest-keys", keys)
+	must("in clear", "at-rest", "decrypt", "--data", dir, "--at-rest-keys", keys)
+	must(`{"keys":{},"plain":1,`, "at-rest", "status", "--data", dir, "--json")
+	must("raft.db", "master", "log-to-database", "--data", dir)
+	refused("raft.db", "at-rest", "rewrite", "--data", dir, "--at-rest-keys", keys)
 }
 
 // TestAtRest moves a chain through an encrypted folder: import, verify, status, rewrite under another key, and export.

@@ -80,7 +80,8 @@ func (m *master) takeProfile(c *gin.Context, q wire.ProfileRequest) error {
 	return nil
 }
 
-// clusterStatus answers with the status. Only administrators see which secrets the nodes use, and which workers wait.
+// clusterStatus answers with the status. Only administrators see which secrets and at-rest keys the nodes use, and
+// which workers wait.
 func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	status := m.node.Cluster(c.Request.Context())
 	if !from.may(wire.RoleAuditor) {
@@ -90,14 +91,15 @@ func (m *master) clusterStatus(c *gin.Context, from caller) error {
 	return nil
 }
 
-// hideSecrets removes what is said about the secrets of the nodes, about workers that wait for approval, and about the
-// failures of the OIDC issuer.
+// hideSecrets removes what is said about the secrets and the at-rest keys of the nodes, about workers that wait for
+// approval, and about the failures of the OIDC issuer.
 func hideSecrets(status *wire.Cluster) {
 	status.Waiting = nil
 	all := len(status.NoticesCoded)
 	status.NoticesCoded = slices.DeleteFunc(status.NoticesCoded, func(m wire.Message) bool {
 		switch m.Code {
-		case wire.CodeSecretFile, wire.CodeSecretOld, wire.CodeSecretRefused, wire.CodeIssuer, wire.CodeWorkersWait:
+		case wire.CodeSecretFile, wire.CodeSecretOld, wire.CodeSecretRefused, wire.CodeIssuer, wire.CodeWorkersWait,
+			wire.CodeAtRestPlain:
 			return true
 		}
 		return false
@@ -106,7 +108,7 @@ func hideSecrets(status *wire.Cluster) {
 		status.Notices = wire.Texts(status.NoticesCoded)
 	}
 	for i := range status.Masters {
-		status.Masters[i].Secrets = nil
+		status.Masters[i].Secrets, status.Masters[i].AtRest = nil, nil
 	}
 	for i := range status.Storages {
 		status.Storages[i].Secrets = nil

@@ -31,8 +31,8 @@ var mayImport = map[string][]string{
 	"internal/profile":   {"wire"},
 	"masterfsm":          {"chain", "internal/fields", "masterfsm/streams", "wire"},
 	"masterfsm/streams":  {},
-	"raftstore": {"masterfsm", "internal/boottime", "internal/durable", "internal/histogram", "internal/joining",
-		"raftstore/transport", "wire"},
+	"raftstore": {"masterfsm", "internal/atrest", "internal/boottime", "internal/durable", "internal/histogram",
+		"internal/joining", "raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable", "wire"},
 
 	"storagenode":            {"chain", "internal/atrest", "internal/durable", "storagenode", "wire"},

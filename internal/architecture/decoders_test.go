@@ -39,6 +39,7 @@ var decoders = map[string]string{
 	"masterfsm unmarshalStrictly":          "FuzzApply",
 	"masterfsm Cause.UnmarshalJSON":        "FuzzApply",
 	"raftstore/logstore decodeEntry":       "FuzzScan",
+	"raftstore/logstore parseKeys":         "FuzzLogKeys",
 	"raftstore/logstore parseMark":         "FuzzMark",
 	"raftstore/raftconfig parsePage":       "FuzzCheckLog",
 	"raftstore/raftconfig read":            "FuzzCheckLog",

@@ -164,9 +164,12 @@ func isWeak(key []byte) bool {
 func (r *Ring) Has() bool { return r != nil }
 
 // HasKey reports whether the ring has the key of an id.
-func (r *Ring) HasKey(id ID) bool {
+func (r *Ring) HasKey(id ID) bool { return r.CheckKey(id) == nil }
+
+// CheckKey returns an error that wraps ErrNoKey unless the ring has the key of an id.
+func (r *Ring) CheckKey(id ID) error {
 	_, err := r.key(id)
-	return err == nil
+	return err
 }
 
 // Current returns the id of the key that encrypts. It is zero for a nil Ring.

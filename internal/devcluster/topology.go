@@ -160,7 +160,7 @@ func (t Topology) master(r Role, tokens Tokens) roles.MasterConfig {
 	cfg := roles.MasterConfig{
 		NodeConfig: r.config(tokens), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Join: r.Join,
 		JoinTicketFile: r.JoinTicketFile,
-		AdminToken:     tokens.Admin, MasterOptions: t.MasterOptions,
+		AdminToken:     tokens.Admin, MasterOptions: t.MasterOptions, AtRestKeys: t.AtRestKeys,
 	}
 	if len(r.Join) == 0 {
 		cfg.Peers = t.MasterURLs()

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/storagenode"
 )
 
@@ -16,9 +18,22 @@ func loadAtRest(path string) (*atrest.Ring, error) {
 	return atrest.Load(path)
 }
 
-// RewriteAtRest encrypts all data of a stopped storage node again, under new data keys. The node writes the rest of its
+// CountAtRest counts the files of the data folder of a master or storage node by the at-rest key that they need. It
+// needs no key, and a node may run in the folder.
+func CountAtRest(dir string) (storagenode.AtRestFiles, error) {
+	if !raftstore.IsFolder(dir) {
+		return storagenode.CountAtRest(dir)
+	}
+	files, err := raftstore.CountAtRest(dir)
+	return storagenode.AtRestFiles(files), err
+}
+
+// RewriteAtRest encrypts all data of a stopped node again, under new data keys. A storage node writes the rest of its
 // index of records at its next start.
 func RewriteAtRest(ctx context.Context, dir string, keys *atrest.Ring) error {
+	if raftstore.IsFolder(dir) {
+		return rewriteMaster(dir, keys, nil)
+	}
 	if _, err := storagenode.CountAtRest(dir); err != nil {
 		return err // it is no data folder, and none is to be made
 	}
@@ -27,4 +42,19 @@ func RewriteAtRest(ctx context.Context, dir string, keys *atrest.Ring) error {
 		return err
 	}
 	return errors.Join(node.Reencrypt(ctx), node.Close())
+}
+
+// DecryptAtRest decrypts all data of a stopped master.
+func DecryptAtRest(dir string, keys *atrest.Ring) error { return rewriteMaster(dir, nil, keys) }
+
+// rewriteMaster is [raftstore.RewriteAtRest]. A folder in which a sync has failed is refused as at a start.
+func rewriteMaster(dir string, keys, former *atrest.Ring) error {
+	if _, err := raftstore.CountAtRest(dir); err != nil {
+		return err // it is no data folder, and none is to be made
+	}
+	mark, err := durable.OpenSyncMark(dir, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(raftstore.RewriteAtRest(dir, keys, former, mark), mark.Close())
 }

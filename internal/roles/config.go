@@ -58,6 +58,7 @@ type MasterConfig struct {
 	JoinTicketFile string
 	AdminToken     string   // "" for a master of a group whose administrators have named tokens
 	SettingsGiven  []string // names of the flags that were given
+	AtRestKeys     string   // file with the keys that encrypt the data folder; "" for no encryption
 	MasterOptions
 }
 

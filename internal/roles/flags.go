@@ -75,6 +75,8 @@ func (c *MasterConfig) Flags() []Flag {
 			Usage: "`URLs` of masters whose group this one joins, instead of --peers"},
 		Flag{Name: "join-ticket-file", Value: &c.JoinTicketFile,
 			Usage: "`file` with a ticket of 'chainstore master ticket create', for a new master with --join"},
+		Flag{Name: "at-rest-keys", Value: &c.AtRestKeys,
+			Usage: atRestUsage + "log and snapshots with the first, decrypt with all"},
 	)
 	flags = append(flags, c.secretFlags(secrets.Names...)...)
 	return append(flags, c.MasterOptions.Flags()...)
@@ -212,11 +214,13 @@ func (c *WorkerConfig) StorageFlags() []Flag {
 	flags := append(c.flags(), Flag{Name: "segment-bytes", Value: &c.SegmentBytes,
 		Usage: "size at which a new file of blocks begins"},
 		Flag{Name: "at-rest-keys", Value: &c.AtRestKeys,
-			Usage: "`file` with keys of 64 hex digits, one a line, read again when it changes: encrypt blocks, inbox " +
-				"and index of records with the first, decrypt with all; masters do not encrypt their folders"})
+			Usage: atRestUsage + "blocks, inbox and index of records with the first, decrypt with all"})
 	flags = append(flags, c.secretFlags(workerSecrets("storage")...)...)
 	return append(flags, c.SpaceOptions.spaceFlags("blocks")...)
 }
+
+// atRestUsage begins the description of --at-rest-keys.
+const atRestUsage = "`file` with keys of 64 hex digits, one a line, read again when it changes: encrypt "
 
 // spaceFlags lists the flags of the limits of free space. what names the data that the role takes.
 func (o *SpaceOptions) spaceFlags(what string) []Flag {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/joining"
 	"github.com/chainstore/chainstore/internal/secrets"
@@ -79,14 +80,17 @@ func readPrivateFile(flag, path, what string) (_ string, err error) {
 // BackupLogKeys reads the private keys of the log from the data folder of a stopped master, which may be a removed one.
 // It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under a value
 // of the secret. Keys that are sealed under another one are logged. Nothing in the folder changes except its lock.
-func BackupLogKeys(data string, secret []string, log hclog.Logger) (_ []*signing.Key, err error) {
+// atRest has the keys of a folder that is encrypted at rest, nil for none.
+func BackupLogKeys(
+	data string, secret []string, atRest *atrest.Ring, log hclog.Logger,
+) (_ []*signing.Key, err error) {
 	if len(secret) == 0 {
 		return nil, secrets.ErrNone
 	}
 	if _, err := os.Stat(data); err != nil {
 		return nil, err
 	}
-	folder, err := raftstore.OpenFolder(data, log)
+	folder, err := raftstore.OpenFolder(data, atRest, log)
 	if err != nil {
 		return nil, err
 	}

@@ -116,29 +116,29 @@ func TestLogKeyIsKept(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "log.key")
 	s := newSeat(t, ports[0], ports[1], nil)
 	s.cfg.Origin = "example.com/kept"
-	if _, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, quiet); err == nil {
+	if _, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, nil, quiet); err == nil {
 		t.Error("a key of a master that has no group yet")
 	}
 	m, stop := s.start(t)
 	signs(t, m)
-	if _, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, quiet); err == nil {
+	if _, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, nil, quiet); err == nil {
 		t.Error("the folder of a master that runs")
 	}
 	stop()
 
-	keys, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, quiet)
+	keys, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, nil, quiet)
 	if err != nil || len(keys) != 1 || keys[0].Origin() != "example.com/kept" {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
 	vkey := keys[0].VerifierKey()
 	for name, token := range map[string][]string{"none": nil, "another": {"another token"}} {
-		if keys, err := BackupLogKeys(s.cfg.Data, token, quiet); err == nil || len(keys) > 0 ||
+		if keys, err := BackupLogKeys(s.cfg.Data, token, nil, quiet); err == nil || len(keys) > 0 ||
 			!strings.Contains(err.Error(), "cluster token") {
 			t.Errorf("token %s: %d keys, %v", name, len(keys), err)
 		}
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
-	if _, err := BackupLogKeys(missing, []string{s.cfg.ClusterToken}, quiet); err == nil {
+	if _, err := BackupLogKeys(missing, []string{s.cfg.ClusterToken}, nil, quiet); err == nil {
 		t.Error("a folder that is not there")
 	} else if _, err := os.Stat(missing); err == nil {
 		t.Error("it was made")
@@ -181,7 +181,7 @@ func TestLogKeyIsKept(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if keys, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, quiet); err != nil || len(keys) != 1 ||
+	if keys, err := BackupLogKeys(s.cfg.Data, []string{s.cfg.ClusterToken}, nil, quiet); err != nil || len(keys) != 1 ||
 		keys[0].VerifierKey() == vkey {
 		t.Errorf("of a master that was removed: %d keys, %v", len(keys), err)
 	}

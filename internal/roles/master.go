@@ -118,6 +118,10 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 	if m.syncs.mark, err = durable.OpenSyncMark(cfg.Data, cfg.AfterFailedSync); err != nil {
 		return nil, err
 	}
+	atRest, err := loadAtRest(cfg.AtRestKeys)
+	if err != nil {
+		return nil, err
+	}
 	m.space = diskspace.New(cfg.Data, cfg.limits(), cfg.Logger)
 	histograms := histogram.NewMaster()
 	var raftTLS transport.TLS
@@ -131,7 +135,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, Secret: credentials.Masters.Tokens,
 		Reserved: m.space.Reserved,
 		Timeout:  cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Mark: m.syncs.mark, Logger: cfg.Logger,
-		Histograms: histograms,
+		Histograms: histograms, AtRest: atRest,
 	})
 	if err != nil {
 		return nil, err
@@ -175,6 +179,7 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		TLSCalls: tlsCalls{
 			masters: m.masters, workers: workers, toMasters: m.transport, toOther: m.toWorkers, store: m.store,
 		},
+		AtRest: m.store.AtRest,
 		Options: leader.Options{
 			Settings: cfg.Settings, SettingsGiven: cfg.SettingsGiven,
 			Log:       signing.LogConfig{Secret: own.Get(wire.SecretSeal).Tokens, Origin: cfg.Origin, Key: key},

@@ -46,8 +46,9 @@ type RecoverConfig struct {
 	ResumeRecovery uint64
 	// Rehearsal makes a separate group from a copy of a folder, under a cluster token that must differ from that of the
 	// group that was copied. No node of that group is called. FromStorage may name storage nodes of the rehearsal.
-	Rehearsal bool
-	NewLogKey bool // drop the log's name and keys, so that the next leader founds another log
+	Rehearsal  bool
+	NewLogKey  bool   // drop the log's name and keys, so that the next leader founds another log
+	AtRestKeys string // file with the keys of a folder that is encrypted at rest; "" for none
 	// AfterFailedSync recovers a folder of which a sync failed since the machine was started.
 	AfterFailedSync bool
 	// Confirm gets the plan before anything is changed. An error ends the recovery.
@@ -131,7 +132,11 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := cfg.validate(); err != nil {
 		return Recovery{}, err
 	}
-	folder, err := raftstore.OpenRecovery(cfg.Data, cfg.UndoRecovery, cfg.Logger)
+	atRest, err := loadAtRest(cfg.AtRestKeys)
+	if err != nil {
+		return Recovery{}, err
+	}
+	folder, err := raftstore.OpenRecovery(cfg.Data, cfg.UndoRecovery, atRest, cfg.Logger)
 	if err != nil {
 		return Recovery{}, err
 	}

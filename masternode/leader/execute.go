@@ -285,10 +285,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
 			s.isMember = same
 			s.clock, s.disk, s.flags, s.certificate, s.secrets = 0, wire.Disk{}, wire.AccessFlags{}, nil, nil
-			s.tls = nil
+			s.tls, s.atRest = nil, nil
 			switch {
 			case same:
-				s.disk, s.flags = member.Disk, member.Flags
+				s.disk, s.flags, s.atRest = member.Disk, member.Flags, boundedAtRest(member.AtRest)
 				s.certificate, s.secrets = boundedCertificate(member.Certificate), boundedSecrets(member.Secrets)
 				s.readClock(member.Time, at)
 				s.tls = member.TLS

@@ -136,6 +136,8 @@ type Config struct {
 	Certificate func() *wire.Certificate
 	// Secrets are those that this master uses.
 	Secrets func() []wire.SecretUse
+	// AtRest is the encryption of this master's data folder. It returns nil without at-rest keys.
+	AtRest func() *wire.AtRest
 	// OnMember is called with what another member says about itself at its URL. Nothing proves it.
 	OnMember func(wire.Member)
 	// Stop ends this master permanently, for a reason.

@@ -33,13 +33,14 @@ type memory struct {
 
 // lastSeen is what a leader has last seen of a node.
 type lastSeen struct {
-	answered time.Time // of the last answer; zero before the first
-	tried    time.Time // of the last try
-	notice   string    // the code of the notice about its last answer; "" for a good one, and for none
-	height   uint64    // storage nodes: blocks on disk, from its last answer
-	heightAt time.Time // when it first answered with that height
-	version  uint64    // storage nodes: of its entry in the table at that answer, 0 before the first
-	disk     wire.Disk // storage nodes and masters, from the last answer; zero if that did not say
+	answered time.Time    // of the last answer; zero before the first
+	tried    time.Time    // of the last try
+	notice   string       // the code of the notice about its last answer; "" for a good one, and for none
+	height   uint64       // storage nodes: blocks on disk, from its last answer
+	heightAt time.Time    // when it first answered with that height
+	version  uint64       // storage nodes: of its entry in the table at that answer, 0 before the first
+	disk     wire.Disk    // storage nodes and masters, from the last answer; zero if that did not say
+	atRest   *wire.AtRest // from the last answer; nil if that did not say
 	// certificate is from the last answer; nil if that did not say.
 	certificate *wire.Certificate
 	secrets     []wire.SecretUse // as certificate

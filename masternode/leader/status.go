@@ -28,8 +28,10 @@ type Status struct {
 	// Secrets are those that nodes use which answered recently, and this one, by id.
 	Secrets map[string][]wire.SecretUse
 	// TLS is what the nodes said about the step of TLS that answered recently, by id. This master is not among them.
-	TLS     map[string]*wire.TLSUse
-	Boots   map[string]string // of the workers in TLS: the start that was asked, as the table has it
+	TLS   map[string]*wire.TLSUse
+	Boots map[string]string // of the workers in TLS: the start that was asked, as the table has it
+	// AtRest is the encryption of the data folders of masters that answered recently, and of this one, by id.
+	AtRest  map[string]*wire.AtRest
 	SealOld bool     // a key of the log is sealed under another value of its secret than the present one
 	Full    []string // masters with a full disk, if appends are refused because of them
 	Older   []string // members that the group's protocol level waits for; see planner.level
@@ -164,6 +166,29 @@ func (m *memory) tlsUses(view masterfsm.View, now time.Time) (known map[string]*
 	return known, boots
 }
 
+// boundedAtRest returns what a node says of the encryption of its folder, within bounds.
+func boundedAtRest(a *wire.AtRest) *wire.AtRest {
+	if a == nil {
+		return nil
+	}
+	return &wire.AtRest{Key: bounded(a.Key, maxSecretText), Plain: a.Plain, Old: a.Old}
+}
+
+// atRest returns the encryption of the folders of the masters that answered recently.
+func (l *leadership) atRest(view masterfsm.View, m *memory, now time.Time) map[string]*wire.AtRest {
+	known := map[string]*wire.AtRest{}
+	for i := range view.Masters {
+		id := view.Masters[i].ID
+		if s := m.nodes[id]; s != nil && s.atRest != nil && now.Sub(s.answered) < diskKnown {
+			known[id] = s.atRest
+		}
+	}
+	if own := l.cfg.AtRest(); own != nil {
+		known[l.cfg.Membership.Member().ID] = own
+	}
+	return known
+}
+
 // disks returns the disks of the nodes that answered recently, and the masters because of which appends are refused.
 func (l *leadership) disks(view masterfsm.View, m *memory, now time.Time) (disks map[string]wire.Disk, full []string) {
 	disks = map[string]wire.Disk{}
@@ -223,6 +248,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	s.Flags, s.Certificates = l.flags(view, m, now), l.certificates(view, m, now)
 	s.TLS, s.Boots = m.tlsUses(view, now)
 	s.Secrets, s.SealOld = l.secrets(view, m, now), m.seals.due
+	s.AtRest = l.atRest(view, m, now)
 	s.Clocks = m.clocks
 	s.Clocks.Table = l.clock.deviation()
 	if wall, ok := wallMillis(now); ok && s.Clocks.Agrees {

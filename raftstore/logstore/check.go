@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +31,9 @@ type folder struct {
 	last   uint64
 	end    int64 // of the content of the last segment
 	newest mark  // that of the newest entry
+	keys   *keyring
+	plain  map[uint64]bool // the ids of segments with entries in clear
+	kept   bool            // the data keys are also beside what was moved aside
 }
 
 // prepare checks all files of a log and makes it ready for the library. The error names a file. It wraps
@@ -79,9 +83,13 @@ func (f *folder) scanAll() ([]scanned, error) {
 	found := make([]scanned, len(f.state.Segments))
 	for i, s := range f.state.Segments {
 		path, sealed := segmentPath(f.dir, s), !s.SealTime.IsZero()
-		var err error
+		var err, missing error
 		found[i], err = scanFile(path, s, func(l *raft.Log) {
-			if sealed && l.Index > s.MaxIndex {
+			removed := sealed && l.Index > s.MaxIndex
+			if err := f.noteKey(s, l); err != nil && !removed && l.Index >= s.MinIndex {
+				missing = cmp.Or(missing, err)
+			}
+			if removed {
 				return
 			}
 			check.visit(l)
@@ -98,6 +106,9 @@ func (f *folder) scanAll() ([]scanned, error) {
 			return nil, lost(path, err)
 		case err == nil && sealed:
 			err = checkSealed(s, found[i])
+		}
+		if err == nil && missing != nil {
+			return nil, fmt.Errorf("%s: %w", path, missing)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			if errors.Is(err, durable.ErrDamaged) {
@@ -132,6 +143,25 @@ func (f *folder) scanAll() ([]scanned, error) {
 		f.newest = mark{}
 	}
 	return found, nil
+}
+
+// noteKey notes which data key an entry needs. The error wraps [durable.ErrDamaged] if there is none of that number.
+func (f *folder) noteKey(s types.SegmentInfo, l *raft.Log) error {
+	number, encrypted, err := keyOf(l)
+	switch {
+	case err != nil:
+		return err
+	case !encrypted:
+		f.plain[s.ID] = true
+		return nil
+	}
+	for i := range f.keys.list {
+		if key := &f.keys.list[i]; key.number == number {
+			key.newest = max(key.newest, l.Index)
+			return nil
+		}
+	}
+	return f.keys.errNoNumber(l.Index, number)
 }
 
 // checkSealed compares the file of a complete segment with its entry in the list.
@@ -182,8 +212,27 @@ func (f *folder) moveUnlisted() error {
 				return err
 			}
 			f.warn("a segment that is not part of the log was moved aside", "file", name, "to", to)
+			if err := f.keepKeys(); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// keepKeys copies the data keys to the folder aside, so that what was moved there can be decrypted.
+func (f *folder) keepKeys() error {
+	if f.kept || len(f.keys.list) == 0 {
+		return nil
+	}
+	to, err := f.placeAside(filepath.Base(f.keys.path))
+	if err == nil {
+		err = durable.WriteFile(to, encodeKeys(f.keys.list), 0o600)
+	}
+	if err != nil && !durable.NoSpace(err) {
+		return err
+	}
+	f.kept = true
 	return nil
 }
 
@@ -255,6 +304,9 @@ func (f *folder) cutRest(file *os.File, s types.SegmentInfo, found scanned) erro
 		err = durable.WriteFile(to, rest, 0o600)
 	}
 	if err != nil && !durable.NoSpace(err) {
+		return err
+	}
+	if err := f.keepKeys(); err != nil {
 		return err
 	}
 	f.warn("the end of a segment is no complete batch and was cut off: the entries in it were never acknowledged, "+

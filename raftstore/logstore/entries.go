@@ -14,11 +14,11 @@ import (
 )
 
 // MaxCommand is the largest command in bytes that a segment can hold: the library does not read frames of more than
-// 64 MiB back, and a frame has up to 64 bytes besides the command.
-const MaxCommand = 64<<20 - 64
+// 64 MiB back, and a frame has up to 128 bytes besides the command, those of the encryption among them.
+const MaxCommand = 64<<20 - 128
 
 // maxOverhead is more than the bytes of a segment that an entry takes besides its command.
-const maxOverhead = 96
+const maxOverhead = 160
 
 // ErrTooLarge is returned for an entry of more than [MaxCommand] bytes.
 var ErrTooLarge = errors.New("the entry is too large")

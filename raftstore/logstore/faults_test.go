@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/internal/atrest"
 )
 
 var errDisk = errors.New("the disk said no")
@@ -155,7 +157,9 @@ func changes() (list []change) {
 // TestEachOperationFails fails each write, sync, replacement, creation and deletion of a file of the log, before it is
 // carried out and after it. The log reports it, or has carried out what it should. Then the power is cut. The log has
 // every entry that was acknowledged, and takes the next one.
-func TestEachOperationFails(t *testing.T) {
+func TestEachOperationFails(t *testing.T) { bothWays(t, testEachOperationFails) }
+
+func testEachOperationFails(t *testing.T, keys *atrest.Ring) {
 	list := changes()
 	opened := 0
 	for _, done := range []bool{false, true} {
@@ -163,9 +167,9 @@ func TestEachOperationFails(t *testing.T) {
 			if testing.Short() && failAt%5 != 0 {
 				continue
 			}
-			dir := memCopy(t, newTestLog(t).dir)
+			dir := memCopy(t, newTestLog(t, keys).dir)
 			disk := newFaultyDisk(t, dir, failAt, done)
-			o := options(dir)
+			o := optionsWith(dir, keys)
 			o.disk = disk.do
 			before, after, failed := runChanges(t, dir, o, list)
 			if disk.hit == "" {
@@ -179,9 +183,10 @@ func TestEachOperationFails(t *testing.T) {
 				"all":                  func(string) bool { return true },
 				"the mark":             func(name string) bool { return name == "mark" },
 				"the segments":         func(name string) bool { return strings.HasSuffix(name, ".wal") },
+				"the keys":             func(name string) bool { return name == "keys" },
 			} {
 				cut := disk.cut(t, kept)
-				got, err := read(cut)
+				got, err := read(cut, keys)
 				if err != nil || got != before && got != after {
 					t.Errorf("%s (done %v) in %q, left: %s: %v: the log has\n%.150s, not\n%.150s nor\n%.150s", disk.hit,
 						done, failed, name, err, got, before, after)

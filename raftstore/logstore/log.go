@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -23,6 +24,9 @@ type Options struct {
 	Aside        string       // folder for files that are moved out of the log's
 	SegmentBytes int          // after which a segment is complete: 64 MiB by default
 	Logger       hclog.Logger // nil for none
+	// Keys are those of the operator. With a key that encrypts, each entry that is appended is encrypted. nil for none:
+	// then an encrypted log is refused.
+	Keys *atrest.Ring
 	// Failed is called when an operation fails whose error no caller gets, such as the removal of a segment. nil for
 	// none.
 	Failed func(error)
@@ -51,10 +55,16 @@ type Log struct {
 	report func(error)
 	broken atomic.Pointer[error] // the first error that the library does not return
 
-	mu   sync.Mutex // guards all below, and is held during changes
-	mark markFile
-	base mark // the mark of the newest entry
+	mu    sync.Mutex // guards all below, and is held during changes
+	mark  markFile
+	base  mark // the mark of the newest entry
+	keys  *keyring
+	plain map[uint64]bool // the ids of segments that had entries in clear when the log was opened
+	buf   []byte          // of entries that are encrypted
 }
+
+// keptBuffer bounds the memory that is kept for the next append.
+const keptBuffer = 1 << 20
 
 // Create makes the folder of an empty log. The folder must not exist. It is durable, besides its own name.
 func Create(dir string) error {
@@ -70,20 +80,30 @@ func Create(dir string) error {
 }
 
 // Open checks a log that [Create] has made and opens it. The error names a file. It wraps [durable.ErrDamaged] if the
-// log has lost an entry or is not as it was written; then nothing was changed.
+// log has lost an entry or is not as it was written, and [atrest.ErrNoKey] if a key is missing; then nothing was
+// changed.
 func Open(dir string, o Options) (_ *Log, err error) {
 	logger := o.Logger
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn, disk: o.disk}
+	keys, err := openKeys(keysPath(dir), o.Keys, o.disk)
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{dir: dir, aside: o.Aside, warn: logger.Warn, disk: o.disk, keys: keys, plain: map[uint64]bool{}}
 	if err := f.prepare(); err != nil {
 		return nil, err
+	}
+	if keys.torn {
+		if err := keys.write(keys.list); err != nil {
+			return nil, err
+		}
 	}
 	if err := durable.RemoveUnfinished(dir); err != nil {
 		logger.Warn("temporary files stay in the folder of the log", "error", err)
 	}
-	l := &Log{report: o.Failed, base: f.newest, tail: new(atomic.Int64)}
+	l := &Log{report: o.Failed, base: f.newest, tail: new(atomic.Int64), keys: keys, plain: f.plain}
 	l.tail.Store(f.end)
 	l.meta = &metaStore{dir: dir, failed: l.noteError, state: f.state, disk: o.disk}
 	l.mark.disk = o.disk
@@ -142,8 +162,8 @@ func (l *Log) LastIndex() (uint64, error) { return l.wal.LastIndex() }
 // FileOf returns the path of the segment that has an entry, and that of the folder if there is none.
 func (l *Log) FileOf(index uint64) string { return l.meta.fileOf(index) }
 
-// GetLog reads an entry. The error is [raft.ErrLogNotFound], or names the file. It may panic where the file is damaged.
-// The caller checks the entry.
+// GetLog reads an entry, and decrypts it. The error is [raft.ErrLogNotFound], or names the file. It may panic where the
+// file is damaged. The caller checks the entry.
 func (l *Log) GetLog(index uint64, entry *raft.Log) (err error) {
 	// A reader of the library has no hold on the segments before it has found its own: a deletion may close that one
 	// first. Then the entry was deleted, or the next attempt finds the right segment.
@@ -156,6 +176,9 @@ func (l *Log) GetLog(index uint64, entry *raft.Log) (err error) {
 			return raft.ErrLogNotFound
 		}
 		if err = l.read(index, entry); !errors.Is(err, os.ErrClosed) {
+			if err == nil {
+				err = l.keys.open(entry)
+			}
 			return l.readError(index, err)
 		}
 	}
@@ -172,8 +195,9 @@ func (l *Log) readError(index uint64, err error) error {
 	return err
 }
 
-// ErrPutOff is returned by an operation that lacks file descriptors. It has changed nothing, and may be tried again.
-var ErrPutOff = errors.New("file descriptors are lacking")
+// ErrPutOff is returned by an operation that lacks file descriptors, or room for a small file. It has changed nothing,
+// and may be tried again.
+var ErrPutOff = errors.New("file descriptors or room are lacking")
 
 // operationDescriptors is more than the number of files that an operation opens at a time.
 const operationDescriptors = 8
@@ -203,8 +227,8 @@ func (l *Log) rolls(logs []*raft.Log) bool {
 func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs appends entries, which must follow the last one. They are durable when it returns. Entries without a
-// checksum in their extension field get it. The error wraps [ErrTooLarge] if one has more than [MaxCommand] bytes, or
-// [ErrPutOff]; then none is stored.
+// checksum in their extension field get it. With keys, they are stored encrypted. The error wraps [ErrTooLarge] if one
+// has more than [MaxCommand] bytes, or [ErrPutOff]; then none is stored.
 func (l *Log) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -220,6 +244,10 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 			sum := Checksum(entry)
 			entry.Extensions = sum[:]
 		}
+	}
+	logs, err := l.stored(logs)
+	if err != nil {
+		return err
 	}
 	if l.rolls(logs) {
 		if err := haveDescriptors(); err != nil {
@@ -240,6 +268,63 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 		return l.mark.writeSynced(l.base)
 	}
 	return l.mark.write(l.base)
+}
+
+// stored returns entries as they are stored: encrypted if there is a key. The memory is used again by the next call.
+// The caller holds mu.
+func (l *Log) stored(logs []*raft.Log) ([]*raft.Log, error) {
+	if !l.keys.ring.Has() {
+		return logs, nil
+	}
+	if !l.keys.own || l.keys.sealed+len(logs) > maxSealed {
+		if err := l.beginKey(); err != nil {
+			return nil, err
+		}
+	}
+	if cap(l.buf) > keptBuffer {
+		l.buf = nil
+	}
+	logs, l.buf = l.keys.seal(logs, l.buf)
+	return logs, nil
+}
+
+// beginKey begins a new data key. The error wraps [ErrPutOff], or the log is not to be used any more. The caller holds
+// mu.
+func (l *Log) beginKey() error {
+	first, err := l.wal.FirstIndex()
+	if err != nil {
+		return err
+	}
+	err = l.change(func() error { return l.keys.begin(first) })
+	if durable.CanRetry(err) {
+		return fmt.Errorf("%w: %w", ErrPutOff, err)
+	}
+	return l.noteError(err)
+}
+
+// Renew encrypts the data keys with the operator's current key, and begins a new one, unless they are. The error is as
+// that of [Log.StoreLogs].
+func (l *Log) Renew() (changed bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.keys.ring.Has() || l.keys.isCurrent() {
+		return false, nil
+	}
+	err = l.beginKey()
+	return err == nil, err
+}
+
+// AtRest returns what of the log is encrypted.
+func (l *Log) AtRest() (found AtRest) {
+	l.keys.mu.RLock()
+	found.Keys = idsOf(l.keys.list)
+	l.keys.mu.RUnlock()
+	for _, s := range l.meta.segments().Segments {
+		if l.plain[s.ID] {
+			found.Plain++
+		}
+	}
+	return found
 }
 
 // change runs a change by the library. Its errors include those that the library does not return.

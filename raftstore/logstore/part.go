@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/raftstore/raftconfig"
 )
@@ -23,6 +24,7 @@ type Part struct {
 	Damaged []DamagedSegment // never empty
 
 	first  uint64
+	keys   *keyring
 	places []partPlace // of the entries from first on
 	marked checkMark
 	before uint64 // the newest entry that was seen, 0 for none
@@ -42,7 +44,12 @@ type partPlace struct {
 
 // OpenPart reads the entries from first on, for a recovery. It changes nothing. The error wraps [durable.ErrDamaged] if
 // one of them is missing or damaged, or if the mark or the list of segments is: then the end of the log is not known.
-func OpenPart(dir string, first uint64) (*Part, error) {
+// ring has the keys of an encrypted log.
+func OpenPart(dir string, first uint64, ring *atrest.Ring) (*Part, error) {
+	keys, err := openKeys(keysPath(dir), ring, nil)
+	if err != nil {
+		return nil, err
+	}
 	state, err := readSegments(dir)
 	if err != nil {
 		return nil, lost(segmentsPath(dir), err)
@@ -51,7 +58,7 @@ func OpenPart(dir string, first uint64) (*Part, error) {
 	if err != nil {
 		return nil, lost(markPath(dir), err)
 	}
-	p := &Part{first: first, marked: checkMark{mark: newest}}
+	p := &Part{first: first, keys: keys, marked: checkMark{mark: newest}}
 	for _, s := range state.Segments {
 		if err := p.readSegment(segmentPath(dir, s), s); err != nil {
 			return nil, err
@@ -213,13 +220,14 @@ func nextRun(f io.ReaderAt, size int64, info types.SegmentInfo, from int64, last
 
 // frame is what has the form of a frame.
 type frame struct {
-	size  int64  // with its header and padding, 0 if it is none
-	index uint64 // of its entry, 0 if it has none
+	size  int64        // with its header and padding, 0 if it is none
+	index uint64       // of its entry, 0 if it has none
+	kind  raft.LogType // of its entry
 }
 
-// frameAt reads the header of a frame, and the index of its entry.
+// frameAt reads the header of a frame, and the index and the type of its entry.
 func frameAt(f io.ReaderAt, at, size int64) (frame, error) {
-	var head [frameBytes + binary.MaxVarintLen64]byte
+	var head [frameBytes + 3*binary.MaxVarintLen64]byte
 	n, err := f.ReadAt(head[:], at)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return frame{}, err
@@ -233,7 +241,10 @@ func frameAt(f io.ReaderAt, at, size int64) (frame, error) {
 	case segment.FrameCommit:
 		return frame{size: frameBytes}, nil
 	case segment.FrameEntry:
-		found.index, _ = binary.Uvarint(head[frameBytes:])
+		index, indexSize := binary.Uvarint(head[frameBytes:])
+		_, termSize := binary.Uvarint(head[frameBytes+max(indexSize, 0):])
+		kind, _ := binary.Uvarint(head[frameBytes+max(indexSize, 0)+max(termSize, 0):])
+		found.index, found.kind = index, raft.LogType(kind)
 	case segment.FrameIndex:
 	default:
 		return frame{}, nil
@@ -312,7 +323,10 @@ func (p *Part) GetLog(index uint64, entry *raft.Log) (err error) {
 	if _, err := f.ReadAt(content, place.at+frameBytes); err != nil {
 		return err
 	}
-	if *entry, err = decodeEntry(content, index); err != nil {
+	if *entry, err = decodeEntry(content, index); err == nil {
+		err = p.keys.open(entry)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", place.path, err)
 	}
 	return nil

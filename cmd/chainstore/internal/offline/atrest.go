@@ -13,7 +13,6 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/roles"
-	"github.com/chainstore/chainstore/storagenode"
 )
 
 // addAtRestKeys adds the flag that names the keys of an encrypted folder.
@@ -39,13 +38,13 @@ type atRestStatus struct {
 func NewAtRest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "at-rest",
-		Short: "Show and renew the encryption of a storage node's data folder",
-		Long: `Show and renew the encryption at rest of a storage node's data folder.
+		Short: "Show, renew and end the encryption of a node's data folder",
+		Long: `Show, renew and end the encryption at rest of a node's data folder.
 
-A storage node with --at-rest-keys FILE encrypts its blocks, its inbox and its index of records. Masters do not encrypt
-their data folders: put these on an encrypted disk.`,
+A storage node with --at-rest-keys FILE encrypts its blocks, its inbox and its index of records. A master with that
+flag encrypts its log and its snapshots.`,
 	}
-	cmd.AddCommand(newAtRestStatus(), newAtRestRewrite())
+	cmd.AddCommand(newAtRestStatus(), newAtRestRewrite(), newAtRestDecrypt())
 	return cmd
 }
 
@@ -53,19 +52,23 @@ func newAtRestStatus() *cobra.Command {
 	var data, keys string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "status --data STORAGE_DIR",
+		Use:   "status --data DIR",
 		Short: "Count the files of a data folder by the key that they need",
-		Long: `Count the files of a storage node's data folder by the id of the key that they need, and those in
-clear. No key is needed, and the node may be running or not. A key may be removed from the file of --at-rest-keys when
-no file needs it any more, here and in backups. With --at-rest-keys it also counts the files that are not under the
-first key of that file.`,
+		Long: `Count the files of the data folder of a storage node or master by the id of the key that they need, and
+those in clear. No key is needed, and the node may be running or not. A key may be removed from the file of
+--at-rest-keys when no file needs it any more, here and in backups. With --at-rest-keys it also counts the files that
+are not under the first key of that file.
+
+The files of a master that need a key are log/keys, which has the data keys of the whole log, and the state.key of each
+snapshot. Its files in clear are segments of the log that have an entry in clear, and snapshots. Under quarantine are
+those in its folder "damaged".`,
 		Example: "  chainstore at-rest status --data /var/lib/chainstore/storage " +
 			"--at-rest-keys /etc/chainstore/at-rest.keys",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" {
-				return errors.New("name the data folder of a storage node with --data")
+				return errors.New("name the data folder of a storage node or master with --data")
 			}
 			var ring *atrest.Ring
 			if keys != "" {
@@ -74,7 +77,7 @@ first key of that file.`,
 					return err
 				}
 			}
-			files, err := storagenode.CountAtRest(data)
+			files, err := roles.CountAtRest(data)
 			if err != nil {
 				return err
 			}
@@ -107,7 +110,7 @@ first key of that file.`,
 			return render.Print(cmd.OutOrStdout(), asJSON, s, text.String())
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "data `folder` of a storage node")
+	cmd.Flags().StringVar(&data, "data", "", "data `folder` of a storage node or master")
 	addAtRestKeys(cmd, &keys, "`file` with the keys of the node, to count the files that are not under its first key")
 	cli.AddJSON(cmd, &asJSON, "print the counts as one JSON object")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
@@ -117,21 +120,23 @@ first key of that file.`,
 func newAtRestRewrite() *cobra.Command {
 	var data, keys string
 	cmd := &cobra.Command{
-		Use:   "rewrite --data STORAGE_DIR --at-rest-keys FILE",
-		Short: "Encrypt all data of a stopped storage node again, under new data keys",
-		Long: `Write all blocks, the inbox and the index of records of a stopped storage node again, each file under a
-new random data key, encrypted with the first key of the file. Use it when a data key may be known to others, for
-instance after a key of the file was. To replace a key of the file only, put the new one first and let the node run.
+		Use:   "rewrite --data DIR --at-rest-keys FILE",
+		Short: "Encrypt all data of a stopped node again, under new data keys",
+		Long: `Write all blocks, the inbox and the index of records of a stopped storage node again, or the log and the
+snapshots of a stopped master, under new random data keys, encrypted with the first key of the file. Use it when a data
+key may be known to others, for instance after a key of the file was. To replace a key of the file only, put the new one
+first and let the node run.
 
 Segments with damaged blocks stay as they are, and are named: start the node, let it be repaired, and run the command
-again. An interruption does no harm. Files in quarantine/ get new headers only.`,
+again. An interruption does no harm: run the command again. Files in quarantine/, or in the folder "damaged" of a
+master, get new headers only.`,
 		Example: "  chainstore at-rest rewrite --data /var/lib/chainstore/storage " +
 			"--at-rest-keys /etc/chainstore/at-rest.keys",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" || keys == "" {
-				return errors.New("name the data folder of a stopped storage node with --data, and the keys with " +
+				return errors.New("name the data folder of a stopped node with --data, and the keys with " +
 					"--at-rest-keys")
 			}
 			ring, err := atrest.Load(keys)
@@ -145,8 +150,45 @@ again. An interruption does no harm. Files in quarantine/ get new headers only.`
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "data `folder` of a storage node that is stopped")
+	cmd.Flags().StringVar(&data, "data", "", "data `folder` of a node that is stopped")
 	addAtRestKeys(cmd, &keys, "`file` with the keys; the first encrypts")
+	cli.MustComplete(cmd.MarkFlagDirname("data"))
+	return cmd
+}
+
+func newAtRestDecrypt() *cobra.Command {
+	var data, keys string
+	cmd := &cobra.Command{
+		Use:   "decrypt --data MASTER_DIR --at-rest-keys FILE",
+		Short: "Decrypt the data folder of a stopped master",
+		Long: `Write the log and the snapshots of a stopped master again in clear. Afterwards start it without
+--at-rest-keys, or start an older version. An interruption does no harm: run the command again.
+
+Files in the folder "damaged" are not decrypted: keep their keys. A storage node has no way back: start a new one
+without keys, and remove the old one.`,
+		Example: "  chainstore at-rest decrypt --data /var/lib/chainstore/master " +
+			"--at-rest-keys /etc/chainstore/at-rest.keys",
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if data == "" || keys == "" {
+				return errors.New("name the data folder of a stopped master with --data, and the keys with " +
+					"--at-rest-keys")
+			}
+			ring, err := atrest.Load(keys)
+			if err != nil {
+				return err
+			}
+			if err := roles.DecryptAtRest(data, ring); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "log and snapshots are in clear: start the master without "+
+				"--at-rest-keys")
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "data `folder` of a master that is stopped")
+	addAtRestKeys(cmd, &keys, "`file` with the keys of the folder")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
 	return cmd
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
+	"github.com/chainstore/chainstore/internal/atrest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
 // NewLogBackup reads the log's private keys out of a stopped master's folder.
 func NewLogBackup() *cobra.Command {
-	var data, clusterTokenFile, sealFile, out string
+	var data, clusterTokenFile, sealFile, out, keysFile string
 	cmd := &cobra.Command{
 		Use:   "backup --data MASTER_DIR",
 		Short: "Print the log's private keys, from the folder of a stopped master",
@@ -40,7 +41,13 @@ a rotation.`,
 			if err != nil {
 				return err
 			}
-			keys, err := roles.BackupLogKeys(data, secret,
+			var atRest *atrest.Ring
+			if keysFile != "" {
+				if atRest, err = atrest.Load(keysFile); err != nil {
+					return err
+				}
+			}
+			keys, err := roles.BackupLogKeys(data, secret, atRest,
 				hclog.New(&hclog.LoggerOptions{Name: "backup", Level: hclog.Warn, Output: cmd.ErrOrStderr()}))
 			if err != nil {
 				return err
@@ -73,6 +80,7 @@ a rotation.`,
 	cli.AddClusterToken(flags, &clusterTokenFile)
 	flags.StringVar(&sealFile, "seal-secret-file", "", "`file` with the secret under which the masters seal the "+
 		"keys, if they have one of its own")
+	addAtRestKeys(cmd, &keysFile, atRestUsage)
 	flags.StringVar(&out, "out", "",
 		"`file` to write the keys to, readable by you alone; then their verifier keys are printed")
 	cli.MustComplete(cmd.MarkFlagDirname("data"))

@@ -116,6 +116,7 @@ Afterwards start the master as before, and add other masters with 'chainstore ma
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port after the recovery")
 	cli.AddClusterToken(flags, &clusterTokenFile)
+	addAtRestKeys(cmd, &cfg.AtRestKeys, atRestUsage)
 	flags.StringVar(&recoveryFile, "recovery-secret-file", "", "`file` with the secret for recoveries, if the storage "+
 		"nodes have one of its own")
 	flags.BoolVar(&cfg.OlderNodes, "older-nodes", false, "send the cluster token to storage nodes of versions that "+

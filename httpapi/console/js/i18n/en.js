@@ -482,6 +482,8 @@ export default {
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
   'code.disk-low': '{node}: {mib} MiB are free on the disk of its data folder: make room',
   'code.disk-full': '{node}: its disk is full, {mib} MiB are free: it takes no records or blocks until there is room',
+  'code.at-rest-plain': '{node} has at-rest keys, and {count} {count|file|files} of its data folder ' +
+    '{count|is|are} in clear (chainstore at-rest status): restart it once its disk has room',
   'code.certificate-ends': '{node}: its certificate ends in {hours} {hours|hour|hours}: renew it',
   'code.certificate-ended': '{node}: its certificate has ended: users refuse it, and nodes accept it only for their ' +
     '--tls-grace: renew it',

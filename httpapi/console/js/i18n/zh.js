@@ -457,6 +457,8 @@ export default {
   'code.backlog-full': '积压已满：区块存储之前拒绝追加',
   'code.disk-low': '{node}：数据目录所在磁盘只剩 {mib} MiB：请腾出空间',
   'code.disk-full': '{node}：磁盘已满，只剩 {mib} MiB：腾出空间之前不接收记录或区块',
+  'code.at-rest-plain': '{node} 有静态加密密钥，但数据目录中有 {count} 个文件是明文：' +
+    '用 chainstore at-rest status 查看数量；磁盘有空间后请重启该节点',
   'code.certificate-ends': '{node}：证书还有 {hours} 小时到期：请续期',
   'code.certificate-ended': '{node}：证书已到期：用户会拒绝它，其他节点只在 --tls-grace 期限内接受它：请续期',
   'code.certificate-files': '{node}：证书的新文件未被使用，仍在使用之前的证书：{detail}',
