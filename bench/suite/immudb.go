@@ -63,8 +63,8 @@ func (b *bench) immudb(ctx context.Context, program string, scenarios []scenario
 		return err
 	}
 	b.note("immudb-*: one server, %s, with fsync (--synced; it waits 5 to 20 ms for further sets before each). Its "+
-		"database makes %d transactions of up to %d entries at a time, as with the default of 30 it refuses some of 64 "+
-		"clients; other settings are the default. It has no group with a majority: a set is on one disk, an append of "+
+		"database makes %d transactions of up to %d entries at a time, as with the default of 30 it refuses some of "+
+		"64 clients; other settings are the default. It has no group with a majority: a set is on one disk, an append of "+
 		"ChainStore on two of three. A small gRPC client, one connection and session a client.", program,
 		immudbConcurrency, batchSize)
 	tested := processes{{group: "immudb", name: "immudb", pid: c.cmd.Process.Pid}}
