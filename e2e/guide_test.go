@@ -191,7 +191,7 @@ func (h *guideHosts) collectSecrets(values map[string]bool) {
 var neverLogged = []string{"panic:", "does not have their secret", "the other side has another cluster token",
 	"a node is refused for its certificate"}
 
-// checkLogs checks that no service has logged a secret, a data race or what is in neverLogged, and that each has a log.
+// checkLogs checks that no service has logged a secret, a data race or what is in neverLogged, and that all have logs.
 func (h *guideHosts) checkLogs(values map[string]bool) {
 	h.t.Helper()
 	if len(values) < 20 {
