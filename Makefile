@@ -138,7 +138,7 @@ bench-test: ## vet and test the module in bench/
 	cd bench && $(GO) vet ./... && $(GO) test ./...
 
 times: ## measure failovers, restarts and snapshots on an otherwise idle machine; docs/performance.md
-	CHAINSTORE_TIMES=1 $(GO) test -p 1 -timeout 0 -count 1 -v \
+	CHAINSTORE_TIMES=1 $(GO) test -p 1 -parallel 1 -timeout 0 -count 1 -v \
 		-run 'TestFailoverGap|TestRestartWithFullLog|TestSnapshotHoldsUpShortly' ./e2e ./raftstore ./masterfsm
 
 behind: ## restart a master that is BEHIND records behind, so that it catches up by snapshot; docs/performance.md

@@ -129,7 +129,7 @@ func (b *appendBody) frames(wait bool) ([]byte, error) {
 
 // takeGroup takes a group from the queue, if there is one and its records are in the window. The lock is held.
 func (b *appendBody) takeGroup() {
-	if len(b.waiting) == 0 || b.taken-b.answered+uint64(len(b.waiting[0].ends)) > streamWindow {
+	if len(b.waiting) == 0 || b.taken-b.answered+uint64(len(b.waiting[0].ends)) > b.window {
 		return
 	}
 	g := b.pop()

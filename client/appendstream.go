@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// streamWindow is the number of records of an append stream without an answer. A master has the positions of the
-	// newest 1,024 records of a stream, so those of all unanswered records can be requested again.
-	streamWindow = 1024
+	// streamWindow is the number of records of an append stream without an answer, and mostWindow the number for a
+	// stream of which a master has said that it has the positions of more. So the positions of all unanswered records
+	// can be requested again.
+	streamWindow, mostWindow = 1024, 4096
 	// streamGroup and streamGroupBytes bound a group of an append stream: the window has several of them.
 	streamGroup, streamGroupBytes = 128, 256 << 10
 	// halfDuplexFor is how long requests are ended after what is there, when a proxy has sent no answer before the end.
@@ -42,11 +43,11 @@ type AppendStreamConfig struct {
 // are appended in the order of their numbers, whatever fails and whichever masters the requests go to.
 //
 // So a program that was interrupted can add the same entries again, with the same numbers, under the same ID. Records
-// that the stream has already get their first positions, if they are among its newest 1,024. Another record under such
-// a number ends the stream with [wire.ErrStreamContent]. Older ones are refused with [wire.ErrStreamPassed], and a
-// number behind the next one with [wire.ErrStreamGap]. A project has 64 streams: [wire.ErrTooMany]. One that was not
-// used for 7 days may be forgotten for another. Its numbers begin with 1 again, and only that number is accepted
-// ([wire.ErrUnknownStream]).
+// that the stream has already get their first positions, if they are among its newest 4,096 (1,024 before protocol
+// level 7). Another record under such a number ends the stream with [wire.ErrStreamContent]. Older ones are refused
+// with [wire.ErrStreamPassed], and a number behind the next one with [wire.ErrStreamGap]. A project has 64 streams:
+// [wire.ErrTooMany]. One that was not used for 7 days may be forgotten for another. Its numbers begin with 1 again, and
+// only that number is accepted ([wire.ErrUnknownStream]).
 //
 // One stream must have one writer at a time. At most 1,024 records are sent without an answer. Requests continue at
 // the next master when one fails, and wait while all masters are dead, have no leader or have no room, as bounded by
@@ -155,8 +156,8 @@ type appender struct {
 	ctx    context.Context
 	client *Client
 	id     string
-
 	// The queue's lock guards these fields.
+	window   uint64   // how many records have no answer at most
 	sent     []*group // taken from the queue and not completely answered, oldest first
 	taken    uint64   // number of the newest record that was taken from the queue
 	answered uint64   // number of the newest record with a position
@@ -181,7 +182,7 @@ type reopening struct {
 func newAppender(ctx context.Context, c *Client, q *queue, cfg AppendStreamConfig) *appender {
 	before := max(cfg.First, 1) - 1
 	return &appender{
-		queue: q, ctx: ctx, client: c, id: cfg.ID,
+		queue: q, ctx: ctx, client: c, id: cfg.ID, window: streamWindow,
 		taken: before, answered: before, unknown: before,
 	}
 }
@@ -304,7 +305,7 @@ func (a *appender) request(base string) error {
 	}
 	if err == nil {
 		if a.most > 0 {
-			if a.most *= 2; a.most > streamWindow {
+			if a.most *= 2; a.most > a.window {
 				a.most = 0
 			}
 		}

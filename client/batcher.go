@@ -106,7 +106,7 @@ func (b *Batcher) run() {
 		return
 	default:
 		a := newAppender(b.ctx, b.client, b.queue, AppendStreamConfig{ID: opened.Stream})
-		a.reopen = &reopening{}
+		a.reopen, a.window = &reopening{}, windowOf(opened)
 		if a.run(); !a.reopen.batches {
 			return
 		}
@@ -163,7 +163,7 @@ func (a *appender) mend(err error) error {
 		return err
 	}
 	a.reopen.opened++
-	a.renumber(opened.Stream)
+	a.renumber(opened)
 	return nil
 }
 
@@ -190,15 +190,18 @@ func (a *appender) skip(err error) {
 	}
 }
 
+// windowOf returns how many records of a stream have no answer at most.
+func windowOf(s wire.AppendStream) uint64 { return min(max(s.Window, streamWindow), mostWindow) }
+
 // renumber makes the entries without an answer the first ones of another stream.
-func (a *appender) renumber(id string) {
+func (a *appender) renumber(opened wire.AppendStream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, g := range a.sent {
 		g.number -= a.answered
 	}
 	a.taken -= a.answered
-	a.id, a.answered, a.unknown = id, 0, 0
+	a.id, a.window, a.answered, a.unknown = opened.Stream, windowOf(opened), 0, 0
 }
 
 // sendBatches sends one group after the other until the queue is closed and none is left.

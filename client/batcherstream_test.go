@@ -251,6 +251,29 @@ func TestBatcherWithoutStreams(t *testing.T) {
 	}
 }
 
+// TestBatcherWindow checks that a Batcher has as many records without an answer as the cluster remembers, and no more
+// than it may have.
+func TestBatcherWindow(t *testing.T) {
+	for window, want := range map[uint64]uint64{0: streamWindow, streamWindow: streamWindow, 2000: 2000,
+		mostWindow: mostWindow, 1 << 20: mostWindow} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStore(t)
+			s.window = window
+			s.fault = func(host string, _ int) streamFault { return streamFault{silent: host == "m0"} }
+			b := s.client(0, "m0", "m1").NewBatcher(t.Context(), BatcherConfig{})
+			all := numbered(3 * mostWindow)
+			futures := addAll(t, b.Add, all)
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s.checkBatcher(futures, all)
+			if s.most > want || s.most <= want-streamGroup {
+				t.Errorf("window %d: %d records had no answer, want %d", window, s.most, want)
+			}
+		})
+	}
+}
+
 // TestBatcherThroughHalfDuplex checks a proxy that sends nothing on before the end of the body: only the first entry
 // waits for long.
 func TestBatcherThroughHalfDuplex(t *testing.T) {

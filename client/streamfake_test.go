@@ -37,11 +37,20 @@ type streamStore struct {
 	requests []string // host, stream and first of each
 	bad      string   // a record whose payload ends so is refused, with its part
 	part     int      // records of a part, 0 for 1
+	window   uint64   // 0 for streamWindow
+	most     uint64   // records without an answer, of a request that gets none
 
 	opened  int                      // streams that were opened
 	refuses func() *wire.ProblemType // of a request to open a stream; nil for none
 	all     []string                 // the payloads of all records, in the order of their indexes from 1 on
 	batches map[string][]wire.Position
+}
+
+func (s *streamStore) limit() uint64 {
+	if s.window == 0 {
+		return streamWindow
+	}
+	return s.window
 }
 
 // open answers POST /v1/streams.
@@ -56,7 +65,7 @@ func (s *streamStore) open() *http.Response {
 	s.opened++
 	id := fmt.Sprint(wire.OwnStreamID, s.opened)
 	s.streams[id] = []storedRecord{}
-	return jsonResponse(http.StatusCreated, wire.AppendStream{Stream: id, Next: 1, Oldest: 1, Window: streamWindow})
+	return jsonResponse(http.StatusCreated, wire.AppendStream{Stream: id, Next: 1, Oldest: 1, Window: s.window})
 }
 
 // state answers GET /v1/streams/{id}.
@@ -69,7 +78,7 @@ func (s *streamStore) state(id string) *http.Response {
 	}
 	n := uint64(len(of))
 	return jsonResponse(http.StatusOK, wire.AppendStream{
-		Stream: id, Next: n + 1, Oldest: max(n, streamWindow) - streamWindow + 1, Window: streamWindow,
+		Stream: id, Next: n + 1, Oldest: max(n, s.limit()) - s.limit() + 1, Window: s.window,
 	})
 }
 
@@ -347,7 +356,7 @@ func (s *streamStore) serve(
 			}
 			return end(f.problem)
 		}
-		if most := number + uint64(len(frames)) - 1; most-answered > streamWindow {
+		if most := number + uint64(len(frames)) - 1; most-answered > s.limit() {
 			s.t.Errorf("%d records without an answer", most-answered)
 		}
 		positions, p := s.place(id, number, frames)
@@ -356,7 +365,7 @@ func (s *streamStore) serve(
 		}
 		if f.silent {
 			for unanswered := len(frames); ; unanswered++ {
-				if unanswered > streamWindow {
+				if s.most = max(s.most, uint64(unanswered)); s.most > s.limit() {
 					s.t.Errorf("%d records without an answer", unanswered)
 				}
 				if _, err := readPart(in, 1); err != nil {
@@ -414,7 +423,7 @@ func (s *streamStore) place(id string, number uint64, frames [][]byte) ([]wire.P
 		case n == has+1:
 			of = append(of, storedRecord{bytes.Clone(frame), s.add(payloadOf(frame))})
 			s.streams[id] = of
-		case has-n >= streamWindow:
+		case has-n >= s.limit():
 			return nil, wire.ErrStreamPassed
 		case !bytes.Equal(of[n-1].frame, frame):
 			return nil, wire.ErrStreamContent

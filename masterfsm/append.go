@@ -216,7 +216,9 @@ func (s *State) placePart(project *Project, q *request) Placement {
 	if s.level < LevelStreams {
 		return Placement{Err: RefusedLevel}
 	}
-	first, use := q.part.First, streams.Use{Age: s.age, Token: q.part.Token, Named: q.part.has(PartNamed)}
+	first, use := q.part.First, streams.Use{
+		Age: s.age, Token: q.part.Token, Named: q.part.has(PartNamed), Window: s.StreamWindow(),
+	}
 	if s.level >= LevelStreamIDs {
 		use.Time, use.ID = s.now, q.part.ID
 	}
@@ -254,6 +256,14 @@ func (s *State) placePart(project *Project, q *request) Placement {
 	}
 	s.streams.Add(q.project, name, runs, use)
 	return p
+}
+
+// StreamWindow returns how many records of an append stream, the newest, have their positions in the table at most.
+func (s *State) StreamWindow() uint64 {
+	if s.level < LevelWindow {
+		return streams.FirstWindow
+	}
+	return streams.Window
 }
 
 // Stream returns the state of a project's stream. id is the digest of the stream's id.

@@ -30,7 +30,7 @@ import (
 //	6: nodes prove their secrets (package nodeauth)
 //	7: acts are in the audit trail ([State.Apply] of an act), and its project is there; join tickets ([CreateTicket],
 //	   [RevokeTicket]), and keys of masters ([AdmitMaster]); approval of workers ([DecideWorker]); projects and the
-//	   log can be closed ([CloseProject], [CloseLog]); snapshots of version 10
+//	   log can be closed ([CloseProject], [CloseLog]); append streams have a larger window; snapshots of version 10
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -92,6 +92,9 @@ const (
 
 	// LevelAudit is the level from which acts are in the audit trail.
 	LevelAudit = 7
+
+	// LevelWindow is the level from which append streams have a window of [streams.Window] records.
+	LevelWindow = 7
 
 	// LevelClosing is the level from which projects and the log can be closed.
 	LevelClosing = 7

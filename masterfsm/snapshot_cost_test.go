@@ -64,7 +64,8 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 		b.keys.add(keyEntry{key: randomKey(random)})
 	}
 	for i := 0; b.streams.Bytes() < streams.MaxBytes/part-1000; i++ {
-		b.streams.Add(uint32(i), streams.Name(randomKey(random)), []streams.Run{{Count: 1}}, streams.Use{})
+		b.streams.Add(uint32(i), streams.Name(randomKey(random)), []streams.Run{{Count: 1}},
+			streams.Use{Window: streams.Window})
 	}
 
 	record := chain.Record{Project: 1, Payload: make([]byte, size)}

@@ -111,25 +111,30 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestStreamWindow checks that exactly the newest streams.Window records can be sent again.
+// TestStreamWindow checks that exactly the newest records can be sent again, as many as the window of the level.
 func TestStreamWindow(t *testing.T) {
-	b := newTable(t, smallSettings())
-	b.raise()
-	for first := uint64(1); first <= streams.Window+10; first += 7 {
-		if p := b.part(1, "s", first, 7); p.Err != Accepted {
-			t.Fatalf("from %d on: %+v", first, p)
+	for level, window := range map[uint64]uint64{LevelWindow - 1: streams.FirstWindow, LevelWindow: streams.Window} {
+		settings := smallSettings()
+		settings.MaxPendingBytes = 1_000_000
+		b := newTable(t, settings)
+		b.ok(&RaiseLevel{Level: level, Time: startTime})
+		for first := uint64(1); first <= window+10; first += 7 {
+			if p := b.part(1, "s", first, 7); p.Err != Accepted {
+				t.Fatalf("level %d, from %d on: %+v", level, first, p)
+			}
 		}
-	}
-	s, _ := b.Stream(1, digest("s"))
-	last, oldest := s.Last, s.Oldest
-	if last-oldest+1 != streams.Window {
-		t.Errorf("the positions of %d records are known", last-oldest+1)
-	}
-	if p := b.part(1, "s", oldest, streams.Window); !p.Replay || len(places(p.Runs)) != streams.Window {
-		t.Errorf("the whole window: %+v", p)
-	}
-	if p := b.part(1, "s", oldest-1, 3); p.Err != RefusedPassed || p.Next != last+1 {
-		t.Errorf("beyond the window: %+v", p)
+		s, _ := b.Stream(1, digest("s"))
+		last, oldest := s.Last, s.Oldest
+		if last-oldest+1 != window || b.StreamWindow() != window {
+			t.Errorf("level %d: the positions of %d records are known, the window is %d", level, last-oldest+1,
+				b.StreamWindow())
+		}
+		if p := b.part(1, "s", oldest, int(window)); !p.Replay || uint64(len(places(p.Runs))) != window {
+			t.Errorf("level %d: the whole window: %+v", level, p)
+		}
+		if p := b.part(1, "s", oldest-1, 3); p.Err != RefusedPassed || p.Next != last+1 {
+			t.Errorf("level %d: beyond the window: %+v", level, p)
+		}
 	}
 }
 

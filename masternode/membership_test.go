@@ -129,6 +129,7 @@ func TestAnnounceRefused(t *testing.T) {
 		if err := r.RemoveMaster(t.Context(), "http://m2", false); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the leader has done what follows from the removal
 		for name, c := range map[string]struct {
 			m    wire.Member
 			want error

@@ -199,19 +199,27 @@ func (n *Node) AppendStreamState(ctx context.Context, project uint32, id string)
 	}
 	var stream streams.State
 	var known bool
+	var window uint64
 	if err := n.readStreams(masterfsm.LevelStreams, func(s *masterfsm.State) {
 		stream, known = s.Stream(project, masterfsm.StreamDigest(id))
+		window = s.StreamWindow()
 	}); err != nil {
 		return wire.AppendStream{}, err
 	}
 	if !known {
 		return wire.AppendStream{}, fmt.Errorf("%w: %s", wire.ErrUnknownStream, id)
 	}
-	return wireStream(id, &stream), nil
+	return wireStream(id, &stream, window), nil
 }
 
-func wireStream(id string, s *streams.State) wire.AppendStream {
-	return wire.AppendStream{Stream: id, Next: s.Last + 1, Oldest: s.Oldest, Window: streams.Window}
+func wireStream(id string, s *streams.State, window uint64) wire.AppendStream {
+	return wire.AppendStream{Stream: id, Next: s.Last + 1, Oldest: s.Oldest, Window: window}
+}
+
+// streamWindow is how many records of an append stream have their positions in the table at most.
+func (n *Node) streamWindow() (window uint64) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { window = s.StreamWindow() })
+	return window
 }
 
 // readStreams reads the state, if the group has a protocol level. The error wraps wire.ErrNoStreams.
@@ -257,7 +265,10 @@ func (n *Node) OpenStream(ctx context.Context, project uint32) (wire.AppendStrea
 	if err := n.confirm(ctx); err != nil {
 		return wire.AppendStream{}, err
 	}
-	if err := n.readStreams(masterfsm.LevelStreamIDs, func(*masterfsm.State) {}); err != nil {
+	var window uint64
+	if err := n.readStreams(masterfsm.LevelStreamIDs, func(s *masterfsm.State) {
+		window = s.StreamWindow()
+	}); err != nil {
 		return wire.AppendStream{}, err
 	}
 	id := NewStreamID()
@@ -270,7 +281,7 @@ func (n *Node) OpenStream(ctx context.Context, project uint32) (wire.AppendStrea
 	case err != nil:
 		return wire.AppendStream{}, err
 	}
-	return wireStream(id, &streams.State{Oldest: 1}), nil
+	return wireStream(id, &streams.State{Oldest: 1}, window), nil
 }
 
 // tooManyStreams adds to an error of the state machine which bound there is.
@@ -355,11 +366,11 @@ func (n *Node) AppendStream(ctx context.Context, project masterfsm.Project, q Ap
 	}
 	// A part that is under way comes to its end when the client is gone: the next request may continue behind it.
 	parts := context.WithoutCancel(ctx)
-	var level uint64
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	var level, window uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level, window = s.Level(), s.StreamWindow() })
 	var sender masterfsm.Access // as Limit has seen it last; Limit and Submit are called in turn
 	return appendstream.Run(ctx, appendstream.Config[Entry]{
-		First: q.First, Window: streams.Window, Bytes: appendBytes,
+		First: q.First, Window: int(window), Bytes: appendBytes,
 		Next: q.Body.Next, Drain: q.Body.Drain, Stop: q.Body.Stop,
 		Size: func(e Entry) int { return len(e.Key) + len(e.Type) + len(e.Payload) + chain.RecordOverhead },
 		Limit: func() (records, bytes int, err error) {
@@ -417,7 +428,7 @@ func (n *Node) appendPart(
 			return nil, &appendstream.Gap{Next: placement.Next}
 		case errors.Is(err, wire.ErrStreamPassed):
 			return nil, fmt.Errorf("%w: number %d was appended, but only the newest %d positions are remembered; the "+
-				"next number is %d", err, first, streams.Window, placement.Next)
+				"next number is %d", err, first, n.streamWindow(), placement.Next)
 		case placement.Err == masterfsm.RefusedForeign:
 			return nil, fmt.Errorf("%w: number %d was appended before, not by this token, and records are compared "+
 				"only for the token that has sent them, or one that may read; the next number is %d", err, first,

@@ -356,7 +356,7 @@ func (c *cluster) streamOpened(client *http.Client) {
 		_, body := c.do(i, request{name: "open", method: "POST", path: "/v1/streams", token: c.file.Tokens.Project,
 			status: 201})
 		var s wire.AppendStream
-		if err := json.Unmarshal(body, &s); err != nil || s.Next != 1 || s.Oldest != 1 || s.Window != 1024 ||
+		if err := json.Unmarshal(body, &s); err != nil || s.Next != 1 || s.Oldest != 1 || s.Window != 4096 ||
 			!strings.HasPrefix(s.Stream, wire.OwnStreamID) || wire.CheckStreamID(s.Stream) != nil {
 			c.t.Fatalf("%s: %v", body, err)
 		}

@@ -3,12 +3,15 @@ package streams
 import (
 	"container/list"
 	"fmt"
+	"slices"
 )
 
 // The bounds of a [Table].
 const (
-	// Window is how many records of a stream, the newest, have their positions in the table.
-	Window = 1024
+	// Window is how many records of a stream, the newest, have their positions in the table at most. FirstWindow is the
+	// number before the group's protocol level has Window, and that which streams lose last if memory is short.
+	Window      = 4096
+	FirstWindow = 1024
 	// Named and Unnamed are how many streams of each kind a project may have.
 	Named   = 64
 	Unnamed = 1024
@@ -78,15 +81,17 @@ func (m *Image) Each(f func(Run)) {
 type stream struct {
 	Image
 	held   uint64 // records that have positions
-	places [4]*list.Element
+	places [5]*list.Element
 }
 
-// The lists that a stream is in, by its places. The last one has only the streams that can lose positions.
+// The lists that a stream is in, by its places. The last two have only streams that can lose positions: all of them,
+// and those that have positions of more than [FirstWindow] records.
 const (
 	inAll = iota
 	inKind
 	inProject
 	inWide
+	inLong
 )
 
 // idle reports whether a stream may make room for another at an age of the table.
@@ -95,14 +100,17 @@ func (s *stream) idle(age uint64) bool {
 	if s.Named {
 		most = NamedIdle
 	}
-	return age-min(s.Used, age) >= most
+	return s.unused(age) >= most
 }
+
+// unused is the time since the last use, in milliseconds.
+func (s *stream) unused(age uint64) uint64 { return age - min(s.Used, age) }
 
 // oldest is the number of the first record that has a position.
 func (s *stream) oldest() uint64 { return s.Last - s.held + 1 }
 
-// add appends a run.
-func (s *stream) add(r Run) {
+// add appends a run, and keeps the positions of the newest records, as many as a window.
+func (s *stream) add(r Run, window uint64) {
 	s.Last += uint64(r.Count)
 	s.held += uint64(r.Count)
 	switch {
@@ -113,12 +121,17 @@ func (s *stream) add(r Run) {
 	default:
 		s.Runs, s.Tail = append(s.Runs, s.Tail), r
 	}
-	for s.held > Window {
+	s.keep(window)
+}
+
+// keep drops the positions of all records but the newest, as many as a window.
+func (s *stream) keep(window uint64) {
+	for s.held > window {
 		first := &s.Tail
 		if len(s.Runs) > 0 {
 			first = &s.Runs[0]
 		}
-		drop := min(uint64(first.Count-s.Skip), s.held-Window)
+		drop := min(uint64(first.Count-s.Skip), s.held-window)
 		s.held -= drop
 		s.Skip += uint32(drop)
 		if s.Skip < first.Count {
@@ -143,11 +156,12 @@ func (k *kinds) of(named bool) *list.List {
 
 // Table has the streams. Make one with [New].
 type Table struct {
-	byName    map[Name]*stream
-	all, wide list.List // of *stream, the one that was used least recently first
-	kinds     kinds
-	projects  map[uint32]*kinds
-	bytes     int
+	byName map[Name]*stream
+	// Lists of *stream, the one that was used least recently first: see inAll, inWide and inLong.
+	all, wide, long list.List
+	kinds           kinds
+	projects        map[uint32]*kinds
+	bytes           int
 }
 
 // New returns an empty table.
@@ -208,6 +222,8 @@ type Use struct {
 	Token uint32 // the id of the token
 	ID    string // the stream's id, if it is given; it counts for a stream that has none
 	Named bool   // a client has chosen the id; counts for a new stream only
+	// Window is how many records have their positions, at least one; counts for [Table.Add] only.
+	Window uint64
 }
 
 // Room reports whether a project may have another stream.
@@ -269,7 +285,7 @@ func (t *Table) Add(project uint32, name Name, runs []Run, u Use) {
 	t.use(s, u)
 	t.bytes -= s.bytes()
 	for _, r := range runs {
-		s.add(r)
+		s.add(r, u.Window)
 	}
 	t.bytes += s.bytes()
 	t.widen(s)
@@ -301,46 +317,77 @@ func (t *Table) bound(but *stream, age uint64) {
 	}
 }
 
-// shrink frees memory, but not that of the newest record of a stream. It returns false if there is none to be freed.
+// shrink frees memory, but not that of the newest record of a stream. It returns false if there is none to be freed. It
+// takes from streams that rest before it takes from others, and from long ones what is over [FirstWindow] before all.
 func (t *Table) shrink(but *stream, age uint64) bool {
-	for _, named := range []bool{false, true} {
-		front := t.kinds.of(named).Front()
-		if front != nil && front.Value.(*stream) != but && front.Value.(*stream).idle(age) {
-			t.forget(front.Value.(*stream))
-			return true
-		}
-		if front := t.wide.Front(); front != nil && !named {
-			t.narrow(front.Value.(*stream))
-			return true
-		}
+	unnamed, named := first(t.kinds.of(false)), first(t.kinds.of(true))
+	long, wide := first(&t.long), first(&t.wide)
+	if long == but {
+		long = nil // it was used last, so there is no other
 	}
-	return false
+	switch {
+	case unnamed != nil && unnamed != but && unnamed.idle(age):
+		t.forget(unnamed)
+	case long != nil && long.unused(age) >= UnnamedIdle:
+		t.narrow(long, FirstWindow)
+	case wide != nil && wide.unused(age) >= UnnamedIdle:
+		t.narrow(wide, 0)
+	case long != nil:
+		t.narrow(long, FirstWindow)
+	case wide != nil:
+		t.narrow(wide, 0)
+	case named != nil && named != but && named.idle(age):
+		t.forget(named)
+	default:
+		return false
+	}
+	return true
 }
 
-// narrow takes all positions from a stream but those of its newest run.
-func (t *Table) narrow(s *stream) {
+// first returns the first stream of a list, nil for none.
+func first(l *list.List) *stream {
+	if e := l.Front(); e != nil {
+		return e.Value.(*stream)
+	}
+	return nil
+}
+
+// narrow takes all positions from a stream but those of its newest records, as many as a window, and of its newest run.
+func (t *Table) narrow(s *stream, window uint64) {
 	t.bytes -= s.bytes()
-	s.Runs, s.Skip, s.held = nil, 0, uint64(s.Tail.Count)
+	if window > uint64(s.Tail.Count) {
+		s.keep(window)
+		s.Runs = slices.Clone(s.Runs) // the dropped ones free their memory
+	} else {
+		s.Runs, s.Skip, s.held = nil, 0, uint64(s.Tail.Count)
+	}
 	t.bytes += s.bytes()
-	t.wide.Remove(s.places[inWide])
-	s.places[inWide] = nil
+	t.widen(s)
 }
 
 // widen enters a stream with the last use among those that can lose positions, or takes it out.
 func (t *Table) widen(s *stream) {
-	switch wide := len(s.Runs) > 0; {
-	case wide && s.places[inWide] == nil:
-		s.places[inWide] = t.wide.PushBack(s)
-	case !wide && s.places[inWide] != nil:
-		t.wide.Remove(s.places[inWide])
-		s.places[inWide] = nil
+	wide := len(s.Runs) > 0
+	t.list(s, inWide, &t.wide, wide)
+	t.list(s, inLong, &t.long, wide && s.held > FirstWindow)
+}
+
+// list enters a stream at the end of a list, or takes it out.
+func (t *Table) list(s *stream, place int, l *list.List, in bool) {
+	switch {
+	case in && s.places[place] == nil:
+		s.places[place] = l.PushBack(s)
+	case !in && s.places[place] != nil:
+		l.Remove(s.places[place])
+		s.places[place] = nil
 	}
 }
 
 // lists are the lists that a stream may be in, by its places.
-func (t *Table) lists(s *stream) [4]*list.List {
+func (t *Table) lists(s *stream) [5]*list.List {
 	return [...]*list.List{
 		inAll: &t.all, inKind: t.kinds.of(s.Named), inProject: t.projects[s.Project].of(s.Named), inWide: &t.wide,
+		inLong: &t.long,
 	}
 }
 

@@ -103,7 +103,7 @@ func TestRandom(t *testing.T) {
 	}
 	for step := range 12_000 {
 		project := uint32(rng.IntN(2))
-		u := Use{Named: rng.IntN(2) == 0, Token: uint32(rng.IntN(20) / 19)}
+		u := Use{Named: rng.IntN(2) == 0, Token: uint32(rng.IntN(20) / 19), Window: Window}
 		n := name(int(project)*10_000 + rng.IntN(20*Unnamed))
 		if u.Named {
 			n = name(int(project)*10_000 + 5000 + rng.IntN(Named+5))
@@ -221,27 +221,32 @@ func TestBounds(t *testing.T) {
 	}
 	before := heap()
 	table := New()
-	const filled = MaxBytes/(streamBytes+runBytes*Window) + 50
+	const filled = MaxBytes/(streamBytes+runBytes*FirstWindow) + 50
 	for n := range filled {
 		for i := range 2 * Window {
-			table.Add(uint32(n), name(n), []Run{{Block: uint64(i), Count: 1}}, Use{Named: n%2 == 0})
+			table.Add(uint32(n), name(n), []Run{{Block: uint64(i), Count: 1}}, Use{Named: n%2 == 0, Window: Window})
 		}
 	}
 	if table.Bytes() > MaxBytes || table.Bytes() < MaxBytes*9/10 {
 		t.Errorf("the table takes %d bytes, the bound is %d", table.Bytes(), MaxBytes)
 	}
-	narrow := 0
+	// The streams that were used least recently have lost most, and the one that was used last nothing.
+	narrow, before1 := 0, uint64(1)
 	for n := range filled {
 		s, known := table.Find(name(n))
 		if !known || s.Last != 2*Window {
 			t.Fatalf("stream %d is known: %v, at %d", n, known, s.Last)
 		}
-		if s.Oldest == s.Last {
-			if narrow != n {
-				t.Errorf("stream %d has lost positions before stream %d, which was not used since", n, narrow)
-			}
+		held := s.Last - s.Oldest + 1
+		if want := []uint64{1, FirstWindow, Window}; held < before1 || !slices.Contains(want, held) {
+			t.Errorf("stream %d has %d positions, the one before it %d", n, held, before1)
+		}
+		if before1 = held; held == 1 {
 			narrow++
 		}
+	}
+	if before1 != Window {
+		t.Errorf("the stream that was used last has %d positions", before1)
 	}
 	// Slices keep a reserve, and positions that left the window until they grow.
 	if used := heap() - before; used > 5*MaxBytes/2 || narrow == 0 {
@@ -256,7 +261,7 @@ func TestBounds(t *testing.T) {
 			t.Fatalf("room for stream %d: %v", n, room)
 		}
 		if room {
-			small.Add(uint32(n), name(n), []Run{{Count: 1}}, Use{ID: fmt.Sprintf("%064d", n)})
+			small.Add(uint32(n), name(n), []Run{{Count: 1}}, Use{ID: fmt.Sprintf("%064d", n), Window: Window})
 		}
 	}
 	if small.Bytes() > MaxBytes || len(small.projects) != small.Len() {
@@ -266,7 +271,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("the heap has %d bytes for %d streams", used, small.Len())
 	}
 	for i := range 3 * Window { // the table is full: a stream loses its own positions
-		small.Add(0, name(0), []Run{{Block: uint64(i), Count: 1}}, Use{Age: UnnamedIdle - 1})
+		small.Add(0, name(0), []Run{{Block: uint64(i), Count: 1}}, Use{Age: UnnamedIdle - 1, Window: Window})
 		if s, known := small.Find(name(0)); small.Bytes() > MaxBytes || !known || s.Last != uint64(i+2) {
 			t.Fatalf("%d bytes, the stream is known: %v, %+v", small.Bytes(), known, s)
 		}
@@ -274,11 +279,45 @@ func TestBounds(t *testing.T) {
 	if !small.Room(1<<20, Use{Age: UnnamedIdle}) {
 		t.Error("idle streams leave no room")
 	}
-	small.Add(1<<20, name(1<<20), []Run{{Count: 1}}, Use{Age: UnnamedIdle})
+	small.Add(1<<20, name(1<<20), []Run{{Count: 1}}, Use{Age: UnnamedIdle, Window: Window})
 	if _, known := small.Find(name(1)); small.Bytes() > MaxBytes || known {
 		t.Errorf("%d bytes, the idle stream is known: %v", small.Bytes(), known)
 	}
 	runtime.KeepAlive(small)
+}
+
+// TestIdleStreamsLosePositionsFirst fills a table with streams that are idle then. Two that are in use keep the
+// positions of a whole window each.
+func TestIdleStreamsLosePositionsFirst(t *testing.T) {
+	table := New()
+	idle := 0
+	for ; table.Bytes() < MaxBytes-runBytes*FirstWindow-streamBytes; idle++ {
+		for i := range FirstWindow {
+			run := Run{Block: uint64(2 * i), Count: 1}
+			table.Add(uint32(idle), name(idle), []Run{run}, Use{Named: true, Window: Window})
+		}
+	}
+	used := []Name{name(idle), name(idle + 1)}
+	for i := range 2 * Window {
+		for _, n := range used {
+			u := Use{Named: true, Window: Window, Age: UnnamedIdle}
+			table.Add(1<<20, n, []Run{{Block: uint64(2 * i), Count: 1}}, u)
+		}
+	}
+	for _, n := range used {
+		if s, _ := table.Find(n); s.Last-s.Oldest+1 != Window {
+			t.Errorf("a stream in use has %d positions", s.Last-s.Oldest+1)
+		}
+	}
+	lost := 0
+	for n := range idle {
+		if s, _ := table.Find(name(n)); s.Oldest > 1 {
+			lost++
+		}
+	}
+	if lost == 0 || lost == idle || table.Bytes() > MaxBytes {
+		t.Errorf("%d of %d idle streams have lost positions, the table takes %d bytes", lost, idle, table.Bytes())
+	}
 }
 
 func TestRestoreRefuses(t *testing.T) {
@@ -317,8 +356,8 @@ func TestRestoreRefuses(t *testing.T) {
 
 func TestForgetIf(t *testing.T) {
 	table := New()
-	table.Add(1, name(1), []Run{{1, 0, 5}}, Use{})
-	table.Add(1, name(2), []Run{{1, 5, 5}, {2, 0, 1}}, Use{})
+	table.Add(1, name(1), []Run{{1, 0, 5}}, Use{Window: Window})
+	table.Add(1, name(2), []Run{{1, 5, 5}, {2, 0, 1}}, Use{Window: Window})
 	if n := table.ForgetIf(func(r Run) bool { return r.Block == 2 }); n != 1 || table.Len() != 1 {
 		t.Errorf("%d were forgotten, %d are left", n, table.Len())
 	}
@@ -337,7 +376,7 @@ func TestBegin(t *testing.T) {
 	for n := range Unnamed + 1 {
 		age := uint64(0)
 		if n == Unnamed {
-			if table.Room(1, Use{Age: UnnamedIdle - 1}) {
+			if table.Room(1, Use{Age: UnnamedIdle - 1, Window: Window}) {
 				t.Error("a stream more than a project may have, and none is idle")
 			}
 			age = UnnamedIdle
@@ -360,7 +399,7 @@ func TestBegin(t *testing.T) {
 	if got, ok := back.Find(name(5)); !ok || got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	back.Add(1, name(5), []Run{{1, 0, 3}}, Use{Token: 4, Time: 9})
+	back.Add(1, name(5), []Run{{1, 0, 3}}, Use{Token: 4, Time: 9, Window: Window})
 	want = State{ID: "_5", Time: 9, Last: 3, Oldest: 1, Token: 4, Own: 1}
 	if got, _ := back.Find(name(5)); got != want {
 		t.Errorf("%+v, want %+v", got, want)

@@ -92,8 +92,7 @@ type answers[E any] struct {
 // request is a request that runs.
 type request[E any] struct {
 	cfg     Config[E]
-	started sync.WaitGroup  // waits for parts
-	answers chan answers[E] // never full: all answers together have room
+	started sync.WaitGroup // waits for parts
 
 	writeErr error // of the writer, when it has ended
 
@@ -103,6 +102,9 @@ type request[E any] struct {
 
 	mu      sync.Mutex // guards all below
 	freed   *sync.Cond // room was freed, or the reader must end
+	given   *sync.Cond // answers or sent has changed
+	answers []answers[E]
+	sent    bool // there will be no more answers
 	queue   []E
 	readErr error // why the reader has ended
 	held    int   // records that were read and have no answer
@@ -123,8 +125,8 @@ type request[E any] struct {
 // is divided too. Every other error of a part ends the request. The same holds for the errors of Limit. Errors: those
 // of Config's functions, [wire.ErrUnreadAnswers], and the cause of the end of ctx.
 func Run[E any](ctx context.Context, cfg Config[E]) (last uint64, err error) {
-	r := &request[E]{cfg: cfg, answers: make(chan answers[E], cfg.Window), wake: make(chan struct{}, 1)}
-	r.freed = sync.NewCond(&r.mu)
+	r := &request[E]{cfg: cfg, wake: make(chan struct{}, 1)}
+	r.freed, r.given = sync.NewCond(&r.mu), sync.NewCond(&r.mu)
 	var reader, writer sync.WaitGroup
 	writing, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -139,7 +141,10 @@ func Run[E any](ctx context.Context, cfg Config[E]) (last uint64, err error) {
 	if cause := context.Cause(writing); err == nil && cause != nil {
 		err = cause
 	}
-	close(r.answers)
+	r.mu.Lock()
+	r.sent = true
+	r.mu.Unlock()
+	r.given.Broadcast()
 	if !errors.Is(err, wire.ErrUnreadAnswers) {
 		r.end()
 	}
@@ -241,18 +246,15 @@ func (r *request[E]) notify() {
 	}
 }
 
-// write writes answers until their channel is closed.
+// write writes answers until there will be no more.
 func (r *request[E]) write() error {
-	for a := range r.answers {
-		for more := true; more; {
-			if err := r.watched(func() error { return r.cfg.Answer(a.first, a.positions) }); err != nil {
-				return err
-			}
-			r.free(a)
-			select {
-			case a, more = <-r.answers:
-			default:
-				more = false
+	for list := r.nextAnswers(true); len(list) > 0; list = r.nextAnswers(true) {
+		for ; len(list) > 0; list = r.nextAnswers(false) {
+			for _, a := range list {
+				if err := r.watched(func() error { return r.cfg.Answer(a.first, a.positions) }); err != nil {
+					return err
+				}
+				r.free(a)
 			}
 		}
 		if err := r.watched(r.cfg.Flush); err != nil {
@@ -260,6 +262,19 @@ func (r *request[E]) write() error {
 		}
 	}
 	return nil
+}
+
+// nextAnswers takes the answers that are to be written, and waits for one if it is told to. It returns none if there
+// will be no more.
+func (r *request[E]) nextAnswers(wait bool) []answers[E] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for wait && len(r.answers) == 0 && !r.sent {
+		r.given.Wait()
+	}
+	list := r.answers
+	r.answers = nil
+	return list
 }
 
 // watched runs a write. While one takes too long, unread is set.
@@ -536,5 +551,8 @@ func (r *request[E]) answer(p *part[E]) {
 	for i := range p.records {
 		bytes += r.cfg.Size(p.records[i])
 	}
-	r.answers <- answers[E]{first: p.first, positions: p.positions, records: p.records, bytes: bytes}
+	r.mu.Lock()
+	r.answers = append(r.answers, answers[E]{first: p.first, positions: p.positions, records: p.records, bytes: bytes})
+	r.mu.Unlock()
+	r.given.Signal()
 }

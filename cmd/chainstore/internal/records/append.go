@@ -60,7 +60,7 @@ waits for the answers to the lines that were sent. The second one ends it at onc
 have been appended too. The exit status is 0 if every line is appended, and 1 otherwise.
 
 With --stream the cluster remembers under a name how many records of the input it has. After an interruption, the same
-command with the same input appends only the others. The newest 1,024 of those that are there are compared with the
+command with the same input appends only the others. The newest 4,096 of those that are there are compared with the
 input, and --json prints their positions again, each with its number. A project has 64 streams. One that was not used
 for 7 days may be forgotten for another. With a forgotten name everything is appended again.`,
 		Example: `  echo hello | chainstore append --wait
