@@ -177,7 +177,7 @@ func (g *guideHost) enter(ctx context.Context, args ...string) *exec.Cmd {
 	if g.name != workstation {
 		within = append(within, fmt.Sprintf("--pid=/proc/%d/ns/pid_for_children", g.pid))
 	}
-	within = append(within, "--", "env", "-i", "HOME=/root", "USER=root",
+	within = append(within, "--", "env", "-i", "HOME=/root", "USER=root", "GORACE="+os.Getenv("GORACE"),
 		"PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
 	cmd := exec.CommandContext(ctx, "nsenter", append(within, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

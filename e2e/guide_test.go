@@ -186,12 +186,12 @@ func (h *guideHosts) collectSecrets(values map[string]bool) {
 	}
 }
 
-// neverLogged are parts of lines that no service may log: a panic, and nodes that do not know each other. Clients repeat
-// what fails for that, so that it would not show otherwise.
+// neverLogged are parts of lines that no service may log: a panic, and nodes that refuse each other. Clients repeat what
+// fails for that, so that it would not show otherwise.
 var neverLogged = []string{"panic:", "does not have their secret", "the other side has another cluster token",
 	"a node is refused for its certificate"}
 
-// checkLogs checks that no service has logged a secret, a data race or what is in neverLogged, and that each has a log.
+// checkLogs checks that no service has logged a secret, a data race or what is in neverLogged, and that all have logs.
 func (h *guideHosts) checkLogs(values map[string]bool) {
 	h.t.Helper()
 	if len(values) < 20 {

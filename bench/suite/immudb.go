@@ -26,7 +26,7 @@ const (
 	// immudbConnections is the number of connections that set the keys that are read, with immudbWriters on each.
 	immudbConnections, immudbWriters = 8, 32
 	// immudbConcurrency is how many transactions that database makes at the same time. By default they are 30, and
-	// the server refuses more: 64 clients would get errors.
+	// the server refuses more.
 	immudbConcurrency = immudbConnections * immudbWriters
 )
 
@@ -63,10 +63,10 @@ func (b *bench) immudb(ctx context.Context, program string, scenarios []scenario
 		return err
 	}
 	b.note("immudb-*: one server, %s, with fsync (--synced; it waits 5 to 20 ms for further sets before each). Its "+
-		"database makes %d transactions of up to %d entries at a time, as with the default of 30 it refuses some of 64 "+
-		"clients; other settings are the default. It has no group with a majority: a set is on one disk, an append of "+
-		"ChainStore on two of three. A small gRPC client, one connection and session a client.", program,
-		immudbConcurrency, batchSize)
+		"database makes %d transactions of up to %d entries at a time, as by default it refuses more than 30; other "+
+		"settings are the default. It has no group with a majority: a set is on one disk, an append of ChainStore on "+
+		"two of three. A small gRPC client, one connection and session a client.", program, immudbConcurrency,
+		batchSize)
 	tested := processes{{group: "immudb", name: "immudb", pid: c.cmd.Process.Pid}}
 	for at, s := range scenarios {
 		if s.work == workRead {

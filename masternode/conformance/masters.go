@@ -120,10 +120,11 @@ func newMasterSuite(t *testing.T) *masterSuite {
 			}
 		})
 	}
-	await(t, "the leader's term, and the newest protocol level", func() bool {
-		level := uint64(0)
-		s.ledger.Read(func(state *masterfsm.State) { level = state.Level() })
-		return s.leader.Ready() == nil && level == masterfsm.ProtocolLevel
+	await(t, "the leader's term, the newest protocol level, and the end of the leader's announcement", func() bool {
+		var v masterfsm.View
+		s.ledger.Read(func(state *masterfsm.State) { v = state.View() })
+		return s.leader.Ready() == nil && v.Level == masterfsm.ProtocolLevel && v.Master("m1").Key != "" &&
+			len(v.Intents) == 0
 	})
 	created, err := s.leader.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
