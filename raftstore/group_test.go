@@ -433,13 +433,13 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	other = testConfig(t, t.TempDir())
 	path := filepath.Join(other.Dir, "master.json")
-	if err := os.WriteFile(path, []byte(`{"version":3,"id":"x"}`), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{"version":4,"id":"x"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(other); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("a newer format: %v", err)
 	}
-	if data, err := os.ReadFile(path); err != nil || string(data) != `{"version":3,"id":"x"}` {
+	if data, err := os.ReadFile(path); err != nil || string(data) != `{"version":4,"id":"x"}` {
 		t.Errorf("a newer format was changed to %s, %v", data, err)
 	}
 	if err := os.WriteFile(path, []byte(`{"vers`), 0o600); err != nil {
