@@ -186,7 +186,7 @@ func (h *guideHosts) collectSecrets(values map[string]bool) {
 	}
 }
 
-// neverLogged are parts of lines that no service may log: a panic, and nodes that refuse each other. Clients repeat
+// neverLogged are parts of lines that no service may log: a panic, and nodes that refuse each other. Clients try again
 // what fails for that, so that it would not show otherwise.
 var neverLogged = []string{"panic:", "does not have their secret", "the other side has another cluster token",
 	"a node is refused for its certificate"}
