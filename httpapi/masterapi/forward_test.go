@@ -100,7 +100,10 @@ func TestForwardOverTLSOnly(t *testing.T) {
 			c.Request.TLS = &tls.ConnectionState{}
 		}
 		source := func(*gin.Context) trail.Source { return trail.Source{} }
-		f := forwarder{caller: func() wire.Caller { return wire.Caller{} }, send: send, source: source}
+		f := forwarder{
+			caller: func() wire.Caller { return wire.Caller{} }, send: send, source: source,
+			sign: func([]byte) string { return "" },
+		}
 		err := f.forward(t.Context(), c, "http://leader", nil)
 		if !asked || !errors.Is(err, wire.ErrUnavailable) || !strings.Contains(err.Error(), "http://leader") {
 			t.Errorf("over TLS %v: %v", secured, err)
