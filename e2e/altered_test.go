@@ -60,7 +60,8 @@ var alterations = []alteration{
 	}`},
 	{directive: "found-nonce", code: `if alteredTo("wrong-nonce") { return j.nonce + 1, j.err }; $`},
 	{directive: "take-block", code: `if alteredTo("liar") { take = lieAbout(c, take) }; $`},
-	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(c, lied())); return ` +
+	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(c, lied()))
+		return ` +
 		`nil }; $`},
 }
 
