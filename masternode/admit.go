@@ -28,14 +28,22 @@ const answerTime = time.Second
 // master brings an announcement to the leader; forwarded means that another master already did. It may be repeated.
 // Errors: wire.ErrBadRequest, wire.ErrOtherGroup, wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved,
 // masterfsm.ErrMasterRemoved, joining.ErrBadProof, wire.ErrOtherKey, wire.ErrTicketNeeded, wire.ErrTicketRefused,
-// masterfsm.ErrOlderStart. This master signs that another one was removed: see [wire.RemovedError].
+// masterfsm.ErrOlderStart. This master signs that another one was removed if it knows that itself: see
+// [wire.RemovedError].
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	answer, err := n.announced(ctx, m, forwarded)
-	if own := n.Member(); errors.Is(err, wire.ErrRemoved) && !n.cfg.Key.IsZero() {
+	if own := n.Member(); errors.Is(err, wire.ErrRemoved) && !n.cfg.Key.IsZero() && n.knowsRemoved(own, m) {
 		err = &wire.RemovedError{Master: own.ID, Epoch: own.Epoch, Err: err,
-			Signature: n.Sign(joining.Removal(own.Group, own.Epoch, own.ID, m.ID))}
+			Signature: n.Sign(joining.Removal(own.Group, own.Epoch, own.ID, m.ID, m.Epoch))}
 	}
 	return answer, err
+}
+
+// knowsRemoved reports whether a master is of before a recovery of the group, or was removed by its own table. What
+// another master says of it is passed on as it is: it may not be true.
+func (n *Node) knowsRemoved(own, m wire.Member) (removed bool) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { removed = s.MasterRemoved(m.ID) })
+	return removed || m.Group == own.Group && m.Epoch < own.Epoch
 }
 
 func (n *Node) announced(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {

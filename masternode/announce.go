@@ -180,7 +180,7 @@ func (n *Node) checkRemoval(own wire.Member, url string, err error) error {
 	})
 	if own.Group == "" || level < masterfsm.LevelJoining || signed && removed.Master != own.ID &&
 		removed.Epoch >= own.Epoch && joining.Signed(key,
-		joining.Removal(own.Group, removed.Epoch, removed.Master, own.ID), removed.Signature) {
+		joining.Removal(own.Group, removed.Epoch, removed.Master, own.ID, own.Epoch), removed.Signature) {
 		return err
 	}
 	return fmt.Errorf("%w: %s answers that this master was removed, and does not prove to be a member that this "+

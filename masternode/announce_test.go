@@ -198,9 +198,10 @@ func keyedLedger(t *testing.T) masterstest.Following {
 // TestUnprovenRemoval checks that only a master with the key of a member can say that this master was removed. The
 // cluster token is not enough.
 func TestUnprovenRemoval(t *testing.T) {
-	signed := func(group string, epoch uint64, by, key, removed string) error {
+	signed := func(group string, epoch uint64, by, key, removed string, before ...uint64) error {
+		before = append(before, 1)
 		return &wire.RemovedError{Master: by, Epoch: epoch, Err: masterfsm.ErrMasterRemoved,
-			Signature: keyOf(key).Sign(joining.Removal(group, epoch, by, removed))}
+			Signature: keyOf(key).Sign(joining.Removal(group, epoch, by, removed, before[0]))}
 	}
 	inAnotherEpoch := signed("cs-test", 1, "m1", "m1", "m2").(*wire.RemovedError)
 	inAnotherEpoch.Epoch = 2
@@ -218,6 +219,7 @@ func TestUnprovenRemoval(t *testing.T) {
 		"of another group":               {signed("cs-other", 1, "m1", "m1", "m2"), false},
 		"of before a recovery":           {signed("cs-test", 0, "m1", "m1", "m2"), false},
 		"with the signature of an epoch": {inAnotherEpoch, false},
+		"of its own id before":           {signed("cs-test", 1, "m1", "m1", "m2", 0), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -300,8 +302,17 @@ func TestAnswersAreSigned(t *testing.T) {
 		_, err := r.Announce(t.Context(), member("m3"), false)
 		removed, ok := errors.AsType[*wire.RemovedError](err)
 		if !errors.Is(err, wire.ErrRemoved) || !ok || removed.Master != "m1" || !joining.Signed(keyOf("m1").Public(),
-			joining.Removal("cs-test", removed.Epoch, "m1", "m3"), removed.Signature) {
+			joining.Removal("cs-test", removed.Epoch, "m1", "m3", member("m3").Epoch), removed.Signature) {
 			t.Errorf("the refusal is %+v", err)
+		}
+		// What it is told of another master is not signed, and of one of before a recovery only for that epoch.
+		early := member("m2")
+		early.Epoch = 0
+		_, err = r.Announce(t.Context(), early, false)
+		removed, ok = errors.AsType[*wire.RemovedError](err)
+		if !ok || joining.Signed(keyOf("m1").Public(),
+			joining.Removal("cs-test", removed.Epoch, "m1", "m2", member("m2").Epoch), removed.Signature) {
+			t.Errorf("of a member with the epoch before it says %+v", err)
 		}
 		message := []byte("a message")
 		for name, c := range map[string]struct {

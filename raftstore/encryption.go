@@ -483,7 +483,11 @@ func RewriteAtRest(dir string, keys, former *atrest.Ring, mark *durable.SyncMark
 		return fmt.Errorf("%s has its log in raft.db, which is never encrypted: start the master once in a group of "+
 			"protocol level 3 or higher", dir)
 	}
-	return r.fail.guard(func() error { return r.rewriteAtRest(keys) })
+	if err := r.fail.guard(func() error { return r.rewriteAtRest(keys) }); err != nil {
+		r.fail.report(err)
+		return err
+	}
+	return nil
 }
 
 func (r *Recovery) rewriteAtRest(keys *atrest.Ring) error {

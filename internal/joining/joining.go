@@ -115,13 +115,16 @@ func ParseTicket(text string) (Key, error) {
 // Removal returns the bytes with which a master signs that the group has removed another one:
 //
 //	"chainstore removal v1" ‖ part(group) ‖ epoch of the group u64 ‖ part(id of the master that signs) ‖
-//	part(id of the removed master)
+//	part(id of the removed master) ‖ epoch of the removed master u64
+//
+// The last epoch is that of the announcement which is refused. So what is said of a master of before a recovery does
+// not hold for one that has joined since.
 //
 // An id that was removed is never admitted again, except by a recovery, which raises the epoch. So a recorded removal
 // says nothing that is not true.
-func Removal(group string, epoch uint64, master, removed string) []byte {
+func Removal(group string, epoch uint64, master, removed string, before uint64) []byte {
 	b := binary.BigEndian.AppendUint64(appendPart([]byte("chainstore removal v1"), []byte(group)), epoch)
-	return appendPart(appendPart(b, []byte(master)), []byte(removed))
+	return binary.BigEndian.AppendUint64(appendPart(appendPart(b, []byte(master)), []byte(removed)), before)
 }
 
 // TicketHash returns what the table keeps of a ticket: the SHA-256 of its public key, given in hex.
