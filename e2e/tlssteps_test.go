@@ -334,7 +334,7 @@ func (c *cluster) attackInPlainText() {
 		c.t.Errorf("raft in plain text: %q, %v, %v", said, err, readErr)
 	}
 	// A node of the group without certificates does not start, and says why.
-	if err := c.StopRole("storage-1"); err != nil {
+	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
 		c.t.Fatal(err)
 	}
 	c.launch("storage-1")
@@ -364,7 +364,7 @@ func (c *cluster) attackInPlainText() {
 	if err := c.readyOf(ctx, rogue); err == nil {
 		c.t.Error("a storage node in plain text is ready")
 	}
-	if err := c.StopRole("storage-1"); err != nil {
+	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
 		c.t.Fatal(err)
 	}
 	c.startWithTLS("storage-1")
@@ -374,7 +374,7 @@ func (c *cluster) attackInPlainText() {
 // nothing in plain text but for its health.
 func (c *cluster) attackNodeThatMissed(step []byte) {
 	c.t.Helper()
-	if err := c.StopRole("storage-1"); err != nil {
+	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
 		c.t.Fatal(err)
 	}
 	r := roleOf(c.Topology(), "storage-1")
@@ -415,7 +415,7 @@ func (c *cluster) attackNodeThatMissed(step []byte) {
 			c.t.Errorf("%s at a node that missed the step: %d", route, status)
 		}
 	}
-	if err := c.StopRole("storage-1"); err != nil {
+	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
 		c.t.Fatal(err)
 	}
 	if err := os.WriteFile(path, now, 0o600); err != nil {
