@@ -56,6 +56,13 @@ func (c *cluster) startWithTLS(name string) {
 	if err := c.StartAs(r); err != nil {
 		c.t.Fatal(err)
 	}
+	// The cluster may not have noticed yet that the role was stopped.
+	c.await(name+" to answer", func() string {
+		if status, _, err := c.health(r, "/livez", ""); status != http.StatusOK {
+			return fmt.Sprint(status, " ", err)
+		}
+		return ""
+	})
 	c.awaitComplete(3)
 }
 
@@ -334,7 +341,7 @@ func (c *cluster) attackInPlainText() {
 		c.t.Errorf("raft in plain text: %q, %v, %v", said, err, readErr)
 	}
 	// A node of the group without certificates does not start, and says why.
-	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
+	if err := c.StopRole("storage-1"); err != nil {
 		c.t.Fatal(err)
 	}
 	c.launch("storage-1")
@@ -364,7 +371,7 @@ func (c *cluster) attackInPlainText() {
 	if err := c.readyOf(ctx, rogue); err == nil {
 		c.t.Error("a storage node in plain text is ready")
 	}
-	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
+	if err := c.StopRole("storage-1"); err != nil {
 		c.t.Fatal(err)
 	}
 	c.startWithTLS("storage-1")
@@ -374,7 +381,7 @@ func (c *cluster) attackInPlainText() {
 // nothing in plain text but for its health.
 func (c *cluster) attackNodeThatMissed(step []byte) {
 	c.t.Helper()
-	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
+	if err := c.StopRole("storage-1"); err != nil {
 		c.t.Fatal(err)
 	}
 	r := roleOf(c.Topology(), "storage-1")
@@ -415,7 +422,7 @@ func (c *cluster) attackNodeThatMissed(step []byte) {
 			c.t.Errorf("%s at a node that missed the step: %d", route, status)
 		}
 	}
-	if err := c.StopRole("storage-1"); err != nil && !terminated(err) {
+	if err := c.StopRole("storage-1"); err != nil {
 		c.t.Fatal(err)
 	}
 	if err := os.WriteFile(path, now, 0o600); err != nil {

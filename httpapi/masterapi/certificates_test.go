@@ -28,12 +28,12 @@ import (
 // day is far below the grace of certificates that are out of their time, and twenty of them are above it.
 const day = 24 * time.Hour
 
-// TestRoutesByCertificate sends a request of every row of a master to a cluster with TLS, with every kind of
-// certificate.
-func TestRoutesByCertificate(t *testing.T) {
+// secureCluster starts a cluster with TLS, of some masters, a storage node and a miner.
+func secureCluster(t *testing.T, masters int) (*devcluster.Cluster, devcluster.Topology) {
+	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel, topology.Timeout, topology.TLS = "error", time.Second, true
-	topology.Masters, topology.Storages, topology.Miners = 1, 1, 1
+	topology.Masters, topology.Storages, topology.Miners = masters, 1, 1
 	topology.Settings.Difficulty = 4
 	c, err := devcluster.Start(t.Context(), topology, "")
 	if err != nil {
@@ -44,6 +44,13 @@ func TestRoutesByCertificate(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return c, topology
+}
+
+// TestRoutesByCertificate sends a request of every row of a master to a cluster with TLS, with every kind of
+// certificate.
+func TestRoutesByCertificate(t *testing.T) {
+	c, topology := secureCluster(t, 1)
 	roles := topology.Roles()
 	master, storage := roles[0], roles[1]
 	ours, trust := authorityOf(t, topology.Dir)
@@ -133,19 +140,7 @@ func TestRoutesByCertificate(t *testing.T) {
 // TestForwardedRegistrationsHaveTheirActor checks that the registration of a new worker has the name of the worker's
 // certificate in the audit trail, whichever master took it, and that the record says whose word that is.
 func TestForwardedRegistrationsHaveTheirActor(t *testing.T) {
-	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
-	topology.LogLevel, topology.Timeout, topology.TLS = "error", time.Second, true
-	topology.Masters, topology.Storages, topology.Miners = 3, 1, 1
-	topology.Settings.Difficulty = 4
-	c, err := devcluster.Start(t.Context(), topology, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	c, topology := secureCluster(t, 3)
 	roles := topology.Roles()
 	storage := roles[slices.IndexFunc(roles, func(r devcluster.Role) bool { return r.Kind == devcluster.KindStorage })]
 	_, trust := authorityOf(t, topology.Dir)

@@ -17,6 +17,12 @@ import (
 // secureStream is testStream with TLS.
 func secureStream(t *testing.T, self string, store TLS, level uint64) *Stream {
 	t.Helper()
+	return streamOf(t, Config{Self: self, TLS: store, Level: func() uint64 { return level }})
+}
+
+// streamOf opens a stream on a port of its own, with what its configuration has and defaults for the rest.
+func streamOf(t *testing.T, cfg Config) *Stream {
+	t.Helper()
 	listener, advertise, err := Listen("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
@@ -25,13 +31,12 @@ func secureStream(t *testing.T, self string, store TLS, level uint64) *Stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{
-		Listener: listener, Self: self, Advertise: advertise, Keys: keys(key), Starts: newStarts(t), TLS: store,
-		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
-		Addresses: func() []string { return nil }, FailedSyncOf: noFailedSync, MustStop: never,
-		Term: func() (uint64, bool) { return 7, true }, Stale: func(err error) { t.Error(err) },
-		Failed: func(err error) { t.Error(err) }, Log: hclog.NewNullLogger(),
-	})
+	cfg.Listener, cfg.Advertise, cfg.Keys, cfg.Starts = listener, advertise, keys(key), newStarts(t)
+	cfg.AddressOf, cfg.Addresses = func(string) string { return "" }, func() []string { return nil }
+	cfg.FailedSyncOf, cfg.MustStop, cfg.Log = noFailedSync, never, hclog.NewNullLogger()
+	cfg.Term = func() (uint64, bool) { return 7, true }
+	cfg.Stale, cfg.Failed = func(err error) { t.Error(err) }, func(err error) { t.Error(err) }
+	s := New(cfg)
 	s.Open("g")
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/chainstore/chainstore/internal/certs"
 	"github.com/chainstore/chainstore/internal/certs/certstest"
 	"github.com/chainstore/chainstore/wire"
@@ -33,29 +31,7 @@ func streamAt(t *testing.T, self string, store TLS, step wire.TLSStep) *Stream {
 
 func streamIn(t *testing.T, self string, store TLS, mode Mode) *Stream {
 	t.Helper()
-	listener, advertise, err := Listen("127.0.0.1:0", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := NewKey(testToken)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(Config{
-		Listener: listener, Self: self, Advertise: advertise, Keys: keys(key), Starts: newStarts(t), TLS: store,
-		Mode:  mode,
-		Level: func() uint64 { return 4 }, AddressOf: func(string) string { return "" },
-		Addresses: func() []string { return nil }, FailedSyncOf: noFailedSync, MustStop: never,
-		Term: func() (uint64, bool) { return 7, true }, Stale: func(err error) { t.Error(err) },
-		Failed: func(err error) { t.Error(err) }, Log: hclog.NewNullLogger(),
-	})
-	s.Open("g")
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return streamOf(t, Config{Self: self, TLS: store, Mode: mode, Level: func() uint64 { return 4 }})
 }
 
 // TestStepsOfRaft connects masters with and without certificates at each step, and cuts their connections in plain text
