@@ -159,7 +159,8 @@ func folderBytes(dir string) (bytes uint64) {
 	return bytes
 }
 
-// rewriteAll writes snapshots again, the oldest first: see [dataFolder.rewrite].
+// rewriteAll writes snapshots again, the newest first: see [dataFolder.rewrite]. One that is damaged is moved aside if a
+// newer one is good, so that nothing needs it.
 func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 	list, err := s.List()
 	if err != nil {
@@ -168,12 +169,12 @@ func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 	encrypted := map[string]bool{}
 	for _, meta := range list {
 		_, encrypted[meta.ID], err = snapfile.KeyOf(filepath.Join(s.dir, meta.ID), stateFile)
-		if err != nil && !encrypted[meta.ID] { // else its key is damaged: the reader of the snapshot says so
+		if err != nil && !encrypted[meta.ID] && !durable.Absent(err) { // the reader of the snapshot says what is damaged
 			return diskError("read the snapshot "+filepath.Join(s.dir, meta.ID), err)
 		}
 	}
 	s.encrypts = keys.Has()
-	for _, old := range slices.Backward(list) {
+	for i, old := range list {
 		if encrypted[old.ID] == keys.Has() && !all {
 			continue
 		}
@@ -182,7 +183,14 @@ func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 				s.isSame(m.ID, old.ID)
 		}
 		if !slices.ContainsFunc(list, isCopy) {
-			if err := s.copy(old); err != nil {
+			switch err := s.copy(old); {
+			case err != nil && i > 0 && s.isDamaged(old.ID) && s.hasNewer(old):
+				s.log.Warn("a damaged snapshot is moved aside, a newer one is good", "snapshot", old.ID, "error", err)
+				if err := moveAside(filepath.Join(s.dir, old.ID), asidePath(filepath.Dir(s.dir))); err != nil {
+					return s.fail.disk("move the snapshot "+filepath.Join(s.dir, old.ID)+" aside", err)
+				}
+				continue
+			case err != nil:
 				return err
 			}
 		}
@@ -191,6 +199,35 @@ func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 		}
 	}
 	return s.findNewest()
+}
+
+// isDamaged reports whether the state in a snapshot is wrong or missing. One that cannot be read now need not be.
+func (s *snapshotStore) isDamaged(id string) bool {
+	_, err := s.digest(id, io.Discard)
+	return err != nil && !durable.CannotRead(err) && !durable.NoResources(err) && !errors.Is(err, atrest.ErrNoKey)
+}
+
+// hasNewer reports whether there is a snapshot of a later entry that can be read to its end.
+func (s *snapshotStore) hasNewer(old *raft.SnapshotMeta) bool {
+	list, err := s.List()
+	return err == nil && slices.ContainsFunc(list, func(m *raft.SnapshotMeta) bool {
+		if m.Index <= old.Index {
+			return false
+		}
+		_, err := s.digest(m.ID, io.Discard)
+		return err == nil
+	})
+}
+
+// moveAside moves a file or folder into another folder, which it makes if it is not there.
+func moveAside(path, aside string) error {
+	if err := durable.MkdirAll(aside); err != nil {
+		return err
+	}
+	if err := os.Rename(path, filepath.Join(aside, filepath.Base(path))); err != nil {
+		return err
+	}
+	return errors.Join(durable.SyncDir(aside), durable.SyncDir(filepath.Dir(path)))
 }
 
 // copy makes another snapshot of the same state, reads it back and compares.
@@ -217,6 +254,9 @@ func (s *snapshotStore) copy(old *raft.SnapshotMeta) error {
 	if err == nil && got != want {
 		err = diskError("copy the snapshot "+old.ID, fmt.Errorf("what was written to %s is not what is read back",
 			filepath.Join(s.dir, sink.ID())))
+	}
+	if err != nil { // it would be the newest one
+		err = errors.Join(err, s.remove(sink.ID()), s.findNewest())
 	}
 	return err
 }

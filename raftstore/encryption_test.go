@@ -1,8 +1,6 @@
 package raftstore
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,47 +16,11 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/raftstore/logstore"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// bothWays runs a test with a folder in clear, and with one that is encrypted.
-func bothWays(t *testing.T, test func(t *testing.T, keys *atrest.Ring)) {
-	t.Run("in clear", func(t *testing.T) { test(t, nil) })
-	t.Run("encrypted", func(t *testing.T) { test(t, testKeys(t, 1)) })
-}
-
-// writeKeys writes a file with at-rest keys of these numbers. It appears as a whole.
-func writeKeys(t testing.TB, path string, numbers ...byte) {
-	t.Helper()
-	var lines []string
-	for _, n := range numbers {
-		key := sha256.Sum256([]byte{n})
-		lines = append(lines, hex.EncodeToString(key[:]))
-	}
-	if err := durable.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// keysAt returns a ring with the keys in a file.
-func keysAt(t testing.TB, path string) *atrest.Ring {
-	t.Helper()
-	ring, err := atrest.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ring
-}
-
-// testKeys returns a ring with keys of these numbers, the first of which encrypts.
-func testKeys(t testing.TB, numbers ...byte) *atrest.Ring {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "at-rest.keys")
-	writeKeys(t, path, numbers...)
-	return keysAt(t, path)
-}
 
 // secretName is part of the names of projects of these tests.
 const secretName = "not-on-a-disk"
@@ -124,7 +86,7 @@ func TestEncryptAFolder(t *testing.T) {
 		t.Errorf("%+v, %v, in clear are %v", found, err, files)
 	}
 	cfg := n.cfg
-	cfg.AtRest = testKeys(t, 1)
+	cfg.AtRest = atresttest.Ring(t, 1)
 	id := cfg.AtRest.Current()
 	n = openNode(t, cfg)
 	if files := filesWith(t, cfg.Dir, secretName); len(files) > 0 {
@@ -165,6 +127,72 @@ func TestEncryptAFolder(t *testing.T) {
 	}
 }
 
+// TestDamagedOlderSnapshot encrypts, and then decrypts, a folder whose older snapshot is damaged, or has lost its file.
+// The newest one is good, so the master does not need it: it is moved aside.
+func TestDamagedOlderSnapshot(t *testing.T) {
+	t.Parallel()
+	older := func(dir string) string {
+		ids := snapshotIDs(dir)
+		if len(ids) != 2 {
+			t.Fatal("the snapshots are ", ids)
+		}
+		return slices.MinFunc(ids, compareSnapshots)
+	}
+	for name, damage := range map[string]func(path string) error{
+		"flipped byte": func(path string) error { flipByte(t, path, 100); return nil },
+		"lost file":    os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := plainMaster(t)
+			n.stop()
+			cfg := n.cfg
+			cfg.AtRest = atresttest.Ring(t, 1)
+			broken := older(cfg.Dir)
+			if err := damage(filepath.Join(snapshotsPath(cfg.Dir), broken, stateFile)); err != nil {
+				t.Fatal(err)
+			}
+			n = openNode(t, cfg)
+			hasAll(t, n)
+			if _, err := os.Stat(filepath.Join(asidePath(cfg.Dir), broken)); err != nil {
+				t.Errorf("it was not moved aside: %v", err)
+			}
+			if err := n.raft.Load().Snapshot().Error(); err != nil {
+				t.Fatal(err)
+			}
+			n.stop()
+			if err := damage(filepath.Join(snapshotsPath(cfg.Dir), older(cfg.Dir), stateFile)); err != nil {
+				t.Fatal(err)
+			}
+			if err := RewriteAtRest(cfg.Dir, nil, cfg.AtRest, nil); err != nil {
+				t.Fatal(err)
+			}
+			cfg.AtRest = nil
+			hasAll(t, openNode(t, cfg))
+		})
+	}
+}
+
+// TestDamagedNewestSnapshot checks that a folder whose newest snapshot is damaged is refused, and that the snapshot
+// stays where it is: the log need not have what the older one lacks.
+func TestDamagedNewestSnapshot(t *testing.T) {
+	t.Parallel()
+	n := plainMaster(t)
+	n.stop()
+	cfg := n.cfg
+	cfg.AtRest = atresttest.Ring(t, 1)
+	newest := filepath.Join(snapshotsPath(cfg.Dir), slices.MaxFunc(snapshotIDs(cfg.Dir), compareSnapshots), stateFile)
+	flipByte(t, newest, 100)
+	if s, err := Open(cfg); err == nil || !strings.Contains(err.Error(), filepath.Dir(newest)) {
+		if err == nil {
+			err = s.Close()
+		}
+		t.Errorf("it started, or does not name the snapshot: %v", err)
+	}
+	if _, err := os.Stat(newest); err != nil {
+		t.Error(err)
+	}
+}
+
 // awaitAtRest waits until a master describes its folder in a way.
 func awaitAtRest(t *testing.T, n *node, want wire.AtRest) {
 	t.Helper()
@@ -183,7 +211,7 @@ func checkRefused(t *testing.T, cfg Config) {
 	t.Helper()
 	before := folderContent(t, cfg.Dir)
 	id := cfg.AtRest.Current().String()
-	for name, ring := range map[string]*atrest.Ring{"no key": nil, "another key": testKeys(t, 2)} {
+	for name, ring := range map[string]*atrest.Ring{"no key": nil, "another key": atresttest.Ring(t, 2)} {
 		own := cfg
 		own.AtRest = ring
 		for what, open := range map[string]func() error{
@@ -226,14 +254,14 @@ func TestNoKeyOfOneFile(t *testing.T) {
 	n := plainMaster(t)
 	n.stop()
 	cfg := n.cfg
-	cfg.AtRest = testKeys(t, 1)
+	cfg.AtRest = atresttest.Ring(t, 1)
 	openNode(t, cfg).stop()
 	whole := filepath.Join(t.TempDir(), "whole")
 	copyFolder(t, cfg.Dir, whole)
 	// With a second key that encrypts, all files are brought under it.
-	cfg.AtRest = testKeys(t, 2, 1)
+	cfg.AtRest = atresttest.Ring(t, 2, 1)
 	openNode(t, cfg).stop()
-	second := testKeys(t, 2)
+	second := atresttest.Ring(t, 2)
 	var keyFiles []string
 	for path := range folderContent(t, cfg.Dir) {
 		if name := filepath.Base(path); name == "keys" || name == "state.key" {
@@ -265,7 +293,7 @@ func TestNoKeyOfOneFile(t *testing.T) {
 			_ = s.Close()
 		}
 		if !errors.Is(err, atrest.ErrNoKey) || !strings.Contains(err.Error(), filepath.Join(dir, name)) ||
-			!strings.Contains(err.Error(), testKeys(t, 1).Current().String()) {
+			!strings.Contains(err.Error(), atresttest.Ring(t, 1).Current().String()) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if !maps.Equal(before, folderContent(t, dir)) {
@@ -279,7 +307,7 @@ func TestEncryptKilled(t *testing.T) {
 	t.Parallel()
 	n := plainMaster(t)
 	n.stop()
-	ring := testKeys(t, 1)
+	ring := atresttest.Ring(t, 1)
 	copied := func(f *dataFolder) error {
 		first, last, err := f.logs.bounds()
 		if err != nil {
@@ -298,6 +326,14 @@ func TestEncryptKilled(t *testing.T) {
 		f.segments = nil
 		return err
 	}
+	copySnapshot := func(f *dataFolder, at int) error {
+		f.snaps.encrypts = true
+		list, err := f.snaps.List()
+		if err != nil {
+			return err
+		}
+		return f.snaps.copy(list[at])
+	}
 	for name, steps := range map[string][]func(*dataFolder) error{
 		"marked": {marked},
 		"part of a copy": {marked, func(f *dataFolder) error {
@@ -314,13 +350,9 @@ func TestEncryptKilled(t *testing.T) {
 			return errors.Join(os.Rename(log(f), f.replaced()), os.Rename(f.unused(), log(f)),
 				os.Remove(f.replaced()+"/mark"))
 		}},
-		"a snapshot": {marked, func(f *dataFolder) error {
-			f.snaps.encrypts = true
-			list, err := f.snaps.List()
-			if err != nil {
-				return err
-			}
-			return f.snaps.copy(list[len(list)-1])
+		"the newest snapshot": {marked, func(f *dataFolder) error { return copySnapshot(f, 0) }},
+		"both snapshots": {marked, func(f *dataFolder) error {
+			return errors.Join(copySnapshot(f, 0), copySnapshot(f, 2)) // the copy is the second one in the list
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -361,7 +393,7 @@ func TestEncryptWithoutRoom(t *testing.T) {
 	n.stop()
 	plain := len(filesWith(t, n.cfg.Dir, secretName))
 	cfg := n.cfg
-	cfg.AtRest, cfg.keysPause = testKeys(t, 1), 10*time.Millisecond
+	cfg.AtRest, cfg.keysPause = atresttest.Ring(t, 1), 10*time.Millisecond
 	var full atomic.Bool
 	cfg.Reserved = func(uint64) error {
 		if full.Load() {
@@ -394,9 +426,9 @@ func TestEncryptWithoutRoom(t *testing.T) {
 func TestAtRestKeyChanges(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "at-rest.keys")
-	writeKeys(t, path, 1)
+	atresttest.Write(t, path, 1)
 	n := testGroup(t, 1, func(c *Config) {
-		c.AtRest, c.keysPause = keysAt(t, path), 5*time.Millisecond
+		c.AtRest, c.keysPause = atresttest.Load(t, path), 5*time.Millisecond
 	})[0]
 	raised(t, n)
 	for i := range 12 {
@@ -411,18 +443,18 @@ func TestAtRestKeyChanges(t *testing.T) {
 		if err := os.WriteFile(path, []byte("no key"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		writeKeys(t, path, round+1, round)
-		awaitAtRest(t, n, wire.AtRest{Key: testKeys(t, round+1).Current().String()})
+		atresttest.Write(t, path, round+1, round)
+		awaitAtRest(t, n, wire.AtRest{Key: atresttest.Ring(t, round+1).Current().String()})
 		create(t, fmt.Sprint("round", round), n)
 	}
 	n.stop()
 	cfg := n.cfg
-	cfg.AtRest = testKeys(t, 4)
+	cfg.AtRest = atresttest.Ring(t, 4)
 	n = openNode(t, cfg)
 	hasAll(t, n)
 	n.stop()
 	before := folderContent(t, cfg.Dir)
-	if err := RewriteAtRest(cfg.Dir, testKeys(t, 5, 4), nil, nil); err != nil {
+	if err := RewriteAtRest(cfg.Dir, atresttest.Ring(t, 5, 4), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	after := folderContent(t, cfg.Dir)
@@ -432,7 +464,7 @@ func TestAtRestKeyChanges(t *testing.T) {
 			t.Errorf("%s is as it was", path)
 		}
 	}
-	cfg.AtRest = testKeys(t, 5)
+	cfg.AtRest = atresttest.Ring(t, 5)
 	n = openNode(t, cfg)
 	hasAll(t, n)
 	if !n.has("round3") {
@@ -447,7 +479,7 @@ func TestEncryptedGroup(t *testing.T) {
 	testSnapshots(t, func(c *Config) {
 		smallSnapshots(c)
 		if number++; number < 3 {
-			c.AtRest = testKeys(t, number)
+			c.AtRest = atresttest.Ring(t, number)
 		}
 	})
 }
@@ -456,7 +488,7 @@ func TestEncryptedGroup(t *testing.T) {
 // data keys of what is moved aside are beside it.
 func TestRecoverEncrypted(t *testing.T) {
 	t.Parallel()
-	keys := testKeys(t, 1)
+	keys := atresttest.Ring(t, 1)
 	n := testGroup(t, 1, func(c *Config) { c.AtRest = keys })[0]
 	n.reload(n.raft.Load(), func(c *raft.ReloadableConfig) { c.TrailingLogs = 1000 })
 	for i := range 12 {
@@ -495,7 +527,7 @@ func TestRecoverEncrypted(t *testing.T) {
 	}
 	hasAll(t, openNode(t, n.cfg))
 	// A new key of the operator is for what was moved aside, too.
-	second := testKeys(t, 2, 1)
+	second := atresttest.Ring(t, 2, 1)
 	f := &dataFolder{dir: n.cfg.Dir, keys: second, fail: newFailure()}
 	if err := f.rewrapAside(); err != nil {
 		t.Fatal(err)
@@ -517,7 +549,7 @@ func TestOlderProgramRefusesEncryption(t *testing.T) {
 		t.Skip("it builds an earlier program")
 	}
 	program := olderProgram(t)
-	n := testGroup(t, 1, func(c *Config) { c.AtRest = testKeys(t, 1) })[0]
+	n := testGroup(t, 1, func(c *Config) { c.AtRest = atresttest.Ring(t, 1) })[0]
 	create(t, secretName, n)
 	n.stop()
 	before := folderContent(t, n.cfg.Dir)

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
@@ -204,7 +205,7 @@ func restore(own, dir string, original map[string]string) error {
 
 // TestEveryFlipOfAFolder flips a bit of every byte of every file of a stopped master. Each start refuses the folder
 // with the name of the file, or finds the same identity, votes, log and state. None counts as one whose key is missing.
-func TestEveryFlipOfAFolder(t *testing.T) { bothWays(t, testEveryFlipOfAFolder) }
+func TestEveryFlipOfAFolder(t *testing.T) { atresttest.BothWays(t, testEveryFlipOfAFolder) }
 
 func testEveryFlipOfAFolder(t *testing.T, keys *atrest.Ring) {
 	t.Parallel()
@@ -263,7 +264,7 @@ func difference(got, want string) string {
 // TestEveryFlipWhileRunning flips a bit of every byte of the segments, snapshots and raft.db of a running master, as a
 // disk does behind the page cache. Each is read as for a follower that is behind, as for one that gets a snapshot, and
 // as raft reads its votes. A read fails with the name of the file, or returns what was written.
-func TestEveryFlipWhileRunning(t *testing.T) { bothWays(t, testEveryFlipWhileRunning) }
+func TestEveryFlipWhileRunning(t *testing.T) { atresttest.BothWays(t, testEveryFlipWhileRunning) }
 
 func testEveryFlipWhileRunning(t *testing.T, keys *atrest.Ring) {
 	t.Parallel()

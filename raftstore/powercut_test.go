@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/e2e/powercut"
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 )
 
 // powerCutEnv names what the test below does as the traced process, and the folder.
@@ -72,7 +73,7 @@ func shrinkDatabase(t *testing.T, dir string) {
 func keysOf(t *testing.T, what string) *atrest.Ring {
 	t.Helper()
 	if strings.Contains(what, "crypt") {
-		return testKeys(t, 1)
+		return atresttest.Ring(t, 1)
 	}
 	return nil
 }

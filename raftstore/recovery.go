@@ -318,14 +318,7 @@ func (r *Recovery) moveDamaged() error {
 		if d.Segment {
 			continue // emptyLog does it
 		}
-		aside := filepath.Dir(d.Aside)
-		if err := durable.MkdirAll(aside); err != nil {
-			return err
-		}
-		if err := os.Rename(d.Path, d.Aside); err != nil {
-			return err
-		}
-		if err := errors.Join(durable.SyncDir(aside), durable.SyncDir(filepath.Dir(d.Path))); err != nil {
+		if err := moveAside(d.Path, filepath.Dir(d.Aside)); err != nil {
 			return diskError("move "+d.Path+" aside", err)
 		}
 	}

@@ -56,6 +56,7 @@ func TestOneReadPerRecord(t *testing.T) {
 	c.putAll(t, n)
 	upToDate(t, n)
 	n.indexer.job.stop() // it reads the last header once more when it was woken
+	n.crypter.stop()     // it looks for blocks in clear
 	for _, want := range []int{blocks * (count + 2), blocks * count, blocks * count} {
 		counter.take()
 		for block := range uint64(blocks) {

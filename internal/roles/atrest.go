@@ -56,5 +56,7 @@ func rewriteMaster(dir string, keys, former *atrest.Ring) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(raftstore.RewriteAtRest(dir, keys, former, mark), mark.Close())
+	err = raftstore.RewriteAtRest(dir, keys, former, mark)
+	_, noteErr := mark.Note(err) // that of the opening is not noted yet
+	return errors.Join(err, noteErr, mark.Close())
 }

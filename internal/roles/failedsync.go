@@ -88,3 +88,17 @@ func (f *failedSyncs) report(node func() (failed wire.FailedSync, urls []string)
 		}
 	}
 }
+
+// noteFailedSync remembers in a data folder that its opening has failed because of a sync. It returns the error, with
+// another one if that could not be done.
+func noteFailedSync(dir string, err error) error {
+	if !durable.IsSync(err) {
+		return err
+	}
+	mark, markErr := durable.OpenSyncMark(dir, false)
+	if markErr != nil {
+		return errors.Join(err, markErr)
+	}
+	_, noteErr := mark.Note(err)
+	return errors.Join(err, noteErr, mark.Close())
+}

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -157,5 +158,28 @@ func TestRecoverAfterAFailedSync(t *testing.T) {
 	cfg.AfterFailedSync = true
 	if _, err := RecoverMaster(t.Context(), cfg); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNoteFailedSync checks that a folder whose opening has failed because of a sync is not opened again.
+func TestNoteFailedSync(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("open: %w", &os.PathError{Op: "sync", Path: "log", Err: syscall.EIO}), true},
+		{fmt.Errorf("open: %w", &os.PathError{Op: "read", Path: "log", Err: syscall.EIO}), false},
+	} {
+		dir := t.TempDir()
+		if err := noteFailedSync(dir, c.err); !errors.Is(err, c.err) {
+			t.Errorf("%v: %v", c.err, err)
+		}
+		mark, err := durable.OpenSyncMark(dir, false)
+		if errors.Is(err, durable.ErrSyncFailed) != c.want {
+			t.Errorf("%v: %v", c.err, err)
+		}
+		if err := mark.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

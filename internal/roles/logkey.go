@@ -92,7 +92,7 @@ func BackupLogKeys(
 	}
 	folder, err := raftstore.OpenFolder(data, atRest, log)
 	if err != nil {
-		return nil, err
+		return nil, noteFailedSync(data, err)
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
 	state := folder.State()

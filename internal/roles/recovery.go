@@ -138,7 +138,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	}
 	folder, err := raftstore.OpenRecovery(cfg.Data, cfg.UndoRecovery, atRest, cfg.Logger)
 	if err != nil {
-		return Recovery{}, err
+		return Recovery{}, noteFailedSync(cfg.Data, err)
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
 	switch fresh := folder.Fresh(); {

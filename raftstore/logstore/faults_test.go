@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 )
 
 var errDisk = errors.New("the disk said no")
@@ -157,7 +158,7 @@ func changes() (list []change) {
 // TestEachOperationFails fails each write, sync, replacement, creation and deletion of a file of the log, before it is
 // carried out and after it. The log reports it, or has carried out what it should. Then the power is cut. The log has
 // every entry that was acknowledged, and takes the next one.
-func TestEachOperationFails(t *testing.T) { bothWays(t, testEachOperationFails) }
+func TestEachOperationFails(t *testing.T) { atresttest.BothWays(t, testEachOperationFails) }
 
 func testEachOperationFails(t *testing.T, keys *atrest.Ring) {
 	list := changes()

@@ -2,8 +2,6 @@ package logstore
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,44 +13,14 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
-
-// bothWays runs a test with a log in clear, and with one that is encrypted.
-func bothWays(t *testing.T, test func(t *testing.T, keys *atrest.Ring)) {
-	t.Run("in clear", func(t *testing.T) { test(t, nil) })
-	t.Run("encrypted", func(t *testing.T) { test(t, testKeys(t, 1)) })
-}
 
 func optionsWith(dir string, keys *atrest.Ring) Options {
 	o := options(dir)
 	o.Keys = keys
 	return o
-}
-
-// writeKeys writes a file with keys of these numbers.
-func writeKeys(t testing.TB, path string, numbers ...byte) {
-	t.Helper()
-	var lines []string
-	for _, n := range numbers {
-		key := sha256.Sum256([]byte{n})
-		lines = append(lines, hex.EncodeToString(key[:]))
-	}
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// testKeys returns a ring with keys of these numbers, the first of which encrypts.
-func testKeys(t testing.TB, numbers ...byte) *atrest.Ring {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "at-rest.keys")
-	writeKeys(t, path, numbers...)
-	ring, err := atrest.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ring
 }
 
 const marker = "a text that must not be on the disk"
@@ -81,7 +49,7 @@ func marked(uint64) []byte { return []byte(marker + strings.Repeat("x", 200)) }
 // TestNoPlainText checks that an encrypted log has no data of its entries in clear, that it is read with its keys, and
 // that without one it is refused and not changed: that is no damage.
 func TestNoPlainText(t *testing.T) {
-	l := newTestLog(t, testKeys(t, 1))
+	l := newTestLog(t, atresttest.Ring(t, 1))
 	for range 20 {
 		l.appendData(3, 3, marked)
 	}
@@ -99,7 +67,7 @@ func TestNoPlainText(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := folderText(t, l.dir)
-	for name, ring := range map[string]*atrest.Ring{"none": nil, "another one": testKeys(t, 2)} {
+	for name, ring := range map[string]*atrest.Ring{"none": nil, "another one": atresttest.Ring(t, 2)} {
 		_, openErr := Open(l.dir, optionsWith(l.dir, ring))
 		_, partErr := OpenPart(l.dir, 1, ring)
 		for what, err := range map[string]error{
@@ -144,7 +112,7 @@ func TestEncryptALog(t *testing.T) {
 	for range 8 {
 		l.appendData(3, 3, marked)
 	}
-	l.ring = testKeys(t, 1)
+	l.ring = atresttest.Ring(t, 1)
 	l.restart(false)
 	plain := len(l.segmentStarts())
 	for range 8 {
@@ -158,7 +126,7 @@ func TestEncryptALog(t *testing.T) {
 	if found, err := CountAtRest(l.dir); err != nil || found.Plain != plain {
 		t.Errorf("%+v, %v, %d segments are in clear", found, err, plain)
 	}
-	for name, ring := range map[string]*atrest.Ring{"encrypted": testKeys(t, 1), "in clear": nil} {
+	for name, ring := range map[string]*atrest.Ring{"encrypted": atresttest.Ring(t, 1), "in clear": nil} {
 		dir := filepath.Join(t.TempDir(), "log")
 		if err := Copy(dir, l.Log, l.first, l.end()-1, optionsWith(dir, ring)); err != nil {
 			t.Fatal(name, err)
@@ -183,7 +151,7 @@ func TestEncryptALog(t *testing.T) {
 
 // TestMovedEntries puts entries in the places of others, in a log whose checksums are right. None decrypts.
 func TestMovedEntries(t *testing.T) {
-	l := newTestLog(t, testKeys(t, 1))
+	l := newTestLog(t, atresttest.Ring(t, 1))
 	l.appendData(3, 3, marked)
 	stored := func(index uint64) raft.Log {
 		var e raft.Log
@@ -230,7 +198,7 @@ func TestKeysChange(t *testing.T) {
 	defer func(n int) { maxSealed = n }(maxSealed)
 	maxSealed = 5
 	path := filepath.Join(t.TempDir(), "at-rest.keys")
-	writeKeys(t, path, 1)
+	atresttest.Write(t, path, 1)
 	ring, err := atrest.Load(path)
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +225,7 @@ func TestKeysChange(t *testing.T) {
 		l.remove(l.end()-2, l.end()-1)
 		l.append(4, 1)
 		begun()
-		writeKeys(t, path, round+2, round+1)
+		atresttest.Write(t, path, round+2, round+1)
 		if changed, err := ring.Reload(); !changed || err != nil {
 			t.Fatal(changed, err)
 		}
@@ -270,7 +238,7 @@ func TestKeysChange(t *testing.T) {
 		if ids := l.AtRest().Keys; !slices.Equal(ids, []atrest.ID{ring.Current()}) {
 			t.Fatalf("it needs the keys %v", ids)
 		}
-		l.ring = testKeys(t, round+2) // the former key is not needed
+		l.ring = atresttest.Ring(t, round+2) // the former key is not needed
 		l.restart(round%2 == 0)
 		l.ring = ring
 		l.restart(round%2 == 0)
@@ -291,7 +259,7 @@ func TestKeysChange(t *testing.T) {
 
 // TestTornKeys damages one copy of the data keys: the log opens, and both copies are good again.
 func TestTornKeys(t *testing.T) {
-	l := newTestLog(t, testKeys(t, 1))
+	l := newTestLog(t, atresttest.Ring(t, 1))
 	l.append(3, 3)
 	if err := l.Close(true); err != nil {
 		t.Fatal(err)
@@ -321,7 +289,7 @@ func TestTornKeys(t *testing.T) {
 
 // TestKeysAside checks that the data keys of segments that were moved aside are beside them, and follow the operator's.
 func TestKeysAside(t *testing.T) {
-	l := newTestLog(t, testKeys(t, 1))
+	l := newTestLog(t, atresttest.Ring(t, 1))
 	for range 12 {
 		l.append(3, 3)
 	}
@@ -345,14 +313,14 @@ func TestKeysAside(t *testing.T) {
 	if err != nil || len(k.list) == 0 {
 		t.Fatal(err)
 	}
-	second := testKeys(t, 2, 1)
+	second := atresttest.Ring(t, 2, 1)
 	if err := RewrapKeys(path, second); err != nil {
 		t.Fatal(err)
 	}
 	if ids, err := KeyIDs(path); err != nil || !slices.Equal(ids, []atrest.ID{second.Current()}) {
 		t.Errorf("%v, %v", ids, err)
 	}
-	again, err := openKeys(path, testKeys(t, 2), nil)
+	again, err := openKeys(path, atresttest.Ring(t, 2), nil)
 	if err != nil || !again.list[0].key.Equal(k.list[0].key) {
 		t.Errorf("it has another data key, %v", err)
 	}
@@ -360,7 +328,7 @@ func TestKeysAside(t *testing.T) {
 
 // FuzzLogKeys reads files of data keys. What is read is written the same.
 func FuzzLogKeys(f *testing.F) {
-	ring := testKeys(f, 1)
+	ring := atresttest.Ring(f, 1)
 	_, header := ring.NewKey(keyName(7))
 	list := []logKey{{number: 7, header: header}}
 	f.Add(encodeKeys(list)[:keysPage])
@@ -383,7 +351,7 @@ func FuzzLogKeys(f *testing.F) {
 
 // BenchmarkEntry encrypts and decrypts entries of two sizes.
 func BenchmarkEntry(b *testing.B) {
-	k := &keyring{path: filepath.Join(b.TempDir(), "keys"), ring: testKeys(b, 1)}
+	k := &keyring{path: filepath.Join(b.TempDir(), "keys"), ring: atresttest.Ring(b, 1)}
 	if err := k.begin(0); err != nil {
 		b.Fatal(err)
 	}

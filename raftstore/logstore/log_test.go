@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -170,7 +171,7 @@ func (l *testLog) segmentStarts() (starts []uint64) {
 
 // TestCutTail cuts the end of a log within a segment, at its edge and across two, each followed by a restart before and
 // after the next entries. Version 0.4.0 of the library did not start again (its issue 31).
-func TestCutTail(t *testing.T) { bothWays(t, testCutTail) }
+func TestCutTail(t *testing.T) { atresttest.BothWays(t, testCutTail) }
 
 func testCutTail(t *testing.T, keys *atrest.Ring) {
 	for _, clean := range []bool{true, false} {
@@ -203,7 +204,7 @@ func testCutTail(t *testing.T, keys *atrest.Ring) {
 }
 
 // TestEmptyLog empties a log as after the installation of a snapshot, and goes on behind it.
-func TestEmptyLog(t *testing.T) { bothWays(t, testEmptyLog) }
+func TestEmptyLog(t *testing.T) { atresttest.BothWays(t, testEmptyLog) }
 
 func testEmptyLog(t *testing.T, keys *atrest.Ring) {
 	for _, clean := range []bool{true, false} {
@@ -227,7 +228,7 @@ func testEmptyLog(t *testing.T, keys *atrest.Ring) {
 }
 
 // TestOperations does random operations and restarts.
-func TestOperations(t *testing.T) { bothWays(t, testOperations) }
+func TestOperations(t *testing.T) { atresttest.BothWays(t, testOperations) }
 
 func testOperations(t *testing.T, keys *atrest.Ring) {
 	seeds := uint64(40)
@@ -294,7 +295,7 @@ func read(dir string, keys *atrest.Ring) (text string, err error) {
 
 // TestFlippedBytes alters every byte of every file of a log that was killed, by one bit and by all. Each start refuses
 // the log with the name of a file, or finds all entries.
-func TestFlippedBytes(t *testing.T) { bothWays(t, testFlippedBytes) }
+func TestFlippedBytes(t *testing.T) { atresttest.BothWays(t, testFlippedBytes) }
 
 func testFlippedBytes(t *testing.T, keys *atrest.Ring) {
 	l := newTestLog(t, keys)
@@ -363,7 +364,7 @@ func testFlippedBytes(t *testing.T, keys *atrest.Ring) {
 }
 
 // TestLostFiles removes and cuts each file of a log.
-func TestLostFiles(t *testing.T) { bothWays(t, testLostFiles) }
+func TestLostFiles(t *testing.T) { atresttest.BothWays(t, testLostFiles) }
 
 func testLostFiles(t *testing.T, keys *atrest.Ring) {
 	l := newTestLog(t, keys)
@@ -399,7 +400,7 @@ func testLostFiles(t *testing.T, keys *atrest.Ring) {
 
 // TestTornBatch leaves parts of the last batch, as a kill during its write does: the log goes on without it. The same
 // with the one that completes a segment: the library would refuse to append.
-func TestTornBatch(t *testing.T) { bothWays(t, testTornBatch) }
+func TestTornBatch(t *testing.T) { atresttest.BothWays(t, testTornBatch) }
 
 func testTornBatch(t *testing.T, keys *atrest.Ring) {
 	l := newTestLog(t, keys)
@@ -452,7 +453,7 @@ func reopened(t *testing.T, dir string, keys *atrest.Ring) *Log {
 }
 
 // TestUnlistedSegment finds a segment that the list does not have: it is moved aside.
-func TestUnlistedSegment(t *testing.T) { bothWays(t, testUnlistedSegment) }
+func TestUnlistedSegment(t *testing.T) { atresttest.BothWays(t, testUnlistedSegment) }
 
 func testUnlistedSegment(t *testing.T, keys *atrest.Ring) {
 	l := newTestLog(t, keys)
@@ -469,7 +470,7 @@ func testUnlistedSegment(t *testing.T, keys *atrest.Ring) {
 }
 
 // TestMaxCommand stores and reads back the largest command, and refuses a larger one.
-func TestMaxCommand(t *testing.T) { bothWays(t, testMaxCommand) }
+func TestMaxCommand(t *testing.T) { atresttest.BothWays(t, testMaxCommand) }
 
 func testMaxCommand(t *testing.T, keys *atrest.Ring) {
 	if testing.Short() {

@@ -16,12 +16,13 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // TestReadWhileTrimmed reads entries whose segment is closed by a deletion before the library has found it. A deleted
 // entry gives [raft.ErrLogNotFound], and another one is read again.
-func TestReadWhileTrimmed(t *testing.T) { bothWays(t, testReadWhileTrimmed) }
+func TestReadWhileTrimmed(t *testing.T) { atresttest.BothWays(t, testReadWhileTrimmed) }
 
 func testReadWhileTrimmed(t *testing.T, keys *atrest.Ring) {
 	for _, c := range []struct {
@@ -66,7 +67,7 @@ func testReadWhileTrimmed(t *testing.T, keys *atrest.Ring) {
 // TestPartOfADamagedLog alters every byte of every segment, and removes each, and reads the entries behind a snapshot.
 // It succeeds where only entries in front of them are damaged. No wrong or missing entry is ever passed over. The same
 // where the payloads have the form of batches with the next entries.
-func TestPartOfADamagedLog(t *testing.T) { bothWays(t, testPartOfADamagedLog) }
+func TestPartOfADamagedLog(t *testing.T) { atresttest.BothWays(t, testPartOfADamagedLog) }
 
 func testPartOfADamagedLog(t *testing.T, keys *atrest.Ring) {
 	t.Run("random", func(t *testing.T) {

@@ -2,8 +2,6 @@ package snapfile
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -13,25 +11,9 @@ import (
 	"testing/iotest"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
-
-// testKeys returns a ring with keys of these numbers, the first of which encrypts.
-func testKeys(t testing.TB, numbers ...byte) *atrest.Ring {
-	t.Helper()
-	var lines []string
-	for _, n := range numbers {
-		key := sha256.Sum256([]byte{n})
-		lines = append(lines, hex.EncodeToString(key[:]))
-	}
-	path := filepath.Join(t.TempDir(), "keys")
-	err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600)
-	ring, err2 := atrest.Load(path)
-	if err := errors.Join(err, err2); err != nil {
-		t.Fatal(err)
-	}
-	return ring
-}
 
 const testID = "2-17-1700000000000"
 
@@ -75,7 +57,7 @@ func stateOf(size int) []byte {
 
 // TestSizes writes states whose last chunk is empty, full and in between, in pieces of several sizes.
 func TestSizes(t *testing.T) {
-	ring, dir := testKeys(t, 1), t.TempDir()
+	ring, dir := atresttest.Ring(t, 1), t.TempDir()
 	for _, size := range []int{0, 1, 5000, chunkBytes - 1, chunkBytes, chunkBytes + 1, 2 * chunkBytes, 200_000} {
 		for _, piece := range []int{777, chunkBytes, 1 << 20} {
 			state := stateOf(size)
@@ -113,7 +95,7 @@ func TestSizes(t *testing.T) {
 // TestDamage alters each byte of a small file and of its key, and cuts, moves and repeats chunks. None is read as
 // another state, and none counts as one whose key is missing.
 func TestDamage(t *testing.T) {
-	ring, dir := testKeys(t, 1), t.TempDir()
+	ring, dir := atresttest.Ring(t, 1), t.TempDir()
 	state := stateOf(300)
 	file := written(t, dir, ring, state, 100)
 	for at := range file {
@@ -192,14 +174,14 @@ func TestDamage(t *testing.T) {
 
 // TestKeys checks that a missing key is named and is no damage, and that a snapshot gets another key of the operator.
 func TestKeys(t *testing.T) {
-	first, dir := testKeys(t, 1), t.TempDir()
+	first, dir := atresttest.Ring(t, 1), t.TempDir()
 	state := stateOf(100)
 	file := written(t, dir, first, state, 100)
 	if err := os.WriteFile(filepath.Join(dir, "state.bin"), file, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, KeyFile)
-	for _, ring := range []*atrest.Ring{nil, testKeys(t, 2)} {
+	for _, ring := range []*atrest.Ring{nil, atresttest.Ring(t, 2)} {
 		_, err := read(dir, testID, ring, file)
 		for _, err := range []error{err, CheckKey(dir, ring)} {
 			if !errors.Is(err, atrest.ErrNoKey) || errors.Is(err, durable.ErrDamaged) ||
@@ -208,7 +190,7 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
-	both := testKeys(t, 2, 1)
+	both := atresttest.Ring(t, 2, 1)
 	for i, want := range []bool{true, false} {
 		if changed, err := Rewrap(dir, testID, both); changed != want || err != nil {
 			t.Errorf("round %d: %v, %v", i, changed, err)
@@ -217,7 +199,7 @@ func TestKeys(t *testing.T) {
 	if id, encrypted, err := KeyOf(dir, "state.bin"); id != both.Current() || !encrypted || err != nil {
 		t.Errorf("%v, %v, %v", id, encrypted, err)
 	}
-	if got, err := read(dir, testID, testKeys(t, 2), file); err != nil || !bytes.Equal(got, state) {
+	if got, err := read(dir, testID, atresttest.Ring(t, 2), file); err != nil || !bytes.Equal(got, state) {
 		t.Errorf("%q, %v", got, err)
 	}
 	plain := t.TempDir()
@@ -237,7 +219,7 @@ func TestKeys(t *testing.T) {
 
 // FuzzOpen reads arbitrary files under one key. Only what was written is read.
 func FuzzOpen(f *testing.F) {
-	ring, dir := testKeys(f, 1), f.TempDir()
+	ring, dir := atresttest.Ring(f, 1), f.TempDir()
 	state := stateOf(300)
 	f.Add(written(f, dir, ring, state, 300))
 	f.Fuzz(func(t *testing.T, file []byte) {

@@ -5,11 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -50,20 +50,6 @@ func FuzzInbox(f *testing.F) {
 	})
 }
 
-// testRing returns a ring with the key of a line, and with more keys behind it.
-func testRing(t testing.TB, lines ...string) *atrest.Ring {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := atrest.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
-}
-
 const (
 	oneKey   = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
 	otherKey = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
@@ -72,7 +58,7 @@ const (
 // TestEncrypted keeps a block in an encrypted inbox: each flipped bit is damage, and a missing key is not.
 func TestEncrypted(t *testing.T) {
 	dir := t.TempDir()
-	x, err := Open(dir, testRing(t, oneKey))
+	x, err := Open(dir, atresttest.RingOf(t, oneKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +89,7 @@ func TestEncrypted(t *testing.T) {
 	if err := os.WriteFile(x.Path(7), good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, keys := range []*atrest.Ring{nil, testRing(t, otherKey)} {
+	for _, keys := range []*atrest.Ring{nil, atresttest.RingOf(t, otherKey)} {
 		if err := CheckKeys(dir, keys); !errors.Is(err, atrest.ErrNoKey) || !strings.Contains(err.Error(), x.Path(7)) {
 			t.Errorf("CheckKeys: %v", err)
 		}
@@ -115,13 +101,13 @@ func TestEncrypted(t *testing.T) {
 			t.Errorf("Read: %v", err)
 		}
 	}
-	both := testRing(t, otherKey, oneKey)
+	both := atresttest.RingOf(t, otherKey, oneKey)
 	for range 2 {
 		if err := Rewrap(x.Path(7), both, durable.WriteFile); err != nil {
 			t.Fatal(err)
 		}
 	}
-	y, err := Open(dir, testRing(t, otherKey))
+	y, err := Open(dir, atresttest.RingOf(t, otherKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +124,7 @@ func TestEncrypted(t *testing.T) {
 
 // FuzzEncrypted reads arbitrary bytes as an encrypted file.
 func FuzzEncrypted(f *testing.F) {
-	x := &Inbox{keys: testRing(f, oneKey)}
+	x := &Inbox{keys: atresttest.RingOf(f, oneKey)}
 	data := x.encode(7, []byte("block"))
 	f.Add(data)
 	f.Add(data[:nameSize+3])

@@ -8,25 +8,8 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 )
-
-// testRing returns a ring with a key.
-func testRing(t testing.TB, more ...string) *atrest.Ring {
-	t.Helper()
-	text := "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed\n"
-	for _, line := range more {
-		text = line + "\n" + text
-	}
-	path := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := atrest.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
-}
 
 // TestEncryptedRuns adds blocks to an encrypted index, with merges, and compares every look-up, also after it is opened
 // again and under another key. A plain index is converted.
@@ -35,8 +18,8 @@ func TestEncryptedRuns(t *testing.T) {
 	for range 20 {
 		b.grow(t, 1+b.rng.IntN(900), 3, 5)
 	}
-	keys := testRing(t)
-	newer := testRing(t, "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa")
+	keys := atresttest.Ring(t, 1)
+	newer := atresttest.Ring(t, 2, 1)
 	for _, from := range []*atrest.Ring{keys, nil} {
 		dir := t.TempDir()
 		x, err := Open(dir, from, os.Remove)
@@ -97,7 +80,7 @@ func TestEncryptedRuns(t *testing.T) {
 func TestEveryByteOfAnEncryptedRun(t *testing.T) {
 	b := newBlocks(13)
 	b.grow(t, 400, 2, 3)
-	dir, keys := t.TempDir(), testRing(t)
+	dir, keys := t.TempDir(), atresttest.Ring(t, 1)
 	x, err := Open(dir, keys, os.Remove)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -436,7 +437,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add(data[:headerSize])
-	keys := testRing(f)
+	keys := atresttest.Ring(f, 1)
 	if x, err = Open(f.TempDir(), keys, os.Remove); err != nil {
 		f.Fatal(err)
 	}

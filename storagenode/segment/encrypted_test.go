@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/internal/atrest"
+	"github.com/chainstore/chainstore/internal/atrest/atresttest"
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
@@ -20,19 +21,6 @@ const (
 	oneKey   = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
 	otherKey = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
 )
-
-func ringOf(t testing.TB, keys ...string) *atrest.Ring {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(path, []byte(strings.Join(keys, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r, err := atrest.Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
 
 // writeEncrypted writes an encrypted segment of block 7, and returns its path and the offsets of its frames.
 func writeEncrypted(t testing.TB, keys *atrest.Ring, blocks ...[]byte) (path string, offsets []int64) {
@@ -44,7 +32,7 @@ func writeEncrypted(t testing.TB, keys *atrest.Ring, blocks ...[]byte) (path str
 
 // TestEncryptedFormat decrypts a segment with the drawing in docs/formats.md.
 func TestEncryptedFormat(t *testing.T) {
-	keys := ringOf(t, oneKey)
+	keys := atresttest.RingOf(t, oneKey)
 	block := make([]byte, 2*ChunkBytes+100)
 	for i := range block {
 		block[i] = byte(i)
@@ -92,7 +80,7 @@ func TestEncryptedFormat(t *testing.T) {
 // TestReadPart reads parts of blocks of many sizes, in clear and encrypted.
 func TestReadPart(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for _, keys := range []*atrest.Ring{nil, ringOf(t, oneKey)} {
+	for _, keys := range []*atrest.Ring{nil, atresttest.RingOf(t, oneKey)} {
 		var blocks [][]byte
 		for _, size := range []int{
 			minBlock, ChunkBytes - 1, ChunkBytes, ChunkBytes + 1, 3*ChunkBytes + 7, 4 * ChunkBytes,
@@ -149,7 +137,7 @@ func TestReadPart(t *testing.T) {
 
 // TestBlockLength compares the length of a block with that of its encrypted content, both ways.
 func TestBlockLength(t *testing.T) {
-	keys := ringOf(t, oneKey)
+	keys := atresttest.RingOf(t, oneKey)
 	key, _ := keys.NewKey(nil)
 	f := &encrypted{key: key}
 	lengths := map[uint32]uint32{}
@@ -165,7 +153,7 @@ func TestBlockLength(t *testing.T) {
 
 // TestHeaders damages the copies of a header, and opens the segment with the right key, another one and none.
 func TestHeaders(t *testing.T) {
-	keys, both := ringOf(t, oneKey), ringOf(t, otherKey, oneKey)
+	keys, both := atresttest.RingOf(t, oneKey), atresttest.RingOf(t, otherKey, oneKey)
 	block := bytes.Repeat([]byte("block"), 100)
 	flip := func(at ...int) func([]byte) []byte {
 		return func(data []byte) []byte {
@@ -221,7 +209,7 @@ func TestHeaders(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		for _, without := range []*atrest.Ring{nil, ringOf(t, otherKey)} {
+		for _, without := range []*atrest.Ring{nil, atresttest.RingOf(t, otherKey)} {
 			f, err := WithKeys(OpenFile, without)(path, os.O_RDONLY)
 			if row.encrypted != errors.Is(err, atrest.ErrNoKey) || !row.encrypted && err != nil {
 				t.Errorf("%s, without the key: %v", name, err)
@@ -271,7 +259,7 @@ func (m memFile) ReadAt(p []byte, at int64) (int, error) { return m.Reader.ReadA
 // FuzzEncrypted reads arbitrary bytes as an encrypted segment. Only the block that was encrypted may come out, and only
 // where it was.
 func FuzzEncrypted(f *testing.F) {
-	keys := ringOf(f, oneKey)
+	keys := atresttest.RingOf(f, oneKey)
 	block := bytes.Repeat([]byte("block"), 2000)
 	path, _ := writeEncrypted(f, keys, block)
 	data, err := os.ReadFile(path)
