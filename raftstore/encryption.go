@@ -159,8 +159,8 @@ func folderBytes(dir string) (bytes uint64) {
 	return bytes
 }
 
-// rewriteAll writes snapshots again, the newest first: see [dataFolder.rewrite]. One that is damaged is moved aside if a
-// newer one is good, so that nothing needs it.
+// rewriteAll writes snapshots again, the newest first: see [dataFolder.rewrite]. One that is damaged is moved aside if
+// a newer one is good, so that nothing needs it.
 func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 	list, err := s.List()
 	if err != nil {
@@ -169,7 +169,8 @@ func (s *snapshotStore) rewriteAll(keys *atrest.Ring, all bool) error {
 	encrypted := map[string]bool{}
 	for _, meta := range list {
 		_, encrypted[meta.ID], err = snapfile.KeyOf(filepath.Join(s.dir, meta.ID), stateFile)
-		if err != nil && !encrypted[meta.ID] && !durable.Absent(err) { // the reader of the snapshot says what is damaged
+		// The reader of the snapshot says what is damaged.
+		if err != nil && !encrypted[meta.ID] && !durable.Absent(err) {
 			return diskError("read the snapshot "+filepath.Join(s.dir, meta.ID), err)
 		}
 	}
